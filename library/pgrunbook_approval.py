@@ -1,0 +1,122 @@
+#!/usr/bin/python
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""An approval goes into the ledger."""
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+---
+module: pgrunbook_approval
+short_description: Record an approval in the ledger
+description:
+  - Records who approved which plan, when and from where. Without it the writing modules
+    refuse to work.
+  - The first approval makes the ledger, schema C(pgrunbook), and claims the run for this
+    execution.
+extends_documentation_fragment:
+  - pgrunbook.login
+  - pgrunbook.run
+  - pgrunbook.writes
+options:
+  plan:
+    description: The plan, as M(pgrunbook_plan) returned it. Its hash must be that of O(run).
+    type: dict
+    required: true
+  scope:
+    description: What is approved. V(plan) covers schema and canary, V(backfill) all other rows.
+    type: str
+    required: true
+    choices: [plan, backfill, rollback]
+  rows_eligible:
+    description: How many rows were eligible, which is what progress is measured against.
+    type: int
+    default: 0
+  approved_by:
+    description: Who approved.
+    type: str
+    required: true
+  approved_from:
+    description: From which host.
+    type: str
+    required: true
+  method:
+    description: Whether it was typed at the prompt or passed as a variable.
+    type: str
+    required: true
+    choices: [prompt, unattended]
+"""
+
+EXAMPLES = r"""
+- name: Record the approval
+  pgrunbook_approval:
+    login: "{{ runbook_login }}"
+    run: "{{ plan_result.run }}"
+    plan: "{{ plan_result.plan }}"
+    scope: plan
+    approved_by: alice
+    approved_from: bastion.example.org
+    method: prompt
+"""
+
+RETURN = r"""
+approved_by:
+  description: Who approved.
+  returned: success
+  type: str
+queries:
+  description: The SQL that was run, or in check mode would be.
+  returned: success
+  type: list
+  elements: str
+proof:
+  description:
+    - What the server says of this session's writes. RV(ignore:read_only) is
+      C(transaction_read_only),
+      RV(ignore:xid) is C(pg_current_xact_id_if_assigned()), which is null if nothing was written.
+  returned: success
+  type: dict
+  sample: {"read_only": true, "xid": null}
+"""
+
+from typing import Any
+
+from ansible.module_utils.basic import AnsibleModule
+
+from ansible.module_utils.pgrunbook import ledger
+from ansible.module_utils.pgrunbook.module import LOGIN, RUN, execute
+
+
+def approve(conn: Any, parameters: dict[str, Any], dry: bool) -> dict[str, Any]:
+    if not dry:
+        ledger.approve(
+            conn,
+            ledger.Run(**parameters["run"]),
+            plan=parameters["plan"],
+            scope=parameters["scope"],
+            rows_eligible=parameters["rows_eligible"],
+            approved_by=parameters["approved_by"],
+            approved_from=parameters["approved_from"],
+            method=parameters["method"],
+        )
+    return {"changed": True, "approved_by": parameters["approved_by"]}
+
+
+def main() -> None:
+    module = AnsibleModule(
+        argument_spec={
+            "login": LOGIN,
+            "run": RUN,
+            "plan": {"type": "dict", "required": True},
+            "scope": {"type": "str", "required": True, "choices": ["plan", "backfill", "rollback"]},
+            "rows_eligible": {"type": "int", "default": 0},
+            "approved_by": {"type": "str", "required": True},
+            "approved_from": {"type": "str", "required": True},
+            "method": {"type": "str", "required": True, "choices": ["prompt", "unattended"]},
+        },
+        supports_check_mode=True,
+    )
+    execute(module, approve, name="approval", writes=True)
+
+
+if __name__ == "__main__":
+    main()

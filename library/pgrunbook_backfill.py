@@ -1,0 +1,159 @@
+#!/usr/bin/python
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The backfill, for one slice of time."""
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+---
+module: pgrunbook_backfill
+short_description: Fill columns in batches, or take that back
+description:
+  - Fills what is NULL from the source, a page range at a time, each batch one transaction
+    with its journal.
+  - One call works for about RV(ignore:slice_seconds) seconds; the action plugin of the same
+    name calls the module until RV(done), and prints a line of progress for each call.
+  - Nothing that has a value is ever overwritten. Rows that another session holds are left for
+    a closing sweep.
+extends_documentation_fragment:
+  - pgrunbook.login
+  - pgrunbook.spec
+  - pgrunbook.run
+  - pgrunbook.writes
+options:
+  canary:
+    description:
+      - Stop when the run has changed the number of rows that the phase sets for its canary.
+    type: bool
+    default: false
+
+  state:
+    description:
+      - V(present) makes it so. V(reverted) takes back just what this run did.
+    type: str
+    choices: [present, reverted]
+    default: present
+"""
+
+EXAMPLES = r"""
+- name: Fill the first rows
+  pgrunbook_backfill:
+    login: "{{ runbook_login }}"
+    spec: "{{ phase_spec }}"
+    run: "{{ plan_result.run }}"
+    canary: true
+
+- name: Fill all other rows
+  pgrunbook_backfill:
+    login: "{{ runbook_login }}"
+    spec: "{{ phase_spec }}"
+    run: "{{ plan_result.run }}"
+
+- name: Give back the rows that the run changed
+  pgrunbook_backfill:
+    login: "{{ runbook_login }}"
+    spec: "{{ phase_spec }}"
+    run: "{{ plan_result.run }}"
+    state: reverted
+"""
+
+RETURN = r"""
+done:
+  description: Whether nothing is left to do. In check mode always true.
+  returned: success
+  type: bool
+rows_changed:
+  description: Rows changed by this call, or in check mode by the whole backfill.
+  returned: success
+  type: int
+progress:
+  description: The same as a line of text, with the rate of this call and the time to go.
+  returned: success
+  type: str
+rows_done:
+  description: Rows changed by the run so far.
+  returned: success
+  type: int
+rows_eligible:
+  description: Rows that were eligible when the run was approved.
+  returned: success
+  type: int
+sweep:
+  description: 0 in the first pass over the table, then the number of the closing sweep.
+  returned: success
+  type: int
+seconds:
+  description: Seconds that the run has worked so far.
+  returned: success
+  type: float
+slice_seconds:
+  description: Seconds that this call has worked.
+  returned: success
+  type: float
+stopped:
+  description: V(window) where the end of the maintenance window stopped it, else empty.
+  returned: success
+  type: str
+rows_left_alone:
+  description:
+    - Rows that a rollback did not touch because somebody has changed or deleted them since.
+  returned: success
+  type: int
+left_alone:
+  description: The journal entries of at most 100 of them, the key's values first.
+  returned: success
+  type: list
+  elements: list
+diff:
+  description: In check mode, up to 100 rows before and after.
+  returned: success
+  type: dict
+queries:
+  description: The SQL that was run, or in check mode would be.
+  returned: success
+  type: list
+  elements: str
+proof:
+  description:
+    - What the server says of this session's writes. RV(ignore:read_only) is
+      C(transaction_read_only),
+      RV(ignore:xid) is C(pg_current_xact_id_if_assigned()), which is null if nothing was written.
+  returned: success
+  type: dict
+  sample: {"read_only": true, "xid": null}
+"""
+
+from typing import Any
+
+from ansible.module_utils.basic import AnsibleModule
+
+from ansible.module_utils.pgrunbook import backfill, ledger
+from ansible.module_utils.pgrunbook.module import LOGIN, RUN, SPEC, alone, execute
+
+
+def fill(conn: Any, parameters: dict[str, Any], dry: bool) -> dict[str, Any]:
+    spec, run = parameters["spec"], ledger.Run(**parameters["run"])
+    if parameters["state"] == "reverted":
+        return alone(conn, spec, dry, lambda: backfill.revert_slice(conn, spec, run, dry=dry))
+    if dry:
+        return backfill.dry_run(conn, spec, canary=parameters["canary"])
+    canary = parameters["canary"]
+    return alone(conn, spec, dry, lambda: backfill.run_slice(conn, spec, run, canary=canary))
+
+
+def main() -> None:
+    module = AnsibleModule(
+        argument_spec={
+            "login": LOGIN,
+            "spec": SPEC,
+            "run": RUN,
+            "canary": {"type": "bool", "default": False},
+            "state": {"type": "str", "choices": ["present", "reverted"], "default": "present"},
+        },
+        supports_check_mode=True,
+    )
+    execute(module, fill, name="backfill", writes=True)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,92 @@
+#!/usr/bin/python
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The gates on the data."""
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+---
+module: pgrunbook_check
+short_description: Validate the rows and indexes
+description:
+  - Measures coverage, accuracy on a random sample, the exact equality of every row with its
+    source, and the indexes.
+  - With O(canary_of), compares just the rows that a run has changed so far.
+extends_documentation_fragment:
+  - pgrunbook.login
+  - pgrunbook.spec
+  - pgrunbook.reads
+options:
+  canary_of:
+    description: The id of the run whose changed rows are compared.
+    type: str
+"""
+
+EXAMPLES = r"""
+- name: Validate
+  pgrunbook_check:
+    login: "{{ runbook_login }}"
+    spec: "{{ phase_spec }}"
+
+- name: Validate the canary
+  pgrunbook_check:
+    login: "{{ runbook_login }}"
+    spec: "{{ phase_spec }}"
+    canary_of: phase3-20260131T040506Z-1f2e
+"""
+
+RETURN = r"""
+checks:
+  description:
+    - The gates, each with RV(ignore:id), RV(ignore:title), RV(ignore:test), RV(ignore:target),
+      RV(ignore:measured), RV(ignore:status) (V(pass), V(fail) or V(warn)) and RV(ignore:evidence).
+  returned: success
+  type: list
+  elements: dict
+schema:
+  description: The table's columns and indexes.
+  returned: unless O(canary_of) is given
+  type: dict
+counts:
+  description: The rows of the table, by what a backfill would do with them.
+  returned: unless O(canary_of) is given
+  type: dict
+queries:
+  description: The SQL that was run, or in check mode would be.
+  returned: success
+  type: list
+  elements: str
+proof:
+  description:
+    - What the server says of this session's writes. RV(ignore:read_only) is
+      C(transaction_read_only),
+      RV(ignore:xid) is C(pg_current_xact_id_if_assigned()), which is null if nothing was written.
+  returned: success
+  type: dict
+  sample: {"read_only": true, "xid": null}
+"""
+
+from typing import Any
+
+from ansible.module_utils.basic import AnsibleModule
+
+from ansible.module_utils.pgrunbook import checks
+from ansible.module_utils.pgrunbook.module import LOGIN, SPEC, execute
+
+
+def measure(conn: Any, parameters: dict[str, Any], dry: bool) -> dict[str, Any]:
+    if parameters["canary_of"]:
+        return checks.canary(conn, parameters["spec"], parameters["canary_of"])
+    return checks.validate(conn, parameters["spec"])
+
+
+def main() -> None:
+    module = AnsibleModule(
+        argument_spec={"login": LOGIN, "spec": SPEC, "canary_of": {"type": "str"}},
+        supports_check_mode=True,
+    )
+    execute(module, measure, name="check", writes=False)
+
+
+if __name__ == "__main__":
+    main()

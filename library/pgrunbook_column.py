@@ -1,0 +1,91 @@
+#!/usr/bin/python
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Columns get their right names."""
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+---
+module: pgrunbook_column
+short_description: Rename columns, or take that back
+description:
+  - Renames the phase's columns that still bear their old name, in one catalog change that
+    waits for its lock only briefly and tries again.
+  - Fails where a column is there under both names or neither, or where a function body with
+    the old name would break.
+extends_documentation_fragment:
+  - pgrunbook.login
+  - pgrunbook.spec
+  - pgrunbook.run
+  - pgrunbook.writes
+options:
+  state:
+    description:
+      - V(present) makes it so. V(reverted) takes back just what this run did.
+    type: str
+    choices: [present, reverted]
+    default: present
+"""
+
+EXAMPLES = r"""
+- name: Rename the column
+  pgrunbook_column:
+    login: "{{ runbook_login }}"
+    spec: "{{ phase_spec }}"
+    run: "{{ plan_result.run }}"
+"""
+
+RETURN = r"""
+schema:
+  description: The table's columns and indexes afterwards.
+  returned: success
+  type: dict
+diff:
+  description: The columns before and after.
+  returned: success
+  type: dict
+queries:
+  description: The SQL that was run, or in check mode would be.
+  returned: success
+  type: list
+  elements: str
+proof:
+  description:
+    - What the server says of this session's writes. RV(ignore:read_only) is
+      C(transaction_read_only),
+      RV(ignore:xid) is C(pg_current_xact_id_if_assigned()), which is null if nothing was written.
+  returned: success
+  type: dict
+  sample: {"read_only": true, "xid": null}
+"""
+
+from typing import Any
+
+from ansible.module_utils.basic import AnsibleModule
+
+from ansible.module_utils.pgrunbook import ledger, rename
+from ansible.module_utils.pgrunbook.module import LOGIN, RUN, SPEC, alone, execute
+
+
+def column(conn: Any, parameters: dict[str, Any], dry: bool) -> dict[str, Any]:
+    spec, run = parameters["spec"], ledger.Run(**parameters["run"])
+    if parameters["state"] == "reverted":
+        return alone(conn, spec, dry, lambda: rename.revert(conn, spec, run, dry=dry))
+    return alone(conn, spec, dry, lambda: rename.apply(conn, spec, run, dry=dry))
+
+
+def main() -> None:
+    module = AnsibleModule(
+        argument_spec={
+            "login": LOGIN,
+            "spec": SPEC,
+            "run": RUN,
+            "state": {"type": "str", "choices": ["present", "reverted"], "default": "present"},
+        },
+        supports_check_mode=True,
+    )
+    execute(module, column, name="column", writes=True)
+
+
+if __name__ == "__main__":
+    main()

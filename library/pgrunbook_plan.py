@@ -1,0 +1,131 @@
+#!/usr/bin/python
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The plan that a person approves."""
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+---
+module: pgrunbook_plan
+short_description: Plan a run, or its rollback, without writing
+description:
+  - Plans every step for the database as it is now, with its SQL, its lock and its undo.
+  - The hash covers what a person decides on. Row counts and estimates are shown, but not
+    hashed, so that live traffic does not void an approval.
+extends_documentation_fragment:
+  - pgrunbook.login
+  - pgrunbook.reads
+options:
+  rollback_of:
+    description: The id of the run to plan the rollback of. It takes the phase from the ledger.
+    type: str
+"""
+
+EXAMPLES = r"""
+- name: Plan the run
+  pgrunbook_plan:
+    login: "{{ runbook_login }}"
+    spec: "{{ phase_spec }}"
+  register: plan_result
+
+- name: Plan the rollback of a run
+  pgrunbook_plan:
+    login: "{{ runbook_login }}"
+    rollback_of: phase3-20260131T040506Z-1f2e
+"""
+
+RETURN = r"""
+checks:
+  description:
+    - The gates, each with RV(ignore:id), RV(ignore:title), RV(ignore:test), RV(ignore:target),
+      RV(ignore:measured), RV(ignore:status) (V(pass), V(fail) or V(warn)) and RV(ignore:evidence).
+  returned: unless O(rollback_of) is given
+  type: list
+  elements: dict
+plan:
+  description: The plan itself, all of which the hash covers.
+  returned: success
+  type: dict
+plan_hash:
+  description: SHA-256 of the plan, in hexadecimal.
+  returned: success
+  type: str
+run:
+  description:
+    - The run's id, the plan's hash and the execution, for the O(ignore:run) of other modules.
+  returned: success
+  type: dict
+resumes:
+  description: Whether this goes on with a run that was broken off.
+  returned: unless O(rollback_of) is given
+  type: bool
+needed:
+  description: Whether there is anything to do.
+  returned: success
+  type: bool
+counts:
+  description: The rows of the table, by what the run would do with them.
+  returned: success
+  type: dict
+estimate_seconds:
+  description: About how long the backfill would take, in seconds.
+  returned: unless O(rollback_of) is given
+  type: float
+sample:
+  description: Up to 100 rows that would change, each with key, before and after.
+  returned: unless O(rollback_of) is given
+  type: list
+  elements: dict
+schema:
+  description: The table's columns and indexes.
+  returned: unless O(rollback_of) is given
+  type: dict
+text:
+  description: The plan as a person reads it.
+  returned: success
+  type: str
+queries:
+  description: The SQL that was run, or in check mode would be.
+  returned: success
+  type: list
+  elements: str
+proof:
+  description:
+    - What the server says of this session's writes. RV(ignore:read_only) is
+      C(transaction_read_only),
+      RV(ignore:xid) is C(pg_current_xact_id_if_assigned()), which is null if nothing was written.
+  returned: success
+  type: dict
+  sample: {"read_only": true, "xid": null}
+"""
+
+from typing import Any
+
+from ansible.module_utils.basic import AnsibleModule
+
+from ansible.module_utils.pgrunbook.module import LOGIN, SPEC, execute
+from ansible.module_utils.pgrunbook.plan import build, build_rollback
+
+
+def plan(conn: Any, parameters: dict[str, Any], dry: bool) -> dict[str, Any]:
+    if parameters["rollback_of"]:
+        return build_rollback(conn, parameters["rollback_of"])
+    return build(conn, parameters["spec"])
+
+
+def main() -> None:
+    module = AnsibleModule(
+        argument_spec={
+            "login": LOGIN,
+            "spec": {**SPEC, "required": False},
+            "rollback_of": {"type": "str"},
+        },
+        mutually_exclusive=[("spec", "rollback_of")],
+        required_one_of=[("spec", "rollback_of")],
+        supports_check_mode=True,
+    )
+    execute(module, plan, name="plan", writes=False)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,80 @@
+#!/usr/bin/python
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Facts and gates before anything else."""
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+---
+module: pgrunbook_preflight
+short_description: Find out whether a run can start
+description:
+  - Reads the server's health, the privileges of the role, and the counts of both tables.
+  - Fails where a run could not succeed, such as on a standby, or where the role does not own
+    the table.
+extends_documentation_fragment:
+  - pgrunbook.login
+  - pgrunbook.spec
+  - pgrunbook.reads
+"""
+
+EXAMPLES = r"""
+- name: Find out whether the run can start
+  pgrunbook_preflight:
+    login: "{{ runbook_login }}"
+    spec: "{{ phase_spec }}"
+"""
+
+RETURN = r"""
+checks:
+  description:
+    - The gates, each with RV(ignore:id), RV(ignore:title), RV(ignore:test), RV(ignore:target),
+      RV(ignore:measured), RV(ignore:status) (V(pass), V(fail) or V(warn)) and RV(ignore:evidence).
+  returned: success
+  type: list
+  elements: dict
+server:
+  description: Version, database, role and system identifier.
+  returned: success
+  type: dict
+health:
+  description: Counts, sizes in bytes, and the age of the oldest transaction in seconds.
+  returned: success
+  type: dict
+schema:
+  description: The table's columns and indexes.
+  returned: success
+  type: dict
+queries:
+  description: The SQL that was run, or in check mode would be.
+  returned: success
+  type: list
+  elements: str
+proof:
+  description:
+    - What the server says of this session's writes. RV(ignore:read_only) is
+      C(transaction_read_only),
+      RV(ignore:xid) is C(pg_current_xact_id_if_assigned()), which is null if nothing was written.
+  returned: success
+  type: dict
+  sample: {"read_only": true, "xid": null}
+"""
+
+from ansible.module_utils.basic import AnsibleModule
+
+from ansible.module_utils.pgrunbook.module import LOGIN, SPEC, execute
+from ansible.module_utils.pgrunbook.preflight import examine
+
+
+def main() -> None:
+    module = AnsibleModule(argument_spec={"login": LOGIN, "spec": SPEC}, supports_check_mode=True)
+    execute(
+        module,
+        lambda conn, parameters, dry: examine(conn, parameters["spec"]),
+        name="preflight",
+        writes=False,
+    )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,104 @@
+#!/usr/bin/python
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""A run ends in the ledger."""
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+---
+module: pgrunbook_run
+short_description: Record how a run ended
+description:
+  - Sets the state that a run ends in. A run that the ledger does not have has changed
+    nothing, and is left alone.
+extends_documentation_fragment:
+  - pgrunbook.login
+  - pgrunbook.run
+  - pgrunbook.writes
+options:
+  state:
+    description: The state. V(running) only reads what the ledger has.
+    type: str
+    required: true
+    choices: [running, failed, finished, reverted]
+  verdict:
+    description: V(GO) or V(NO-GO).
+    type: str
+  detail:
+    description: What else the event should say, such as the error.
+    type: str
+    default: ""
+"""
+
+EXAMPLES = r"""
+- name: Record the verdict
+  pgrunbook_run:
+    login: "{{ runbook_login }}"
+    run: "{{ plan_result.run }}"
+    state: finished
+    verdict: GO
+"""
+
+RETURN = r"""
+approvals:
+  description: Who approved what, from where, how and when, the first one first.
+  returned: success
+  type: list
+  elements: dict
+queries:
+  description: The SQL that was run, or in check mode would be.
+  returned: success
+  type: list
+  elements: str
+proof:
+  description:
+    - What the server says of this session's writes. RV(ignore:read_only) is
+      C(transaction_read_only),
+      RV(ignore:xid) is C(pg_current_xact_id_if_assigned()), which is null if nothing was written.
+  returned: success
+  type: dict
+  sample: {"read_only": true, "xid": null}
+"""
+
+from typing import Any
+
+from ansible.module_utils.basic import AnsibleModule
+
+from ansible.module_utils.pgrunbook import ledger
+from ansible.module_utils.pgrunbook.module import LOGIN, RUN, execute
+
+
+def record(conn: Any, parameters: dict[str, Any], dry: bool) -> dict[str, Any]:
+    run = ledger.Run(**parameters["run"])
+    if not ledger.has_run(conn, run.id):
+        return {"changed": False, "approvals": []}
+    if not dry and parameters["state"] != "running":
+        ledger.finish(
+            conn, run, parameters["state"], parameters["verdict"], detail=parameters["detail"]
+        )
+    return {
+        "changed": parameters["state"] != "running",
+        "approvals": ledger.approvals(conn, run.id),
+    }
+
+
+def main() -> None:
+    module = AnsibleModule(
+        argument_spec={
+            "login": LOGIN,
+            "run": RUN,
+            "state": {
+                "type": "str",
+                "required": True,
+                "choices": ["running", "failed", "finished", "reverted"],
+            },
+            "verdict": {"type": "str"},
+            "detail": {"type": "str", "default": ""},
+        },
+        supports_check_mode=True,
+    )
+    execute(module, record, name="run", writes=True)
+
+
+if __name__ == "__main__":
+    main()

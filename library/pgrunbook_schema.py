@@ -1,0 +1,86 @@
+#!/usr/bin/python
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The drift between the models and the database."""
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+---
+module: pgrunbook_schema
+short_description: Compare the database with the application's models
+description:
+  - Compares both tables of the phase with the application's SQLAlchemy models, by Alembic's
+    C(compare_metadata).
+extends_documentation_fragment:
+  - pgrunbook.login
+  - pgrunbook.spec
+  - pgrunbook.reads
+options:
+  models:
+    description: V(path/to/models.py:Base) or V(package.module:Base), where the module runs.
+    type: str
+    required: true
+"""
+
+EXAMPLES = r"""
+- name: Compare the schema with the models
+  pgrunbook_schema:
+    login: "{{ runbook_login }}"
+    spec: "{{ phase_spec }}"
+    models: models/session_snapshots.py:Base
+"""
+
+RETURN = r"""
+checks:
+  description:
+    - The gates, each with RV(ignore:id), RV(ignore:title), RV(ignore:test), RV(ignore:target),
+      RV(ignore:measured), RV(ignore:status) (V(pass), V(fail) or V(warn)) and RV(ignore:evidence).
+  returned: success
+  type: list
+  elements: dict
+differences:
+  description:
+    - Each difference, with its kind, object, whether it breaks the application, and a text.
+  returned: success
+  type: list
+  elements: dict
+queries:
+  description: The SQL that was run, or in check mode would be.
+  returned: success
+  type: list
+  elements: str
+proof:
+  description:
+    - What the server says of this session's writes. RV(ignore:read_only) is
+      C(transaction_read_only),
+      RV(ignore:xid) is C(pg_current_xact_id_if_assigned()), which is null if nothing was written.
+  returned: success
+  type: dict
+  sample: {"read_only": true, "xid": null}
+"""
+
+from ansible.module_utils.basic import AnsibleModule
+
+from ansible.module_utils.pgrunbook.drift import compare
+from ansible.module_utils.pgrunbook.module import LOGIN, SPEC, execute
+
+
+def main() -> None:
+    module = AnsibleModule(
+        argument_spec={
+            "login": LOGIN,
+            "spec": SPEC,
+            "models": {"type": "str", "required": True},
+        },
+        supports_check_mode=True,
+    )
+    execute(
+        module,
+        lambda conn, parameters, dry: compare(conn, parameters["spec"], parameters["models"]),
+        name="schema",
+        writes=False,
+    )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,269 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What the database says of itself: tables, columns, indexes, dependents. Only reads."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from .connection import Connection, one
+from .errors import RunbookError
+from .spec import Column, Spec, Table
+
+BLOCK_BYTES = 8192
+
+
+@dataclass(frozen=True)
+class ColumnInfo:
+    """A column as the catalog has it; type is format_type()'s spelling."""
+
+    type: str
+    type_oid: int
+    not_null: bool
+    generated: bool
+
+
+@dataclass(frozen=True)
+class IndexInfo:
+    """An index as the catalog has it; columns is empty where it is on expressions."""
+
+    columns: tuple[str, ...]
+    valid: bool
+    unique: bool
+    plain: bool
+    definition: str
+
+
+@dataclass(frozen=True)
+class TableInfo:
+    """A table as the catalog has it. size and pages count the main fork, in bytes and blocks."""
+
+    oid: int
+    kind: str
+    owner: str
+    owned: bool
+    size: int
+    pages: int
+    rows_estimate: int
+    columns: dict[str, ColumnInfo]
+    indexes: dict[str, IndexInfo]
+
+    def schema(self) -> dict[str, Any]:
+        """Columns and indexes as JSON types: what a report shows as before and after."""
+        return {
+            "columns": {name: column.type for name, column in sorted(self.columns.items())},
+            "indexes": {
+                name: index.definition + ("" if index.valid else " -- INVALID")
+                for name, index in sorted(self.indexes.items())
+            },
+        }
+
+
+_KINDS = {
+    "p": "a partitioned table",
+    "v": "a view",
+    "m": "a materialized view",
+    "f": "a foreign table",
+    "S": "a sequence",
+}
+
+
+def inspect(conn: Connection, table: Table) -> TableInfo:
+    """Everything the runbook needs to know of an ordinary table.
+
+    Raises RunbookError when there is no such table, or it is of another kind.
+    """
+    row = conn.execute(
+        "SELECT c.oid::int8 AS oid, c.relkind::text AS kind, r.rolname AS owner,"
+        " pg_has_role(c.relowner, 'USAGE') AS owned,"
+        " pg_relation_size(c.oid) AS size, c.reltuples::int8 AS rows_estimate"
+        " FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace"
+        " JOIN pg_roles r ON r.oid = c.relowner"
+        " WHERE n.nspname = %s AND c.relname = %s",
+        (table.schema, table.name),
+    ).fetchone()
+    if row is None:
+        raise RunbookError(_no_table(conn, table))
+    if row["kind"] != "r":
+        raise RunbookError(
+            f"{table} is {_KINDS.get(row['kind'], 'no table')}, and the runbook works on ordinary "
+            "tables. Next step: name the table itself in the variables file."
+        )
+    return TableInfo(
+        oid=row["oid"],
+        kind=row["kind"],
+        owner=row["owner"],
+        owned=row["owned"],
+        size=row["size"],
+        pages=row["size"] // BLOCK_BYTES,
+        rows_estimate=max(row["rows_estimate"], 0),
+        columns=_columns(conn, row["oid"]),
+        indexes=_indexes(conn, row["oid"]),
+    )
+
+
+def server(conn: Connection) -> dict[str, Any]:
+    """Which server and database this is: what an approval is bound to."""
+    return one(
+        conn,
+        "SELECT (SELECT system_identifier::text FROM pg_control_system()) AS system_identifier,"
+        " current_database() AS database, current_user AS user,"
+        " current_setting('server_version') AS version,"
+        " pg_is_in_recovery() AS standby,"
+        " current_setting('transaction_read_only') AS transaction_read_only",
+    )
+
+
+def present_names(spec: Spec, info: TableInfo) -> dict[str, str]:
+    """For each column of the phase, the name that it bears now: before or after the rename.
+
+    Raises RunbookError when a column is there under both names, or under neither.
+    """
+    return {column.name: _present_name(spec, column, info) for column in spec.columns}
+
+
+def require_columns(table: Table, info: TableInfo, names: Iterable[str]) -> None:
+    """Raise RunbookError when the table lacks one of the columns."""
+    for name in names:
+        if name not in info.columns:
+            raise RunbookError(
+                f"Table {table} has no column {name!r}.{_near(name, info.columns)} "
+                "Next step: correct the name in the variables file."
+            )
+
+
+def require_type(conn: Connection, table: Table, name: str, info: ColumnInfo, wanted: str) -> None:
+    """Raise RunbookError when a column has another type than the phase expects."""
+    expected = conn.execute("SELECT to_regtype(%s)::oid::int8 AS oid", (wanted,)).fetchone()
+    if expected is None or expected["oid"] is None:
+        raise RunbookError(
+            f"{wanted!r} is no type that this server knows. "
+            f"Next step: correct the type of {name!r} in the variables file."
+        )
+    modifier = wanted[wanted.index("(") :].replace(" ", "") if "(" in wanted else ""
+    if expected["oid"] != info.type_oid or modifier not in info.type.replace(" ", ""):
+        raise RunbookError(
+            f"Column {name!r} of {table} is {info.type}; the phase expects {wanted}. "
+            "The runbook does not change a type unannounced. Next step: correct the type in the "
+            "variables file, or convert the column in a migration of its own."
+        )
+
+
+def dependents(conn: Connection, table_oid: int, column: str) -> list[dict[str, Any]]:
+    """What depends on a column or mentions its name, as {"kind", "object", "follows"}.
+
+    follows is true where PostgreSQL carries the object along with a rename, and false for
+    functions whose body is a string: they keep the old name and fail when next called.
+    """
+    carried = conn.execute(
+        "SELECT DISTINCT c.relname AS kind, pg_describe_object(d.classid, d.objid, 0) AS object"
+        " FROM pg_depend d JOIN pg_class c ON c.oid = d.classid"
+        " JOIN pg_attribute a ON a.attrelid = d.refobjid AND a.attnum = d.refobjsubid"
+        " WHERE d.refclassid = 'pg_class'::regclass AND d.refobjid = %s::oid AND a.attname = %s"
+        " AND d.deptype <> 'i' ORDER BY 2",
+        (table_oid, column),
+    ).fetchall()
+    by_text = conn.execute(
+        "SELECT 'pg_proc' AS kind, p.oid::regprocedure::text AS object FROM pg_proc p"
+        " JOIN pg_language l ON l.oid = p.prolang"
+        " WHERE l.lanname NOT IN ('c', 'internal') AND p.prosqlbody IS NULL"
+        " AND p.prosrc ~ ('(^|[^[:alnum:]_])'"
+        " || regexp_replace(%s, '([^[:alnum:]_])', '\\\\\\1', 'g')"
+        " || '($|[^[:alnum:]_])') ORDER BY 2",
+        (column,),
+    ).fetchall()
+    return [{**row, "follows": True} for row in carried] + [
+        {**row, "follows": False} for row in by_text
+    ]
+
+
+def schema_change(
+    table: Table, part: str, before: TableInfo, after: dict[str, Any], queries: list[str]
+) -> dict[str, Any]:
+    """The result of a step that changes "columns" or "indexes": changed, queries, the schema
+    afterwards, and the diff of that part."""
+    return {
+        "changed": bool(queries),
+        "queries": queries,
+        "schema": after,
+        "diff": {
+            "before_header": f"{part} of {table}, before",
+            "after_header": f"{part} of {table}, after",
+            "before": _listing(before.schema()[part]),
+            "after": _listing(after[part]),
+        },
+    }
+
+
+def _listing(entries: Mapping[str, str]) -> str:
+    return "".join(f"{name}: {entry}\n" for name, entry in entries.items())
+
+
+def _present_name(spec: Spec, column: Column, info: TableInfo) -> str:
+    new, old = column.name, column.renamed_from
+    if new in info.columns and old in info.columns:
+        raise RunbookError(
+            f"Table {spec.table} has both {old!r} and {new!r}. A rename would lose neither, but "
+            "would not know which to keep. Next step: find out which one the application writes "
+            "(SELECT count(*) … WHERE … IS NOT NULL), and drop or rename the other by hand."
+        )
+    if new in info.columns:
+        return new
+    if old and old in info.columns:
+        return old
+    names = f"{old!r} nor {new!r}" if old else repr(new)
+    raise RunbookError(
+        f"Table {spec.table} has {'neither' if old else 'no column'} {names}."
+        f"{_near(new, info.columns)} Next step: correct phase_columns in the variables file."
+    )
+
+
+def _columns(conn: Connection, oid: int) -> dict[str, ColumnInfo]:
+    rows = conn.execute(
+        "SELECT attname, format_type(atttypid, atttypmod) AS type, atttypid::int8 AS type_oid,"
+        " attnotnull, attgenerated <> '' AS generated FROM pg_attribute"
+        " WHERE attrelid = %s::oid AND attnum > 0 AND NOT attisdropped ORDER BY attnum",
+        (oid,),
+    )
+    return {
+        r["attname"]: ColumnInfo(r["type"], r["type_oid"], r["attnotnull"], r["generated"])
+        for r in rows
+    }
+
+
+def _indexes(conn: Connection, oid: int) -> dict[str, IndexInfo]:
+    rows = conn.execute(
+        "SELECT c.relname, i.indisvalid AND i.indisready AS valid, i.indisunique,"
+        " i.indpred IS NULL AND i.indexprs IS NULL AND m.amname = 'btree'"
+        "   AND i.indoption::text ~ '^[0 ]*$' AND i.indnatts = i.indnkeyatts AS plain,"
+        " pg_get_indexdef(c.oid) AS definition,"
+        " ARRAY(SELECT a.attname::text FROM unnest(i.indkey::int2[]) WITH ORDINALITY k(attnum, n)"
+        "   JOIN pg_attribute a ON a.attrelid = i.indrelid AND a.attnum = k.attnum"
+        "   ORDER BY k.n) AS columns"
+        " FROM pg_index i JOIN pg_class c ON c.oid = i.indexrelid JOIN pg_am m ON m.oid = c.relam"
+        " WHERE i.indrelid = %s::oid",
+        (oid,),
+    )
+    return {
+        r["relname"]: IndexInfo(
+            tuple(r["columns"]), r["valid"], r["indisunique"], r["plain"], r["definition"]
+        )
+        for r in rows
+    }
+
+
+def _no_table(conn: Connection, table: Table) -> str:
+    rows = conn.execute(
+        "SELECT n.nspname || '.' || c.relname AS name FROM pg_class c"
+        " JOIN pg_namespace n ON n.oid = c.relnamespace"
+        " WHERE c.relkind IN ('r', 'p') AND n.nspname NOT IN ('pg_catalog', 'information_schema')"
+    )
+    near = _near(str(table), {r["name"]: None for r in rows})
+    return f"There is no table {table}.{near} Next step: correct the name in the variables file."
+
+
+def _near(name: str, names: Mapping[str, Any]) -> str:
+    close = difflib.get_close_matches(name, list(names), n=3)
+    return f" Near names: {', '.join(repr(n) for n in close)}." if close else ""

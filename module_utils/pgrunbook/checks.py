@@ -1,0 +1,249 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The gates: what was wanted, what was measured, and whether that is enough."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from psycopg.sql import SQL, Composable, Composed, Literal
+
+from . import backfill, catalog, indexes, ledger
+from .catalog import TableInfo
+from .connection import Connection, one
+from .spec import Spec
+from .sql import comma, name, table, text
+
+
+def check(
+    id: str,
+    title: str,
+    *,
+    test: int,
+    target: str,
+    measured: Any,
+    passed: bool,
+    enforce: bool = True,
+    evidence: Any = None,
+) -> dict[str, Any]:
+    """One gate's result. test is the number of the test in the seed report; status is "pass",
+    "fail" (which makes the verdict NO-GO), or "warn" where the gate is not enforced."""
+    status = "pass" if passed else "fail" if enforce else "warn"
+    return {
+        "id": id,
+        "title": title,
+        "test": test,
+        "target": target,
+        "measured": measured,
+        "status": status,
+        "evidence": evidence,
+    }
+
+
+def verdict(checks: list[dict[str, Any]]) -> dict[str, Any]:
+    """GO when no check failed, else NO-GO, with a reason for each that did."""
+    reasons = [
+        f"{c['title']}: wanted {c['target']}, measured {c['measured']}"
+        for c in checks
+        if c["status"] == "fail"
+    ]
+    return {"verdict": "NO-GO" if reasons else "GO", "reasons": reasons}
+
+
+def canary(conn: Connection, spec: Spec, run_id: str) -> dict[str, Any]:
+    """Compare every row that this run has changed with its source."""
+    info = catalog.inspect(conn, spec.table)
+    found = _compare(conn, spec, info, _rows_of_run(spec, info, run_id))
+    share = backfill.percentage(found["matched"], found["compared"])
+    return {
+        "changed": False,
+        "checks": [
+            check(
+                "canary",
+                "Canary rows equal to their source",
+                test=6,
+                target=f"≥ {spec.accuracy_min:g} % of {spec.canary_rows} rows",
+                measured=f"{share} % of {found['compared']} rows",
+                passed=found["compared"] > 0 and share >= spec.accuracy_min,
+                evidence=found,
+            )
+        ],
+    }
+
+
+def validate(conn: Connection, spec: Spec) -> dict[str, Any]:
+    """The checks of the report's tests 3 and 6, and the indexes, on the database as it is now."""
+    info = catalog.inspect(conn, spec.table)
+    counts = backfill.count(conn, spec, info)
+    return {
+        "changed": False,
+        "schema": info.schema(),
+        "counts": counts,
+        "checks": [
+            _coverage(spec, counts),
+            _nothing_left(counts),
+            _accuracy(conn, spec, info),
+            _comparison(conn, spec, info),
+            _indexes(spec, info),
+        ],
+    }
+
+
+def _coverage(spec: Spec, counts: dict[str, Any]) -> dict[str, Any]:
+    now = {column: share["before"] for column, share in counts["coverage"].items()}
+    return check(
+        "coverage",
+        "Coverage of each column",
+        test=3,
+        target=f"≥ {spec.coverage_min:g} % of all rows",
+        measured=", ".join(f"{column} {share} %" for column, share in now.items()),
+        passed=min(now.values()) >= spec.coverage_min,
+        evidence=now,
+    )
+
+
+def _nothing_left(counts: dict[str, Any]) -> dict[str, Any]:
+    return check(
+        "remaining",
+        "Rows that the source could still fill",
+        test=3,
+        target="0",
+        measured=counts["rows_eligible"],
+        passed=counts["rows_eligible"] == 0,
+        enforce=False,
+        evidence=counts["rows_skipped"],
+    )
+
+
+def _accuracy(conn: Connection, spec: Spec, info: TableInfo) -> dict[str, Any]:
+    found = _compare(conn, spec, info, _random_rows(spec))
+    share = backfill.percentage(found["matched"], found["compared"])
+    return check(
+        "accuracy",
+        "Data quality of a random sample",
+        test=6,
+        target=f"≥ {spec.accuracy_min:g} % of {spec.sample_rows} rows",
+        measured=f"{share} % of {found['compared']} rows (seed {spec.sample_seed})",
+        passed=share >= spec.accuracy_min,
+        evidence={**found, "seed": spec.sample_seed},
+    )
+
+
+def _comparison(conn: Connection, spec: Spec, info: TableInfo) -> dict[str, Any]:
+    found = _compare(conn, spec, info, SQL("SELECT * FROM {}").format(table(spec.table)))
+    drifted = _drifted(conn, spec, info) if found["different"] else 0
+    share = backfill.percentage(found["matched"] + drifted, found["compared"])
+    return check(
+        "comparison",
+        "Exact comparison of every row with its source",
+        test=6,
+        target=f"≥ {spec.accuracy_min:g} % equal, or filled before the source changed",
+        measured=f"{share} % of {found['compared']} rows; {found['different']} differ, "
+        f"{drifted} of them because the source changed since",
+        passed=share >= spec.accuracy_min,
+        evidence={**found, "drifted": drifted},
+    )
+
+
+def _indexes(spec: Spec, info: TableInfo) -> dict[str, Any]:
+    wanted = [index.name for index in spec.indexes]
+    bad = [n for n in wanted if n not in info.indexes or not info.indexes[n].valid]
+    bad += [n for n, index in info.indexes.items() if not index.valid and n not in bad]
+    pending = [action.index.name for action in indexes.plan(spec, info)]
+    return check(
+        "indexes",
+        "Indexes present and valid",
+        test=2,
+        target=f"{len(wanted)} wanted, none invalid",
+        measured="all there and valid" if not bad else f"missing or invalid: {', '.join(bad)}",
+        passed=not bad and not pending,
+        evidence={n: info.indexes[n].definition for n in wanted if n in info.indexes},
+    )
+
+
+def _compare(conn: Connection, spec: Spec, info: TableInfo, rows: Composable) -> dict[str, int]:
+    """Compare rows of the table with their source: a row matches when each value that the source
+    has is there. missing counts rows that lack one, different those that have another one."""
+    names = catalog.present_names(spec, info)
+    missing = _any_column(spec, names, "t.{c} IS NULL AND s.{v} IS NOT NULL")
+    different = _any_column(spec, names, "t.{c} <> s.{v}")
+    query = SQL(
+        "SELECT count(*) AS compared,"
+        " count(*) FILTER (WHERE NOT coalesce({missing}, false)"
+        "   AND NOT coalesce({different}, false)) AS matched,"
+        " count(*) FILTER (WHERE {missing}) AS missing,"
+        " count(*) FILTER (WHERE {different}) AS different"
+        " FROM ({rows}) t JOIN ({source}) s ON {matches}"
+    ).format(
+        missing=missing,
+        different=different,
+        rows=rows,
+        source=backfill.source_query(spec),
+        matches=backfill.matches(spec),
+    )
+    return one(conn, query, ())
+
+
+def _drifted(conn: Connection, spec: Spec, info: TableInfo) -> int:
+    """Rows that differ from the source but still hold what a run wrote: the source has changed."""
+    if not ledger.exists(conn):
+        return 0
+    names = catalog.present_names(spec, info)
+    width = len(spec.key)
+    ours = SQL(" AND ").join(
+        SQL("(t.{c} = s.{v} OR to_jsonb(t.{c}) = e -> {n})").format(
+            c=name(names[c.name]), v=name(f"v{n}"), n=Literal(width + n)
+        )
+        for n, c in enumerate(spec.columns)
+    )
+    query = SQL(
+        "SELECT count(*) AS n FROM ({journal}) j JOIN {table} t ON {keys}"
+        " JOIN ({source}) s ON {matches} WHERE {different} AND {ours}"
+    ).format(
+        journal=_journal(None),
+        table=table(spec.table),
+        keys=_journal_keys(spec, info),
+        source=backfill.source_query(spec),
+        matches=backfill.matches(spec),
+        different=_any_column(spec, names, "t.{c} <> s.{v}"),
+        ours=ours,
+    )
+    count: int = one(conn, query, ())["n"]
+    return count
+
+
+def _random_rows(spec: Spec) -> Composed:
+    """A random sample that the seed determines: the rows whose keys hash lowest."""
+    keys = comma(SQL("t.{}").format(name(k)) for k in spec.key)
+    return SQL(
+        "SELECT t.* FROM {} t ORDER BY hashtextextended(jsonb_build_array({})::text, {}) LIMIT {}"
+    ).format(table(spec.table), keys, Literal(spec.sample_seed), Literal(spec.sample_rows))
+
+
+def _rows_of_run(spec: Spec, info: TableInfo, run_id: str) -> Composed:
+    return SQL("SELECT t.* FROM ({}) j JOIN {} t ON {}").format(
+        _journal(run_id), table(spec.table), _journal_keys(spec, info)
+    )
+
+
+def _journal(run_id: str | None) -> Composed:
+    of_run = SQL("true") if run_id is None else SQL("b.run_id = {}").format(Literal(run_id))
+    return SQL(
+        "SELECT e FROM pgrunbook.batch b, jsonb_array_elements(b.journal) e"
+        " WHERE b.reverted_at IS NULL AND {}"
+    ).format(of_run)
+
+
+def _journal_keys(spec: Spec, info: TableInfo) -> Composed:
+    return SQL(" AND ").join(
+        SQL("t.{} = (j.e ->> {})::{}").format(name(k), Literal(n), text(info.columns[k].type))
+        for n, k in enumerate(spec.key)
+    )
+
+
+def _any_column(spec: Spec, names: dict[str, str], condition: str) -> Composed:
+    return SQL("({})").format(
+        SQL(" OR ").join(
+            SQL("({})").format(text(condition).format(c=name(names[c.name]), v=name(f"v{n}")))
+            for n, c in enumerate(spec.columns)
+        )
+    )

@@ -1,0 +1,186 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Rename, build and take back indexes without ever blocking a writer for long."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, LiteralString
+
+from psycopg.sql import SQL, Composed
+
+from . import catalog, ledger
+from .catalog import IndexInfo, TableInfo
+from .connection import Connection, with_lock_retries
+from .errors import RunbookError
+from .spec import Index, Spec, Table
+from .sql import comma, name, render, table
+
+RENAME_LOCK = "SHARE UPDATE EXCLUSIVE on the index, for the catalog change only"
+BUILD_LOCK = "SHARE UPDATE EXCLUSIVE: reads and writes go on, other DDL and VACUUM wait"
+BUILD_LOCK_TIMEOUT = "30min"  # CREATE INDEX CONCURRENTLY must outwait older snapshots
+
+
+@dataclass(frozen=True)
+class Action:
+    """One thing to do to an index: kind is "rename", "drop_invalid" or "build"."""
+
+    kind: str
+    index: Index
+    old: str
+    statement: Composed
+
+
+def plan(spec: Spec, info: TableInfo) -> list[Action]:
+    """What is to be done to the phase's indexes, in order.
+
+    Raises RunbookError where an index of the wanted name has another definition.
+    """
+    return [action for index in spec.indexes for action in _plan_one(spec, index, info)]
+
+
+def undo_statement(on: Table, action: Action) -> Composed:
+    """The statement that takes an action back."""
+    if action.kind == "rename":
+        return _rename(on, action.index.name, action.old)
+    return _drop(on, action.index.name)
+
+
+def apply(
+    conn: Connection, spec: Spec, kinds: set[str], run: ledger.Run, *, dry: bool
+) -> dict[str, Any]:
+    """Do the planned actions of these kinds; when dry, only tell what would be done."""
+    info = catalog.inspect(conn, spec.table)
+    actions = [a for a in plan(spec, info) if a.kind in kinds]
+    if actions and not dry:
+        ledger.require_approval(conn, run, "plan", [render(a.statement) for a in actions])
+        for action in actions:
+            _do(conn, spec, info, run, action)
+    return _result(conn, spec, info, [a.statement for a in actions], dry=dry)
+
+
+def revert(conn: Connection, spec: Spec, run: ledger.Run, *, dry: bool) -> dict[str, Any]:
+    """Take back what this run did to indexes, the latest first."""
+    info = catalog.inspect(conn, spec.table)
+    made = ledger.changes(conn, run.id, "index_build") + ledger.changes(
+        conn, run.id, "index_rename"
+    )
+    statements = []
+    for change in made:
+        if change["new"] not in info.indexes:
+            continue
+        built = change["kind"] == "index_build"
+        query = (
+            _drop(spec.table, change["new"])
+            if built
+            else _rename(spec.table, change["new"], change["old"])
+        )
+        statements.append(query)
+        if not dry:
+            ledger.require_owner(conn, run)
+            _undo(conn, spec, info, run, change, query)
+    return _result(conn, spec, info, statements, dry=dry)
+
+
+def _plan_one(spec: Spec, index: Index, info: TableInfo) -> list[Action]:
+    old = info.indexes.get(index.renamed_from or "")
+    new = info.indexes.get(index.name)
+    if new and not _same(spec, index, new) and new.valid:
+        raise RunbookError(
+            f"Index {index.name!r} of {spec.table} is there, but as: {new.definition}. The phase "
+            f"wants it on ({', '.join(index.columns)}). Next step: rename or drop that index by "
+            "hand, or correct phase_indexes."
+        )
+    if new and new.valid:
+        return []
+    build = Action("build", index, "", _build(spec.table, index))
+    if new:
+        return [Action("drop_invalid", index, index.name, _drop(spec.table, index.name)), build]
+    old_name = index.renamed_from or ""
+    if old and old.valid and _same(spec, index, old):
+        rename = _rename(spec.table, old_name, index.name)
+        return [Action("rename", index, old_name, rename)]
+    if old and not old.valid:
+        return [Action("drop_invalid", index, old_name, _drop(spec.table, old_name)), build]
+    return [build]
+
+
+def _same(spec: Spec, index: Index, found: IndexInfo) -> bool:
+    """Whether an index found is the one wanted, its columns under either of their names."""
+    aliases = {c.renamed_from: c.name for c in spec.columns if c.renamed_from}
+    return found.plain and tuple(aliases.get(c, c) for c in found.columns) == index.columns
+
+
+def _do(conn: Connection, spec: Spec, info: TableInfo, run: ledger.Run, action: Action) -> None:
+    def rename() -> None:
+        with conn.transaction():
+            conn.execute(action.statement, ())
+            ledger.change_made(conn, run.id, "index_rename", old=action.old, new=action.index.name)
+
+    def build() -> None:
+        ledger.change_made(conn, run.id, "index_build", old="", new=action.index.name)
+        try:
+            conn.execute(action.statement, ())
+        except BaseException:
+            if not conn.closed:
+                conn.execute(_drop(spec.table, action.index.name, " IF EXISTS"), ())
+                ledger.change_undone(conn, run.id, "index_build", old="", new=action.index.name)
+            raise
+
+    def drop() -> None:
+        conn.execute(action.statement, ())
+
+    work = {"rename": rename, "build": build, "drop_invalid": drop}[action.kind]
+    if action.kind != "rename":
+        conn.execute("SELECT set_config('lock_timeout', %s, false)", (BUILD_LOCK_TIMEOUT,))
+        conn.execute("SET statement_timeout = 0")
+    with_lock_retries(
+        conn,
+        work,
+        table_oid=info.oid,
+        what=render(action.statement),
+        tries=spec.lock_tries if action.kind == "rename" else 2,
+    )
+
+
+def _undo(
+    conn: Connection,
+    spec: Spec,
+    info: TableInfo,
+    run: ledger.Run,
+    change: dict[str, Any],
+    query: Composed,
+) -> None:
+    def rename_back() -> None:
+        with conn.transaction():
+            conn.execute(query, ())
+            ledger.change_undone(conn, run.id, change["kind"], old=change["old"], new=change["new"])
+
+    def drop() -> None:
+        conn.execute("SELECT set_config('lock_timeout', %s, false)", (BUILD_LOCK_TIMEOUT,))
+        conn.execute(query, ())
+        ledger.change_undone(conn, run.id, change["kind"], old=change["old"], new=change["new"])
+
+    work = drop if change["kind"] == "index_build" else rename_back
+    with_lock_retries(conn, work, table_oid=info.oid, what=render(query), tries=spec.lock_tries)
+
+
+def _build(on: Table, index: Index) -> Composed:
+    return SQL("CREATE INDEX CONCURRENTLY {} ON {} ({})").format(
+        name(index.name), table(on), comma(name(c) for c in index.columns)
+    )
+
+
+def _drop(on: Table, index: str, clause: LiteralString = "") -> Composed:
+    return SQL("DROP INDEX CONCURRENTLY{} {}").format(SQL(clause), name(on.schema, index))
+
+
+def _rename(on: Table, old: str, new: str) -> Composed:
+    return SQL("ALTER INDEX {} RENAME TO {}").format(name(on.schema, old), name(new))
+
+
+def _result(
+    conn: Connection, spec: Spec, info: TableInfo, statements: list[Composed], *, dry: bool
+) -> dict[str, Any]:
+    after = info if dry else catalog.inspect(conn, spec.table)
+    queries = [render(s) for s in statements]
+    return catalog.schema_change(spec.table, "indexes", info, after.schema(), queries)

@@ -1,0 +1,423 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The ledger: schema pgrunbook in the database itself, which records runs, approvals, batches,
+schema changes and a hash-chained list of events."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import psycopg
+from psycopg.types.json import Jsonb
+
+from .connection import Connection, one
+from .errors import RunbookError
+
+STALE_AFTER_SECONDS = 60
+
+_TABLES = """
+CREATE SCHEMA IF NOT EXISTS pgrunbook;
+CREATE TABLE IF NOT EXISTS pgrunbook.run (
+    id text PRIMARY KEY,
+    phase text NOT NULL,
+    table_name text NOT NULL,
+    plan_hash text NOT NULL,
+    execution text NOT NULL,
+    operator text NOT NULL,
+    state text NOT NULL CHECK (state IN ('running', 'failed', 'finished', 'reverted')),
+    verdict text,
+    rows_eligible bigint NOT NULL,
+    sweep integer NOT NULL DEFAULT 0,
+    next_page bigint NOT NULL DEFAULT 0,
+    seconds double precision NOT NULL DEFAULT 0,
+    started_at timestamptz NOT NULL DEFAULT clock_timestamp(),
+    seen_at timestamptz NOT NULL DEFAULT clock_timestamp(),
+    finished_at timestamptz
+);
+CREATE TABLE IF NOT EXISTS pgrunbook.approval (
+    id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    run_id text NOT NULL REFERENCES pgrunbook.run,
+    scope text NOT NULL CHECK (scope IN ('plan', 'backfill', 'rollback')),
+    plan_hash text NOT NULL,
+    plan jsonb NOT NULL,
+    approved_by text NOT NULL,
+    approved_from text NOT NULL,
+    method text NOT NULL CHECK (method IN ('prompt', 'unattended')),
+    approved_at timestamptz NOT NULL DEFAULT clock_timestamp()
+);
+CREATE TABLE IF NOT EXISTS pgrunbook.change (
+    id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    run_id text NOT NULL REFERENCES pgrunbook.run,
+    kind text NOT NULL,
+    old text NOT NULL,
+    new text NOT NULL,
+    made_at timestamptz NOT NULL DEFAULT clock_timestamp(),
+    undone_at timestamptz
+);
+CREATE TABLE IF NOT EXISTS pgrunbook.batch (
+    id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    run_id text NOT NULL REFERENCES pgrunbook.run,
+    sweep integer NOT NULL,
+    first_page bigint NOT NULL,
+    last_page bigint NOT NULL,
+    row_count integer NOT NULL,
+    journal jsonb NOT NULL,
+    applied_at timestamptz NOT NULL DEFAULT clock_timestamp(),
+    reverted_at timestamptz,
+    left_alone jsonb
+);
+CREATE INDEX IF NOT EXISTS batch_run_id ON pgrunbook.batch (run_id, id);
+CREATE TABLE IF NOT EXISTS pgrunbook.event (
+    id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    body jsonb NOT NULL,
+    previous text NOT NULL,
+    hash text NOT NULL
+);
+"""
+
+_ADD_EVENT = """
+INSERT INTO pgrunbook.event (body, previous, hash)
+SELECT b.body, p.hash, encode(sha256(convert_to(p.hash || b.body::text, 'UTF8')), 'hex')
+FROM (SELECT jsonb_build_object('at', clock_timestamp(), 'run', %s::text, 'kind', %s::text,
+                                'detail', %s::jsonb) AS body) b,
+     (SELECT coalesce((SELECT hash FROM pgrunbook.event ORDER BY id DESC LIMIT 1), '') AS hash) p
+"""
+
+_BROKEN_LINKS = """
+SELECT id FROM (
+    SELECT id, body, previous, hash, coalesce(lag(hash) OVER (ORDER BY id), '') AS expected
+    FROM pgrunbook.event) e
+WHERE previous <> expected
+   OR hash <> encode(sha256(convert_to(previous || body::text, 'UTF8')), 'hex')
+ORDER BY id
+"""
+
+
+@dataclass(frozen=True)
+class Run:
+    """A run as its writing steps refer to it: its id, the plan's hash, and which execution of
+    the playbook owns it now."""
+
+    id: str
+    plan_hash: str
+    execution: str
+
+
+def exists(conn: Connection) -> bool:
+    """Whether this database has a ledger."""
+    return bool(one(conn, "SELECT to_regclass('pgrunbook.event') IS NOT NULL AS there")["there"])
+
+
+def has_run(conn: Connection, run_id: str) -> bool:
+    """Whether the ledger is there and has this run."""
+    return exists(conn) and bool(
+        conn.execute("SELECT FROM pgrunbook.run WHERE id = %s", (run_id,)).rowcount
+    )
+
+
+def unfinished(conn: Connection, phase: str, table: str) -> dict[str, Any] | None:
+    """The newest run of a phase on a table if it was neither finished nor reverted, else None.
+
+    A run that failed and kept nothing is left behind: there is nothing to resume. idle is the
+    number of seconds since the run was last at work.
+    """
+    if not exists(conn):
+        return None
+    row = conn.execute(
+        "SELECT r.id, r.state, r.operator, r.execution, r.rows_eligible,"
+        " extract(epoch FROM clock_timestamp() - r.seen_at)::float8 AS idle,"
+        " r.state = 'running'"
+        "   OR EXISTS (SELECT FROM pgrunbook.batch b WHERE b.run_id = r.id"
+        "              AND b.reverted_at IS NULL)"
+        "   OR EXISTS (SELECT FROM pgrunbook.change c WHERE c.run_id = r.id"
+        "              AND c.undone_at IS NULL) AS kept"
+        " FROM pgrunbook.run r WHERE r.phase = %s AND r.table_name = %s"
+        " ORDER BY r.started_at DESC LIMIT 1",
+        (phase, table),
+    ).fetchone()
+    if row is None or row["state"] in ("finished", "reverted") or not row["kept"]:
+        return None
+    return row
+
+
+def require_idle(run: dict[str, Any] | None) -> None:
+    """Raise RunbookError when the unfinished run was at work within STALE_AFTER_SECONDS."""
+    if run and run["state"] == "running" and run["idle"] < STALE_AFTER_SECONDS:
+        raise RunbookError(
+            f"Run {run['id']} of {run['operator']} is at work (last seen {run['idle']:.0f} s ago). "
+            "Nothing was changed. Next step: let it end; if it is dead, try again in "
+            f"{STALE_AFTER_SECONDS - run['idle']:.0f} s, and its work goes on where it stopped."
+        )
+
+
+def approve(
+    conn: Connection,
+    run: Run,
+    *,
+    scope: str,
+    plan: dict[str, Any],
+    rows_eligible: int,
+    approved_by: str,
+    approved_from: str,
+    method: str,
+) -> None:
+    """Make the ledger where there is none, record the run or take it over, and the approval.
+
+    Raises RunbookError where the plan is not the one that the run's hash names, or another run is
+    at work.
+    """
+    if plan_hash(plan) != run.plan_hash:
+        raise RunbookError(
+            f"The plan does not have the hash {run.plan_hash[:8]} that was approved. "
+            "Next step: run the playbook again and read the new plan."
+        )
+    with conn.transaction():
+        conn.execute("SELECT pg_advisory_xact_lock(hashtextextended('pgrunbook.ledger', 0))")
+        if not exists(conn):
+            _create(conn)
+        if scope == "plan":
+            _claim(conn, run, plan["spec"], rows_eligible, approved_by)
+        elif scope == "rollback":
+            _take_over(conn, run, approved_by)
+        else:
+            require_owner(conn, run)
+        conn.execute(
+            "INSERT INTO pgrunbook.approval"
+            " (run_id, scope, plan_hash, plan, approved_by, approved_from, method)"
+            " VALUES (%s, %s, %s, %s, %s, %s, %s)",
+            (run.id, scope, run.plan_hash, Jsonb(plan), approved_by, approved_from, method),
+        )
+        event(
+            conn,
+            run.id,
+            "approved",
+            scope=scope,
+            plan_hash=run.plan_hash,
+            by=approved_by,
+            origin=approved_from,
+            method=method,
+        )
+
+
+def require_approval(conn: Connection, run: Run, scope: str, statements: Sequence[str]) -> None:
+    """Raise RunbookError unless this execution owns the run and a person approved, in this scope,
+    a plan of this hash that holds every one of the statements."""
+    require_owner(conn, run)
+    row = conn.execute(
+        "SELECT plan FROM pgrunbook.approval"
+        " WHERE run_id = %s AND plan_hash = %s AND scope = %s ORDER BY id DESC LIMIT 1",
+        (run.id, run.plan_hash, scope),
+    ).fetchone()
+    if row is None:
+        raise RunbookError(
+            f"Nobody approved the {scope} of plan {run.plan_hash[:8]} for run {run.id}. Nothing "
+            "was changed. Next step: run the whole playbook, without --tags or --start-at-task."
+        )
+    approved = {s for step in row["plan"]["steps"] for s in step["statements"]}
+    for statement in statements:
+        if statement not in approved:
+            raise RunbookError(
+                f"The approved plan {run.plan_hash[:8]} does not hold this statement: {statement} "
+                "The database has changed since. Next step: run the playbook again and read the "
+                "new plan."
+            )
+
+
+def require_owner(conn: Connection, run: Run) -> None:
+    """Raise RunbookError unless the run is there and belongs to this execution."""
+    row = None
+    if exists(conn):
+        row = conn.execute(
+            "UPDATE pgrunbook.run SET seen_at = clock_timestamp() WHERE id = %s"
+            " RETURNING execution, operator",
+            (run.id,),
+        ).fetchone()
+    if row is None:
+        raise RunbookError(
+            f"The ledger has no run {run.id}: nobody approved a plan. Nothing was changed. "
+            "Next step: run the whole playbook, without --tags or --start-at-task."
+        )
+    if row["execution"] != run.execution:
+        raise RunbookError(
+            f"Run {run.id} was taken over by another execution, of {row['operator']}. This one "
+            "stops here. Next step: see playbooks/status.yml."
+        )
+
+
+def get_run(conn: Connection, run_id: str) -> dict[str, Any]:
+    """A run's row. Raises RunbookError, naming the latest runs, where there is none."""
+    if exists(conn):
+        row = conn.execute("SELECT * FROM pgrunbook.run WHERE id = %s", (run_id,)).fetchone()
+        if row is not None:
+            return row
+        rows = conn.execute("SELECT id FROM pgrunbook.run ORDER BY started_at DESC LIMIT 5")
+        known = ", ".join(r["id"] for r in rows) or "none"
+    else:
+        known = "none"
+    raise RunbookError(
+        f"The ledger has no run {run_id!r}. The latest runs: {known}. "
+        "Next step: pass one of them with -e run=<id>."
+    )
+
+
+def approved_spec(conn: Connection, run_id: str) -> dict[str, Any]:
+    """The specification in the plan that was approved last for a run, as Spec.as_dict() gave it."""
+    get_run(conn, run_id)
+    row = one(
+        conn,
+        "SELECT plan -> 'spec' AS spec FROM pgrunbook.approval"
+        " WHERE run_id = %s AND scope = 'plan' ORDER BY id DESC LIMIT 1",
+        (run_id,),
+    )
+    spec: dict[str, Any] = row["spec"]
+    return spec
+
+
+def finish(conn: Connection, run: Run, state: str, verdict: str | None, **detail: Any) -> None:
+    """Set the state that a run ends in, and record it as an event."""
+    require_owner(conn, run)
+    with conn.transaction():
+        conn.execute(
+            "UPDATE pgrunbook.run SET state = %s, verdict = %s, finished_at = clock_timestamp()"
+            " WHERE id = %s",
+            (state, verdict, run.id),
+        )
+        event(conn, run.id, state, verdict=verdict, **detail)
+
+
+def change_made(conn: Connection, run_id: str, kind: str, *, old: str, new: str) -> None:
+    """Record a schema change, in the transaction that makes it where it has one."""
+    conn.execute(
+        "INSERT INTO pgrunbook.change (run_id, kind, old, new) VALUES (%s, %s, %s, %s)",
+        (run_id, kind, old, new),
+    )
+    event(conn, run_id, kind, old=old, new=new)
+
+
+def change_undone(conn: Connection, run_id: str, kind: str, *, old: str, new: str) -> None:
+    """Record that a schema change was taken back."""
+    conn.execute(
+        "UPDATE pgrunbook.change SET undone_at = clock_timestamp()"
+        " WHERE run_id = %s AND kind = %s AND old = %s AND new = %s AND undone_at IS NULL",
+        (run_id, kind, old, new),
+    )
+    event(conn, run_id, f"{kind}_undone", old=old, new=new)
+
+
+def changes(conn: Connection, run_id: str, kind: str) -> list[dict[str, Any]]:
+    """The schema changes of a run that still stand, the latest first."""
+    if not exists(conn):
+        return []
+    return conn.execute(
+        "SELECT kind, old, new FROM pgrunbook.change"
+        " WHERE run_id = %s AND kind = %s AND undone_at IS NULL ORDER BY id DESC",
+        (run_id, kind),
+    ).fetchall()
+
+
+def event(conn: Connection, run_id: str, kind: str, **detail: Any) -> None:
+    """Append an event to the chain: its hash covers its body and the hash before it."""
+    with conn.transaction():
+        conn.execute("SELECT pg_advisory_xact_lock(hashtextextended('pgrunbook.event', 0))")
+        conn.execute(_ADD_EVENT, (run_id, kind, Jsonb(detail)))
+
+
+def broken_links(conn: Connection) -> list[int]:
+    """The ids of events that do not follow from the one before: changed, removed or inserted."""
+    return [row["id"] for row in conn.execute(_BROKEN_LINKS)]
+
+
+def plan_hash(plan: dict[str, Any]) -> str:
+    """SHA-256, in hexadecimal, of a plan as canonical JSON: what an approval names."""
+    canonical = json.dumps(plan, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+    return hashlib.sha256(canonical.encode()).hexdigest()
+
+
+def approvals(conn: Connection, run_id: str) -> list[dict[str, Any]]:
+    """The approvals of a run, the first one first."""
+    return conn.execute(
+        "SELECT scope, plan_hash, approved_by, approved_from, method, approved_at::text"
+        " FROM pgrunbook.approval WHERE run_id = %s ORDER BY id",
+        (run_id,),
+    ).fetchall()
+
+
+def info(conn: Connection) -> dict[str, Any]:
+    """Every run, the newest first, and whether the chain of events holds."""
+    runs = _runs(conn) if exists(conn) else []
+    broken = broken_links(conn) if exists(conn) else []
+    lines = [
+        f"{r['id']}  {r['state']}{' ' + r['verdict'] if r['verdict'] else ''}, "
+        f"{r['rows_changed']} of {r['rows_eligible']} rows, by {r['operator']}, "
+        f"last seen {r['seen_at']}"
+        for r in runs
+    ] or ["No run yet."]
+    chain = (
+        f"The chain of events is BROKEN at {broken}." if broken else "The chain of events holds."
+    )
+    return {
+        "changed": False,
+        "runs": runs,
+        "broken_events": broken,
+        "text": "\n".join([*lines, chain]),
+    }
+
+
+def _runs(conn: Connection) -> list[dict[str, Any]]:
+    return conn.execute(
+        "SELECT r.id, r.phase, r.table_name, r.state, r.verdict, r.operator, r.plan_hash,"
+        " r.rows_eligible, r.started_at::text, r.seen_at::text, r.finished_at::text,"
+        " coalesce((SELECT sum(b.row_count) FROM pgrunbook.batch b"
+        "   WHERE b.run_id = r.id AND b.reverted_at IS NULL), 0)::int8 AS rows_changed"
+        " FROM pgrunbook.run r ORDER BY r.started_at DESC"
+    ).fetchall()
+
+
+def _create(conn: Connection) -> None:
+    try:
+        conn.execute(_TABLES)
+    except psycopg.errors.InsufficientPrivilege as error:
+        raise RunbookError(
+            f"Cannot make the ledger, schema pgrunbook (SQLSTATE {error.sqlstate}): "
+            f"{error.diag.message_primary}. Next step: GRANT CREATE ON DATABASE to this role."
+        ) from None
+
+
+def _claim(
+    conn: Connection,
+    run: Run,
+    spec: dict[str, Any],
+    rows_eligible: int,
+    operator: str,
+) -> None:
+    phase, table = spec["phase"], f"{spec['schema']}.{spec['table']}"
+    require_idle(unfinished(conn, phase, table))
+    conn.execute(
+        "INSERT INTO pgrunbook.run"
+        " (id, phase, table_name, plan_hash, execution, operator, state, rows_eligible)"
+        " VALUES (%s, %s, %s, %s, %s, %s, 'running', %s)"
+        " ON CONFLICT (id) DO UPDATE SET plan_hash = excluded.plan_hash,"
+        " execution = excluded.execution, operator = excluded.operator, state = 'running',"
+        " seen_at = clock_timestamp()",
+        (run.id, phase, table, run.plan_hash, run.execution, operator, rows_eligible),
+    )
+
+
+def _take_over(conn: Connection, run: Run, operator: str) -> None:
+    row = get_run(conn, run.id)
+    if row["state"] == "running":
+        idle = one(
+            conn,
+            "SELECT extract(epoch FROM clock_timestamp() - seen_at)::float8 AS idle"
+            " FROM pgrunbook.run WHERE id = %s",
+            (run.id,),
+        )["idle"]
+        require_idle({**row, "idle": idle})
+    conn.execute(
+        "UPDATE pgrunbook.run SET execution = %s, operator = %s, state = 'running',"
+        " seen_at = clock_timestamp() WHERE id = %s",
+        (run.execution, operator, run.id),
+    )

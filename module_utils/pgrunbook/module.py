@@ -1,0 +1,100 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The one file that knows Ansible: from a module's options to its result."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable
+from typing import Any
+
+from ansible.module_utils.basic import AnsibleModule, missing_required_lib
+
+try:
+    import psycopg
+except ImportError:
+    print(json.dumps({"failed": True, "msg": missing_required_lib("psycopg (version 3)")}))
+    sys.exit(1)
+
+from . import catalog
+from .connection import LOGIN_OPTIONS, Connection, connect, proof, table_lock
+from .errors import RunbookError
+from .spec import SPEC_OPTIONS, Spec, parse
+
+Work = Callable[[Connection, dict[str, Any], bool], dict[str, Any]]
+
+LOGIN = {"type": "dict", "required": True, "options": LOGIN_OPTIONS}
+SPEC = {"type": "dict", "required": True, "options": SPEC_OPTIONS}
+RUN = {
+    "type": "dict",
+    "required": True,
+    "options": {
+        "id": {"type": "str", "required": True},
+        "plan_hash": {"type": "str", "required": True},
+        "execution": {"type": "str", "required": True},
+    },
+}
+
+
+def execute(module: AnsibleModule, work: Work, *, name: str, writes: bool) -> None:
+    """Connect, do work(connection, parameters, dry) and exit with what it returns.
+
+    Where the module only reads, or in check mode, the connection is one READ ONLY transaction, and
+    the result's proof holds what the server says of it. Every failure exits through fail_json.
+    """
+    parameters = module.params
+    dry = module.check_mode or not writes
+    try:
+        spec = parse(parameters["spec"]) if parameters.get("spec") else None
+        with connect(
+            parameters["login"],
+            name=name,
+            read_only=dry,
+            schemas=_schemas(spec),
+            lock_timeout_ms=spec.lock_timeout_ms if spec else 500,
+        ) as conn:
+            result = work(conn, {**parameters, "spec": spec}, dry)
+            result.setdefault("queries", [])
+            result["proof"] = proof(conn)
+    except RunbookError as error:
+        module.fail_json(msg=str(error))
+    except psycopg.Error as error:
+        module.fail_json(msg=database_failure(error), sqlstate=error.sqlstate)
+    module.exit_json(**result)
+
+
+def alone(
+    conn: Connection, spec: Spec, dry: bool, work: Callable[[], dict[str, Any]]
+) -> dict[str, Any]:
+    """Do work(), and unless it is dry, while no other writer of pgrunbook works on the table."""
+    if dry:
+        return work()
+    with table_lock(conn, catalog.inspect(conn, spec.table).oid, str(spec.table)):
+        return work()
+
+
+def database_failure(error: psycopg.Error) -> str:
+    """An unforeseen database error in one line: what, where, SQLSTATE and the next step."""
+    diag = error.diag
+    what = diag.message_primary or " ".join(str(error).split()) or type(error).__name__
+    where = ".".join(p for p in (diag.schema_name, diag.table_name, diag.column_name) if p)
+    detail = f" {diag.message_detail}" if diag.message_detail else ""
+    context = f" ({diag.context.splitlines()[0]})" if diag.context else ""
+    on = f" on {where}" if where else ""
+    return (
+        f"PostgreSQL: {what}{on} (SQLSTATE {error.sqlstate or 'none: the connection is gone'})."
+        f"{detail}{context} Next step: {_NEXT_STEPS.get((error.sqlstate or '')[:2], _ANY_STEP)}"
+    )
+
+
+_ANY_STEP = "mend the cause and run the playbook again; committed batches are kept."
+_NEXT_STEPS = {
+    "": "see that the server is up, then run the playbook again; it goes on where it stopped.",
+    "42": "check names and privileges in the variables file and of the role, then run again.",
+    "57": "see that the server is up and who cancelled the statement, then run again.",
+    "53": "free the resource that the server lacks (disk, memory, connections), then run again.",
+}
+
+
+def _schemas(spec: Spec | None) -> list[str]:
+    return sorted({spec.table.schema, spec.source.schema}) if spec else []

@@ -1,0 +1,231 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The plan: every step with its SQL, its lock and its undo, and the hash that an approval names."""
+
+from __future__ import annotations
+
+import time
+import uuid
+from datetime import UTC, datetime
+from typing import Any
+
+from . import backfill, catalog, comparison, indexes, ledger, rename
+from .catalog import TableInfo
+from .checks import check
+from .connection import Connection, proof
+from .errors import RunbookError
+from .plan_text import plan_text, rollback_text
+from .spec import Spec, parse, require_open_window
+from .sql import render
+
+ROWS_PER_SECOND = 10_000
+"""Assumed until the canary has measured it; docs/measurements.md has what it was elsewhere."""
+
+
+def build(conn: Connection, spec: Spec) -> dict[str, Any]:
+    """The plan for the database as it is now, in a READ ONLY transaction.
+
+    Returns plan (what the hash covers), plan_hash, run (id, plan_hash, execution), needed,
+    counts, estimate_seconds, a sample of 100 rows before and after, checks and text. Raises
+    RunbookError for everything that would make the run fail later.
+    """
+    started = time.monotonic()
+    require_open_window(spec)
+    unfinished = ledger.unfinished(conn, spec.phase, str(spec.table))
+    ledger.require_idle(unfinished)
+    info = catalog.inspect(conn, spec.table)
+    source = catalog.inspect(conn, spec.source)
+    names = _require_columns(conn, spec, info)
+    backfill.require_sound_expressions(conn, spec)
+    backfill.require_unique_source(conn, spec)
+    comparison.require_sound_queries(conn, spec, names)
+    counts = backfill.count(conn, spec, info)
+    steps = _steps(spec, info)
+    plan = {
+        "spec": spec.as_dict(),
+        "server": {
+            key: value
+            for key, value in catalog.server(conn).items()
+            if key in ("system_identifier", "database")
+        },
+        "schema": info.schema(),
+        "source_columns": {n: c.type for n, c in source.columns.items()},
+        "dependents": rename.require_safe(conn, spec, info),
+        "strategy": f"page ranges of about {spec.batch_rows} rows, one transaction each",
+        "steps": steps,
+    }
+    hashed = ledger.plan_hash(plan)
+    proved = proof(conn)
+    seconds = round(time.monotonic() - started, 2)
+    result = {
+        "changed": False,
+        "plan": plan,
+        "plan_hash": hashed,
+        "run": {
+            "id": unfinished["id"] if unfinished else new_run_id(spec.phase),
+            "plan_hash": hashed,
+            "execution": uuid.uuid4().hex,
+        },
+        "resumes": bool(unfinished),
+        "needed": bool(counts["rows_eligible"]) or any(s["needed"] for s in steps),
+        "counts": counts,
+        "estimate_seconds": round(counts["rows_eligible"] / ROWS_PER_SECOND, 1),
+        "sample": backfill.sample(conn, spec, info, 100),
+        "schema": info.schema(),
+        "queries": [q for step in steps if step["needed"] for q in step["statements"]],
+        "checks": _checks(spec, counts, proved, seconds),
+    }
+    return {**result, "text": plan_text(result)}
+
+
+def build_rollback(conn: Connection, run_id: str) -> dict[str, Any]:
+    """The plan that undoes a run: its rows through the journal, then its indexes and columns."""
+    row = ledger.get_run(conn, run_id)
+    ledger.require_idle(ledger.unfinished(conn, row["phase"], row["table_name"]))
+    spec = stored_spec(conn, run_id)
+    info = catalog.inspect(conn, spec.table)
+    run = ledger.Run(run_id, "", "")
+    rows = backfill.revert_slice(conn, spec, run, dry=True)
+    built = indexes.revert(conn, spec, run, dry=True)
+    renamed = rename.revert(conn, spec, run, dry=True)
+    plan: dict[str, Any] = {
+        "undoes": run_id,
+        "spec": spec.as_dict(),
+        "server": {"database": catalog.server(conn)["database"]},
+        "schema": info.schema(),
+        "steps": [
+            _undo_step("backfill", "Give back the rows that the run changed", rows, backfill.LOCK),
+            _undo_step("index", "Take the indexes back", built, indexes.BUILD_LOCK),
+            _undo_step("rename", "Take the rename back", renamed, rename.LOCK),
+        ],
+    }
+    hashed = ledger.plan_hash(plan)
+    result = {
+        "changed": False,
+        "spec": spec.as_dict(),
+        "plan": plan,
+        "plan_hash": hashed,
+        "run": {"id": run_id, "plan_hash": hashed, "execution": uuid.uuid4().hex},
+        "needed": bool(rows["changed"] or built["changed"] or renamed["changed"]),
+        "counts": {"rows_total": 0, "rows_eligible": rows["rows_changed"], "rows_skipped": {}},
+        "queries": [q for step in plan["steps"] for q in step["statements"]],
+    }
+    return {**result, "text": rollback_text(result)}
+
+
+def stored_spec(conn: Connection, run_id: str) -> Spec:
+    """The specification that a run was approved with."""
+    return parse(ledger.approved_spec(conn, run_id))
+
+
+def new_run_id(phase: str) -> str:
+    """An id that sorts by time and does not collide: phase3-20260131T040506Z-1f2e."""
+    now = datetime.now(UTC).strftime("%Y%m%dT%H%M%SZ")
+    return f"{phase}-{now}-{uuid.uuid4().hex[:4]}"
+
+
+def _require_columns(conn: Connection, spec: Spec, info: TableInfo) -> dict[str, str]:
+    """The columns' present names. Raises RunbookError where one cannot be filled as planned."""
+    catalog.require_columns(spec.table, info, [*spec.key, *spec.source_key])
+    names = catalog.present_names(spec, info)
+    for column in spec.columns:
+        found = info.columns[names[column.name]]
+        catalog.require_type(conn, spec.table, names[column.name], found, column.type)
+        if found.generated:
+            raise RunbookError(
+                f"Column {column.name!r} of {spec.table} is generated and cannot be filled. "
+                "Next step: take it out of phase_columns."
+            )
+    if not any(i.unique and i.columns == spec.key and i.plain for i in info.indexes.values()):
+        raise RunbookError(
+            f"{spec.table} has no unique index on ({', '.join(spec.key)}), so the journal could "
+            "not tell its rows apart. Next step: set phase_key to the primary key's columns."
+        )
+    return names
+
+
+def _steps(spec: Spec, info: TableInfo) -> list[dict[str, Any]]:
+    renames = rename.pending(spec, info)
+    actions = indexes.plan(spec, info)
+    moved = [a for a in actions if a.kind == "rename"]
+    built = [a for a in actions if a.kind != "rename"]
+    return [
+        {
+            "id": "rename",
+            "title": "Rename the column",
+            "statements": [
+                render(rename.statement(spec.table, c.renamed_from or "", c.name)) for c in renames
+            ],
+            "undo": [
+                render(rename.statement(spec.table, c.name, c.renamed_from or "")) for c in renames
+            ],
+            "lock": rename.LOCK,
+            "needed": bool(renames),
+        },
+        _index_step("index_rename", "Rename the index", spec, moved, indexes.RENAME_LOCK),
+        {
+            "id": "backfill",
+            "title": "Fill the columns",
+            "statements": backfill.statements(spec),
+            "undo": ["playbooks/rollback.yml gives back just the rows in the journal"],
+            "lock": backfill.LOCK,
+            "needed": False,
+        },
+        _index_step("index_build", "Build the indexes", spec, built, indexes.BUILD_LOCK),
+    ]
+
+
+def _index_step(
+    id: str, title: str, spec: Spec, actions: list[indexes.Action], lock: str
+) -> dict[str, Any]:
+    return {
+        "id": id,
+        "title": title,
+        "statements": [render(a.statement) for a in actions],
+        "undo": [render(indexes.undo_statement(spec.table, a)) for a in actions],
+        "lock": lock,
+        "needed": bool(actions),
+    }
+
+
+def _undo_step(id: str, title: str, found: dict[str, Any], lock: str) -> dict[str, Any]:
+    return {"id": id, "title": title, "statements": found["queries"], "undo": [], "lock": lock}
+
+
+def _checks(
+    spec: Spec, counts: dict[str, Any], proved: dict[str, Any], seconds: float
+) -> list[dict[str, Any]]:
+    before = {column: share["before"] for column, share in counts["coverage"].items()}
+    after = {column: share["after"] for column, share in counts["coverage"].items()}
+    eligible = counts["rows_eligible"]
+    return [
+        check(
+            "baseline",
+            "Coverage before the run",
+            test=3,
+            target="measured",
+            measured=", ".join(f"{column} {share} %" for column, share in before.items()),
+            passed=True,
+            evidence=before,
+        ),
+        check(
+            "requirement",
+            "Rows to fill, and the coverage that they bring",
+            test=3,
+            target=f"≥ {spec.coverage_min:g} % afterwards",
+            measured=f"{eligible} of {counts['rows_total']} rows; "
+            + ", ".join(f"{column} {share} %" for column, share in after.items()),
+            passed=min(after.values()) >= spec.coverage_min,
+            enforce=False,
+            evidence=counts,
+        ),
+        check(
+            "dry_run",
+            "Dry run writes nothing",
+            test=4,
+            target="READ ONLY, no transaction id assigned",
+            measured=f"transaction_read_only {'on' if proved['read_only'] else 'OFF'}, "
+            f"transaction id {proved['xid'] or 'none'}, {seconds} s",
+            passed=proved["read_only"] and proved["xid"] is None,
+            evidence={**proved, "seconds": seconds},
+        ),
+    ]

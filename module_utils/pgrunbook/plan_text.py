@@ -1,0 +1,124 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The plan as the person who approves it reads it."""
+
+from __future__ import annotations
+
+import textwrap
+from typing import Any
+
+WIDTH = 98
+MARGIN = 9
+SHOWN_ROWS = 5
+
+REASONS = {
+    "already_complete": "have every value already",
+    "no_source_key": "have no source key",
+    "no_source_row": "have no source row",
+    "source_has_no_value": "lack a value, and the source has none",
+}
+
+
+def plan_text(result: dict[str, Any]) -> str:
+    """What a run would do: for each step its SQL, lock and undo, then the rows and the hash."""
+    spec, counts = result["plan"]["spec"], result["counts"]
+    run = result["run"]["id"]
+    lines = [
+        f"{spec['title'] or spec['phase']}: {spec['schema']}.{spec['table']} "
+        f"in database {result['plan']['server']['database']}",
+        f"Run {run}, which goes on where it stopped" if result["resumes"] else f"Run {run}",
+        "",
+    ]
+    number = 0
+    for step in result["plan"]["steps"]:
+        needed = counts["rows_eligible"] if step["id"] == "backfill" else step["needed"]
+        if not needed:
+            continue
+        number += 1
+        lines += _step(number, step)
+        if step["id"] == "backfill":
+            lines += _rows(result)
+    if not number:
+        lines += ["Nothing to do: the database is as the phase wants it.", *_skipped(counts)]
+    lines += _dependents(result["plan"]["dependents"])
+    return "\n".join([*lines, "", f"Plan hash: {result['plan_hash']}"])
+
+
+def rollback_text(result: dict[str, Any]) -> str:
+    """What a rollback would undo, and its hash."""
+    lines = [f"Rollback of run {result['run']['id']}", ""]
+    if not result["needed"]:
+        lines.append("Nothing to undo: the run left no change that still stands.")
+    for number, step in enumerate((s for s in result["plan"]["steps"] if s["statements"]), 1):
+        lines += _step(number, step)
+        if step["id"] == "backfill":
+            lines.append(f"   rows  {result['counts']['rows_eligible']} that the journal lists")
+    return "\n".join([*lines, "", f"Plan hash: {result['plan_hash']}"])
+
+
+def sample_text(rows: list[dict[str, Any]]) -> str:
+    """Rows before (-) and after (+), in pairs."""
+    lines = []
+    for row in rows:
+        key = ", ".join(str(part) for part in row["key"])
+        lines += [f"- {key}: {_values(row['before'])}", f"+ {key}: {_values(row['after'])}"]
+    return "\n".join(lines)
+
+
+def _step(number: int, step: dict[str, Any]) -> list[str]:
+    lines = [f"{number}. {step['title']}"]
+    for statement in step["statements"]:
+        lines += _labelled("SQL", statement)
+    for statement in step["undo"]:
+        lines += _labelled("undo", statement)
+    return [*lines, *_labelled("lock", step["lock"])]
+
+
+def _rows(result: dict[str, Any]) -> list[str]:
+    counts = result["counts"]
+    lines = [
+        f"   rows  {counts['rows_eligible']:,} of {counts['rows_total']:,} would change, "
+        f"in about {result['estimate_seconds']:g} s",
+        *_skipped(counts),
+        f"   how   {result['plan']['strategy']}",
+        f"   the first {min(SHOWN_ROWS, len(result['sample']))} "
+        f"of a sample of {len(result['sample'])} (all of them with --diff):",
+    ]
+    return lines + textwrap.indent(sample_text(result["sample"][:SHOWN_ROWS]), "     ").split("\n")
+
+
+def _skipped(counts: dict[str, Any]) -> list[str]:
+    return [
+        f"         {number:,} would not: they {REASONS[reason]}"
+        for reason, number in counts["rows_skipped"].items()
+        if number
+    ]
+
+
+def _dependents(dependents: list[dict[str, Any]]) -> list[str]:
+    if not dependents:
+        return []
+    lines = ["", "What depends on the column under its old name:"]
+    for dependent in dependents:
+        follows = "follows the rename" if dependent["follows"] else "BREAKS, acknowledged"
+        lines.append(f"   {dependent['object']} ({follows})")
+    return lines
+
+
+def _values(values: dict[str, Any]) -> str:
+    return " ".join(f"{k}={'NULL' if v is None else v}" for k, v in values.items())
+
+
+def _labelled(label: str, text: str) -> list[str]:
+    """The text's lines behind a label; only the lines that are too long are wrapped."""
+    lines = [
+        wrapped
+        for line in text.splitlines()
+        for wrapped in textwrap.wrap(
+            line,
+            WIDTH - MARGIN,
+            subsequent_indent=" " * (len(line) - len(line.lstrip()) + 4),
+            break_long_words=False,
+            break_on_hyphens=False,
+        )
+    ]
+    return [f"   {label if n == 0 else '':{MARGIN - 3}}{line}" for n, line in enumerate(lines)]

@@ -1,0 +1,135 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Can the run start at all? Health, privileges and counts, all read."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from psycopg.sql import SQL
+
+from . import catalog
+from .catalog import TableInfo
+from .checks import check
+from .connection import Connection, one
+from .errors import RunbookError
+from .spec import Spec, require_open_window
+from .sql import name, table
+
+
+def examine(conn: Connection, spec: Spec) -> dict[str, Any]:
+    """Facts about the server and both tables, and the checks of the report's test 1.
+
+    Raises RunbookError where a run could not succeed: a standby, a missing table or column, a
+    missing privilege, a window that is over.
+    """
+    require_open_window(spec)
+    server = catalog.server(conn)
+    _require_primary(conn, server)
+    target = catalog.inspect(conn, spec.table)
+    source = catalog.inspect(conn, spec.source)
+    catalog.require_columns(spec.table, target, [*spec.key, *spec.source_key])
+    catalog.require_columns(spec.source, source, spec.source_key.values())
+    _require_privileges(conn, spec, target)
+    counts = _counts(conn, spec)
+    health = {
+        "rows": counts["rows"],
+        "source_rows": counts["source_rows"],
+        "orphans": counts["orphans"],
+        "version": server["version"],
+        "table_bytes": target.size,
+        "oldest_transaction_seconds": _oldest_transaction(conn),
+    }
+    return {
+        "changed": False,
+        "server": server,
+        "health": health,
+        "schema": target.schema(),
+        "checks": [
+            check(
+                "connectivity",
+                "Database connectivity",
+                test=1,
+                target="a writable primary, PostgreSQL 14 or newer",
+                measured=f"PostgreSQL {server['version']}, {counts['rows']} rows, "
+                f"{counts['source_rows']} source rows",
+                passed=True,
+            ),
+            check(
+                "orphans",
+                "Rows whose source key has no source row",
+                test=1,
+                target="0",
+                measured=counts["orphans"],
+                passed=counts["orphans"] == 0,
+                enforce=False,
+            ),
+        ],
+    }
+
+
+def _require_primary(conn: Connection, server: dict[str, Any]) -> None:
+    where = f"Database {server['database']!r}"
+    if server["standby"]:
+        raise RunbookError(
+            f"{where} is on a standby, which is read-only. "
+            "Next step: point runbook_login at the primary."
+        )
+    configured = one(
+        conn,
+        "SELECT reset_val AS value FROM pg_settings WHERE name = 'default_transaction_read_only'",
+    )["value"]
+    if configured == "on":
+        raise RunbookError(
+            f"{where} has default_transaction_read_only = on. Next step: find out who set it and "
+            "why, before you change anything."
+        )
+
+
+def _require_privileges(conn: Connection, spec: Spec, target: TableInfo) -> None:
+    user = conn.info.user
+    if not target.owned:
+        raise RunbookError(
+            f"Role {user!r} may not alter {spec.table}: its owner is {target.owner!r}. "
+            f"Next step: connect as the owner, or GRANT {target.owner} TO {user}."
+        )
+    row = one(
+        conn,
+        "SELECT has_table_privilege(%s, 'SELECT') AS source,"
+        " has_database_privilege(current_database(), 'CREATE')"
+        " OR coalesce(has_schema_privilege(to_regnamespace('pgrunbook'), 'CREATE'), false)"
+        " AS ledger",
+        (table(spec.source).as_string(conn),),
+    )
+    if not row["source"]:
+        raise RunbookError(
+            f"Role {user!r} may not read {spec.source}. "
+            f"Next step: GRANT SELECT ON {spec.source} TO {user}."
+        )
+    if not row["ledger"]:
+        raise RunbookError(
+            f"Role {user!r} may not make the ledger, schema pgrunbook, in this database. "
+            f"Next step: GRANT CREATE ON DATABASE {conn.info.dbname} TO {user}."
+        )
+
+
+def _counts(conn: Connection, spec: Spec) -> dict[str, Any]:
+    joined = SQL(" AND ").join(
+        SQL("s.{} = t.{}").format(name(theirs), name(ours))
+        for ours, theirs in spec.source_key.items()
+    )
+    known = SQL(" AND ").join(SQL("t.{} IS NOT NULL").format(name(c)) for c in spec.source_key)
+    query = SQL(
+        "SELECT count(*) AS rows, (SELECT count(*) FROM {source}) AS source_rows,"
+        " count(*) FILTER (WHERE {known} AND NOT EXISTS (SELECT FROM {source} s WHERE {joined}))"
+        " AS orphans FROM {table} t"
+    ).format(source=table(spec.source), known=known, joined=joined, table=table(spec.table))
+    return one(conn, query, ())
+
+
+def _oldest_transaction(conn: Connection) -> float:
+    age: float = one(
+        conn,
+        "SELECT coalesce(max(extract(epoch FROM clock_timestamp() - xact_start)), 0)::float8 AS age"
+        " FROM pg_stat_activity WHERE pid <> pg_backend_pid() AND backend_type = 'client backend'",
+    )["age"]
+    return round(age, 1)

@@ -1,0 +1,259 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The phase's specification: what the variables file says, checked once and then only read."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+from .errors import RunbookError
+
+SPEC_OPTIONS: dict[str, Any] = {
+    "phase": {"type": "str", "required": True},
+    "title": {"type": "str", "default": ""},
+    "schema": {"type": "str", "default": "public"},
+    "table": {"type": "str", "required": True},
+    "key": {"type": "list", "elements": "str", "required": True, "no_log": False},
+    "columns": {
+        "type": "list",
+        "elements": "dict",
+        "required": True,
+        "options": {
+            "name": {"type": "str", "required": True},
+            "type": {"type": "str", "required": True},
+            "renamed_from": {"type": "str"},
+            "source": {"type": "str", "required": True},
+        },
+    },
+    "source_schema": {"type": "str", "default": "public"},
+    "source_table": {"type": "str", "required": True},
+    "source_key": {"type": "dict", "required": True, "no_log": False},
+    "indexes": {
+        "type": "list",
+        "elements": "dict",
+        "default": [],
+        "options": {
+            "name": {"type": "str", "required": True},
+            "columns": {"type": "list", "elements": "str", "required": True},
+            "renamed_from": {"type": "str"},
+        },
+    },
+    "acknowledged": {"type": "list", "elements": "str", "default": []},
+    "batch_rows": {"type": "int", "default": 5000},
+    "canary_rows": {"type": "int", "default": 10000},
+    "slice_seconds": {"type": "int", "default": 5},
+    "lock_timeout_ms": {"type": "int", "default": 500},
+    "lock_tries": {"type": "int", "default": 10},
+    "window_end": {"type": "str", "default": ""},
+    "coverage_min": {"type": "float", "default": 95.0},
+    "accuracy_min": {"type": "float", "default": 99.0},
+    "sample_rows": {"type": "int", "default": 1000},
+    "sample_seed": {"type": "int", "default": 7},
+    "speedup_min": {"type": "float", "default": 5.0},
+    "repetitions": {"type": "int", "default": 7},
+    "queries": {
+        "type": "list",
+        "elements": "dict",
+        "default": [],
+        "options": {
+            "name": {"type": "str", "required": True},
+            "snapshot": {"type": "str", "required": True},
+            "baseline": {"type": "str", "required": True},
+            "enforce": {"type": "bool", "default": True},
+        },
+    },
+}
+
+
+@dataclass(frozen=True)
+class Table:
+    """A table by schema and name, both as PostgreSQL stores them (unquoted)."""
+
+    schema: str
+    name: str
+
+    def __str__(self) -> str:
+        return f"{self.schema}.{self.name}"
+
+
+@dataclass(frozen=True)
+class Column:
+    """A column that the phase needs: its SQL type and the source expression that fills it."""
+
+    name: str
+    type: str
+    renamed_from: str | None
+    source: str
+
+
+@dataclass(frozen=True)
+class Index:
+    """A B-tree index that the phase needs, on plain columns."""
+
+    name: str
+    columns: tuple[str, ...]
+    renamed_from: str | None
+
+
+@dataclass(frozen=True)
+class Query:
+    """A query on the filled columns and the one that it replaces; both must agree."""
+
+    name: str
+    snapshot: str
+    baseline: str
+    enforce: bool
+
+
+@dataclass(frozen=True)
+class Spec:
+    """A whole phase. Percentages are 0–100, times are in the unit that the name says."""
+
+    phase: str
+    title: str
+    table: Table
+    key: tuple[str, ...]
+    columns: tuple[Column, ...]
+    source: Table
+    source_key: dict[str, str]
+    indexes: tuple[Index, ...]
+    acknowledged: tuple[str, ...]
+    batch_rows: int
+    canary_rows: int
+    slice_seconds: int
+    lock_timeout_ms: int
+    lock_tries: int
+    window_end: str
+    coverage_min: float
+    accuracy_min: float
+    sample_rows: int
+    sample_seed: int
+    speedup_min: float
+    repetitions: int
+    queries: tuple[Query, ...]
+
+    def as_dict(self) -> dict[str, Any]:
+        """The options that parse() takes, as the plan's hash and the ledger hold them."""
+        fields = asdict(self)
+        table, source = fields.pop("table"), fields.pop("source")
+        return {
+            **fields,
+            "schema": table["schema"],
+            "table": table["name"],
+            "source_schema": source["schema"],
+            "source_table": source["name"],
+        }
+
+
+def parse(options: Mapping[str, Any]) -> Spec:
+    """Turn the options of SPEC_OPTIONS into a Spec.
+
+    Raises RunbookError where a value makes no sense, naming the variable.
+    """
+    given = dict(options)
+    scalars = [
+        "phase",
+        "title",
+        "batch_rows",
+        "canary_rows",
+        "slice_seconds",
+        "lock_timeout_ms",
+        "lock_tries",
+        "window_end",
+        "coverage_min",
+        "accuracy_min",
+        "sample_rows",
+        "sample_seed",
+        "speedup_min",
+        "repetitions",
+    ]
+    spec = Spec(
+        table=Table(given["schema"], given["table"]),
+        source=Table(given["source_schema"], given["source_table"]),
+        key=tuple(given["key"]),
+        columns=tuple(_column(c) for c in given["columns"]),
+        source_key={str(k): str(v) for k, v in given["source_key"].items()},
+        indexes=tuple(
+            Index(i["name"], tuple(i["columns"]), i.get("renamed_from") or None)
+            for i in given["indexes"]
+        ),
+        acknowledged=tuple(given["acknowledged"]),
+        queries=tuple(
+            Query(q["name"], q["snapshot"], q["baseline"], q.get("enforce", True))
+            for q in given["queries"]
+        ),
+        **{name: given[name] for name in scalars},
+    )
+    _check(spec)
+    return spec
+
+
+def window_closed(spec: Spec) -> bool:
+    """Whether the maintenance window has an end and that end has passed."""
+    return bool(spec.window_end) and datetime.now(UTC) >= _window_end(spec.window_end)
+
+
+def require_open_window(spec: Spec) -> None:
+    """Raise RunbookError when the maintenance window is over."""
+    if window_closed(spec):
+        raise RunbookError(
+            f"The maintenance window ended at {spec.window_end}. Nothing was changed. "
+            "Next step: set phase_window_end to the end of the next window."
+        )
+
+
+def _column(option: Mapping[str, Any]) -> Column:
+    return Column(
+        option["name"], option["type"], option.get("renamed_from") or None, option["source"]
+    )
+
+
+def _window_end(text: str) -> datetime:
+    try:
+        end = datetime.fromisoformat(text)
+    except ValueError:
+        raise RunbookError(
+            f"phase_window_end is {text!r}, which is no ISO 8601 time. "
+            "Next step: write it as 2026-01-31T04:00:00+00:00."
+        ) from None
+    if end.tzinfo is None:
+        raise RunbookError(
+            f"phase_window_end is {text!r}, without a time zone. "
+            f"Next step: write {text}+00:00, or the offset that you mean."
+        )
+    return end
+
+
+def _check(spec: Spec) -> None:
+    positive = [
+        "batch_rows",
+        "canary_rows",
+        "slice_seconds",
+        "lock_timeout_ms",
+        "lock_tries",
+        "sample_rows",
+        "repetitions",
+    ]
+    for name in positive:
+        value = getattr(spec, name)
+        if value < 1:
+            raise RunbookError(
+                f"phase_{name} is {value}; it must be at least 1. "
+                f"Next step: correct phase_{name} in the variables file."
+            )
+    for name in ("coverage_min", "accuracy_min"):
+        if not 0 <= getattr(spec, name) <= 100:
+            raise RunbookError(
+                f"phase_{name} is {getattr(spec, name)}; it is a percentage from 0 to 100. "
+                f"Next step: correct phase_{name} in the variables file."
+            )
+    for name in ("key", "columns", "source_key"):
+        if not getattr(spec, name):
+            raise RunbookError(
+                f"phase_{name} is empty. Next step: fill it in the variables file; "
+                "playbooks/vars/phase3.yml shows how."
+            )
+    if spec.window_end:
+        _window_end(spec.window_end)

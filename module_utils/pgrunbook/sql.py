@@ -1,0 +1,50 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""SQL pieces that more than one step needs. Identifiers are always quoted by the driver."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from psycopg.sql import SQL, Composable, Composed, Identifier
+
+from .spec import Table
+
+
+def name(*parts: str) -> Identifier:
+    """A name, quoted by the driver; several parts make a qualified one.
+
+    Per cent signs are doubled, as everywhere here: run such a statement with parameters, () if it
+    has none.
+    """
+    return Identifier(*(part.replace("%", "%%") for part in parts))
+
+
+def table(of: Table) -> Identifier:
+    """A table's name, schema-qualified and quoted."""
+    return name(of.schema, of.name)
+
+
+def comma(parts: Iterable[Composable]) -> Composed:
+    """The parts with commas between them."""
+    return SQL(", ").join(parts)
+
+
+def text(of: str) -> SQL:
+    """SQL that the catalog or the variables file spells out: a type's name, an expression.
+
+    Per cent signs are doubled, as in name().
+    """
+    return SQL(of.replace("%", "%%"))
+
+
+def expression(of: str) -> Composed:
+    """An SQL expression from the variables file, in parentheses of its own.
+
+    A line break keeps a trailing comment from swallowing the parenthesis.
+    """
+    return SQL("({}\n)" if "--" in of else "({})").format(text(of))
+
+
+def render(query: Composable) -> str:
+    """A statement as a person reads it: with no doubled per cent signs."""
+    return query.as_string(None).replace("%%", "%")

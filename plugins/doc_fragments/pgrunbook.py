@@ -1,0 +1,266 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Documentation of the options that several modules share."""
+
+from __future__ import annotations
+
+
+class ModuleDocFragment:
+    LOGIN = r"""
+options:
+  login:
+    description:
+      - How to reach the database, under the names of libpq's connection parameters. What is left
+        out is taken from libpq's environment variables and defaults.
+    type: dict
+    required: true
+    suboptions:
+      host:
+        description: Host name, address, or directory of the Unix-domain socket.
+        type: str
+      port:
+        description: Port number.
+        type: int
+      dbname:
+        description: Database name.
+        type: str
+      user:
+        description: Role to connect as. It must own the table to be changed.
+        type: str
+      password:
+        description: Password. It is never shown; a O(login.passfile) keeps it out of variables.
+        type: str
+      passfile:
+        description: Password file, as in libpq's documentation.
+        type: path
+      service:
+        description: Service name in the connection service file.
+        type: str
+      sslmode:
+        description: TLS mode, such as V(verify-full).
+        type: str
+      sslrootcert:
+        description: File with the certificates of the authorities to trust.
+        type: path
+      sslcert:
+        description: File with the client's certificate.
+        type: path
+      sslkey:
+        description: File with the client's private key.
+        type: path
+      connect_timeout:
+        description: Seconds to wait for a connection.
+        type: int
+        default: 10
+requirements:
+  - PostgreSQL 14 or newer
+  - psycopg 3.1 or newer, where the module runs
+author:
+  - The pgrunbook authors (@pgrunbook)
+"""
+
+    RUN = r"""
+options:
+  run:
+    description:
+      - Which run this is. The module changes nothing unless the ledger holds a person's approval of
+        a plan with this hash that lists what the module is about to do.
+      - Take it from the RV(ignore:run) that M(pgrunbook_plan) returned.
+    type: dict
+    required: true
+    suboptions:
+      id:
+        description: The run's id.
+        type: str
+        required: true
+      plan_hash:
+        description: SHA-256 of the plan, in hexadecimal.
+        type: str
+        required: true
+      execution:
+        description: Which execution of the playbook owns the run.
+        type: str
+        required: true
+"""
+
+    SPEC = r"""
+options:
+  spec:
+    description:
+      - The whole phase. C(playbooks/vars/spec.yml) assembles it from the C(phase_*) variables.
+    type: dict
+    required: true
+    suboptions:
+      phase:
+        description: Short name of the phase. Run ids begin with it.
+        type: str
+        required: true
+      title:
+        description: What people call the phase.
+        type: str
+        default: ""
+      schema:
+        description: Schema of the table to be changed.
+        type: str
+        default: public
+      table:
+        description: The table to be changed.
+        type: str
+        required: true
+      key:
+        description: Columns of a unique index that tells the table's rows apart.
+        type: list
+        elements: str
+        required: true
+      columns:
+        description: The columns that the phase needs and fills.
+        type: list
+        elements: dict
+        required: true
+        suboptions:
+          name:
+            description: The column's right name.
+            type: str
+            required: true
+          type:
+            description: The column's SQL type. Another type stops the run.
+            type: str
+            required: true
+          renamed_from:
+            description: The wrong name that the column may still bear.
+            type: str
+          source:
+            description:
+              - SQL expression on the columns of the source table, such as V(ip_types[1]) or
+                V(enrichment->>'type'). It is tried in a READ ONLY transaction first.
+            type: str
+            required: true
+      source_schema:
+        description: Schema of the source table.
+        type: str
+        default: public
+      source_table:
+        description: The table that the values come from.
+        type: str
+        required: true
+      source_key:
+        description: Which column of the table refers to which column of the source table.
+        type: dict
+        required: true
+      indexes:
+        description: B-tree indexes that the phase needs on the table.
+        type: list
+        elements: dict
+        default: []
+        suboptions:
+          name:
+            description: The index's name.
+            type: str
+            required: true
+          columns:
+            description: Its columns, in order.
+            type: list
+            elements: str
+            required: true
+          renamed_from:
+            description: The name that an index of the same definition may still bear.
+            type: str
+      acknowledged:
+        description:
+          - Functions, with argument types, whose string body mentions an old column name and that
+            somebody will change right after the rename.
+        type: list
+        elements: str
+        default: []
+      batch_rows:
+        description: About how many rows a batch, which is one transaction, may change.
+        type: int
+        default: 5000
+      canary_rows:
+        description: How many rows are filled and validated before the second approval.
+        type: int
+        default: 10000
+      slice_seconds:
+        description: For how many seconds the backfill works between two lines of progress.
+        type: int
+        default: 5
+      lock_timeout_ms:
+        description: How long a statement waits for a lock, in milliseconds.
+        type: int
+        default: 500
+      lock_tries:
+        description: How often a statement is tried before a lock that is not to be had is an error.
+        type: int
+        default: 10
+      window_end:
+        description: End of the maintenance window, ISO 8601 with offset. Empty means no end.
+        type: str
+        default: ""
+      coverage_min:
+        description: Per cent of all rows that must have a value in each column afterwards.
+        type: float
+        default: 95.0
+      accuracy_min:
+        description: Per cent of the compared rows that must equal their source.
+        type: float
+        default: 99.0
+      sample_rows:
+        description: Size of the random sample.
+        type: int
+        default: 1000
+      sample_seed:
+        description: Seed of the random sample. The same seed gives the same rows.
+        type: int
+        default: 7
+      speedup_min:
+        description: How many times faster a query must be than the one that it replaces.
+        type: float
+        default: 5.0
+      repetitions:
+        description: How often each query is timed. The median counts.
+        type: int
+        default: 7
+      queries:
+        description: Pairs of queries that must give equal results.
+        type: list
+        elements: dict
+        default: []
+        suboptions:
+          name:
+            description: What the query answers.
+            type: str
+            required: true
+          snapshot:
+            description:
+              - The query on the filled columns. V({table}), V({source}) and the phase's columns in
+                braces are replaced by quoted names; any other brace must be doubled.
+            type: str
+            required: true
+          baseline:
+            description: The query that it replaces, with the same placeholders.
+            type: str
+            required: true
+          enforce:
+            description: Whether a miss makes the verdict NO-GO. Otherwise it is a warning.
+            type: bool
+            default: true
+"""
+
+    WRITES = r"""
+attributes:
+  check_mode:
+    description: Reads in one READ ONLY transaction and returns what would be done.
+    support: full
+  diff_mode:
+    description: Returns what it changes, or would change, as before and after.
+    support: full
+"""
+
+    READS = r"""
+attributes:
+  check_mode:
+    description: The module only reads, in one READ ONLY transaction, in either mode.
+    support: full
+  diff_mode:
+    description: The module changes nothing.
+    support: none
+"""
