@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import json
 import statistics
-import time
 from typing import Any
 
 import psycopg
@@ -13,7 +12,7 @@ from psycopg.sql import SQL, Composed
 
 from . import catalog
 from .checks import check
-from .connection import Connection
+from .connection import Connection, one
 from .errors import RunbookError
 from .spec import Query, Spec
 from .sql import name, table, text
@@ -56,8 +55,10 @@ def require_sound_queries(conn: Connection, spec: Spec, names: dict[str, str]) -
 def compare(conn: Connection, spec: Spec, *, measure: bool) -> dict[str, Any]:
     """Measure each pair of queries, the two in turn, and judge it by decide().
 
-    Times are in milliseconds; the median of spec.repetitions runs counts, the first pair of runs,
-    which warms the cache, does not. Without measure the server only plans the queries.
+    Times are in milliseconds and what the server reports for planning and execution, so that
+    neither the network nor the driver blurs the ratio; the median of spec.repetitions runs counts.
+    A first run of each, whose results are compared, is not timed. Without measure the server only
+    plans the queries.
     """
     names = catalog.present_names(spec, catalog.inspect(conn, spec.table))
     require_sound_queries(conn, spec, names)
@@ -88,26 +89,25 @@ def decide(
 
 
 def _measure(conn: Connection, spec: Spec, names: dict[str, str], query: Query) -> dict[str, Any]:
-    snapshot = compile(spec, names, query.snapshot)
-    baseline = compile(spec, names, query.baseline)
-    times: tuple[list[float], list[float]] = ([], [])
-    results = (_timed(conn, snapshot)[1], _timed(conn, baseline)[1])
-    for _ in range(spec.repetitions):
-        times[0].append(_timed(conn, snapshot)[0])
-        times[1].append(_timed(conn, baseline)[0])
-    sides = {
-        side: {"ms": _spread(times[n]), **_explained(conn, compiled)}
-        for n, (side, compiled) in enumerate((("snapshot", snapshot), ("baseline", baseline)))
+    compiled = {
+        "snapshot": compile(spec, names, query.snapshot),
+        "baseline": compile(spec, names, query.baseline),
     }
-    ours, theirs = sides["snapshot"], sides["baseline"]
+    results = {side: _rows(conn, sql) for side, sql in compiled.items()}
+    runs: dict[str, list[dict[str, Any]]] = {"snapshot": [], "baseline": []}
+    for _ in range(spec.repetitions):
+        for side, sql in compiled.items():
+            runs[side].append(_explain(conn, sql))
+    ours, theirs = _side(runs["snapshot"]), _side(runs["baseline"])
     return {
         "name": query.name,
-        "equal": _comparable(results[0]) == _comparable(results[1]),
-        "rows": len(results[0]),
+        "equal": results["snapshot"] == results["baseline"],
+        "rows": len(results["snapshot"]),
         "time_ratio": round(theirs["ms"]["median"] / max(ours["ms"]["median"], 0.001), 2),
         "buffer_ratio": round(theirs["buffers"] / max(ours["buffers"], 1), 2),
         "read_from_outside": ours["read"] + theirs["read"] > 0,
-        **sides,
+        "snapshot": ours,
+        "baseline": theirs,
     }
 
 
@@ -133,28 +133,29 @@ def _check(spec: Spec, query: Query, pair: dict[str, Any]) -> dict[str, Any]:
     )
 
 
-def _timed(conn: Connection, query: Composed) -> tuple[float, list[tuple[Any, ...]]]:
-    started = time.perf_counter()
-    rows = [tuple(row.values()) for row in conn.execute(query, ())]
-    return (time.perf_counter() - started) * 1000, rows
-
-
-def _explained(conn: Connection, query: Composed) -> dict[str, Any]:
-    explain = SQL("EXPLAIN (ANALYZE, BUFFERS, TIMING OFF, FORMAT JSON) {}").format(query)
-    row = conn.execute(explain, ()).fetchone()
-    assert row is not None
-    plan = row["QUERY PLAN"][0]["Plan"]
-    hit, read = plan["Shared Hit Blocks"], plan["Shared Read Blocks"]
-    return {"buffers": hit + read, "read": read, "plan": plan}
-
-
-def _spread(values: list[float]) -> dict[str, float]:
-    return {
-        "median": round(statistics.median(values), 3),
-        "min": round(min(values), 3),
-        "max": round(max(values), 3),
-    }
-
-
-def _comparable(rows: list[tuple[Any, ...]]) -> list[str]:
+def _rows(conn: Connection, query: Composed) -> list[str]:
+    """The rows of a query in a form that can be compared: their order does not matter."""
+    rows = (tuple(row.values()) for row in conn.execute(query, ()))
     return sorted(json.dumps(row, default=str) for row in rows)
+
+
+def _explain(conn: Connection, query: Composed) -> dict[str, Any]:
+    explain = SQL("EXPLAIN (ANALYZE, BUFFERS, TIMING OFF, FORMAT JSON) {}").format(query)
+    explained: dict[str, Any] = one(conn, explain, ())["QUERY PLAN"][0]
+    return explained
+
+
+def _side(runs: list[dict[str, Any]]) -> dict[str, Any]:
+    """Times over all runs, and the last run's plan and buffers; read is the most of any run."""
+    times = [run["Planning Time"] + run["Execution Time"] for run in runs]
+    plan = runs[-1]["Plan"]
+    return {
+        "ms": {
+            "median": round(statistics.median(times), 3),
+            "min": round(min(times), 3),
+            "max": round(max(times), 3),
+        },
+        "buffers": plan["Shared Hit Blocks"] + plan["Shared Read Blocks"],
+        "read": max(run["Plan"]["Shared Read Blocks"] for run in runs),
+        "plan": plan,
+    }

@@ -176,6 +176,8 @@ def _backfill_lines(done: dict[str, Any]) -> list[str]:
 
 
 def _sql_lines(statements: list[str]) -> list[str]:
+    if not statements:
+        return []
     return ["```sql", *(f"{statement};" for statement in statements), "```", ""]
 
 

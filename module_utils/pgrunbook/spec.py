@@ -52,7 +52,7 @@ SPEC_OPTIONS: dict[str, Any] = {
     "sample_rows": {"type": "int", "default": 1000},
     "sample_seed": {"type": "int", "default": 7},
     "speedup_min": {"type": "float", "default": 5.0},
-    "repetitions": {"type": "int", "default": 7},
+    "repetitions": {"type": "int", "default": 11},
     "queries": {
         "type": "list",
         "elements": "dict",

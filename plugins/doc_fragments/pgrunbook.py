@@ -218,7 +218,7 @@ options:
       repetitions:
         description: How often each query is timed. The median counts.
         type: int
-        default: 7
+        default: 11
       queries:
         description: Pairs of queries that must give equal results.
         type: list

@@ -1,0 +1,250 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Real servers, a fresh copy of the demo database for each test, and ways to run the runbook."""
+
+from __future__ import annotations
+
+import importlib
+import itertools
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import psycopg
+import pytest
+import yaml
+from ansible.module_utils.testing import patch_module_args
+from psycopg.conninfo import make_conninfo
+from psycopg.rows import dict_row
+from psycopg.sql import SQL, Identifier
+
+from ansible.module_utils.pgrunbook import spec as spec_module
+from demo import data
+from demo import server as demo_server
+
+ROOT = Path(__file__).resolve().parents[2]
+SESSIONS = 3000
+_numbers = itertools.count()
+
+
+@dataclass(frozen=True)
+class Database:
+    """One test's own database. login is that of the application role, which owns the tables."""
+
+    server: demo_server.Server
+    name: str
+
+    @property
+    def login(self) -> dict[str, Any]:
+        return {
+            "host": self.server.host,
+            "port": self.server.port,
+            "dbname": self.name,
+            "user": data.ROLE,
+        }
+
+    def conninfo(self, user: str = data.ROLE) -> str:
+        return make_conninfo(**{**self.login, "user": user})
+
+    def connect(self, user: str = data.ROLE) -> psycopg.Connection[dict[str, Any]]:
+        return psycopg.connect(self.conninfo(user), autocommit=True, row_factory=dict_row)
+
+    def sql(self, query: Any, parameters: Any = None, *, user: str = data.ROLE) -> list[Any]:
+        """Run a statement; the rows that it gives, each as a dict."""
+        with closing(self.connect(user)) as conn:
+            cursor = conn.execute(query, parameters)
+            return cursor.fetchall() if cursor.description else []
+
+    def superuser(self, query: Any) -> list[Any]:
+        return self.sql(query, user=self.server.user)
+
+    def fingerprint(self) -> dict[str, Any]:
+        """Every row of both tables and the catalog's view of them, to compare before and after."""
+        rows = {
+            table: self.sql(
+                SQL(
+                    "SELECT md5(string_agg(md5(t::text), '' ORDER BY t::text)) AS h FROM {} t"
+                ).format(Identifier(table))
+            )[0]["h"]
+            for table in ("session_summaries", "ip_inventory")
+        }
+        catalog = self.sql(
+            "SELECT n.nspname, c.relname, c.relkind, a.attname, a.atttypid::regtype::text, a.attnum"
+            " FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace"
+            " LEFT JOIN pg_attribute a ON a.attrelid = c.oid AND a.attnum > 0"
+            " WHERE n.nspname NOT IN ('pg_catalog', 'information_schema', 'pg_toast')"
+            " ORDER BY 1, 2, 6"
+        )
+        return {"rows": rows, "catalog": catalog}
+
+
+@pytest.fixture(scope="session", params=[18, 16], ids=["pg18", "pg16"])
+def any_server(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[demo_server.Server]:
+    """A seeded server of each version that the embedded package carries."""
+    yield from _seeded(request.param, tmp_path_factory)
+
+
+@pytest.fixture(scope="session")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[demo_server.Server]:
+    """A seeded PostgreSQL 18, for tests of what does not depend on the version."""
+    yield from _seeded(18, tmp_path_factory)
+
+
+@pytest.fixture
+def any_database(any_server: demo_server.Server) -> Iterator[Database]:
+    """A copy of the drifted database on PostgreSQL 16, then on 18."""
+    yield from _copy(any_server)
+
+
+@pytest.fixture
+def database(server: demo_server.Server) -> Iterator[Database]:
+    """A copy of the drifted database on PostgreSQL 18."""
+    yield from _copy(server)
+
+
+@pytest.fixture
+def phase() -> dict[str, Any]:
+    """The phase_* variables of phase 3, small enough for the tests' database."""
+    variables: dict[str, Any] = yaml.safe_load(
+        (ROOT / "playbooks/vars/phase3.yml").read_text(encoding="utf-8")
+    )
+    return {
+        **variables,
+        "phase_canary_rows": 100,
+        "phase_batch_rows": 250,
+        "phase_lock_timeout_ms": 200,
+        "phase_lock_tries": 2,
+        "phase_models": f"{ROOT}/models/session_snapshots.py:Base",
+    }
+
+
+def options(phase: dict[str, Any]) -> dict[str, Any]:
+    """The phase_* variables as the option spec of the modules, as playbooks/vars/spec.yml does."""
+    short = {key.removeprefix("phase_"): value for key, value in phase.items()}
+    short["phase"] = short.pop("name")
+    del short["models"]
+    return short
+
+
+def parsed(phase: dict[str, Any]) -> spec_module.Spec:
+    """The phase_* variables as the program's Spec."""
+    return spec_module.parse(options(phase))
+
+
+@pytest.fixture
+def module(capsys: pytest.CaptureFixture[str]) -> Callable[..., dict[str, Any]]:
+    """Run a module of library/ in this process: module("pgrunbook_plan", check=True, login=…)."""
+
+    def run(name: str, *, check: bool = False, **arguments: Any) -> dict[str, Any]:
+        loaded = importlib.import_module(name)
+        arguments["_ansible_check_mode"] = check
+        capsys.readouterr()
+        with patch_module_args(arguments), pytest.raises(SystemExit):
+            loaded.main()
+        result: dict[str, Any] = json.loads(capsys.readouterr().out)
+        return result
+
+    return run
+
+
+@dataclass(frozen=True)
+class Played:
+    """How a playbook ended: exit status and everything that it printed."""
+
+    status: int
+    output: str
+
+    def recap(self, counter: str) -> int:
+        """A number of the recap, such as changed or failed."""
+        return int(self.output.rsplit(f"{counter}=", 1)[1].split()[0])
+
+
+@pytest.fixture
+def playbook(tmp_path: Path) -> Callable[..., Played]:
+    """Run a playbook as its user does: playbook(login, "phase3", "--check", phase=…)."""
+
+    def run(
+        login: dict[str, Any],
+        name: str,
+        *arguments: str,
+        phase: dict[str, Any] | None = None,
+        environment: dict[str, str] | None = None,
+    ) -> Played:
+        command = command_line(tmp_path, login, name, *arguments, phase=phase)
+        done = subprocess.run(
+            command,
+            cwd=ROOT,
+            env={**os.environ, "ANSIBLE_NOCOLOR": "1", **(environment or {})},
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            timeout=600,
+            check=False,
+        )
+        return Played(done.returncode, done.stdout)
+
+    return run
+
+
+def command_line(
+    folder: Path,
+    login: dict[str, Any],
+    name: str,
+    *arguments: str,
+    phase: dict[str, Any] | None = None,
+) -> list[str]:
+    """The ansible-playbook command on a test's database, with its reports in folder/reports."""
+    inventory = folder / "inventory.yml"
+    variables = {
+        "ansible_connection": "local",
+        "ansible_python_interpreter": sys.executable,
+        "runbook_login": login,
+    }
+    inventory.write_text(
+        yaml.safe_dump({"databases": {"hosts": {"test": None}, "vars": variables}}),
+        encoding="utf-8",
+    )
+    extra = folder / "extra.yml"
+    extra.write_text(
+        yaml.safe_dump({**(phase or {}), "runbook_reports": f"{folder}/reports"}), encoding="utf-8"
+    )
+    program = Path(sys.executable).with_name("ansible-playbook")
+    book = f"playbooks/{name}.yml"
+    return [str(program), "-i", str(inventory), book, "-e", f"@{extra}", *arguments]
+
+
+def _seeded(version: int, tmp_path_factory: pytest.TempPathFactory) -> Iterator[demo_server.Server]:
+    folder = tmp_path_factory.mktemp(f"pg{version}") / "data"
+    server = demo_server.start(folder, version)
+    try:
+        superuser = make_conninfo(
+            host=server.host, port=server.port, user=server.user, dbname="postgres"
+        )
+        data.create(superuser, sessions=SESSIONS)
+        yield server
+    finally:
+        demo_server.destroy(folder)
+
+
+def _copy(server: demo_server.Server) -> Iterator[Database]:
+    database = Database(server, f"copy_{next(_numbers)}")
+    maintenance = make_conninfo(
+        host=server.host, port=server.port, user=server.user, dbname="postgres"
+    )
+    with psycopg.connect(maintenance, autocommit=True) as conn:
+        name = Identifier(database.name)
+        conn.execute(
+            SQL("CREATE DATABASE {} TEMPLATE {} OWNER {}").format(
+                name, Identifier(data.DATABASE), Identifier(data.ROLE)
+            )
+        )
+        yield database
+        conn.execute(SQL("DROP DATABASE {} WITH (FORCE)").format(name))
