@@ -7,6 +7,7 @@ import importlib
 import itertools
 import json
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -64,7 +65,10 @@ class Database:
         return self.sql(query, user=self.server.user)
 
     def fingerprint(self) -> dict[str, Any]:
-        """Every row of both tables and the catalog's view of them, to compare before and after."""
+        """Every row of both tables and the catalog's view of them, to compare before and after.
+
+        What a run leaves on purpose, the ledger in schema pgrunbook, is under a key of its own.
+        """
         rows = {
             table: self.sql(
                 SQL(
@@ -80,7 +84,15 @@ class Database:
             " WHERE n.nspname NOT IN ('pg_catalog', 'information_schema', 'pg_toast')"
             " ORDER BY 1, 2, 6"
         )
-        return {"rows": rows, "catalog": catalog}
+        return {
+            "rows": rows,
+            "catalog": [entry for entry in catalog if entry["nspname"] != "pgrunbook"],
+            "ledger": [entry for entry in catalog if entry["nspname"] == "pgrunbook"],
+        }
+
+    def state(self) -> dict[str, Any]:
+        """The fingerprint without the ledger: what a rollback has to restore."""
+        return {key: value for key, value in self.fingerprint().items() if key != "ledger"}
 
 
 @pytest.fixture(scope="session", params=[18, 16], ids=["pg18", "pg16"])
@@ -164,6 +176,14 @@ class Played:
     def recap(self, counter: str) -> int:
         """A number of the recap, such as changed or failed."""
         return int(self.output.rsplit(f"{counter}=", 1)[1].split()[0])
+
+
+def plan_hash(output: str) -> str:
+    """The hash of the plan that a playbook printed last."""
+    hashes = re.findall(r"Plan hash: ([0-9a-f]{64})", output)
+    assert hashes, output
+    last: str = hashes[-1]
+    return last
 
 
 @pytest.fixture

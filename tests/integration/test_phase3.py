@@ -4,20 +4,13 @@
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from tests.integration.conftest import Database, Played
+from tests.integration.conftest import Database, Played, plan_hash
 
 Playbook = Callable[..., Played]
-
-
-def plan_hash(output: str) -> str:
-    found = re.search(r"Plan hash: ([0-9a-f]{64})", output)
-    assert found, output
-    return found[1]
 
 
 def test_dry_run_then_approved_run_then_nothing_to_do(

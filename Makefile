@@ -1,0 +1,48 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+# make demo, make test; make help lists the rest.
+SHELL := /bin/sh
+BIN := .venv/bin
+export PATH := $(CURDIR)/$(BIN):$(PATH)
+# Ansible refuses a locale that is not UTF-8, which a bare machine has.
+export LC_ALL ?= C.UTF-8
+
+.PHONY: help demo demo-clean setup test lint unit integration lock
+
+help: ## List the targets
+	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 14
+
+demo: .venv/.use ## Dry run, then the real run, on an embedded PostgreSQL (SESSIONS=1682827 for full size)
+	@scripts/demo
+
+demo-clean: .venv/.use ## Stop the demo's server and delete its data
+	@python -m demo.server destroy
+
+setup: .venv/.dev ## Install what tests and development need into .venv
+
+test: lint unit integration ## Everything that has to pass
+
+lint: .venv/.dev ## ruff, mypy and ansible-lint
+	ruff check .
+	ruff format --check .
+	mypy
+	ansible-lint --offline
+
+unit: .venv/.dev ## Tests that need no database
+	python -m pytest tests/unit -q
+
+integration: .venv/.dev ## Tests on embedded PostgreSQL 16 and 18
+	python -m pytest tests/integration -q
+
+lock: .venv/.dev ## Renew the locked requirements from pyproject.toml
+	uv pip compile --quiet --universal --generate-hashes --upgrade \
+	    --custom-compile-command "make lock" pyproject.toml -o requirements.txt
+	uv pip compile --quiet --universal --generate-hashes --upgrade --extra dev \
+	    --custom-compile-command "make lock" -c requirements.txt pyproject.toml -o requirements-dev.txt
+
+.venv/.use: requirements.txt scripts/make-venv
+	@scripts/make-venv requirements.txt
+	@touch $@
+
+.venv/.dev: requirements-dev.txt scripts/make-venv
+	@scripts/make-venv requirements-dev.txt
+	@touch $@ .venv/.use

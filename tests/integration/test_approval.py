@@ -1,0 +1,98 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Nothing is written before a person has approved just this plan."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.integration.conftest import ROOT, Database, Played, command_line, plan_hash
+from tests.integration.terminal import Terminal
+
+Playbook = Callable[..., Played]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ([], "without a terminal, pass -e approval="),
+        (["-e", "approval="], 'The approval "" is not the hash of this plan'),
+        (["-e", f"approval={'0' * 64}"], "is not the hash of this plan"),
+        (["--skip-tags", "approval"], "nobody approved a plan"),
+        (["--start-at-task", "Rename the column"], "undefined"),
+    ],
+    ids=["no terminal", "empty", "wrong", "skipped by tag", "started after it"],
+)
+def test_is_refused(
+    database: Database,
+    playbook: Playbook,
+    phase: dict[str, Any],
+    arguments: list[str],
+    message: str,
+) -> None:
+    before = database.fingerprint()
+    played = playbook(database.login, "phase3", *arguments, phase=phase)
+    assert played.status != 0, played.output
+    assert message in " ".join(played.output.split())
+    assert database.fingerprint() == before
+
+
+def test_of_an_outdated_plan_is_refused(
+    database: Database, playbook: Playbook, phase: dict[str, Any]
+) -> None:
+    planned = playbook(database.login, "phase3", "--check", "--tags", "plan", phase=phase)
+    database.sql("ALTER TABLE session_summaries ADD COLUMN note text")
+    before = database.fingerprint()
+    approval = plan_hash(planned.output)
+    played = playbook(database.login, "phase3", "-e", f"approval={approval}", phase=phase)
+    assert played.status != 0, played.output
+    assert "the database or the phase has changed" in " ".join(played.output.split())
+    assert database.fingerprint() == before
+
+
+def test_does_not_depend_on_live_traffic(
+    database: Database, playbook: Playbook, phase: dict[str, Any]
+) -> None:
+    first = playbook(database.login, "phase3", "--check", "--tags", "plan", phase=phase)
+    database.sql("DELETE FROM session_summaries WHERE session_id < '2'")
+    second = playbook(database.login, "phase3", "--check", "--tags", "plan", phase=phase)
+    assert plan_hash(first.output) == plan_hash(second.output)
+
+
+def test_typed_twice_lets_the_run_through(
+    database: Database, phase: dict[str, Any], tmp_path: Path
+) -> None:
+    phase["phase_queries"] = []
+    command = command_line(tmp_path, database.login, "phase3", phase=phase)
+    with Terminal(command, ROOT) as person:
+        at = person.wait_for(r"to approve, anything else to stop")
+        token = plan_hash(person.output)[:8]
+        assert f"Type {token} to approve" in person.output
+        assert not database.fingerprint()["ledger"]
+        person.type(f"{token}\r")
+        at = person.wait_for(r"Canary: 100 of [0-9]+ rows filled(?s:.*)anything else to stop", at)
+        assert "PASS  Canary rows equal to their source" in person.output
+        person.type(f"{token}\r")
+        person.wait_for(r"100\.0%", at)
+        assert person.status() == 0, person.output
+    scopes = database.sql("SELECT scope, method FROM pgrunbook.approval ORDER BY id")
+    assert [(s["scope"], s["method"]) for s in scopes] == [
+        ("plan", "prompt"),
+        ("backfill", "prompt"),
+    ]
+
+
+def test_answered_with_enter_stops_the_run(
+    database: Database, phase: dict[str, Any], tmp_path: Path
+) -> None:
+    before = database.fingerprint()
+    command = command_line(tmp_path, database.login, "phase3", phase=phase)
+    with Terminal(command, ROOT) as person:
+        person.wait_for(r"to approve, anything else to stop")
+        person.type("\r")
+        assert person.status() != 0
+        assert "Not approved: the answer was " in " ".join(person.output.split())
+    assert database.fingerprint() == before

@@ -1,0 +1,115 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What fails half-way is taken back, or kept and said so; and a run can be undone."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.integration.conftest import Database, Played, plan_hash
+
+Playbook = Callable[..., Played]
+
+REFUSE_INDEX_RENAMES = """
+CREATE FUNCTION public.refuse() RETURNS event_trigger LANGUAGE plpgsql
+AS $$ BEGIN RAISE 'no index is renamed today'; END $$;
+CREATE EVENT TRIGGER refuse ON ddl_command_start WHEN TAG IN ('ALTER INDEX')
+EXECUTE FUNCTION public.refuse();
+"""
+
+REFUSE_ONE_ROW = """
+CREATE FUNCTION public.refuse_row() RETURNS trigger LANGUAGE plpgsql
+AS $$ BEGIN RAISE 'row % is refused', OLD.session_id; END $$;
+CREATE TRIGGER refuse_row BEFORE UPDATE ON session_summaries FOR EACH ROW
+WHEN (OLD.session_id = '{session_id}') EXECUTE FUNCTION public.refuse_row();
+"""
+
+
+@pytest.fixture
+def small(phase: dict[str, Any]) -> dict[str, Any]:
+    return {**phase, "phase_queries": []}
+
+
+def approved(
+    playbook: Playbook, database: Database, book: str, *arguments: str, phase: dict[str, Any]
+) -> Played:
+    """Read the plan, then run the playbook with an approval of it."""
+    only_plan = ["--tags", "plan"] if book == "phase3" else []
+    planned = playbook(database.login, book, "--check", *only_plan, *arguments, phase=phase)
+    approval = f"approval={plan_hash(planned.output)}"
+    return playbook(database.login, book, "-e", approval, *arguments, phase=phase)
+
+
+def words(played: Played) -> str:
+    return " ".join(played.output.split())
+
+
+def test_a_failure_after_the_rename_takes_it_back(
+    database: Database, playbook: Playbook, small: dict[str, Any], tmp_path: Path
+) -> None:
+    database.superuser(REFUSE_INDEX_RENAMES)
+    before = database.state()
+    played = approved(playbook, database, "phase3", phase=small)
+    assert played.status != 0, played.output
+    assert "no index is renamed today" in words(played)
+    assert "The schema is as it was before the run" in words(played)
+    assert database.state() == before
+    changes = database.sql("SELECT kind, undone_at IS NOT NULL AS undone FROM pgrunbook.change")
+    assert changes == [{"kind": "rename", "undone": True}]
+    report = json.loads((tmp_path / "reports/latest/report.json").read_text())
+    assert report["verdict"] == "NO-GO"
+    assert "no index is renamed today" in report["reasons"][0]
+
+
+def test_a_failing_backfill_keeps_its_batches_resumes_and_can_be_undone(
+    database: Database, playbook: Playbook, small: dict[str, Any]
+) -> None:
+    before = database.state()
+    victim = database.sql(
+        "SELECT session_id FROM session_summaries WHERE snapshot_asn IS NULL"
+        " AND source_ip IS NOT NULL ORDER BY ctid DESC OFFSET 200 LIMIT 1"
+    )[0]["session_id"]
+    database.sql(REFUSE_ONE_ROW.format(session_id=victim))
+
+    broken = approved(playbook, database, "phase3", phase=small)
+    run = database.sql("SELECT id, state FROM pgrunbook.run")[0]
+    kept = database.sql("SELECT sum(row_count)::int AS rows FROM pgrunbook.batch")[0]["rows"]
+    assert broken.status != 0, broken.output
+    assert f"row {victim} is refused" in words(broken)
+    assert f"playbooks/rollback.yml -e run={run['id']}" in words(broken)
+    assert run["state"] == "failed"
+    assert kept > small["phase_canary_rows"]
+
+    database.sql("DROP TRIGGER refuse_row ON session_summaries; DROP FUNCTION public.refuse_row")
+    resumed = approved(playbook, database, "phase3", phase=small)
+    assert resumed.status == 0, resumed.output
+    assert f"Run {run['id']}, which goes on where it stopped" in resumed.output
+    twice = database.sql(
+        "SELECT e ->> 0 FROM pgrunbook.batch, jsonb_array_elements(journal) e"
+        " GROUP BY 1 HAVING count(*) > 1"
+    )
+    assert twice == []
+
+    undone = approved(playbook, database, "rollback", "-e", f"run={run['id']}", phase=small)
+    assert undone.status == 0, undone.output
+    assert database.state() == before
+    again = playbook(database.login, "rollback", "-e", f"run={run['id']}", phase=small)
+    assert again.status == 0 and again.recap("changed") == 0, again.output
+    assert "Nothing to undo" in again.output
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [([], "Which run? Pass -e run=<id>"), (["-e", "run=nonsense"], "no run 'nonsense'")],
+    ids=["without a run", "of an unknown run"],
+)
+def test_a_rollback_is_refused(
+    database: Database, playbook: Playbook, arguments: list[str], message: str
+) -> None:
+    played = playbook(database.login, "rollback", *arguments)
+    assert played.status != 0
+    assert message in words(played).replace("''", "'")
