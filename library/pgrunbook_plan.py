@@ -14,8 +14,14 @@ description:
     hashed, so that live traffic does not void an approval.
 extends_documentation_fragment:
   - pgrunbook.login
+  - pgrunbook.spec
   - pgrunbook.reads
 options:
+  spec:
+    description:
+      - The whole phase. C(playbooks/vars/spec.yml) assembles it from the C(phase_*) variables.
+      - Exactly one of O(spec) and O(rollback_of) is needed.
+    required: false
   rollback_of:
     description: The id of the run to plan the rollback of. It takes the phase from the ledger.
     type: str

@@ -23,7 +23,7 @@ from .connection import Connection, one, with_lock_retries
 from .errors import RunbookError
 from .plan_text import sample_text
 from .progress import line
-from .spec import Spec, require_open_window, window_closed
+from .spec import Column, Spec, require_open_window, window_closed
 from .sql import comma, expression, name, render, table, text
 
 LOCK = "ROW EXCLUSIVE on the table, FOR NO KEY UPDATE SKIP LOCKED on the rows of one batch"
@@ -240,15 +240,14 @@ def sample(conn: Connection, spec: Spec, info: TableInfo, rows: int) -> list[dic
 def require_sound_expressions(conn: Connection, spec: Spec) -> None:
     """Run each source expression over the source in this READ ONLY transaction.
 
-    Raises RunbookError, naming the column, where one is no single expression, fails or tries to
-    write. The extended query protocol, which prepare asks for, takes one statement only.
+    Raises RunbookError, naming the column, where one is no single expression, fails, tries to
+    write, or gives a value that the column's type does not take. The extended query protocol,
+    which prepare asks for, takes one statement only.
     """
     for column in spec.columns:
-        query = SQL("SELECT count({}) FROM {}").format(
-            expression(column.source), table(spec.source)
-        )
         try:
-            conn.execute(query, (), prepare=True)
+            for query in _trials(spec, column):
+                conn.execute(query, (), prepare=True)
         except psycopg.errors.ReadOnlySqlTransaction as error:
             why = f"it tries to write: {error.diag.message_primary}"
         except psycopg.Error as error:
@@ -259,6 +258,25 @@ def require_sound_expressions(conn: Connection, spec: Spec) -> None:
             f"The source expression of column {column.name!r}, {column.source!r}, cannot be used "
             f"on {spec.source}: {why}. Next step: correct source in phase_columns."
         )
+
+
+def _trials(spec: Spec, column: Column) -> list[Composed]:
+    """Queries that fail where the column's source expression would make a batch fail.
+
+    A cast cuts a value that is too long; reading it as a record's field refuses it, as UPDATE does.
+    """
+    parts = {
+        "e": expression(column.source),
+        "type": text(column.type),
+        "source": table(spec.source),
+    }
+    trials = ["SELECT count({e}), count(coalesce(NULL::{type}, {e})) FROM {source}"]
+    if column.type.endswith(")"):
+        trials.append(
+            "SELECT count(r.v) FROM (SELECT {e}::text AS v FROM {source}) s,"
+            " jsonb_to_record(jsonb_build_object('v', s.v)) AS r(v {type})"
+        )
+    return [SQL(trial).format(**parts) for trial in trials]
 
 
 def require_unique_source(conn: Connection, spec: Spec) -> None:

@@ -8,9 +8,12 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from psycopg.sql import SQL
+
 from .connection import Connection, one
 from .errors import RunbookError
 from .spec import Column, Spec, Table
+from .sql import text
 
 BLOCK_BYTES = 8192
 
@@ -61,6 +64,9 @@ class TableInfo:
         }
 
 
+ORDINARY, READABLE = "r", "rpvmf"
+"""Kinds of relations, as pg_class.relkind has them: what can be filled, and what can fill."""
+
 _KINDS = {
     "p": "a partitioned table",
     "v": "a view",
@@ -70,15 +76,15 @@ _KINDS = {
 }
 
 
-def inspect(conn: Connection, table: Table) -> TableInfo:
-    """Everything the runbook needs to know of an ordinary table.
+def inspect(conn: Connection, table: Table, kinds: str = ORDINARY) -> TableInfo:
+    """Everything the runbook needs to know of a table.
 
     Raises RunbookError when there is no such table, or it is of another kind.
     """
     row = conn.execute(
         "SELECT c.oid::int8 AS oid, c.relkind::text AS kind, r.rolname AS owner,"
         " pg_has_role(c.relowner, 'USAGE') AS owned,"
-        " pg_relation_size(c.oid) AS size, c.reltuples::int8 AS rows_estimate"
+        " coalesce(pg_relation_size(c.oid), 0) AS size, c.reltuples::int8 AS rows_estimate"
         " FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace"
         " JOIN pg_roles r ON r.oid = c.relowner"
         " WHERE n.nspname = %s AND c.relname = %s",
@@ -86,7 +92,7 @@ def inspect(conn: Connection, table: Table) -> TableInfo:
     ).fetchone()
     if row is None:
         raise RunbookError(_no_table(conn, table))
-    if row["kind"] != "r":
+    if row["kind"] not in kinds:
         raise RunbookError(
             f"{table} is {_KINDS.get(row['kind'], 'no table')}, and the runbook works on ordinary "
             "tables. Next step: name the table itself in the variables file."
@@ -142,8 +148,7 @@ def require_type(conn: Connection, table: Table, name: str, info: ColumnInfo, wa
             f"{wanted!r} is no type that this server knows. "
             f"Next step: correct the type of {name!r} in the variables file."
         )
-    modifier = wanted[wanted.index("(") :].replace(" ", "") if "(" in wanted else ""
-    if expected["oid"] != info.type_oid or modifier not in info.type.replace(" ", ""):
+    if expected["oid"] != info.type_oid or not _same_modifier(conn, wanted, info.type):
         raise RunbookError(
             f"Column {name!r} of {table} is {info.type}; the phase expects {wanted}. "
             "The runbook does not change a type unannounced. Next step: correct the type in the "
@@ -155,7 +160,8 @@ def dependents(conn: Connection, table_oid: int, column: str) -> list[dict[str, 
     """What depends on a column or mentions its name, as {"kind", "object", "follows"}.
 
     follows is true where PostgreSQL carries the object along with a rename, and false for
-    functions whose body is a string: they keep the old name and fail when next called.
+    functions whose body is a string: they keep the old name and fail when next called. Case is
+    not looked at, because PostgreSQL folds names that are not quoted.
     """
     carried = conn.execute(
         "SELECT DISTINCT c.relname AS kind, pg_describe_object(d.classid, d.objid, 0) AS object"
@@ -169,7 +175,7 @@ def dependents(conn: Connection, table_oid: int, column: str) -> list[dict[str, 
         "SELECT 'pg_proc' AS kind, p.oid::regprocedure::text AS object FROM pg_proc p"
         " JOIN pg_language l ON l.oid = p.prolang"
         " WHERE l.lanname NOT IN ('c', 'internal') AND p.prosqlbody IS NULL"
-        " AND p.prosrc ~ ('(^|[^[:alnum:]_])'"
+        " AND p.prosrc ~* ('(^|[^[:alnum:]_])'"
         " || regexp_replace(%s, '([^[:alnum:]_])', '\\\\\\1', 'g')"
         " || '($|[^[:alnum:]_])') ORDER BY 2",
         (column,),
@@ -218,6 +224,13 @@ def _present_name(spec: Spec, column: Column, info: TableInfo) -> str:
         f"Table {spec.table} has {'neither' if old else 'no column'} {names}."
         f"{_near(new, info.columns)} Next step: correct phase_columns in the variables file."
     )
+
+
+def _same_modifier(conn: Connection, type_: str, other: str) -> bool:
+    """Whether two spellings of one type have the same length or precision."""
+    query = SQL("SELECT NULL::{}, NULL::{}").format(text(type_), text(other))
+    result = conn.execute(query, ()).pgresult
+    return result is not None and result.fmod(0) == result.fmod(1)
 
 
 def _columns(conn: Connection, oid: int) -> dict[str, ColumnInfo]:

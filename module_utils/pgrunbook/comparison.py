@@ -40,16 +40,23 @@ def compile(spec: Spec, names: dict[str, str], query: str) -> Composed:
 
 
 def require_sound_queries(conn: Connection, spec: Spec, names: dict[str, str]) -> None:
-    """Have the server plan each query. Raises RunbookError where one is wrong, naming it."""
+    """Have the server plan each query. Raises RunbookError where one is wrong or would write,
+    naming it."""
     for query in spec.queries:
         for side in (query.snapshot, query.baseline):
+            explain = SQL("EXPLAIN (FORMAT JSON) {}").format(compile(spec, names, side))
             try:
-                conn.execute(SQL("EXPLAIN {}").format(compile(spec, names, side)), (), prepare=True)
+                plan = conn.execute(explain, (), prepare=True).fetchall()
             except psycopg.Error as error:
                 raise RunbookError(
                     f"Query {query.name!r} is wrong: {error.diag.message_primary}. "
                     "Next step: correct it in phase_queries."
                 ) from None
+            if '"ModifyTable"' in json.dumps(plan):
+                raise RunbookError(
+                    f"Query {query.name!r} would write: {side} "
+                    "Next step: correct it in phase_queries, which only compares what is read."
+                )
 
 
 def compare(conn: Connection, spec: Spec, *, measure: bool) -> dict[str, Any]:

@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, LiteralString
+from typing import Any
 
 from psycopg.sql import SQL, Composed
 
@@ -36,6 +36,22 @@ def plan(spec: Spec, info: TableInfo) -> list[Action]:
     Raises RunbookError where an index of the wanted name has another definition.
     """
     return [action for index in spec.indexes for action in _plan_one(spec, index, info)]
+
+
+def require_buildable(conn: Connection, spec: Spec, info: TableInfo) -> None:
+    """Raise RunbookError where an index is on a column that the table will not have after the
+    renames, or where something else in the schema bears its name."""
+    gone = {c.renamed_from for c in spec.columns}
+    columns = {*(c.name for c in spec.columns), *(c for c in info.columns if c not in gone)}
+    for index in spec.indexes:
+        for column in index.columns:
+            if column not in columns:
+                raise RunbookError(
+                    f"Index {index.name!r} is to be on {column!r}, which {spec.table} does not "
+                    "have after the rename. Next step: correct phase_indexes."
+                )
+        if index.name not in info.indexes:
+            _require_free(conn, spec, index)
 
 
 def undo_statement(on: Table, action: Action) -> Composed:
@@ -104,6 +120,23 @@ def _plan_one(spec: Spec, index: Index, info: TableInfo) -> list[Action]:
     return [build]
 
 
+def _require_free(conn: Connection, spec: Spec, index: Index) -> None:
+    row = conn.execute(
+        "SELECT pg_describe_object('pg_class'::regclass, c.oid, 0) AS what,"
+        " i.indrelid::regclass::text AS of"
+        " FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace"
+        " LEFT JOIN pg_index i ON i.indexrelid = c.oid"
+        " WHERE n.nspname = %s AND c.relname = %s",
+        (spec.table.schema, index.name),
+    ).fetchone()
+    if row:
+        of = f" of {row['of']}" if row["of"] else ""
+        raise RunbookError(
+            f"The name {index.name!r} is taken in schema {spec.table.schema} by {row['what']}{of}. "
+            "Next step: give the index another name in phase_indexes."
+        )
+
+
 def _same(spec: Spec, index: Index, found: IndexInfo) -> bool:
     """Whether an index found is the one wanted, its columns under either of their names."""
     aliases = {c.renamed_from: c.name for c in spec.columns if c.renamed_from}
@@ -122,7 +155,9 @@ def _do(conn: Connection, spec: Spec, info: TableInfo, run: ledger.Run, action: 
             conn.execute(action.statement, ())
         except BaseException:
             if not conn.closed:
-                conn.execute(_drop(spec.table, action.index.name, " IF EXISTS"), ())
+                left = catalog.inspect(conn, spec.table).indexes.get(action.index.name)
+                if left and not left.valid:
+                    conn.execute(_drop(spec.table, action.index.name), ())
                 ledger.change_undone(conn, run.id, "index_build", old="", new=action.index.name)
             raise
 
@@ -170,8 +205,8 @@ def _build(on: Table, index: Index) -> Composed:
     )
 
 
-def _drop(on: Table, index: str, clause: LiteralString = "") -> Composed:
-    return SQL("DROP INDEX CONCURRENTLY{} {}").format(SQL(clause), name(on.schema, index))
+def _drop(on: Table, index: str) -> Composed:
+    return SQL("DROP INDEX CONCURRENTLY {}").format(name(on.schema, index))
 
 
 def _rename(on: Table, old: str, new: str) -> Composed:

@@ -33,8 +33,10 @@ def build(conn: Connection, spec: Spec) -> dict[str, Any]:
     unfinished = ledger.unfinished(conn, spec.phase, str(spec.table))
     ledger.require_idle(unfinished)
     info = catalog.inspect(conn, spec.table)
-    source = catalog.inspect(conn, spec.source)
+    source = catalog.inspect(conn, spec.source, catalog.READABLE)
     names = _require_columns(conn, spec, info)
+    catalog.require_columns(spec.source, source, spec.source_key.values())
+    indexes.require_buildable(conn, spec, info)
     backfill.require_sound_expressions(conn, spec)
     backfill.require_unique_source(conn, spec)
     comparison.require_sound_queries(conn, spec, names)
@@ -135,11 +137,19 @@ def _require_columns(conn: Connection, spec: Spec, info: TableInfo) -> dict[str,
                 f"Column {column.name!r} of {spec.table} is generated and cannot be filled. "
                 "Next step: take it out of phase_columns."
             )
-    if not any(i.unique and i.columns == spec.key and i.plain for i in info.indexes.values()):
+    if not any(
+        i.unique and i.valid and i.columns == spec.key and i.plain for i in info.indexes.values()
+    ):
         raise RunbookError(
             f"{spec.table} has no unique index on ({', '.join(spec.key)}), so the journal could "
             "not tell its rows apart. Next step: set phase_key to the primary key's columns."
         )
+    for column_name in spec.key:
+        if not info.columns[column_name].not_null:
+            raise RunbookError(
+                f"Key column {column_name!r} of {spec.table} may be NULL, and rows without a key "
+                "could not be given back. Next step: set phase_key to the primary key's columns."
+            )
     return names
 
 

@@ -26,10 +26,10 @@ def examine(conn: Connection, spec: Spec) -> dict[str, Any]:
     server = catalog.server(conn)
     _require_primary(conn, server)
     target = catalog.inspect(conn, spec.table)
-    source = catalog.inspect(conn, spec.source)
+    source = catalog.inspect(conn, spec.source, catalog.READABLE)
     catalog.require_columns(spec.table, target, [*spec.key, *spec.source_key])
     catalog.require_columns(spec.source, source, spec.source_key.values())
-    _require_privileges(conn, spec, target)
+    _require_privileges(conn, spec, target, source)
     counts = _counts(conn, spec)
     health = {
         "rows": counts["rows"],
@@ -85,7 +85,7 @@ def _require_primary(conn: Connection, server: dict[str, Any]) -> None:
         )
 
 
-def _require_privileges(conn: Connection, spec: Spec, target: TableInfo) -> None:
+def _require_privileges(conn: Connection, spec: Spec, target: TableInfo, source: TableInfo) -> None:
     user = conn.info.user
     if not target.owned:
         raise RunbookError(
@@ -94,11 +94,11 @@ def _require_privileges(conn: Connection, spec: Spec, target: TableInfo) -> None
         )
     row = one(
         conn,
-        "SELECT has_table_privilege(%s, 'SELECT') AS source,"
+        "SELECT has_table_privilege(%s::oid, 'SELECT') AS source,"
         " has_database_privilege(current_database(), 'CREATE')"
         " OR coalesce(has_schema_privilege(to_regnamespace('pgrunbook'), 'CREATE'), false)"
         " AS ledger",
-        (table(spec.source).as_string(conn),),
+        (source.oid,),
     )
     if not row["source"]:
         raise RunbookError(

@@ -59,7 +59,7 @@ def apply(conn: Connection, spec: Spec, run: ledger.Run, *, dry: bool) -> dict[s
         ledger.require_approval(conn, run, "plan", [render(s) for s in statements])
         for (old, new), query in zip(moves, statements, strict=True):
             _rename(conn, spec, info, run, old, new, query, undo=False)
-    return _result(spec, info, moves, statements)
+    return _result(conn, spec, info, moves, statements, dry=dry)
 
 
 def revert(conn: Connection, spec: Spec, run: ledger.Run, *, dry: bool) -> dict[str, Any]:
@@ -72,7 +72,7 @@ def revert(conn: Connection, spec: Spec, run: ledger.Run, *, dry: bool) -> dict[
         ledger.require_owner(conn, run)
         for (old, new), query in zip(moves, statements, strict=True):
             _rename(conn, spec, info, run, old, new, query, undo=True)
-    return _result(spec, info, moves, statements)
+    return _result(conn, spec, info, moves, statements, dry=dry)
 
 
 def _rename(
@@ -98,12 +98,21 @@ def _rename(
 
 
 def _result(
-    spec: Spec, info: TableInfo, moves: list[tuple[str, str]], statements: list[Composed]
+    conn: Connection,
+    spec: Spec,
+    info: TableInfo,
+    moves: list[tuple[str, str]],
+    statements: list[Composed],
+    *,
+    dry: bool,
 ) -> dict[str, Any]:
-    """The schema afterwards follows from the one before, so that a dry run shows it too."""
-    renamed = dict(moves)
-    before = info.schema()
-    columns = {renamed.get(name, name): type_ for name, type_ in before["columns"].items()}
-    after = {**before, "columns": dict(sorted(columns.items()))}
+    after = _foreseen(info, dict(moves)) if dry else catalog.inspect(conn, spec.table).schema()
     queries = [render(s) for s in statements]
     return catalog.schema_change(spec.table, "columns", info, after, queries)
+
+
+def _foreseen(info: TableInfo, renamed: dict[str, str]) -> dict[str, Any]:
+    """The schema that a dry run shows as the one afterwards."""
+    schema = info.schema()
+    columns = {renamed.get(name, name): type_ for name, type_ in schema["columns"].items()}
+    return {**schema, "columns": dict(sorted(columns.items()))}

@@ -3,12 +3,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from typing import Any
 
 from .errors import RunbookError
+
+MOST_NAME_BYTES = 63
 
 SPEC_OPTIONS: dict[str, Any] = {
     "phase": {"type": "str", "required": True},
@@ -255,5 +257,27 @@ def _check(spec: Spec) -> None:
                 f"phase_{name} is empty. Next step: fill it in the variables file; "
                 "playbooks/vars/phase3.yml shows how."
             )
+    for where, name in _names(spec):
+        if not 1 <= len(name.encode()) <= MOST_NAME_BYTES:
+            raise RunbookError(
+                f"{where} has the name {name!r} of {len(name.encode())} bytes; PostgreSQL's names "
+                f"have 1 to {MOST_NAME_BYTES}. Next step: correct {where} in the variables file."
+            )
     if spec.window_end:
         _window_end(spec.window_end)
+
+
+def _names(spec: Spec) -> Iterator[tuple[str, str]]:
+    """Every identifier of the phase, after the variable that it is from."""
+    yield from [("phase_schema", spec.table.schema), ("phase_table", spec.table.name)]
+    yield from [
+        ("phase_source_schema", spec.source.schema),
+        ("phase_source_table", spec.source.name),
+    ]
+    yield from (("phase_key", name) for name in spec.key)
+    yield from (("phase_source_key", name) for pair in spec.source_key.items() for name in pair)
+    for column in spec.columns:
+        yield from (("phase_columns", n) for n in (column.name, column.renamed_from or column.name))
+    for index in spec.indexes:
+        old = index.renamed_from or index.name
+        yield from (("phase_indexes", n) for n in (index.name, old, *index.columns))

@@ -10,6 +10,7 @@ import os
 import re
 import subprocess
 import sys
+import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from dataclasses import dataclass
@@ -96,17 +97,15 @@ class Database:
 
 
 @pytest.fixture(scope="session", params=[18, 16], ids=["pg18", "pg16"])
-def any_server(
-    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[demo_server.Server]:
+def any_server(request: pytest.FixtureRequest) -> Iterator[demo_server.Server]:
     """A seeded server of each version that the embedded package carries."""
-    yield from _seeded(request.param, tmp_path_factory)
+    yield from _seeded(request.param)
 
 
 @pytest.fixture(scope="session")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[demo_server.Server]:
+def server() -> Iterator[demo_server.Server]:
     """A seeded PostgreSQL 18, for tests of what does not depend on the version."""
-    yield from _seeded(18, tmp_path_factory)
+    yield from _seeded(18)
 
 
 @pytest.fixture
@@ -241,17 +240,19 @@ def command_line(
     return [str(program), "-i", str(inventory), book, "-e", f"@{extra}", *arguments]
 
 
-def _seeded(version: int, tmp_path_factory: pytest.TempPathFactory) -> Iterator[demo_server.Server]:
-    folder = tmp_path_factory.mktemp(f"pg{version}") / "data"
-    server = demo_server.start(folder, version)
-    try:
-        superuser = make_conninfo(
-            host=server.host, port=server.port, user=server.user, dbname="postgres"
-        )
-        data.create(superuser, sessions=SESSIONS)
-        yield server
-    finally:
-        demo_server.destroy(folder)
+def _seeded(version: int) -> Iterator[demo_server.Server]:
+    """Not below pytest's own folder: pytest makes that private again whenever it starts, and then
+    a server that runs as another user cannot reach its data."""
+    with tempfile.TemporaryDirectory(prefix=f"pgrunbook-pg{version}-") as folder:
+        server = demo_server.start(Path(folder) / "data", version)
+        try:
+            superuser = make_conninfo(
+                host=server.host, port=server.port, user=server.user, dbname="postgres"
+            )
+            data.create(superuser, sessions=SESSIONS)
+            yield server
+        finally:
+            demo_server.destroy(Path(folder) / "data")
 
 
 def _copy(server: demo_server.Server) -> Iterator[Database]:
