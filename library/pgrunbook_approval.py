@@ -87,10 +87,12 @@ from ansible.module_utils.pgrunbook.module import LOGIN, RUN, execute
 
 
 def approve(conn: Any, parameters: dict[str, Any], dry: bool) -> dict[str, Any]:
-    if not dry:
+    run = ledger.Run(**parameters["run"])
+    known = ledger.is_approved(conn, run, parameters["scope"], parameters["approved_by"])
+    if not known and not dry:
         ledger.approve(
             conn,
-            ledger.Run(**parameters["run"]),
+            run,
             plan=parameters["plan"],
             scope=parameters["scope"],
             rows_eligible=parameters["rows_eligible"],
@@ -98,7 +100,7 @@ def approve(conn: Any, parameters: dict[str, Any], dry: bool) -> dict[str, Any]:
             approved_from=parameters["approved_from"],
             method=parameters["method"],
         )
-    return {"changed": True, "approved_by": parameters["approved_by"]}
+    return {"changed": not known, "approved_by": parameters["approved_by"]}
 
 
 def main() -> None:

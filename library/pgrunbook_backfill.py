@@ -136,7 +136,7 @@ def fill(conn: Any, parameters: dict[str, Any], dry: bool) -> dict[str, Any]:
     if parameters["state"] == "reverted":
         return alone(conn, spec, dry, lambda: backfill.revert_slice(conn, spec, run, dry=dry))
     if dry:
-        return backfill.dry_run(conn, spec, canary=parameters["canary"])
+        return backfill.dry_run(conn, spec, run, canary=parameters["canary"])
     canary = parameters["canary"]
     return alone(conn, spec, dry, lambda: backfill.run_slice(conn, spec, run, canary=canary))
 

@@ -52,6 +52,10 @@ plan:
   description: The plan itself, all of which the hash covers.
   returned: success
   type: dict
+spec:
+  description: The phase as it was approved, for the O(ignore:spec) of other modules.
+  returned: if O(rollback_of) is given
+  type: dict
 plan_hash:
   description: SHA-256 of the plan, in hexadecimal.
   returned: success

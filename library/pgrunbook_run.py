@@ -72,12 +72,13 @@ def record(conn: Any, parameters: dict[str, Any], dry: bool) -> dict[str, Any]:
     run = ledger.Run(**parameters["run"])
     if not ledger.has_run(conn, run.id):
         return {"changed": False, "approvals": []}
-    if not dry and parameters["state"] != "running":
-        ledger.finish(
-            conn, run, parameters["state"], parameters["verdict"], detail=parameters["detail"]
-        )
+    state, verdict = parameters["state"], parameters["verdict"]
+    row = ledger.get_run(conn, run.id)
+    ends = state != "running" and (row["state"], row["verdict"]) != (state, verdict)
+    if ends and not dry:
+        ledger.finish(conn, run, state, verdict, detail=parameters["detail"])
     return {
-        "changed": parameters["state"] != "running",
+        "changed": ends,
         "approvals": ledger.approvals(conn, run.id),
     }
 

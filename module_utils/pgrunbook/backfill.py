@@ -19,7 +19,7 @@ from psycopg.sql import SQL, Composable, Composed, Literal
 
 from . import catalog, ledger
 from .catalog import TableInfo
-from .connection import Connection, one, with_lock_retries
+from .connection import Connection, be_patient, one, with_lock_retries
 from .errors import RunbookError
 from .plan_text import sample_text
 from .progress import line
@@ -317,13 +317,16 @@ def progress(conn: Connection, run_id: str) -> Progress:
     )
 
 
-def dry_run(conn: Connection, spec: Spec, *, canary: bool) -> dict[str, Any]:
+def dry_run(conn: Connection, spec: Spec, run: ledger.Run, *, canary: bool) -> dict[str, Any]:
     """What the backfill would do, with up to 100 rows before and after. Writes nothing."""
     info = catalog.inspect(conn, spec.table)
     eligible_rows = count(conn, spec, info)["rows_eligible"]
-    rows = min(eligible_rows, spec.canary_rows) if canary else eligible_rows
+    at = Progress(0, 0, 0, 0, eligible_rows, 0.0)
+    if ledger.has_run(conn, run.id):
+        at = progress(conn, run.id)
+    rows = min(eligible_rows, max(spec.canary_rows - at.rows, 0)) if canary else eligible_rows
     return _outcome(
-        Progress(0, 0, 0, 0, eligible_rows, 0.0),
+        at,
         changed=rows,
         done=True,
         queries=statements(spec) if rows else [],
@@ -348,7 +351,7 @@ def run_slice(conn: Connection, spec: Spec, run: ledger.Run, *, canary: bool) ->
     most = max(spec.canary_rows - before.rows, 0) if canary else None
     done = _work(conn, spec, info, run, before, most, started + spec.slice_seconds)
     if done and not canary:
-        conn.execute("SET statement_timeout = 0")
+        be_patient(conn)
         conn.execute(vacuum_statement(spec), ())
     conn.execute(
         "UPDATE pgrunbook.run SET seconds = seconds + %s WHERE id = %s",
@@ -372,6 +375,7 @@ def revert_slice(conn: Connection, spec: Spec, run: ledger.Run, *, dry: bool) ->
     what the run wrote. Rows changed or deleted since are left alone and listed in left_alone,
     at most MOST_LEFT_ALONE of them.
     """
+    ledger.get_run(conn, run.id)
     info = catalog.inspect(conn, spec.table)
     before = progress(conn, run.id)
     query = revert_statement(spec, catalog.present_names(spec, info), info)
@@ -444,7 +448,7 @@ def _work(
     sweep, page, found, end = at.sweep, at.next_page, at.rows_this_sweep, info.pages
     while most is None or most > 0:
         if page >= end:
-            if found == 0 or sweep + 1 == MOST_SWEEPS:
+            if sweep + 1 == MOST_SWEEPS or (found == 0 and not _any_left(conn, spec)):
                 return True
             sweep, page, found = sweep + 1, 0, 0
             end = catalog.inspect(conn, spec.table).pages
@@ -457,6 +461,17 @@ def _work(
         if time.monotonic() >= deadline or window_closed(spec):
             return False
     return True
+
+
+def _any_left(conn: Connection, spec: Spec) -> bool:
+    """Whether a row is eligible still: others had locked it, or it came behind the sweep."""
+    query = SQL("SELECT EXISTS (SELECT FROM {} t JOIN ({}) s ON {} WHERE {}) AS any").format(
+        table(spec.table),
+        source_query(spec),
+        matches(spec),
+        eligible(spec, {c.name: c.name for c in spec.columns}),
+    )
+    return bool(one(conn, query, ())["any"])
 
 
 def _batch(

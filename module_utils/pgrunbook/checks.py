@@ -11,7 +11,7 @@ from . import backfill, catalog, indexes, ledger
 from .catalog import TableInfo
 from .connection import Connection, one
 from .spec import Spec
-from .sql import comma, name, table, text
+from .sql import comma, literal, name, table, text
 
 
 def check(
@@ -226,7 +226,7 @@ def _rows_of_run(spec: Spec, info: TableInfo, run_id: str) -> Composed:
 
 
 def _journal(run_id: str | None) -> Composed:
-    of_run = SQL("true") if run_id is None else SQL("b.run_id = {}").format(Literal(run_id))
+    of_run = SQL("true") if run_id is None else SQL("b.run_id = {}").format(literal(run_id))
     return SQL(
         "SELECT e FROM pgrunbook.batch b, jsonb_array_elements(b.journal) e"
         " WHERE b.reverted_at IS NULL AND {}"

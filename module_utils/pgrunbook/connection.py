@@ -33,6 +33,7 @@ LOGIN_OPTIONS: dict[str, Any] = {
 MINIMUM_VERSION = 140000  # TID range scans came with PostgreSQL 14
 STATEMENT_TIMEOUT = "15min"
 IDLE_IN_TRANSACTION_TIMEOUT = "60s"
+PATIENT_LOCK_TIMEOUT = "30min"
 FIRST_WAIT, LONGEST_WAIT = 1.0, 60.0  # seconds between tries for a lock
 
 Connection = psycopg.Connection[dict[str, Any]]
@@ -129,6 +130,14 @@ def with_lock_retries(
             time.sleep(wait * random.uniform(0.5, 1.0))
             wait = min(wait * 2, LONGEST_WAIT)
     raise AssertionError("tries is at least 1")
+
+
+def be_patient(conn: Connection) -> None:
+    """From now on let this session wait: for CREATE INDEX CONCURRENTLY, which must outwait older
+    snapshots, and for VACUUM. Both leave readers and writers alone while they wait, and an
+    autovacuum gives way only to a wait longer than deadlock_timeout."""
+    conn.execute("SELECT set_config('lock_timeout', %s, false)", (PATIENT_LOCK_TIMEOUT,))
+    conn.execute("SET statement_timeout = 0")
 
 
 def blockers(conn: Connection, table_oid: int) -> str:

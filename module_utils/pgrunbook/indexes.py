@@ -10,14 +10,13 @@ from psycopg.sql import SQL, Composed
 
 from . import catalog, ledger
 from .catalog import IndexInfo, TableInfo
-from .connection import Connection, with_lock_retries
+from .connection import Connection, be_patient, with_lock_retries
 from .errors import RunbookError
-from .spec import Index, Spec, Table
+from .spec import Index, Spec, Table, require_open_window
 from .sql import comma, name, render, table
 
 RENAME_LOCK = "SHARE UPDATE EXCLUSIVE on the index, for the catalog change only"
 BUILD_LOCK = "SHARE UPDATE EXCLUSIVE: reads and writes go on, other DDL and VACUUM wait"
-BUILD_LOCK_TIMEOUT = "30min"  # CREATE INDEX CONCURRENTLY must outwait older snapshots
 
 
 @dataclass(frozen=True)
@@ -68,6 +67,7 @@ def apply(
     info = catalog.inspect(conn, spec.table)
     actions = [a for a in plan(spec, info) if a.kind in kinds]
     if actions and not dry:
+        require_open_window(spec)
         ledger.require_approval(conn, run, "plan", [render(a.statement) for a in actions])
         for action in actions:
             _do(conn, spec, info, run, action)
@@ -166,8 +166,7 @@ def _do(conn: Connection, spec: Spec, info: TableInfo, run: ledger.Run, action: 
 
     work = {"rename": rename, "build": build, "drop_invalid": drop}[action.kind]
     if action.kind != "rename":
-        conn.execute("SELECT set_config('lock_timeout', %s, false)", (BUILD_LOCK_TIMEOUT,))
-        conn.execute("SET statement_timeout = 0")
+        be_patient(conn)
     with_lock_retries(
         conn,
         work,
@@ -191,7 +190,7 @@ def _undo(
             ledger.change_undone(conn, run.id, change["kind"], old=change["old"], new=change["new"])
 
     def drop() -> None:
-        conn.execute("SELECT set_config('lock_timeout', %s, false)", (BUILD_LOCK_TIMEOUT,))
+        be_patient(conn)
         conn.execute(query, ())
         ledger.change_undone(conn, run.id, change["kind"], old=change["old"], new=change["new"])
 

@@ -202,6 +202,18 @@ def approve(
         )
 
 
+def is_approved(conn: Connection, run: Run, scope: str, approved_by: str) -> bool:
+    """Whether this execution of the run is at work with just this approval."""
+    return exists(conn) and bool(
+        conn.execute(
+            "SELECT FROM pgrunbook.run r JOIN pgrunbook.approval a ON a.run_id = r.id"
+            " WHERE r.id = %s AND r.execution = %s AND r.state = 'running'"
+            " AND a.plan_hash = %s AND a.scope = %s AND a.approved_by = %s",
+            (run.id, run.execution, run.plan_hash, scope, approved_by),
+        ).rowcount
+    )
+
+
 def require_approval(conn: Connection, run: Run, scope: str, statements: Sequence[str]) -> None:
     """Raise RunbookError unless this execution owns the run and a person approved, in this scope,
     a plan of this hash that holds every one of the statements."""
@@ -401,7 +413,7 @@ def _claim(
         " VALUES (%s, %s, %s, %s, %s, %s, 'running', %s)"
         " ON CONFLICT (id) DO UPDATE SET plan_hash = excluded.plan_hash,"
         " execution = excluded.execution, operator = excluded.operator, state = 'running',"
-        " seen_at = clock_timestamp()",
+        " sweep = 0, seen_at = clock_timestamp()",
         (run.id, phase, table, run.plan_hash, run.execution, operator, rows_eligible),
     )
 

@@ -11,7 +11,7 @@ from . import catalog, ledger
 from .catalog import TableInfo
 from .connection import Connection, with_lock_retries
 from .errors import RunbookError
-from .spec import Column, Spec, Table
+from .spec import Column, Spec, Table, require_open_window
 from .sql import name, render, table
 
 LOCK = "ACCESS EXCLUSIVE, for the catalog change only: milliseconds once it is granted"
@@ -56,6 +56,7 @@ def apply(conn: Connection, spec: Spec, run: ledger.Run, *, dry: bool) -> dict[s
     moves = [(c.renamed_from or "", c.name) for c in pending(spec, info)]
     statements = [statement(spec.table, old, new) for old, new in moves]
     if moves and not dry:
+        require_open_window(spec)
         ledger.require_approval(conn, run, "plan", [render(s) for s in statements])
         for (old, new), query in zip(moves, statements, strict=True):
             _rename(conn, spec, info, run, old, new, query, undo=False)

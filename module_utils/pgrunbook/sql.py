@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from psycopg.sql import SQL, Composable, Composed, Identifier
+from psycopg.sql import SQL, Composable, Composed, Identifier, Literal
 
 from .spec import Table
 
@@ -35,6 +35,11 @@ def text(of: str) -> SQL:
     Per cent signs are doubled, as in name().
     """
     return SQL(of.replace("%", "%%"))
+
+
+def literal(of: str) -> Literal:
+    """A text as a value, quoted by the driver. Per cent signs are doubled, as in name()."""
+    return Literal(of.replace("%", "%%"))
 
 
 def expression(of: str) -> Composed:

@@ -8,6 +8,7 @@ import pty
 import re
 import select
 import signal
+import termios
 import time
 from pathlib import Path
 from types import TracebackType
@@ -47,9 +48,13 @@ class Terminal:
             assert self._read(deadline), f"no {pattern!r} in:\n{self.output[start:]}"
         return found.end()
 
-    def type(self, text: str) -> None:
-        """Type the text as it is; end it with a carriage return to send a line."""
-        os.write(self.fd, text.encode())
+    def answer(self, text: str) -> None:
+        """Type a line at Ansible's prompt, once it listens: what comes earlier it throws away."""
+        deadline = time.monotonic() + PATIENCE_S
+        while termios.tcgetattr(self.fd)[3] & termios.ICANON:
+            assert time.monotonic() < deadline, f"nobody listens, after:\n{self.output}"
+            time.sleep(0.05)
+        os.write(self.fd, f"{text}\r".encode())
 
     def status(self) -> int:
         """Read to the end; the command's exit status."""

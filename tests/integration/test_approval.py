@@ -72,10 +72,10 @@ def test_typed_twice_lets_the_run_through(
         token = plan_hash(person.output)[:8]
         assert f"Type {token} to approve" in person.output
         assert not database.fingerprint()["ledger"]
-        person.type(f"{token}\r")
+        person.answer(token)
         at = person.wait_for(r"Canary: 100 of [0-9]+ rows filled(?s:.*)anything else to stop", at)
         assert "PASS  Canary rows equal to their source" in person.output
-        person.type(f"{token}\r")
+        person.answer(token)
         person.wait_for(r"100\.0%", at)
         assert person.status() == 0, person.output
     scopes = database.sql("SELECT scope, method FROM pgrunbook.approval ORDER BY id")
@@ -92,7 +92,26 @@ def test_answered_with_enter_stops_the_run(
     command = command_line(tmp_path, database.login, "phase3", phase=phase)
     with Terminal(command, ROOT) as person:
         person.wait_for(r"to approve, anything else to stop")
-        person.type("\r")
+        person.answer("")
         assert person.status() != 0
         assert "Not approved: the answer was " in " ".join(person.output.split())
     assert database.fingerprint() == before
+
+
+def test_refused_after_the_canary_keeps_the_canary_and_says_how_to_go_on(
+    database: Database, phase: dict[str, Any], tmp_path: Path
+) -> None:
+    command = command_line(tmp_path, database.login, "phase3", phase=phase)
+    with Terminal(command, ROOT) as person:
+        at = person.wait_for(r"to approve, anything else to stop")
+        person.answer(plan_hash(person.output)[:8])
+        person.wait_for(r"Canary:(?s:.*)anything else to stop", at)
+        person.answer("no")
+        assert person.status() != 0
+    run = database.sql("SELECT id, state FROM pgrunbook.run")[0]
+    assert run["state"] == "failed"
+    said = " ".join(person.output.split())
+    assert 'the answer was "no"' in said
+    assert f"playbooks/rollback.yml -e run={run['id']}" in said
+    rows = database.sql("SELECT sum(row_count)::int AS rows FROM pgrunbook.batch")[0]["rows"]
+    assert rows == phase["phase_canary_rows"]

@@ -1,0 +1,138 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The runbook's way through, step by step at module level, and what to compare before and after."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+from psycopg.sql import SQL, Identifier
+
+from tests.integration.conftest import Database, options
+
+Module = Callable[..., dict[str, Any]]
+Result = dict[str, Any]
+
+NEED_SPEC = {"preflight", "plan", "column", "index", "backfill", "check", "query", "schema"}
+NEED_RUN = {"approval", "column", "index", "backfill", "run"}
+
+_CATALOG = """
+SELECT n.nspname, c.relname, c.relkind::text, pg_get_userbyid(c.relowner) AS owner,
+    (SELECT jsonb_agg(jsonb_build_array(a.attname, format_type(a.atttypid, a.atttypmod),
+                                        a.attnotnull, a.attnum) ORDER BY a.attnum)
+     FROM pg_attribute a WHERE a.attrelid = c.oid AND a.attnum > 0) AS columns,
+    (SELECT jsonb_agg(pg_get_constraintdef(k.oid) ORDER BY k.conname)
+     FROM pg_constraint k WHERE k.conrelid = c.oid) AS constraints,
+    (SELECT jsonb_build_array(pg_get_indexdef(i.indexrelid), i.indisvalid)
+     FROM pg_index i WHERE i.indexrelid = c.oid) AS index
+FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
+WHERE n.nspname NOT IN ('pg_catalog', 'information_schema', 'pg_toast', 'pgrunbook')
+ORDER BY 1, 2
+"""
+
+
+@dataclass
+class Steps:
+    """Runs modules on one database with one specification, on the run that plan() began."""
+
+    module: Module
+    login: dict[str, Any]
+    spec: dict[str, Any]
+    planned: Result = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, module: Module, database: Database, phase: dict[str, Any]) -> Steps:
+        return cls(module, database.login, options(phase))
+
+    def attempt(self, name: str, *, check: bool = False, **arguments: Any) -> Result:
+        """What the module returns, also where it fails."""
+        given: dict[str, Any] = {"login": self.login}
+        if name in NEED_SPEC and "rollback_of" not in arguments:
+            given["spec"] = self.spec
+        if name in NEED_RUN and self.planned:
+            given["run"] = self.planned["run"]
+        return self.module(f"pgrunbook_{name}", check=check, **{**given, **arguments})
+
+    def do(self, name: str, *, check: bool = False, **arguments: Any) -> Result:
+        """What the module returns; it must succeed."""
+        result = self.attempt(name, check=check, **arguments)
+        assert not result.get("failed"), result["msg"]
+        return result
+
+    def refused(self, name: str, *, check: bool = False, **arguments: Any) -> str:
+        """The message with which the module fails, which always says what to do next."""
+        result = self.attempt(name, check=check, **arguments)
+        assert result.get("failed"), f"{name} should have failed"
+        message: str = result["msg"]
+        assert "Next step" in message, message
+        return message
+
+    def plan(self, **arguments: Any) -> Result:
+        self.planned = self.do("plan", **arguments)
+        return self.planned
+
+    def approve(self, scope: str, **arguments: Any) -> Result:
+        return self.do("approval", **{**self.approval(scope), **arguments})
+
+    def approval(self, scope: str) -> dict[str, Any]:
+        """The arguments of an approval of what was planned."""
+        return {
+            "plan": self.planned["plan"],
+            "scope": scope,
+            "rows_eligible": self.planned["counts"]["rows_eligible"],
+            "approved_by": "alice",
+            "approved_from": "bastion",
+            "method": "prompt",
+        }
+
+    def backfill(self, **arguments: Any) -> Result:
+        """Slices until the work is done; the last one's result."""
+        while not (result := self.do("backfill", **arguments))["done"]:
+            pass
+        return result
+
+    def gates(self, name: str, **arguments: Any) -> None:
+        """None of the gates that a module measures may fail."""
+        checks = self.do(name, **arguments)["checks"]
+        failed = [check for check in checks if check["status"] == "fail"]
+        assert checks and not failed, failed
+
+    def begin(self) -> None:
+        """Plan, approve, rename."""
+        self.plan()
+        self.approve("plan")
+        self.do("column")
+        self.do("index", actions=["rename"])
+
+    def forward(self) -> None:
+        """The whole run, each gate on the data passed."""
+        self.do("preflight")
+        self.begin()
+        self.backfill(canary=True)
+        self.gates("check", canary_of=self.planned["run"]["id"])
+        self.approve("backfill")
+        self.backfill()
+        self.do("index", actions=["drop_invalid", "build"])
+        self.gates("check")
+        self.gates("query")
+        self.do("run", state="finished", verdict="GO")
+
+    def back(self) -> Result:
+        """The rollback of the run; what the backfill's part of it returned last."""
+        self.plan(rollback_of=self.planned["run"]["id"])
+        self.approve("rollback")
+        result = self.backfill(state="reverted")
+        self.do("index", state="reverted")
+        self.do("column", state="reverted")
+        self.do("run", state="reverted")
+        return result
+
+
+def content(database: Database, *tables: tuple[str, str]) -> dict[str, Any]:
+    """Every row of the tables (schema, name), and the catalog apart from schema pgrunbook."""
+    rows = {
+        table: database.sql(SQL("SELECT t::text FROM {} t ORDER BY 1").format(Identifier(*table)))
+        for table in tables
+    }
+    return {"rows": rows, "catalog": database.sql(_CATALOG)}

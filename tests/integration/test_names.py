@@ -1,0 +1,145 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Names that need care, and source expressions of several kinds, all the way through and back."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from psycopg.sql import SQL, Identifier
+
+from tests.integration.conftest import Database
+from tests.integration.steps import Module, Steps, content
+
+Name = Callable[[str], str]
+
+ROWS, ADDRESSES = 400, 40
+
+
+def _of_63_bytes(role: str) -> str:
+    name = f"{role} ключ "
+    name += "é" * ((63 - len(name.encode())) // 2)
+    return name + "x" * (63 - len(name.encode()))
+
+
+NAMES: dict[str, Name] = {
+    "quotes": lambda role: f'{role} "Quoted" it\'s \\ a;b--c',
+    "percent": lambda role: f"{role} 100% %s %(x)s %%",
+    "braces": lambda role: f"{role} {{0}} {{}} }}{{ $1",
+    "63 bytes": _of_63_bytes,
+}
+
+
+def _quoted(name: str) -> str:
+    return '"' + name.replace('"', '""') + '"'
+
+
+def _create(database: Database, name: Name) -> None:
+    parts = {
+        role: Identifier(name(role))
+        for role in (
+            *("schema", "other", "id", "at", "ref", "asn", "old type", "country"),
+            *("pair", "old index", "address", "number", "types", "doc"),
+        )
+    }
+    table = Identifier(name("schema"), name("table"))
+    source = Identifier(name("other"), name("source"))
+    for statement in (
+        "CREATE SCHEMA {schema}",
+        "CREATE SCHEMA {other}",
+        "CREATE TABLE {source} ({address} text PRIMARY KEY, {number} integer, {types} text[],"
+        " {doc} jsonb)",
+        "CREATE TABLE {table} ({id} uuid, {at} timestamptz, {ref} text, {asn} integer,"
+        " {old type} text, {country} varchar(2), CONSTRAINT {pair} PRIMARY KEY ({id}, {at}))",
+        "CREATE INDEX {old index} ON {table} ({old type})",
+        "INSERT INTO {source} SELECT 'a' || i, CASE WHEN i % 7 > 0 THEN i END,"
+        " CASE WHEN i % 5 > 0 THEN ARRAY['VPN' || i % 3, 'TOR'] END,"
+        " jsonb_build_object('a', jsonb_build_object('b', CASE WHEN i % 6 > 0 THEN 'DE' END))"
+        f" FROM generate_series(1, {ADDRESSES}) i",
+        "INSERT INTO {table} SELECT md5((i / 2)::text)::uuid,"
+        " '2024-03-31T00:59:59.999999Z'::timestamptz + i * interval '1.000001 s',"
+        f" 'a' || 1 + i % {ADDRESSES + 1}, CASE WHEN i % 10 = 0 THEN -1 END, NULL,"
+        " CASE WHEN i % 11 = 0 THEN 'FR' END"
+        f" FROM generate_series(1, {ROWS}) i",
+    ):
+        database.sql(SQL(statement).format(table=table, source=source, **parts))
+
+
+def _spec(name: Name) -> dict[str, Any]:
+    country = _quoted(name("country")).replace("{", "{{").replace("}", "}}")
+    return {
+        "phase": name("phase"),
+        "schema": name("schema"),
+        "table": name("table"),
+        "key": [name("id"), name("at")],
+        "columns": [
+            {"name": name("asn"), "type": "integer", "source": _quoted(name("number"))},
+            {
+                "name": name("type"),
+                "type": "text",
+                "renamed_from": name("old type"),
+                "source": f"{_quoted(name('types'))}[1]",
+            },
+            {
+                "name": name("country"),
+                "type": "varchar(2)",
+                "source": f"{_quoted(name('doc'))} #>> '{{a,b}}'",
+            },
+        ],
+        "source_schema": name("other"),
+        "source_table": name("source"),
+        "source_key": {name("ref"): name("address")},
+        "indexes": [
+            {
+                "name": name("index"),
+                "columns": [name("type")],
+                "renamed_from": name("old index"),
+            },
+            {"name": name("built"), "columns": [name("country"), name("type")]},
+        ],
+        "canary_rows": 50,
+        "batch_rows": 70,
+        "coverage_min": 50,
+        "accuracy_min": 50,
+        "speedup_min": 0,
+        "repetitions": 1,
+        "queries": [
+            {
+                "name": "filled, 100 %",
+                "snapshot": f"SELECT count({country}) FROM {{table}} WHERE {country} LIKE 'D%'",
+                "baseline": f"SELECT count({country}) FROM {{table}} WHERE {country} = 'DE'",
+            }
+        ],
+    }
+
+
+@pytest.mark.parametrize("name", NAMES.values(), ids=NAMES.keys())
+def test_through_and_back(any_database: Database, module: Module, name: Name) -> None:
+    _create(any_database, name)
+    tables = [(name("schema"), name("table")), (name("other"), name("source"))]
+    before = content(any_database, *tables)
+    steps = Steps(module, any_database.login, _spec(name))
+
+    steps.forward()
+    left = any_database.sql(
+        SQL(
+            "SELECT count(*) AS n FROM {} t JOIN {} s ON t.{} = s.{} WHERE"
+            " t.{} IS NULL AND s.{} IS NOT NULL OR t.{} IS DISTINCT FROM s.{}[1]"
+            " OR t.{} IS NULL AND s.{} #>> '{{a,b}}' IS NOT NULL"
+        ).format(
+            *(Identifier(*table) for table in tables),
+            *(
+                Identifier(name(role))
+                for role in (
+                    *("ref", "address", "asn", "number", "type", "types", "country", "doc"),
+                )
+            ),
+        )
+    )
+    assert left == [{"n": 0}]
+    assert content(any_database, *tables) != before
+    assert steps.do("column")["changed"] is steps.do("index")["changed"] is False
+
+    assert steps.back()["rows_left_alone"] == 0
+    assert content(any_database, *tables) == before

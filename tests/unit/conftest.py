@@ -1,0 +1,55 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The smallest phase that makes sense, and what stands for a table of the catalog."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from hypothesis import settings
+
+from ansible.module_utils.pgrunbook import spec as spec_module
+from ansible.module_utils.pgrunbook.catalog import ColumnInfo, TableInfo
+
+# A busy machine must not turn a property into a failure.
+settings.register_profile("unit", deadline=None)
+settings.load_profile("unit")
+
+SMALLEST: dict[str, Any] = {
+    "phase": "phase9",
+    "table": "orders",
+    "key": ["id"],
+    "columns": [
+        {"name": "region", "type": "text", "renamed_from": "regions", "source": "geo->>'region'"}
+    ],
+    "source_table": "customers",
+    "source_key": {"customer": "id"},
+}
+
+
+def options(**changes: Any) -> dict[str, Any]:
+    """The option spec as a module gets it from Ansible: complete, defaults filled in."""
+    defaults = {
+        name: option["default"]
+        for name, option in spec_module.SPEC_OPTIONS.items()
+        if "default" in option
+    }
+    return {**defaults, **SMALLEST, **changes}
+
+
+def parsed(**changes: Any) -> spec_module.Spec:
+    return spec_module.parse(options(**changes))
+
+
+def table_info(*columns: str) -> TableInfo:
+    """A table of the catalog with these columns, all of them text."""
+    return TableInfo(
+        oid=1,
+        kind="r",
+        owner="owner",
+        owned=True,
+        size=8192,
+        pages=1,
+        rows_estimate=10,
+        columns={c: ColumnInfo("text", 25, not_null=False, generated=False) for c in columns},
+        indexes={},
+    )

@@ -1,0 +1,413 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What is written about modules, roles and variables is what the code takes."""
+
+from __future__ import annotations
+
+import importlib
+import json
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from ansible.module_utils.pgrunbook import report
+from ansible.module_utils.pgrunbook.connection import LOGIN_OPTIONS
+from ansible.module_utils.pgrunbook.spec import SPEC_OPTIONS
+
+ROOT = Path(__file__).resolve().parents[2]
+MODULES = sorted(path.stem for path in (ROOT / "library").glob("*.py"))
+ROLES = sorted(path.name for path in (ROOT / "roles").iterdir() if path.is_dir())
+PLAYBOOKS = sorted((ROOT / "playbooks").glob("*.yml"))
+# What Ansible takes besides a module's own options.
+TASK_KEYWORDS = {"name", "register", "when", "delegate_to", "vars", "loop", "check_mode", "no_log"}
+
+
+def load_yaml(path: Path) -> Any:
+    return yaml.safe_load(path.read_text(encoding="utf-8"))
+
+
+def ansible_doc(*arguments: str) -> subprocess.Popen[str]:
+    """ansible-doc on all modules, as a reader calls it in the checkout."""
+    program = Path(sys.executable).with_name("ansible-doc")
+    environment = {
+        "ANSIBLE_CONFIG": str(ROOT / "ansible.cfg"),
+        "ANSIBLE_NOCOLOR": "1",
+        "LC_ALL": "C.UTF-8",
+    }
+    return subprocess.Popen(
+        [str(program), "-t", "module", *arguments, *MODULES],
+        cwd=ROOT,
+        env={**os.environ, **environment},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+@pytest.fixture(scope="module")
+def manual() -> tuple[str, str]:
+    """What ansible-doc shows of all modules to a reader, and to a program. One call each, and
+    both at once: a call takes seconds."""
+    shown = [ansible_doc(), ansible_doc("--json")]
+    printed = [call.communicate(timeout=60) for call in shown]
+    for call, (_, errors) in zip(shown, printed, strict=True):
+        assert call.returncode == 0 and errors == "", errors
+    return printed[0][0], printed[1][0]
+
+
+@pytest.fixture(scope="module")
+def documented(manual: tuple[str, str]) -> dict[str, Any]:
+    """Each module's documentation with its fragments merged, by Ansible itself."""
+    found: dict[str, Any] = json.loads(manual[1])
+    return found
+
+
+class Captured(Exception):
+    """Ends a module's main() as soon as it has told its argument spec."""
+
+
+def declared(name: str) -> dict[str, Any]:
+    """The keyword arguments with which a module calls AnsibleModule."""
+    module = importlib.import_module(name)
+
+    class Capture:
+        def __init__(self, **arguments: Any) -> None:
+            raise Captured(arguments)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(module, "AnsibleModule", Capture)
+        with pytest.raises(Captured) as captured:
+            module.main()
+    arguments: dict[str, Any] = captured.value.args[0]
+    return arguments
+
+
+def essence(options: dict[str, Any], inner: str) -> dict[str, Any]:
+    """What documentation and argument spec have to agree on, in one form for both."""
+    return {
+        name: {
+            "type": option.get("type", "str"),
+            "required": bool(option.get("required", False)),
+            "default": option.get("default"),
+            "choices": list(option.get("choices") or []),
+            "elements": option.get("elements"),
+            "options": essence(option.get(inner) or {}, inner),
+        }
+        for name, option in options.items()
+    }
+
+
+def test_there_are_modules_roles_and_playbooks() -> None:
+    """Otherwise the tests below would pass for want of anything to look at."""
+    assert len(MODULES) >= 12 and len(ROLES) >= 12 and len(PLAYBOOKS) >= 4
+
+
+@pytest.mark.parametrize("name", MODULES)
+def test_options_are_documented_as_they_are(name: str, documented: dict[str, Any]) -> None:
+    told = essence(documented[name]["doc"].get("options") or {}, "suboptions")
+    assert told == essence(declared(name)["argument_spec"], "options")
+
+
+@pytest.mark.parametrize("name", MODULES)
+def test_module_is_named_after_its_file_and_knows_check_mode(
+    name: str, documented: dict[str, Any]
+) -> None:
+    assert documented[name]["doc"]["module"] == name
+    assert declared(name)["supports_check_mode"] is True
+    assert documented[name]["doc"]["attributes"]["check_mode"]["support"] == "full"
+
+
+def descriptions(options: dict[str, Any]) -> Iterator[tuple[str, Any]]:
+    for name, option in options.items():
+        yield name, option.get("description")
+        yield from descriptions(option.get("suboptions") or {})
+
+
+@pytest.mark.parametrize("name", MODULES)
+def test_every_option_and_every_key_returned_is_described(
+    name: str, documented: dict[str, Any]
+) -> None:
+    for option, description in descriptions(documented[name]["doc"].get("options") or {}):
+        assert description, option
+    assert documented[name]["return"]
+    for key, told in documented[name]["return"].items():
+        assert {"description", "returned", "type"} <= set(told), key
+        assert (told["type"] == "list") == ("elements" in told), key
+
+
+def wrong_options(given: dict[str, Any], spec: dict[str, Any], where: str) -> Iterator[str]:
+    """What a task gives that the module does not take, and the other way round."""
+    for name, value in given.items():
+        if name not in spec:
+            yield f"{where}: no option {name}"
+        elif isinstance(value, dict) and spec[name].get("options"):
+            yield from wrong_options(value, spec[name]["options"], f"{where}.{name}")
+    for name, option in spec.items():
+        if option.get("required") and name not in given:
+            yield f"{where}: {name} is required"
+
+
+def wrong_task(name: str, given: dict[str, Any], where: str) -> list[str]:
+    """What is wrong with one task that calls a module of ours."""
+    arguments = declared(name)
+    wrong = list(wrong_options(given, arguments["argument_spec"], where))
+    for several in arguments.get("mutually_exclusive", []):
+        if len(set(several) & set(given)) > 1:
+            wrong.append(f"{where}: {several} exclude each other")
+    for several in arguments.get("required_one_of", []):
+        if not set(several) & set(given):
+            wrong.append(f"{where}: one of {several} is required")
+    return wrong
+
+
+@pytest.mark.parametrize("name", MODULES)
+def test_examples_are_tasks_that_the_module_takes(name: str, documented: dict[str, Any]) -> None:
+    tasks = yaml.safe_load(documented[name]["examples"])
+    assert tasks
+    for task in tasks:
+        assert set(task) <= {name} | TASK_KEYWORDS and name in task and task["name"]
+        assert wrong_task(name, task[name], task["name"]) == []
+
+
+def test_ansible_doc_shows_every_module(manual: tuple[str, str]) -> None:
+    for name in MODULES:
+        assert re.search(rf"^> MODULE {name}\b", manual[0], re.MULTILINE), name
+
+
+def test_the_report_module_returns_what_it_documents(documented: dict[str, Any]) -> None:
+    """The other modules need a database."""
+    module = importlib.import_module("pgrunbook_report")
+    kept: dict[str, Any] = {}
+
+    class Fake:
+        check_mode = True
+
+        def __init__(self, **arguments: Any) -> None:
+            run = {"id": "x-1", "plan_hash": "ab"}
+            told = {"started_at": "", "finished_at": "", "title": "", "error": "", "approvals": []}
+            self.params = {"folder": "/nowhere", "facts": {"run": run, **told}}
+
+        def exit_json(self, *, changed: bool, **result: Any) -> None:
+            kept.update(result)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(module, "AnsibleModule", Fake)
+        module.main()
+    assert set(kept) == set(documented["pgrunbook_report"]["return"])
+
+
+def tasks_in(value: Any) -> Iterator[dict[str, Any]]:
+    """Every task of a play, role or block, however deep."""
+    for item in value or []:
+        yield item
+        for key in ("tasks", "pre_tasks", "post_tasks", "handlers", "block", "rescue", "always"):
+            yield from tasks_in(item.get(key))
+
+
+ALL_TASKS = [
+    (f"{path.relative_to(ROOT)}: {task.get('name')}", task)
+    for path in [*PLAYBOOKS, *sorted((ROOT / "roles").glob("*/tasks/*.yml"))]
+    for task in tasks_in(load_yaml(path))
+]
+
+
+def test_every_task_gives_our_modules_what_they_take() -> None:
+    calls = [(w, m, task[m]) for w, task in ALL_TASKS for m in MODULES if m in task]
+    assert {module for _, module, _ in calls} == set(MODULES), "a module that nobody calls"
+    assert [wrong for where, m, given in calls for wrong in wrong_task(m, given, where)] == []
+
+
+def role_options(role: str) -> dict[str, Any]:
+    spec = load_yaml(ROOT / f"roles/{role}/meta/argument_specs.yml")
+    options: dict[str, Any] = spec["argument_specs"]["main"]["options"]
+    return options
+
+
+def readme_variables(role: str) -> dict[str, dict[str, str]]:
+    """The rows of the table of variables, each cell without its backquotes."""
+    readme = (ROOT / f"roles/{role}/README.md").read_text(encoding="utf-8")
+    assert readme.startswith(f"# {role}\n")
+    rows = [
+        [cell.strip().strip("`") for cell in line.strip().strip("|").split(" | ")]
+        for line in readme.splitlines()
+        if line.startswith("|")
+    ]
+    header, _, *variables = rows
+    return {row[0]: dict(zip(header, row, strict=True)) for row in variables}
+
+
+@pytest.mark.parametrize("role", ROLES)
+def test_a_roles_variables_bear_its_name(role: str) -> None:
+    assert role_options(role)
+    assert [name for name in role_options(role) if not name.startswith(f"{role}_")] == []
+
+
+@pytest.mark.parametrize("role", ROLES)
+def test_a_roles_defaults_are_those_of_its_argument_spec(role: str) -> None:
+    path = ROOT / f"roles/{role}/defaults/main.yml"
+    defaults = load_yaml(path) if path.exists() else {}
+    options = role_options(role)
+    assert defaults == {n: o["default"] for n, o in options.items() if "default" in o}
+    for name, option in options.items():
+        assert bool(option.get("required")) != ("default" in option), name
+
+
+@pytest.mark.parametrize("role", ROLES)
+def test_a_roles_readme_is_its_argument_spec(role: str) -> None:
+    told = readme_variables(role)
+    options = role_options(role)
+    assert list(told) == list(options)
+    for name, option in options.items():
+        assert told[name]["Type"] == option["type"], name
+        assert told[name]["Meaning"] == option["description"], name
+        if option.get("required"):
+            assert told[name]["Default"] == "required", name
+        else:
+            assert yaml.safe_load(told[name]["Default"]) == option["default"], name
+
+
+@pytest.mark.parametrize("role", ROLES)
+def test_a_role_uses_each_of_its_variables(role: str) -> None:
+    text = "".join(p.read_text("utf-8") for p in (ROOT / f"roles/{role}/tasks").glob("*.yml"))
+    assert [name for name in role_options(role) if not re.search(rf"\b{name}\b", text)] == []
+
+
+def test_roles_are_called_with_what_they_take() -> None:
+    called = set()
+    for where, task in ALL_TASKS:
+        imported = task.get("ansible.builtin.import_role") or task.get(
+            "ansible.builtin.include_role"
+        )
+        if not imported:
+            continue
+        role, given = imported["name"], set(task.get("vars") or {})
+        called.add(role)
+        required = {name for name, o in role_options(role).items() if o.get("required")}
+        assert given <= set(role_options(role)), where
+        assert required <= given, where
+    assert called == set(ROLES)
+
+
+PHASE = load_yaml(ROOT / "playbooks/vars/phase3.yml")
+
+
+def test_the_phase_is_passed_on_as_the_modules_take_it() -> None:
+    assert set(load_yaml(ROOT / "playbooks/vars/spec.yml")["phase_spec"]) == set(SPEC_OPTIONS)
+
+
+def test_every_phase_variable_is_used_and_every_used_one_is_set() -> None:
+    assert [name for name in PHASE if not name.startswith("phase_")] == []
+    text = "".join(
+        (ROOT / f"playbooks/{name}").read_text(encoding="utf-8")
+        for name in ("runbook.yml", "vars/spec.yml")
+    )
+    used = set(re.findall(r"\bphase_[a-z_]+", text)) - {"phase_file", "phase_spec"}
+    assert used == set(PHASE)
+
+
+def test_the_runbook_passes_on_what_the_report_takes() -> None:
+    passed = set(load_yaml(ROOT / "playbooks/vars/spec.yml")["runbook_facts"])
+    others = {"run", "title", "approvals", "started_at", "finished_at", "error"}
+    assert passed == set(report.STEPS) | others
+
+
+@pytest.mark.parametrize("inventory", ["production", "staging"])
+def test_inventories_name_placeholders_only(inventory: str) -> None:
+    folder = ROOT / "inventories" / inventory
+    variables = load_yaml(folder / "group_vars/databases/main.yml")
+    assert variables["runbook_login"]["host"].endswith(".invalid")
+    assert "password" not in variables["runbook_login"]
+    assert "runbook_demo" not in variables
+    hosts = load_yaml(folder / "hosts.yml")["databases"]["hosts"]
+    assert all(values is None for values in hosts.values()), "no address beside the name"
+    for path in folder.rglob("*"):
+        if path.is_file():
+            text = path.read_text(encoding="utf-8")
+            assert not re.search(r"\b\d+\.\d+\.\d+\.\d+\b|::", text), f"{path} has an address"
+
+
+def test_the_default_inventory_is_the_demo() -> None:
+    config = (ROOT / "ansible.cfg").read_text(encoding="utf-8")
+    assert re.findall(r"^inventory *= *(.*)$", config, re.MULTILINE) == ["inventories/demo"]
+
+
+@pytest.fixture(scope="module")
+def sources() -> dict[str, str]:
+    """Every file that is, or could be, committed, by its path in the checkout."""
+    if not (ROOT / ".git").exists():
+        pytest.skip("only a git checkout knows which files are sources")
+    command = ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"]
+    listed = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
+    paths = [ROOT / name for name in listed.stdout.split("\0") if name]
+    return {
+        str(path.relative_to(ROOT)): path.read_text(encoding="utf-8", errors="replace")
+        for path in paths
+        if path.is_file()
+    }
+
+
+def test_no_source_names_the_host_of_a_package_registry(sources: dict[str, str]) -> None:
+    dot = r"\."
+    hosts = [
+        "py" + f"pi{dot}(org|python)",
+        "python" + f"hosted{dot}org",
+        "deb" + f"{dot}debian{dot}org",
+        "security" + f"{dot}debian{dot}org",
+        "registry" + f"{dot}npmjs",
+    ]
+    found = re.compile("|".join(hosts), re.IGNORECASE)
+    assert found.search("https://py" + "pi.org/simple"), "the pattern finds what it should"
+    assert [name for name, text in sources.items() if found.search(text)] == []
+
+
+def test_the_tables_of_phase_3_are_named_in_its_variables_only(sources: dict[str, str]) -> None:
+    allowed = re.compile(r"playbooks/vars/phase3\.yml|(models|demo|tests|docs)/.*|.*\.md")
+    named = [name for name, text in sources.items() if "session_summaries" in text]
+    assert "playbooks/vars/phase3.yml" in named
+    assert [name for name in named if not allowed.fullmatch(name)] == []
+
+
+def table_of(page: str, heading: str) -> list[list[str]]:
+    """The rows of the first table after a heading of docs/, each cell without backquotes."""
+    text = (ROOT / "docs" / page).read_text(encoding="utf-8").split(f"\n{heading}\n", 1)[1]
+    lines = re.search(r"(?:^\|.*\n)+", text, re.MULTILINE)
+    assert lines
+    return [
+        [cell.strip().strip("`") for cell in re.split(r"(?<!\\)\|", line)[1:-1]]
+        for line in lines[0].splitlines()[2:]
+    ]
+
+
+def test_the_page_on_variables_lists_those_of_the_phase_with_their_values() -> None:
+    rows = table_of("variables.md", "## The phase")
+    assert [row[0] for row in rows] == list(PHASE)
+    for name, _, value, _ in rows:
+        if isinstance(PHASE[name], str | int | float) and name != "phase_models":
+            assert (yaml.safe_load(value) or "") == PHASE[name], name
+
+
+def test_the_page_on_variables_lists_every_key_of_the_login() -> None:
+    page = (ROOT / "docs/variables.md").read_text(encoding="utf-8")
+    assert [key for key in LOGIN_OPTIONS if f"`{key}`" not in page] == []
+
+
+def test_the_page_on_the_report_lists_every_key_of_it() -> None:
+    run = {"id": "x-1", "plan_hash": "ab"}
+    told = {"started_at": "", "finished_at": "", "title": "", "error": "", "approvals": []}
+    built = report.build({"run": run, **told})
+    listed = {
+        key.strip(" `")
+        for row in table_of("report.md", "## report.json")
+        for key in row[0].split(",")
+    }
+    assert listed == {
+        name
+        for key, value in built.items()
+        for name in ([f"{key}.{k}" for k in value] if key in ("backfill", "schema") else [key])
+    }

@@ -1,0 +1,106 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What needs no database of the ledger: the hash of a plan, and who may start."""
+
+from __future__ import annotations
+
+import copy
+import hashlib
+import random
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from ansible.module_utils.pgrunbook import ledger
+from ansible.module_utils.pgrunbook.errors import RunbookError
+from tests.unit.conftest import parsed
+
+texts = st.text(st.characters(exclude_categories=["Cs"]), max_size=10)
+scalars = st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | texts
+values = st.recursive(
+    scalars,
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(texts, inner, max_size=3),
+    max_leaves=5,
+)
+plans = st.dictionaries(texts, values, min_size=1, max_size=4)
+
+
+def shuffled(value: Any, by: random.Random) -> Any:
+    """The same value, the keys of its mappings in another order."""
+    if isinstance(value, dict):
+        items = [(key, shuffled(inner, by)) for key, inner in value.items()]
+        by.shuffle(items)
+        return dict(items)
+    return [shuffled(inner, by) for inner in value] if isinstance(value, list) else value
+
+
+def leaves(value: Any, path: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
+    """The path to each scalar, and to each empty list or mapping."""
+    if isinstance(value, dict | list) and value:
+        pairs = value.items() if isinstance(value, dict) else enumerate(value)
+        return [leaf for key, inner in pairs for leaf in leaves(inner, (*path, key))]
+    return [path]
+
+
+def replaced(value: Any, path: tuple[Any, ...], by: Any) -> Any:
+    if not path:
+        return by
+    copied = copy.copy(value)
+    copied[path[0]] = replaced(copied[path[0]], path[1:], by)
+    return copied
+
+
+@given(plans, st.randoms(use_true_random=False))
+def test_the_hash_does_not_depend_on_the_order_of_keys(
+    plan: dict[str, Any], by: random.Random
+) -> None:
+    assert ledger.plan_hash(shuffled(plan, by)) == ledger.plan_hash(plan)
+
+
+@given(plans, st.data())
+def test_the_hash_changes_with_any_value(plan: dict[str, Any], data: st.DataObject) -> None:
+    path = data.draw(st.sampled_from(leaves(plan)))
+    other = replaced(plan, path, "another value, that texts() cannot make")
+    assert ledger.plan_hash(other) != ledger.plan_hash(plan)
+
+
+@given(plans, st.data())
+def test_the_hash_changes_where_a_key_is_missing(plan: dict[str, Any], data: st.DataObject) -> None:
+    gone = data.draw(st.sampled_from(sorted(plan)))
+    rest = {key: value for key, value in plan.items() if key != gone}
+    assert ledger.plan_hash(rest) != ledger.plan_hash(plan)
+
+
+def test_the_hash_is_known() -> None:
+    """Approvals in old ledgers name hashes: how they are made must not change unnoticed."""
+    plan = {"b": [1, 2.5, None, True], "a": "Größe"}
+    canonical = '{"a":"Größe","b":[1,2.5,null,true]}'
+    assert ledger.plan_hash(plan) == hashlib.sha256(canonical.encode()).hexdigest()
+
+
+def test_a_specification_has_one_hash_before_and_after_json() -> None:
+    """Tuples become lists on the way through Ansible."""
+    spec = parsed().as_dict()
+    lists = {**spec, "key": list(spec["key"]), "columns": [dict(c) for c in spec["columns"]]}
+    assert isinstance(spec["key"], tuple)
+    assert ledger.plan_hash({"spec": spec}) == ledger.plan_hash({"spec": lists})
+
+
+def unfinished(**changes: Any) -> dict[str, Any]:
+    return {"id": "phase9-1", "operator": "alice", "state": "running", "idle": 12.0, **changes}
+
+
+def test_a_run_at_work_is_not_disturbed() -> None:
+    with pytest.raises(RunbookError) as refused:
+        ledger.require_idle(unfinished())
+    text = str(refused.value)
+    assert "phase9-1 of alice is at work (last seen 12 s ago)" in text
+    assert "try again in 48 s" in text and "Nothing was changed" in text
+
+
+@pytest.mark.parametrize(
+    "run", [None, unfinished(idle=60.0), unfinished(state="failed"), unfinished(idle=3600.0)]
+)
+def test_none_or_a_dead_one_or_a_failed_one_may_be_followed(run: dict[str, Any] | None) -> None:
+    ledger.require_idle(run)

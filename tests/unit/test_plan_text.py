@@ -1,0 +1,210 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The plan as a person reads it before they approve it."""
+
+from __future__ import annotations
+
+import copy
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from ansible.module_utils.pgrunbook import plan_text
+from ansible.module_utils.pgrunbook.plan_text import WIDTH, rollback_text, sample_text
+from tests.unit.conftest import options
+
+HASH = "3e3cb669" + "0" * 56
+SKIPPED = {"already_complete": 0, "no_source_key": 0, "no_source_row": 0, "source_has_no_value": 0}
+
+
+def step(id: str, *, needed: bool, statements: list[str] | None = None) -> dict[str, Any]:
+    return {
+        "id": id,
+        "title": f"Do {id}",
+        "statements": [f"SQL OF {id}"] if statements is None else statements,
+        "undo": [f"UNDO OF {id}"],
+        "lock": f"LOCK OF {id}",
+        "needed": needed,
+    }
+
+
+def result(**changes: Any) -> dict[str, Any]:
+    """What plan.build() hands on: a rename and a backfill are needed, an index is not."""
+    before = {"region": None, "zone": "north"}
+    base: dict[str, Any] = {
+        "plan": {
+            "spec": options(title="Phase nine"),
+            "server": {"database": "shop"},
+            "steps": [
+                step("rename", needed=True),
+                step("index_rename", needed=False),
+                step("backfill", needed=False),
+                step("index_build", needed=True),
+            ],
+            "dependents": [],
+            "strategy": "page ranges of about 5000 rows, one transaction each",
+        },
+        "plan_hash": HASH,
+        "run": {"id": "phase9-20260131T040506Z-1f2e"},
+        "resumes": False,
+        "counts": {"rows_eligible": 1234, "rows_total": 5678, "rows_skipped": dict(SKIPPED)},
+        "estimate_seconds": 0.1,
+        "sample": [
+            {"key": [n, "a"], "before": before, "after": {"region": "east", "zone": "north"}}
+            for n in range(7)
+        ],
+    }
+    return {**base, **changes}
+
+
+def text(**changes: Any) -> str:
+    return plan_text.plan_text(result(**changes))
+
+
+def test_heading_names_phase_table_database_and_run() -> None:
+    lines = text().splitlines()
+    assert lines[0] == "Phase nine: public.orders in database shop"
+    assert lines[1] == "Run phase9-20260131T040506Z-1f2e"
+    assert lines[-1] == f"Plan hash: {HASH}"
+
+
+def test_without_a_title_the_phase_is_named() -> None:
+    plan = {**result()["plan"], "spec": options(title="")}
+    assert text(plan=plan).startswith("phase9: public.orders in database shop\n")
+
+
+def test_a_resumed_plan_says_so() -> None:
+    assert "Run phase9-20260131T040506Z-1f2e, which goes on where it stopped" in text(resumes=True)
+    assert "goes on" not in text()
+
+
+def test_steps_that_are_needed_are_numbered_with_sql_undo_and_lock() -> None:
+    shown = text()
+    for number, id in enumerate(["rename", "backfill", "index_build"], 1):
+        assert f"{number}. Do {id}" in shown
+        assert f"   SQL   SQL OF {id}" in shown
+        assert f"   undo  UNDO OF {id}" in shown
+        assert f"   lock  LOCK OF {id}" in shown
+    assert "index_rename" not in shown
+
+
+def test_rows_estimate_strategy_and_five_rows_of_the_sample() -> None:
+    shown = text()
+    assert "   rows  1,234 of 5,678 would change, in about 0.1 s" in shown
+    assert "   how   page ranges of about 5000 rows, one transaction each" in shown
+    assert "   the first 5 of a sample of 7 (all of them with --diff):" in shown
+    assert "     - 4, a: region=NULL zone=north\n     + 4, a: region=east zone=north" in shown
+    assert "5, a:" not in shown
+
+
+def test_a_small_sample_is_shown_whole() -> None:
+    assert "the first 2 of a sample of 2 " in text(sample=result()["sample"][:2])
+
+
+@pytest.mark.parametrize(
+    ("reason", "words"),
+    [
+        ("already_complete", "they have every value already"),
+        ("no_source_key", "they have no source key"),
+        ("no_source_row", "they have no source row"),
+        ("source_has_no_value", "they lack a value, and the source has none"),
+    ],
+)
+def test_reasons_for_skipped_rows(reason: str, words: str) -> None:
+    skipped = {**SKIPPED, reason: 4321}
+    shown = text(counts={**result()["counts"], "rows_skipped": skipped})
+    assert [line for line in shown.splitlines() if "would not" in line] == [
+        f"         4,321 would not: {words}"
+    ]
+
+
+def test_nothing_to_do() -> None:
+    nothing = result(
+        counts={
+            "rows_eligible": 0,
+            "rows_total": 9,
+            "rows_skipped": {**SKIPPED, "already_complete": 9},
+        }
+    )
+    for planned in nothing["plan"]["steps"]:
+        planned["needed"] = False
+    shown = plan_text.plan_text(nothing)
+    assert "Nothing to do: the database is as the phase wants it." in shown
+    assert "9 would not: they have every value already" in shown
+    assert "SQL" not in shown and "1." not in shown
+    assert shown.endswith(f"\n\nPlan hash: {HASH}")
+
+
+def test_dependents_that_follow_and_that_break() -> None:
+    plan = copy.deepcopy(result()["plan"])
+    plan["dependents"] = [
+        {"kind": "pg_class", "object": "view v", "follows": True},
+        {"kind": "pg_proc", "object": "f(integer)", "follows": False},
+    ]
+    shown = text(plan=plan)
+    assert "What depends on the column under its old name:" in shown
+    assert "   view v (follows the rename)" in shown
+    assert "   f(integer) (BREAKS, acknowledged)" in shown
+    assert "depends on the column" not in text()
+
+
+words = st.text(st.characters(categories=["L", "N", "P"]), min_size=1, max_size=20)
+
+
+@given(st.lists(words, min_size=1, max_size=60))
+def test_long_statements_are_wrapped_and_lose_nothing(parts: list[str]) -> None:
+    lines = plan_text._labelled("SQL", " ".join(parts))
+    assert all(len(line) <= WIDTH for line in lines)
+    assert lines[0].startswith("   SQL   ")
+    assert all(line.startswith(" " * 9) for line in lines[1:])
+    assert " ".join(line[9:].strip() for line in lines).split() == " ".join(parts).split()
+
+
+def test_the_lines_of_a_statement_keep_their_indentation() -> None:
+    assert plan_text._labelled("SQL", "SELECT 1\n  FROM t") == [
+        "   SQL   SELECT 1",
+        "           FROM t",
+    ]
+
+
+def test_a_long_name_is_not_cut() -> None:
+    name = '"' + "x-" * 60 + '"'
+    assert any(name in line for line in plan_text._labelled("SQL", f"ALTER TABLE {name} RENAME"))
+
+
+def test_sample_of_nothing() -> None:
+    assert sample_text([]) == ""
+
+
+def rollback(**changes: Any) -> dict[str, Any]:
+    return {
+        "run": {"id": "phase9-1"},
+        "plan_hash": HASH,
+        "needed": True,
+        "counts": {"rows_eligible": 12},
+        "plan": {
+            "steps": [
+                {**step("backfill", needed=True), "undo": []},
+                {**step("index", needed=True, statements=[]), "undo": []},
+                {**step("rename", needed=True), "undo": []},
+            ]
+        },
+        **changes,
+    }
+
+
+def test_rollback_numbers_what_there_is_to_undo() -> None:
+    lines = rollback_text(rollback()).splitlines()
+    assert lines[0] == "Rollback of run phase9-1"
+    assert "1. Do backfill" in lines and "2. Do rename" in lines
+    assert "   rows  12 that the journal lists" in lines
+    assert not any("Do index" in line for line in lines)
+    assert lines[-1] == f"Plan hash: {HASH}"
+
+
+def test_rollback_of_nothing() -> None:
+    plan = {"steps": [step("backfill", needed=False, statements=[])]}
+    shown = rollback_text(rollback(needed=False, plan=plan))
+    assert "Nothing to undo: the run left no change that still stands." in shown
+    assert "1." not in shown

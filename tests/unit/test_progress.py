@@ -1,0 +1,93 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The line of progress that a person watches."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from ansible.module_utils.pgrunbook.progress import line, to_go
+
+
+def result(**changes: Any) -> dict[str, Any]:
+    return {
+        "rows_done": 25_000,
+        "rows_eligible": 100_000,
+        "rows_changed": 5_000,
+        "slice_seconds": 2.0,
+        "sweep": 0,
+        "stopped": "",
+        **changes,
+    }
+
+
+def test_rows_share_rate_and_time_to_go() -> None:
+    assert line(result(), reverting=False) == (
+        "25,000 of 100,000 rows   25.0%  2,500 rows/s  0:30 to go"
+    )
+
+
+def test_nothing_yet_done_at_no_rate() -> None:
+    text = line(result(rows_done=0, rows_changed=0, slice_seconds=0.0), reverting=False)
+    assert text == "0 of 100,000 rows    0.0%  0 rows/s  ? to go"
+
+
+def test_the_end() -> None:
+    text = line(result(rows_done=100_000), reverting=False)
+    assert text == "100,000 of 100,000 rows  100.0%  2,500 rows/s  done"
+
+
+def test_closing_sweep() -> None:
+    text = line(result(rows_done=100_000, rows_changed=0, sweep=2), reverting=False)
+    assert text == "100,000 of 100,000 rows  100.0%  0 rows/s  done  closing sweep 2"
+
+
+def test_rows_that_arrived_meanwhile_do_not_make_more_than_all() -> None:
+    text = line(result(rows_done=100_500), reverting=False)
+    assert "100,500 of 100,000 rows  100.0%" in text
+    assert text.endswith("done")
+
+
+def test_nothing_to_do_at_all() -> None:
+    text = line(result(rows_done=0, rows_eligible=0, rows_changed=0), reverting=False)
+    assert text == "0 of 0 rows  100.0%  0 rows/s  done"
+
+
+def test_the_window_is_over() -> None:
+    text = line(result(stopped="window"), reverting=False)
+    assert text.endswith("0:30 to go  stopped: the maintenance window is over")
+
+
+def test_reverting_counts_down() -> None:
+    text = line(result(rows_done=10_000), reverting=True)
+    assert text == "10,000 rows still to give back  2,500 rows/s  0:04 to go"
+    assert line(result(rows_done=0), reverting=True).endswith("  done")
+
+
+@pytest.mark.parametrize(
+    ("rows", "rate", "expected"),
+    [
+        (0, 0.0, "done"),
+        (0, 10.0, "done"),
+        (1, 0.0, "? to go"),
+        (1, -1.0, "? to go"),
+        (59, 1.0, "0:59 to go"),
+        (65, 1.0, "1:05 to go"),
+        (35_996, 10.0, "1:00:00 to go"),
+        (3661, 1.0, "1:01:01 to go"),
+        (360_000, 1.0, "100:00:00 to go"),
+    ],
+)
+def test_time_to_go(rows: int, rate: float, expected: str) -> None:
+    assert to_go(rows, rate) == expected
+
+
+@given(st.integers(1, 10**9), st.floats(0.5, 10**7))
+def test_time_to_go_adds_up(rows: int, rate: float) -> None:
+    parts = [int(part) for part in to_go(rows, rate).removesuffix(" to go").split(":")]
+    assert all(part < 60 for part in parts[1:])
+    seconds = sum(part * 60**n for n, part in enumerate(reversed(parts)))
+    assert abs(seconds - rows / rate) <= 0.5 + 1e-6

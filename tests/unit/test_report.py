@@ -1,0 +1,286 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The report: what it promises to programs, and what a change board reads."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from ansible.module_utils.pgrunbook import report
+from ansible.module_utils.pgrunbook.checks import check
+from ansible.module_utils.pgrunbook.plan_text import REASONS
+
+APPROVAL = {
+    "scope": "plan",
+    "plan_hash": "ab12",
+    "approved_by": "alice",
+    "approved_from": "bastion",
+    "method": "prompt",
+    "approved_at": "2026-01-31 04:00:01+00",
+}
+
+
+def gate(id: str, test: int, *, passed: bool = True, enforce: bool = True, **more: Any) -> Any:
+    return check(
+        id,
+        more.pop("title", f"Title of {id}"),
+        test=test,
+        target=more.pop("target", f"Target of {id}"),
+        measured=more.pop("measured", f"Measure of {id}"),
+        passed=passed,
+        enforce=enforce,
+        **more,
+    )
+
+
+def facts(**changes: Any) -> dict[str, Any]:
+    """The facts of a whole run that went well."""
+    schema = {"columns": {"regions": "text"}, "indexes": {"ix": "CREATE INDEX ix"}}
+    return {
+        "run": {"id": "phase9-1", "plan_hash": "ab12", "execution": "x"},
+        "title": "Phase nine",
+        "started_at": "2026-01-31T04:00:00Z",
+        "finished_at": "2026-01-31T04:05:00Z",
+        "error": "",
+        "approvals": [APPROVAL, {**APPROVAL, "scope": "backfill", "approved_by": "bob"}],
+        "preflight": {
+            "server": {"database": "shop", "version": "17.6"},
+            "health": {"rows": 100},
+            "checks": [gate("connectivity", 1)],
+        },
+        "plan": {
+            "counts": {"rows_total": 100, "rows_skipped": dict.fromkeys(REASONS, 1)},
+            "schema": schema,
+            "queries": ["ALTER TABLE t RENAME COLUMN a TO b"],
+            "checks": [gate("baseline", 3), gate("dry_run", 4)],
+        },
+        "canary": {"rows_done": 10, "seconds": 1.0, "checks": [gate("canary", 6)]},
+        "backfill": {"rows_done": 96, "seconds": 2.5},
+        "schema": {"checks": [gate("schema", 2)]},
+        "validation": {
+            "schema": {**schema, "columns": {"region": "text"}},
+            "checks": [gate("coverage", 3), gate("accuracy", 6), gate("indexes", 2)],
+        },
+        "queries": {"pairs": [{"name": "q"}], "checks": [gate("query:q", 5)]},
+        **changes,
+    }
+
+
+def built(**changes: Any) -> dict[str, Any]:
+    return report.build(facts(**changes))
+
+
+def test_the_promised_keys_and_their_values() -> None:
+    told = built()
+    assert told["run_id"] == "phase9-1"
+    assert told["verdict"] == "GO" and told["reasons"] == []
+    assert told["plan_hash"] == "ab12" and told["approved_by"] == "alice"
+    assert told["format"] == 1
+    assert told["backfill"] == {
+        "rows_total": 100,
+        "rows_changed": 96,
+        "rows_skipped": dict.fromkeys(REASONS, 1),
+        "seconds": 2.5,
+        "rows_per_second": 38,
+    }
+    assert told["schema"]["before"]["columns"] == {"regions": "text"}
+    assert told["schema"]["after"]["columns"] == {"region": "text"}
+    assert told["queries"] == [{"name": "q"}]
+    assert told["server"]["database"] == "shop" and told["health"] == {"rows": 100}
+    assert told["statements"] == ["ALTER TABLE t RENAME COLUMN a TO b"]
+    assert [a["approved_by"] for a in told["approvals"]] == ["alice", "bob"]
+    for entry in told["checks"]:
+        assert {"id", "title", "test", "target", "measured", "status"} <= set(entry)
+
+
+def test_checks_come_in_the_order_of_the_steps() -> None:
+    assert [c["id"] for c in built()["checks"]] == [
+        "connectivity",
+        "baseline",
+        "dry_run",
+        "canary",
+        "schema",
+        "coverage",
+        "accuracy",
+        "indexes",
+        "query:q",
+    ]
+
+
+def test_one_failed_gate_is_no_go_and_the_reason_names_it() -> None:
+    told = built(schema={"checks": [gate("schema", 2, passed=False, measured="drift")]})
+    assert told["verdict"] == "NO-GO"
+    assert told["reasons"] == ["Title of schema: wanted Target of schema, measured drift"]
+
+
+def test_a_warning_leaves_it_at_go() -> None:
+    told = built(schema={"checks": [gate("schema", 2, passed=False, enforce=False)]})
+    assert told["verdict"] == "GO" and told["reasons"] == []
+
+
+def test_a_run_that_broke_off_is_no_go_and_tells_the_error_first() -> None:
+    failed = {"checks": [gate("dry_run", 4, passed=False)]}
+    told = report.build(
+        {
+            **{k: facts()[k] for k in ("run", "title", "started_at", "finished_at")},
+            "approvals": [],
+            "error": "The backfill: no lock",
+            "plan": failed,
+        }
+    )
+    assert told["verdict"] == "NO-GO"
+    assert told["reasons"][0] == "The backfill: no lock" and len(told["reasons"]) == 2
+    assert told["approved_by"] is None
+    assert told["backfill"]["rows_changed"] == 0 and told["backfill"]["rows_per_second"] == 0
+    assert told["schema"] == {"before": {}, "after": {}}
+    page = report.markdown(told)
+    assert "# Phase nine: NO-GO" in page and "- The backfill: no lock" in page
+    assert "Nothing was approved. Plan `ab12`." in page
+    assert page.count("Not run.") == 5, "all tests but the fourth"
+
+
+def test_a_run_that_broke_off_in_its_canary_counts_the_canarys_rows() -> None:
+    told = built(backfill={}, validation={}, queries={}, schema={})
+    assert told["backfill"]["rows_changed"] == 10
+    assert told["backfill"]["rows_per_second"] == 10
+
+
+def readiness(**changes: Any) -> dict[str, str]:
+    return {row["criterion"]: row["status"] for row in built(**changes)["readiness"]}
+
+
+def test_readiness() -> None:
+    assert readiness() == dict.fromkeys(report.READINESS, "PASS")
+    assert set(report.READINESS) == {
+        "Database connectivity",
+        "Schema compatibility",
+        "Dry-run validation",
+        "Query performance",
+        "Data quality",
+        "Backfill",
+    }
+
+
+def test_readiness_tells_the_worst_of_its_checks() -> None:
+    warned = {"checks": [gate("query:q", 5), gate("query:r", 5, passed=False, enforce=False)]}
+    failed = {"checks": [*warned["checks"], gate("query:s", 5, passed=False)]}
+    assert readiness(queries=warned)["Query performance"] == "WARN"
+    assert readiness(queries=failed)["Query performance"] == "FAIL"
+    assert readiness(queries={})["Query performance"] == "NOT RUN"
+
+
+def rows_of(page: str) -> list[list[str]]:
+    """The rows of every table, cut into cells as a Markdown reader does."""
+    return [
+        [cell.strip().replace("\\|", "|") for cell in re.split(r"(?<!\\)\|", line)[1:-1]]
+        for line in page.splitlines()
+        if line.startswith("|")
+    ]
+
+
+def test_markdown_has_every_check_in_its_test() -> None:
+    told = built()
+    page = report.markdown(told)
+    for number, title in report.TESTS.items():
+        section = page.split(f"## Test {number}: {title}\n")[1].split("\n## ")[0]
+        expected = [
+            [c["title"], c["target"], str(c["measured"]), c["status"].upper()]
+            for c in told["checks"]
+            if c["test"] == number
+        ]
+        assert expected and rows_of(section)[2:] == expected
+    assert "Every gate passed." in page
+    assert "96 of 100 rows were filled in 2.5 s (38 rows/s)" in page
+    assert "ALTER TABLE t RENAME COLUMN a TO b;" in page
+    assert "- regions: text\n+ region: text" in page
+    assert "  no change" in page.split("indexes:")[1]
+    assert ["plan", "alice", "bastion", "prompt", "2026-01-31 04:00:01+00"] in rows_of(page)
+
+
+cell = st.text(st.characters(categories=["L", "N", "P", "Zs"]), max_size=20).map(str.strip)
+
+
+@given(title=cell, target=cell, measured=cell)
+def test_no_value_breaks_a_table(title: str, target: str, measured: str) -> None:
+    odd = gate("odd", 2, title=f"a|{title}|", target=f"|{target}", measured=f"{measured}||b")
+    page = report.markdown(built(schema={"checks": [odd]}))
+    section = page.split("## Test 2")[1].split("\n## ")[0]
+    assert all(len(row) == 4 for row in rows_of(section))
+
+
+def test_a_bar_in_a_value_is_still_there() -> None:
+    odd = gate("odd", 2, measured="a || b")
+    page = report.markdown(built(schema={"checks": [odd]}))
+    assert ["Title of odd", "Target of odd", "a || b", "PASS"] in rows_of(page)
+
+
+def test_summary_has_a_line_for_each_check_and_the_reasons_last() -> None:
+    told = built(schema={"checks": [gate("schema", 2, passed=False)]})
+    lines = report.summary(told).splitlines()
+    assert lines[: len(told["checks"])] == [
+        f"{c['status'].upper():4}  {c['title']}: {c['measured']}" for c in told["checks"]
+    ]
+    assert lines[-2] == "NO-GO  Phase nine"
+    assert lines[-1] == told["reasons"][0]
+
+
+def test_write_makes_both_files_and_points_latest_there(tmp_path: Path) -> None:
+    folder = tmp_path / "not/yet/there"
+    told = built()
+    paths = report.write(folder, told)
+    assert paths == {
+        "json": str(folder / "phase9-1/report.json"),
+        "markdown": str(folder / "phase9-1/report.md"),
+    }
+    assert json.loads((folder / "latest/report.json").read_text("utf-8")) == told
+    assert (folder / "latest/report.md").read_text("utf-8") == report.markdown(told)
+    assert os.readlink(folder / "latest") == "phase9-1", "relative, so that the folder can move"
+
+
+def test_latest_moves_and_nothing_temporary_stays(tmp_path: Path) -> None:
+    report.write(tmp_path, built())
+    report.write(tmp_path, built(run={"id": "phase9-2", "plan_hash": "ab12"}))
+    assert os.readlink(tmp_path / "latest") == "phase9-2"
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["latest", "phase9-1", "phase9-2"]
+    for folder in ("phase9-1", "phase9-2"):
+        names = sorted(p.name for p in (tmp_path / folder).iterdir())
+        assert names == ["report.json", "report.md"]
+
+
+def test_a_second_report_of_a_run_replaces_the_first(tmp_path: Path) -> None:
+    report.write(tmp_path, built())
+    report.write(tmp_path, built(error="broken"))
+    told = json.loads((tmp_path / "phase9-1/report.json").read_text("utf-8"))
+    assert told["reasons"] == ["broken"]
+
+
+def test_a_report_that_cannot_be_written_leaves_the_old_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    report.write(tmp_path, built())
+    before = (tmp_path / "latest/report.json").read_text("utf-8")
+
+    def full(self: Path, content: str, encoding: str) -> int:
+        with self.open("w", encoding=encoding) as file:
+            file.write(content[: len(content) // 2])
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(Path, "write_text", full)
+    with pytest.raises(OSError, match="No space left"):
+        report.write(tmp_path, built(error="broken"))
+    assert (tmp_path / "latest/report.json").read_text("utf-8") == before
+
+
+def test_what_json_does_not_know_is_written_as_text(tmp_path: Path) -> None:
+    """Evidence may hold what a driver returns."""
+    odd = gate("odd", 2, evidence={"at": Path("somewhere"), "name": "Größe"})
+    report.write(tmp_path, built(schema={"checks": [odd]}))
+    text = (tmp_path / "latest/report.json").read_text("utf-8")
+    assert '"somewhere"' in text and "Größe" in text

@@ -1,0 +1,220 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The phase's specification: what parse() takes, gives back and refuses."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from ansible.module_utils.pgrunbook.errors import RunbookError
+from ansible.module_utils.pgrunbook.spec import (
+    SPEC_OPTIONS,
+    Column,
+    Index,
+    Query,
+    Spec,
+    Table,
+    parse,
+    require_open_window,
+    window_closed,
+)
+from tests.unit.conftest import options, parsed
+
+# A name has at most 63 bytes, and a character at most four of them.
+names = st.text(st.characters(exclude_categories=["Cs", "Cc"]), min_size=1, max_size=15)
+counts = st.integers(min_value=1, max_value=2**31)
+percentages = st.floats(min_value=0, max_value=100)
+old_names = st.none() | names
+
+
+@st.composite
+def option_dicts(draw: st.DrawFn) -> dict[str, Any]:
+    """Any options that parse() should take."""
+    column = st.fixed_dictionaries(
+        {"name": names, "type": names, "renamed_from": old_names, "source": names}
+    )
+    index = st.fixed_dictionaries(
+        {"name": names, "columns": st.lists(names, min_size=1), "renamed_from": old_names}
+    )
+    query = st.fixed_dictionaries(
+        {"name": names, "snapshot": names, "baseline": names, "enforce": st.booleans()}
+    )
+    offsets = st.sampled_from(["+00:00", "-05:30", "Z"])
+    ends = st.builds(lambda at, offset: at.isoformat() + offset, st.datetimes(), offsets)
+    fields: dict[str, st.SearchStrategy[Any]] = {
+        "phase": names,
+        "title": st.text(max_size=20),
+        "schema": names,
+        "table": names,
+        "key": st.lists(names, min_size=1, max_size=3),
+        "columns": st.lists(column, min_size=1, max_size=3),
+        "source_schema": names,
+        "source_table": names,
+        "source_key": st.dictionaries(names, names, min_size=1, max_size=2),
+        "indexes": st.lists(index, max_size=2),
+        "acknowledged": st.lists(names, max_size=2),
+        **dict.fromkeys(
+            ["batch_rows", "canary_rows", "slice_seconds", "lock_timeout_ms", "lock_tries"], counts
+        ),
+        "window_end": st.just("") | ends,
+        "coverage_min": percentages,
+        "accuracy_min": percentages,
+        "sample_rows": counts,
+        "sample_seed": st.integers(min_value=-(2**63), max_value=2**63 - 1),
+        "speedup_min": st.floats(min_value=0.1, max_value=1000),
+        "repetitions": counts,
+        "queries": st.lists(query, max_size=2),
+    }
+    assert set(fields) == set(SPEC_OPTIONS)
+    return {name: draw(strategy) for name, strategy in fields.items()}
+
+
+@given(given_options=option_dicts())
+def test_as_dict_is_what_parse_takes_even_after_json(given_options: dict[str, Any]) -> None:
+    spec = parse(given_options)
+    assert parse(spec.as_dict()) == spec
+    assert parse(json.loads(json.dumps(spec.as_dict()))) == spec
+    assert json.loads(json.dumps(spec.as_dict())) == given_options
+
+
+def test_values_land_in_their_fields() -> None:
+    spec = parsed(
+        title="Nine",
+        schema="sales",
+        source_schema="crm",
+        key=["id", "line"],
+        indexes=[{"name": "ix", "columns": ["region", "id"]}],
+        queries=[{"name": "q", "snapshot": "s", "baseline": "b"}],
+        acknowledged=["f(integer)"],
+    )
+    assert spec.table == Table("sales", "orders") and str(spec.table) == "sales.orders"
+    assert spec.source == Table("crm", "customers")
+    assert spec.key == ("id", "line")
+    assert spec.columns == (Column("region", "text", "regions", "geo->>'region'"),)
+    assert spec.source_key == {"customer": "id"}
+    assert spec.indexes == (Index("ix", ("region", "id"), None),)
+    assert spec.queries == (Query("q", "s", "b", enforce=True),)
+    assert spec.acknowledged == ("f(integer)",)
+    assert (spec.phase, spec.title) == ("phase9", "Nine")
+
+
+def test_empty_old_name_is_none() -> None:
+    columns = [{"name": "a", "type": "text", "renamed_from": "", "source": "b"}]
+    indexes = [{"name": "i", "columns": ["a"], "renamed_from": ""}]
+    spec = parsed(columns=columns, indexes=indexes)
+    assert spec.columns[0].renamed_from is None
+    assert spec.indexes[0].renamed_from is None
+
+
+REFUSED = [
+    *(
+        (name, value)
+        for name in (
+            "batch_rows",
+            "canary_rows",
+            "slice_seconds",
+            "lock_timeout_ms",
+            "lock_tries",
+            "sample_rows",
+            "repetitions",
+        )
+        for value in (0, -1)
+    ),
+    *(
+        (name, value)
+        for name in ("coverage_min", "accuracy_min")
+        for value in (-0.1, 100.1, float("nan"))
+    ),
+    ("key", []),
+    ("columns", []),
+    ("source_key", {}),
+    ("window_end", "four o'clock"),
+    ("window_end", "2026-01-31T04:00:00"),
+]
+
+
+@pytest.mark.parametrize(("name", "value"), REFUSED)
+def test_every_refusal_names_the_variable_and_a_next_step(name: str, value: object) -> None:
+    with pytest.raises(RunbookError) as refused:
+        parsed(**{name: value})
+    assert f"phase_{name} is" in str(refused.value)
+    assert "Next step:" in str(refused.value)
+
+
+def with_column(**changes: str) -> dict[str, Any]:
+    return {"columns": [{**options()["columns"][0], **changes}]}
+
+
+def with_index(**changes: Any) -> dict[str, Any]:
+    return {"indexes": [{"name": "i", "columns": ["c"], **changes}]}
+
+
+NAMED = [
+    ("phase_schema", lambda name: {"schema": name}),
+    ("phase_table", lambda name: {"table": name}),
+    ("phase_source_schema", lambda name: {"source_schema": name}),
+    ("phase_source_table", lambda name: {"source_table": name}),
+    ("phase_key", lambda name: {"key": ["id", name]}),
+    ("phase_source_key", lambda name: {"source_key": {name: "id"}}),
+    ("phase_source_key", lambda name: {"source_key": {"customer": name}}),
+    ("phase_columns", lambda name: with_column(name=name)),
+    ("phase_columns", lambda name: with_column(renamed_from=name)),
+    ("phase_indexes", lambda name: with_index(name=name)),
+    ("phase_indexes", lambda name: with_index(columns=["c", name])),
+    ("phase_indexes", lambda name: with_index(renamed_from=name)),
+]
+
+
+@pytest.mark.parametrize(("variable", "using"), NAMED)
+def test_a_name_that_postgresql_would_cut_is_refused(
+    variable: str, using: Callable[[str], dict[str, Any]]
+) -> None:
+    parsed(**using("ä" * 31 + "x"))
+    with pytest.raises(RunbookError, match=f"^{variable} .* of 64 bytes.*Next step"):
+        parsed(**using("ä" * 32))
+
+
+@pytest.mark.parametrize("name", ["coverage_min", "accuracy_min"])
+@pytest.mark.parametrize("value", [0, 100])
+def test_the_ends_of_a_percentage_are_allowed(name: str, value: int) -> None:
+    assert getattr(parsed(**{name: value}), name) == value
+
+
+def test_a_time_without_zone_is_refused_with_one_that_would_do() -> None:
+    with pytest.raises(RunbookError, match=r"write 2026-01-31T04:00:00\+00:00"):
+        parsed(window_end="2026-01-31T04:00:00")
+
+
+def window(seconds: float, zone_hours: int = 0) -> Spec:
+    end = datetime.now(UTC) + timedelta(seconds=seconds)
+    local = (end + timedelta(hours=zone_hours)).replace(tzinfo=None)
+    return parsed(window_end=f"{local.isoformat()}{zone_hours:+03d}:00")
+
+
+def test_window_without_end_never_closes() -> None:
+    spec = parsed(window_end="")
+    assert window_closed(spec) is False
+    require_open_window(spec)
+
+
+@pytest.mark.parametrize("zone_hours", [-11, 0, 9])
+def test_window_closes_at_its_end_whatever_the_zone(zone_hours: int) -> None:
+    assert window_closed(window(-5, zone_hours)) is True
+    assert window_closed(window(60, zone_hours)) is False
+
+
+def test_a_closed_window_stops_the_run_and_says_which_variable() -> None:
+    require_open_window(window(60))
+    with pytest.raises(RunbookError, match=r"Nothing was changed.*phase_window_end"):
+        require_open_window(window(-5))
+
+
+def test_options_has_every_option_that_is_not_optional() -> None:
+    """The helper stands for Ansible, which fills in defaults and requires the rest."""
+    assert set(options()) == set(SPEC_OPTIONS)

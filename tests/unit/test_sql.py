@@ -1,0 +1,90 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Names and expressions: quoted by the driver, and legible to the person who approves them."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
+from psycopg.sql import SQL
+
+from ansible.module_utils.pgrunbook import sql
+from ansible.module_utils.pgrunbook.spec import Table
+
+texts = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), min_size=1)
+
+
+def unquoted(identifier: str) -> str:
+    assert identifier.startswith('"') and identifier.endswith('"')
+    inner = identifier[1:-1]
+    assert '"' not in inner.replace('""', ""), "a quote that ends the name early"
+    return inner.replace('""', '"')
+
+
+@given(texts)
+@example('say "hi"')
+@example("100%")
+@example("100%%s")
+@example('"; DROP TABLE x; --')
+@example("Größe")
+@example("ä" * 63)
+def test_a_name_comes_back_whatever_is_in_it(name: str) -> None:
+    assert unquoted(sql.render(sql.name(name))) == name
+
+
+@given(texts)
+def test_a_name_holds_no_placeholder_when_it_is_sent(name: str) -> None:
+    """psycopg takes %s, %(x)s and a single % for placeholders; each % of a name is doubled."""
+    assert sql.name(name).as_string(None).replace("%%", "").count("%") == 0
+
+
+@pytest.mark.parametrize(
+    ("schema", "table", "expected"),
+    [
+        ("public", "orders", '"public"."orders"'),
+        ("My Schema", "Orders", '"My Schema"."Orders"'),
+        ('a"b', "c.d", '"a""b"."c.d"'),
+        ("50%", "x", '"50%"."x"'),
+    ],
+)
+def test_tables_are_qualified_and_quoted(schema: str, table: str, expected: str) -> None:
+    assert sql.render(sql.table(Table(schema, table))) == expected
+
+
+def test_comma() -> None:
+    assert sql.render(sql.comma([sql.name("a"), sql.name("b")])) == '"a", "b"'
+    assert sql.render(sql.comma([])) == ""
+
+
+@given(texts.filter(lambda text: "{" not in text and "}" not in text))
+def test_rendered_text_is_the_text(text: str) -> None:
+    assert sql.render(sql.text(text)) == text
+
+
+@pytest.mark.parametrize(
+    ("source", "expected"),
+    [
+        ("ip_types[1]", "(ip_types[1])"),
+        ("enrichment->>'type'", "(enrichment->>'type')"),
+        ("price % 10", "(price % 10)"),
+        ("a LIKE '%x%%'", "(a LIKE '%x%%')"),
+        ("a -- why", "(a -- why\n)"),
+        ("a /* why */", "(a /* why */)"),
+        ("a - -b", "(a - -b)"),
+        ("a--b", "(a--b\n)"),
+    ],
+)
+def test_an_expression_keeps_its_parentheses(source: str, expected: str) -> None:
+    assert sql.render(sql.expression(source)) == expected
+
+
+@given(texts.filter(lambda text: "{" not in text and "}" not in text))
+def test_the_closing_parenthesis_of_an_expression_is_never_in_a_line_comment(source: str) -> None:
+    last_line = sql.render(sql.expression(source)).rsplit("\n", 1)[-1]
+    assert last_line.endswith(")")
+    assert "--" not in last_line
+
+
+def test_render_shows_what_the_server_gets() -> None:
+    query = SQL("SELECT {} WHERE x LIKE '%%a' AND y = %(y)s").format(sql.name("50%"))
+    assert sql.render(query) == """SELECT "50%" WHERE x LIKE '%a' AND y = %(y)s"""
