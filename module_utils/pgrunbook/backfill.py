@@ -377,7 +377,7 @@ def revert_slice(conn: Connection, spec: Spec, run: ledger.Run, *, dry: bool) ->
     """
     ledger.get_run(conn, run.id)
     info = catalog.inspect(conn, spec.table)
-    before = progress(conn, run.id)
+    before, left_before = progress(conn, run.id), _left_alone(conn, run)["rows"]
     query = revert_statement(spec, catalog.present_names(spec, info), info)
     started = time.monotonic()
     if before.rows and not dry:
@@ -390,7 +390,7 @@ def revert_slice(conn: Connection, spec: Spec, run: ledger.Run, *, dry: bool) ->
     left = _left_alone(conn, run)
     return _outcome(
         after,
-        changed=before.rows if dry else before.rows - after.rows,
+        changed=before.rows if dry else before.rows - after.rows - left["rows"] + left_before,
         done=dry or after.rows == 0,
         reverting=True,
         queries=[render(query)] if before.rows else [],

@@ -135,7 +135,7 @@ def _check(spec: Spec, query: Query, pair: dict[str, Any]) -> dict[str, Any]:
         f"{pair['baseline']['ms']['median']} ms), {pair['buffer_ratio']} × in buffers, {equal}; "
         f"decided by {decided_by}",
         passed=passed and pair["equal"],
-        enforce=query.enforce,
+        enforce=query.enforce or not pair["equal"],
         evidence=pair,
     )
 

@@ -88,7 +88,7 @@ def _rows(result: dict[str, Any]) -> list[str]:
 
 def _skipped(counts: dict[str, Any]) -> list[str]:
     return [
-        f"         {number:,} would not: they {REASONS[reason]}"
+        f"         {number:,} stay as they are: they {REASONS[reason]}"
         for reason, number in counts["rows_skipped"].items()
         if number
     ]

@@ -20,7 +20,8 @@ def line(result: dict[str, Any], *, reverting: bool) -> str:
         left = max(eligible - done, 0)
         share = min(done / eligible, 1.0) if eligible else 1.0
         text = f"{done:,} of {eligible:,} rows  {share:6.1%}"
-    sweep = f"  closing sweep {result['sweep']}" if result["sweep"] else ""
+    closing = result["sweep"] and not reverting
+    sweep = f"  closing sweep {result['sweep']}" if closing else ""
     stopped = "  stopped: the maintenance window is over" if result["stopped"] else ""
     return f"{text}  {rate:,.0f} rows/s  {to_go(left, rate)}{sweep}{stopped}"
 

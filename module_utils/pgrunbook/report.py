@@ -22,13 +22,14 @@ TESTS = {
 }
 
 READINESS = {
-    "Database connectivity": [1],
-    "Schema compatibility": [2],
-    "Dry-run validation": [4],
-    "Query performance": [5],
-    "Data quality": [6],
-    "Backfill": [3],
+    "Database connectivity": ("connectivity",),
+    "Schema compatibility": ("schema", "indexes"),
+    "Dry-run validation": ("dry_run",),
+    "Query performance": ("query:",),
+    "Data quality": ("accuracy", "comparison"),
+    "Backfill": ("coverage", "remaining"),
 }
+"""The seed's checklist: each criterion with the ids, or beginnings of ids, of its checks."""
 
 STEPS = ("preflight", "plan", "canary", "backfill", "schema", "validation", "queries")
 
@@ -41,8 +42,9 @@ def build(facts: dict[str, Any]) -> dict[str, Any]:
     """
     steps = {name: facts.get(name) or {} for name in STEPS}
     checks = [check for name in STEPS for check in steps[name].get("checks", [])]
-    decided = verdict(checks)
-    reasons = [*([facts["error"]] if facts["error"] else []), *decided["reasons"]]
+    validated = bool(steps["validation"].get("checks"))
+    error = facts["error"] or ("" if validated else "The validation did not run.")
+    reasons = [*([error] if error else []), *verdict(checks)["reasons"]]
     return {
         "format": FORMAT,
         "run_id": facts["run"]["id"],
@@ -64,7 +66,7 @@ def build(facts: dict[str, Any]) -> dict[str, Any]:
             "after": steps["validation"].get("schema", {}),
         },
         "queries": steps["queries"].get("pairs", []),
-        "statements": steps["plan"].get("queries", []),
+        "statements": steps["plan"].get("queries", []) if facts["approvals"] else [],
     }
 
 
@@ -79,7 +81,7 @@ def markdown(report: dict[str, Any]) -> str:
         "",
         *_reasons(report),
         *_approvals(report),
-        "## What was done",
+        "## What was approved, and done",
         "",
         *_backfill_lines(report["backfill"]),
         *_sql_lines(report["statements"]),
@@ -123,9 +125,9 @@ def _readiness(checks: list[dict[str, Any]]) -> list[dict[str, str]]:
     return [
         {
             "criterion": criterion,
-            "status": _status([c["status"] for c in checks if c["test"] in tests]),
+            "status": _status([c["status"] for c in checks if c["id"].startswith(ids)]),
         }
-        for criterion, tests in READINESS.items()
+        for criterion, ids in READINESS.items()
     ]
 
 
@@ -168,9 +170,10 @@ def _approvals(report: dict[str, Any]) -> list[str]:
 
 def _backfill_lines(done: dict[str, Any]) -> list[str]:
     skipped = ", ".join(f"{reason} {rows:,}" for reason, rows in done["rows_skipped"].items())
+    not_filled = f" Not filled: {skipped}." if skipped else ""
     return [
         f"{done['rows_changed']:,} of {done['rows_total']:,} rows were filled in "
-        f"{done['seconds']} s ({done['rows_per_second']:,} rows/s). Not filled: {skipped}.",
+        f"{done['seconds']} s ({done['rows_per_second']:,} rows/s).{not_filled}",
         "",
     ]
 
@@ -194,7 +197,7 @@ def _schema_lines(schema: dict[str, Any]) -> list[str]:
 
 def _table(header: list[str], rows: list[list[Any]]) -> list[str]:
     def line(cells: list[Any]) -> str:
-        return "| " + " | ".join(str(c).replace("|", "\\|") for c in cells) + " |"
+        return "| " + " | ".join(" ".join(str(c).split()).replace("|", "\\|") for c in cells) + " |"
 
     return [line(header), line(["---"] * len(header)), *map(line, rows), ""]
 

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
@@ -251,6 +252,18 @@ def _check(spec: Spec) -> None:
                 f"phase_{name} is {getattr(spec, name)}; it is a percentage from 0 to 100. "
                 f"Next step: correct phase_{name} in the variables file."
             )
+    if spec.speedup_min <= 0:
+        raise RunbookError(
+            f"phase_speedup_min is {spec.speedup_min}; it must be more than 0. "
+            "Next step: correct phase_speedup_min in the variables file."
+        )
+    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", spec.phase):
+        raise RunbookError(
+            f"phase_name is {spec.phase!r}; it names a folder, so it takes letters, digits, dots, "
+            "hyphens and underscores. Next step: correct phase_name in the variables file."
+        )
+    for name in _repeated([c.name for c in spec.columns]):
+        raise RunbookError(f"phase_columns lists {name!r} twice. Next step: keep one of the two.")
     for name in ("key", "columns", "source_key"):
         if not getattr(spec, name):
             raise RunbookError(
@@ -265,6 +278,10 @@ def _check(spec: Spec) -> None:
             )
     if spec.window_end:
         _window_end(spec.window_end)
+
+
+def _repeated(names: list[str]) -> list[str]:
+    return [name for n, name in enumerate(names) if name in names[:n]]
 
 
 def _names(spec: Spec) -> Iterator[tuple[str, str]]:

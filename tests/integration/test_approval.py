@@ -18,7 +18,7 @@ Playbook = Callable[..., Played]
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ([], "without a terminal, pass -e approval="),
+        ([], "without a terminal, pass -e approval=<hash>"),
         (["-e", "approval="], 'The approval "" is not the hash of this plan'),
         (["-e", f"approval={'0' * 64}"], "is not the hash of this plan"),
         (["--skip-tags", "approval"], "nobody approved a plan"),

@@ -114,8 +114,8 @@ def test_a_small_sample_is_shown_whole() -> None:
 def test_reasons_for_skipped_rows(reason: str, words: str) -> None:
     skipped = {**SKIPPED, reason: 4321}
     shown = text(counts={**result()["counts"], "rows_skipped": skipped})
-    assert [line for line in shown.splitlines() if "would not" in line] == [
-        f"         4,321 would not: {words}"
+    assert [line for line in shown.splitlines() if "stay as they are" in line] == [
+        f"         4,321 stay as they are: {words}"
     ]
 
 
@@ -131,7 +131,7 @@ def test_nothing_to_do() -> None:
         planned["needed"] = False
     shown = plan_text.plan_text(nothing)
     assert "Nothing to do: the database is as the phase wants it." in shown
-    assert "9 would not: they have every value already" in shown
+    assert "9 stay as they are: they have every value already" in shown
     assert "SQL" not in shown and "1." not in shown
     assert shown.endswith(f"\n\nPlan hash: {HASH}")
 

@@ -284,3 +284,10 @@ def test_what_json_does_not_know_is_written_as_text(tmp_path: Path) -> None:
     report.write(tmp_path, built(schema={"checks": [odd]}))
     text = (tmp_path / "latest/report.json").read_text("utf-8")
     assert '"somewhere"' in text and "Größe" in text
+
+
+@pytest.mark.parametrize("validation", [{}, {"changed": False, "skipped": True}, {"checks": []}])
+def test_without_a_validation_there_is_no_go(validation: dict[str, Any]) -> None:
+    told = built(validation=validation)
+    assert told["verdict"] == "NO-GO"
+    assert told["reasons"] == ["The validation did not run."]

@@ -48,12 +48,12 @@ def option_dicts(draw: st.DrawFn) -> dict[str, Any]:
     offsets = st.sampled_from(["+00:00", "-05:30", "Z"])
     ends = st.builds(lambda at, offset: at.isoformat() + offset, st.datetimes(), offsets)
     fields: dict[str, st.SearchStrategy[Any]] = {
-        "phase": names,
+        "phase": st.from_regex(r"[A-Za-z0-9][A-Za-z0-9._-]{0,20}", fullmatch=True),
         "title": st.text(max_size=20),
         "schema": names,
         "table": names,
         "key": st.lists(names, min_size=1, max_size=3),
-        "columns": st.lists(column, min_size=1, max_size=3),
+        "columns": st.lists(column, min_size=1, max_size=3, unique_by=lambda c: c["name"]),
         "source_schema": names,
         "source_table": names,
         "source_key": st.dictionaries(names, names, min_size=1, max_size=2),
@@ -131,6 +131,8 @@ REFUSED = [
         for name in ("coverage_min", "accuracy_min")
         for value in (-0.1, 100.1, float("nan"))
     ),
+    ("speedup_min", 0.0),
+    ("speedup_min", -1.0),
     ("key", []),
     ("columns", []),
     ("source_key", {}),
@@ -145,6 +147,18 @@ def test_every_refusal_names_the_variable_and_a_next_step(name: str, value: obje
         parsed(**{name: value})
     assert f"phase_{name} is" in str(refused.value)
     assert "Next step:" in str(refused.value)
+
+
+@pytest.mark.parametrize("name", ["", "../phase3", "a/b", ".hidden", "a b"])
+def test_a_phase_name_that_is_no_folder_name_is_refused(name: str) -> None:
+    with pytest.raises(RunbookError, match="phase_name is .* Next step:"):
+        parsed(phase=name)
+
+
+def test_a_column_listed_twice_is_refused() -> None:
+    column = options()["columns"][0]
+    with pytest.raises(RunbookError, match=f"phase_columns lists '{column['name']}' twice"):
+        parsed(columns=[column, column])
 
 
 def with_column(**changes: str) -> dict[str, Any]:
