@@ -204,7 +204,7 @@ def count(conn: Connection, spec: Spec, info: TableInfo) -> dict[str, Any]:
 
 
 def sample(conn: Connection, spec: Spec, info: TableInfo, rows: int) -> list[dict[str, Any]]:
-    """Up to that many eligible rows, each with its key and its values before and after."""
+    """Up to that many eligible rows at random, each with key and values before and after."""
     names = catalog.present_names(spec, info)
     before = [
         SQL("to_jsonb(t.{}) AS {}").format(name(names[c.name]), name(f"b{n}"))
@@ -218,7 +218,7 @@ def sample(conn: Connection, spec: Spec, info: TableInfo, rows: int) -> list[dic
     ]
     query = SQL(
         "SELECT jsonb_build_array({keys}) AS key, {values} FROM {table} t JOIN ({source}) s"
-        " ON {matches} WHERE {eligible} LIMIT %s"
+        " ON {matches} WHERE {eligible} ORDER BY {order} LIMIT %s"
     ).format(
         keys=comma(SQL("t.{}").format(name(k)) for k in spec.key),
         values=comma([*before, *after]),
@@ -226,6 +226,7 @@ def sample(conn: Connection, spec: Spec, info: TableInfo, rows: int) -> list[dic
         source=source_query(spec),
         matches=matches(spec),
         eligible=eligible(spec, names),
+        order=random_order(spec),
     )
     return [
         {
@@ -235,6 +236,14 @@ def sample(conn: Connection, spec: Spec, info: TableInfo, rows: int) -> list[dic
         }
         for row in conn.execute(query, (rows,))
     ]
+
+
+def random_order(spec: Spec) -> Composed:
+    """What to order rows t by to take some at random: a hash of the key, salted by the seed."""
+    keys = comma(SQL("t.{}").format(name(k)) for k in spec.key)
+    return SQL("hashtextextended(jsonb_build_array({})::text, {})").format(
+        keys, Literal(spec.sample_seed)
+    )
 
 
 def require_sound_expressions(conn: Connection, spec: Spec) -> None:

@@ -195,8 +195,8 @@ def schema_change(
         "queries": queries,
         "schema": after,
         "diff": {
-            "before_header": f"{part} of {table}, before",
-            "after_header": f"{part} of {table}, after",
+            "before_header": f"{part} of {table}",
+            "after_header": f"{part} of {table}",
             "before": _listing(before.schema()[part]),
             "after": _listing(after[part]),
         },

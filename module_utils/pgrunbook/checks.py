@@ -11,7 +11,7 @@ from . import backfill, catalog, indexes, ledger
 from .catalog import TableInfo
 from .connection import Connection, one
 from .spec import Spec
-from .sql import comma, literal, name, table, text
+from .sql import literal, name, table, text
 
 
 def check(
@@ -212,11 +212,9 @@ def _drifted(conn: Connection, spec: Spec, info: TableInfo) -> int:
 
 
 def _random_rows(spec: Spec) -> Composed:
-    """A random sample that the seed determines: the rows whose keys hash lowest."""
-    keys = comma(SQL("t.{}").format(name(k)) for k in spec.key)
-    return SQL(
-        "SELECT t.* FROM {} t ORDER BY hashtextextended(jsonb_build_array({})::text, {}) LIMIT {}"
-    ).format(table(spec.table), keys, Literal(spec.sample_seed), Literal(spec.sample_rows))
+    return SQL("SELECT t.* FROM {} t ORDER BY {} LIMIT {}").format(
+        table(spec.table), backfill.random_order(spec), Literal(spec.sample_rows)
+    )
 
 
 def _rows_of_run(spec: Spec, info: TableInfo, run_id: str) -> Composed:

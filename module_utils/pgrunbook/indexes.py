@@ -71,7 +71,11 @@ def apply(
         ledger.require_approval(conn, run, "plan", [render(a.statement) for a in actions])
         for action in actions:
             _do(conn, spec, info, run, action)
-    return _result(conn, spec, info, [a.statement for a in actions], dry=dry)
+    moves = [
+        ("" if a.kind == "build" else a.old, "" if a.kind == "drop_invalid" else a.index.name)
+        for a in actions
+    ]
+    return _result(conn, spec, info, moves, [a.statement for a in actions], dry=dry)
 
 
 def revert(conn: Connection, spec: Spec, run: ledger.Run, *, dry: bool) -> dict[str, Any]:
@@ -80,11 +84,12 @@ def revert(conn: Connection, spec: Spec, run: ledger.Run, *, dry: bool) -> dict[
     made = ledger.changes(conn, run.id, "index_build") + ledger.changes(
         conn, run.id, "index_rename"
     )
-    statements = []
+    moves, statements = [], []
     for change in made:
         if change["new"] not in info.indexes:
             continue
         built = change["kind"] == "index_build"
+        moves.append((change["new"], change["old"]))
         query = (
             _drop(spec.table, change["new"])
             if built
@@ -94,7 +99,7 @@ def revert(conn: Connection, spec: Spec, run: ledger.Run, *, dry: bool) -> dict[
         if not dry:
             ledger.require_owner(conn, run)
             _undo(conn, spec, info, run, change, query)
-    return _result(conn, spec, info, statements, dry=dry)
+    return _result(conn, spec, info, moves, statements, dry=dry)
 
 
 def _plan_one(spec: Spec, index: Index, info: TableInfo) -> list[Action]:
@@ -213,8 +218,26 @@ def _rename(on: Table, old: str, new: str) -> Composed:
 
 
 def _result(
-    conn: Connection, spec: Spec, info: TableInfo, statements: list[Composed], *, dry: bool
+    conn: Connection,
+    spec: Spec,
+    info: TableInfo,
+    moves: list[tuple[str, str]],
+    statements: list[Composed],
+    *,
+    dry: bool,
 ) -> dict[str, Any]:
-    after = info if dry else catalog.inspect(conn, spec.table)
     queries = [render(s) for s in statements]
-    return catalog.schema_change(spec.table, "indexes", info, after.schema(), queries)
+    after = _foreseen(info, moves, queries) if dry else catalog.inspect(conn, spec.table).schema()
+    return catalog.schema_change(spec.table, "indexes", info, after, queries)
+
+
+def _foreseen(info: TableInfo, moves: list[tuple[str, str]], queries: list[str]) -> dict[str, Any]:
+    """The schema that a dry run shows as the one afterwards. A move is an old and a new name; the
+    old one is empty for an index to be built, the new one for one to be dropped."""
+    schema = info.schema()
+    indexes = dict(schema["indexes"])
+    for (old, new), query in zip(moves, queries, strict=True):
+        definition = indexes.pop(old, query)
+        if new:
+            indexes[new] = definition.replace(old, new, 1) if old else definition
+    return {**schema, "indexes": dict(sorted(indexes.items()))}

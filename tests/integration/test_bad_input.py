@@ -239,12 +239,12 @@ def test_comments_and_per_cent_signs_work(database: Database, module: Module, ph
     phase["phase_columns"][ASN]["source"] = "current_asn -- 100 % sure)"
     phase["phase_columns"][COUNTRY]["source"] = "geo_country /* ( */"
     phase["phase_columns"][TYPE]["source"] = "CASE WHEN ip_type LIKE '%' THEN ip_type END"
-    Steps.of(module, database, {**phase, "phase_speedup_min": 0}).forward()
+    Steps.of(module, database, {**phase, "phase_speedup_min": 0.001}).forward()
 
 
 def test_source_may_be_a_view(database: Database, module: Module, phase: Phase) -> None:
     database.sql("CREATE VIEW current_inventory AS SELECT * FROM ip_inventory")
-    phase.update(phase_source_table="current_inventory", phase_speedup_min=0)
+    phase.update(phase_source_table="current_inventory", phase_speedup_min=0.001)
     Steps.of(module, database, phase).forward()
 
 

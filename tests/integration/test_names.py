@@ -69,7 +69,7 @@ def _create(database: Database, name: Name) -> None:
 def _spec(name: Name) -> dict[str, Any]:
     country = _quoted(name("country")).replace("{", "{{").replace("}", "}}")
     return {
-        "phase": name("phase"),
+        "phase": "names",
         "schema": name("schema"),
         "table": name("table"),
         "key": [name("id"), name("at")],
@@ -102,7 +102,7 @@ def _spec(name: Name) -> dict[str, Any]:
         "batch_rows": 70,
         "coverage_min": 50,
         "accuracy_min": 50,
-        "speedup_min": 0,
+        "speedup_min": 0.001,
         "repetitions": 1,
         "queries": [
             {

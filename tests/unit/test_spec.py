@@ -151,7 +151,7 @@ def test_every_refusal_names_the_variable_and_a_next_step(name: str, value: obje
 
 @pytest.mark.parametrize("name", ["", "../phase3", "a/b", ".hidden", "a b"])
 def test_a_phase_name_that_is_no_folder_name_is_refused(name: str) -> None:
-    with pytest.raises(RunbookError, match="phase_name is .* Next step:"):
+    with pytest.raises(RunbookError, match=r"phase_name is .* Next step:"):
         parsed(phase=name)
 
 
