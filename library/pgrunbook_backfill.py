@@ -127,14 +127,14 @@ from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
 
-from ansible.module_utils.pgrunbook import backfill, ledger
+from ansible.module_utils.pgrunbook import backfill, ledger, revert
 from ansible.module_utils.pgrunbook.module import LOGIN, RUN, SPEC, alone, execute
 
 
 def fill(conn: Any, parameters: dict[str, Any], dry: bool) -> dict[str, Any]:
     spec, run = parameters["spec"], ledger.Run(**parameters["run"])
     if parameters["state"] == "reverted":
-        return alone(conn, spec, dry, lambda: backfill.revert_slice(conn, spec, run, dry=dry))
+        return alone(conn, spec, dry, lambda: revert.revert_slice(conn, spec, run, dry=dry))
     if dry:
         return backfill.dry_run(conn, spec, run, canary=parameters["canary"])
     canary = parameters["canary"]

@@ -1,34 +1,31 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Fill the phase's columns from the source, a page range at a time, and take that back exactly.
+"""Fill the phase's columns from the source, a page range at a time.
 
 A batch is one transaction: it locks the eligible rows of a page range that nobody else holds,
-fills what is NULL, writes the journal and moves the cursor. A row is eligible when one of the
-columns is NULL and the source has a value for it; so a value is never overwritten, and nothing is
-eligible once the work is done. Rows that move or arrive meanwhile are caught by closing sweeps.
+fills what is NULL, writes the journal and moves the cursor. So a value is never overwritten, and
+nothing is eligible once the work is done. Rows that move or arrive meanwhile are caught by closing
+sweeps.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-import psycopg
-from psycopg.sql import SQL, Composable, Composed, Literal
+from psycopg.sql import SQL, Composed
 
 from . import catalog, ledger
 from .catalog import TableInfo
 from .connection import Connection, be_patient, one, with_lock_retries
-from .errors import RunbookError
+from .eligibility import any_left, any_of, count, eligible, matches, sample, source_query
 from .plan_text import sample_text
 from .progress import line
-from .spec import Column, Spec, require_open_window, window_closed
-from .sql import comma, expression, name, render, table, text
+from .spec import Spec, require_open_window, window_closed
+from .sql import comma, name, render, table
 
 LOCK = "ROW EXCLUSIVE on the table, FOR NO KEY UPDATE SKIP LOCKED on the rows of one batch"
 MOST_SWEEPS = 6
-MOST_LEFT_ALONE = 100
 
 VACUUM = "VACUUM (ANALYZE, TRUNCATE FALSE) {}"
 
@@ -43,38 +40,6 @@ class Progress:
     rows_this_sweep: int
     rows_eligible: int
     seconds: float
-
-
-def source_query(spec: Spec) -> Composed:
-    """The source as a subquery: its key columns k0…, and the expressions' values v0…
-
-    Only the source is in scope of the expressions, so their column names cannot be ambiguous.
-    """
-    keys = [
-        SQL("{} AS {}").format(name(column), name(f"k{n}"))
-        for n, column in enumerate(spec.source_key.values())
-    ]
-    values = [
-        SQL("{} AS {}").format(expression(c.source), name(f"v{n}"))
-        for n, c in enumerate(spec.columns)
-    ]
-    return SQL("SELECT {} FROM {}").format(comma([*keys, *values]), table(spec.source))
-
-
-def matches(spec: Spec) -> Composed:
-    """The join condition between the table t and the source s."""
-    return SQL(" AND ").join(
-        SQL("t.{} = s.{}").format(name(column), name(f"k{n}"))
-        for n, column in enumerate(spec.source_key)
-    )
-
-
-def eligible(spec: Spec, names: Mapping[str, str]) -> Composed:
-    """The condition on t and s under which a row gains at least one value."""
-    return _any(
-        SQL("(t.{} IS NULL AND s.{} IS NOT NULL)").format(name(names[c.name]), name(f"v{n}"))
-        for n, c in enumerate(spec.columns)
-    )
 
 
 def batch_statement(spec: Spec) -> Composed:
@@ -92,7 +57,7 @@ def batch_statement(spec: Spec) -> Composed:
         )
         for n, c in enumerate(spec.columns)
     )
-    some_null = _any(SQL("t.{} IS NULL").format(name(c.name)) for c in spec.columns)
+    some_null = any_of(SQL("t.{} IS NULL").format(name(c.name)) for c in spec.columns)
     sets = comma(
         SQL("{} = coalesce(t.{}, p.{})").format(name(c.name), name(c.name), name(f"v{n}"))
         for n, c in enumerate(spec.columns)
@@ -147,163 +112,6 @@ def statements(spec: Spec) -> list[str]:
     return [render(batch_statement(spec)), render(vacuum_statement(spec))]
 
 
-def count(conn: Connection, spec: Spec, info: TableInfo) -> dict[str, Any]:
-    """Count the rows by what the backfill would do with them.
-
-    Returns rows_total, rows_eligible, rows_skipped by reason, and for every column the share of
-    rows that have a value now and would have one afterwards, in per cent.
-    """
-    names = catalog.present_names(spec, info)
-    complete = SQL(" AND ").join(
-        SQL("t.{} IS NOT NULL").format(name(names[c.name])) for c in spec.columns
-    )
-    no_key = _any(SQL("t.{} IS NULL").format(name(c)) for c in spec.source_key)
-    shares = comma(
-        SQL("count(t.{now}) AS {n}, count(coalesce(t.{now}, s.{v})) AS {a}").format(
-            now=name(names[c.name]),
-            v=name(f"v{n}"),
-            n=name(f"now{n}"),
-            a=name(f"after{n}"),
-        )
-        for n, c in enumerate(spec.columns)
-    )
-    query = SQL(
-        "SELECT count(*) AS total,"
-        " count(*) FILTER (WHERE {eligible}) AS eligible,"
-        " count(*) FILTER (WHERE {complete}) AS already_complete,"
-        " count(*) FILTER (WHERE NOT ({complete}) AND ({no_key})) AS no_source_key,"
-        " count(*) FILTER (WHERE NOT ({complete}) AND NOT ({no_key}) AND s.k0 IS NULL)"
-        "   AS no_source_row,"
-        " count(*) FILTER (WHERE NOT ({complete}) AND s.k0 IS NOT NULL AND NOT ({eligible}))"
-        "   AS source_has_no_value, {shares}"
-        " FROM {table} t LEFT JOIN ({source}) s ON {matches}"
-    ).format(
-        eligible=eligible(spec, names),
-        complete=complete,
-        no_key=no_key,
-        shares=shares,
-        table=table(spec.table),
-        source=source_query(spec),
-        matches=matches(spec),
-    )
-    row = one(conn, query, ())
-    total = row["total"]
-    reasons = ("already_complete", "no_source_key", "no_source_row", "source_has_no_value")
-    return {
-        "rows_total": total,
-        "rows_eligible": row["eligible"],
-        "rows_skipped": {reason: row[reason] for reason in reasons},
-        "coverage": {
-            c.name: {
-                "before": percentage(row[f"now{n}"], total),
-                "after": percentage(row[f"after{n}"], total),
-            }
-            for n, c in enumerate(spec.columns)
-        },
-    }
-
-
-def sample(conn: Connection, spec: Spec, info: TableInfo, rows: int) -> list[dict[str, Any]]:
-    """Up to that many eligible rows at random, each with key and values before and after."""
-    names = catalog.present_names(spec, info)
-    before = [
-        SQL("to_jsonb(t.{}) AS {}").format(name(names[c.name]), name(f"b{n}"))
-        for n, c in enumerate(spec.columns)
-    ]
-    after = [
-        SQL("to_jsonb(coalesce(t.{}, s.{})) AS {}").format(
-            name(names[c.name]), name(f"v{n}"), name(f"a{n}")
-        )
-        for n, c in enumerate(spec.columns)
-    ]
-    query = SQL(
-        "SELECT jsonb_build_array({keys}) AS key, {values} FROM {table} t JOIN ({source}) s"
-        " ON {matches} WHERE {eligible} ORDER BY {order} LIMIT %s"
-    ).format(
-        keys=comma(SQL("t.{}").format(name(k)) for k in spec.key),
-        values=comma([*before, *after]),
-        table=table(spec.table),
-        source=source_query(spec),
-        matches=matches(spec),
-        eligible=eligible(spec, names),
-        order=random_order(spec),
-    )
-    return [
-        {
-            "key": row["key"],
-            "before": {c.name: row[f"b{n}"] for n, c in enumerate(spec.columns)},
-            "after": {c.name: row[f"a{n}"] for n, c in enumerate(spec.columns)},
-        }
-        for row in conn.execute(query, (rows,))
-    ]
-
-
-def random_order(spec: Spec) -> Composed:
-    """What to order rows t by to take some at random: a hash of the key, salted by the seed."""
-    keys = comma(SQL("t.{}").format(name(k)) for k in spec.key)
-    return SQL("hashtextextended(jsonb_build_array({})::text, {})").format(
-        keys, Literal(spec.sample_seed)
-    )
-
-
-def require_sound_expressions(conn: Connection, spec: Spec) -> None:
-    """Run each source expression over the source in this READ ONLY transaction.
-
-    Raises RunbookError, naming the column, where one is no single expression, fails, tries to
-    write, or gives a value that the column's type does not take. The extended query protocol,
-    which prepare asks for, takes one statement only.
-    """
-    for column in spec.columns:
-        try:
-            for query in _trials(spec, column):
-                conn.execute(query, (), prepare=True)
-        except psycopg.errors.ReadOnlySqlTransaction as error:
-            why = f"it tries to write: {error.diag.message_primary}"
-        except psycopg.Error as error:
-            why = str(error.diag.message_primary)
-        else:
-            continue
-        raise RunbookError(
-            f"The source expression of column {column.name!r}, {column.source!r}, cannot be used "
-            f"on {spec.source}: {why}. Next step: correct source in phase_columns."
-        )
-
-
-def _trials(spec: Spec, column: Column) -> list[Composed]:
-    """Queries that fail where the column's source expression would make a batch fail.
-
-    A cast cuts a value that is too long; reading it as a record's field refuses it, as UPDATE does.
-    """
-    parts = {
-        "e": expression(column.source),
-        "type": text(column.type),
-        "source": table(spec.source),
-    }
-    trials = ["SELECT count({e}), count(coalesce(NULL::{type}, {e})) FROM {source}"]
-    if column.type.endswith(")"):
-        trials.append(
-            "SELECT count(r.v) FROM (SELECT {e}::text AS v FROM {source}) s,"
-            " jsonb_to_record(jsonb_build_object('v', s.v)) AS r(v {type})"
-        )
-    return [SQL(trial).format(**parts) for trial in trials]
-
-
-def require_unique_source(conn: Connection, spec: Spec) -> None:
-    """Raise RunbookError when two source rows have the same key: which one fills is undefined."""
-    keys = comma(name(column) for column in spec.source_key.values())
-    query = SQL(
-        "SELECT jsonb_build_array({keys})::text AS key, count(*) AS n FROM {source}"
-        " WHERE ({keys}) IS NOT NULL GROUP BY {keys} HAVING count(*) > 1 LIMIT 1"
-    ).format(keys=keys, source=table(spec.source))
-    row = conn.execute(query, ()).fetchone()
-    if row:
-        raise RunbookError(
-            f"{spec.source} has {row['n']} rows for the key {row['key']}, so it is undefined "
-            "which one fills. Next step: name a table or a view with one row a key as "
-            "phase_source_table."
-        )
-
-
 def progress(conn: Connection, run_id: str) -> Progress:
     """How far the run is, from the ledger."""
     row = one(
@@ -334,7 +142,7 @@ def dry_run(conn: Connection, spec: Spec, run: ledger.Run, *, canary: bool) -> d
     if ledger.has_run(conn, run.id):
         at = progress(conn, run.id)
     rows = min(eligible_rows, max(spec.canary_rows - at.rows, 0)) if canary else eligible_rows
-    return _outcome(
+    return outcome(
         at,
         changed=rows,
         done=True,
@@ -352,7 +160,7 @@ def run_slice(conn: Connection, spec: Spec, run: ledger.Run, *, canary: bool) ->
     """
     info = catalog.inspect(conn, spec.table)
     if not ledger.has_run(conn, run.id) and not count(conn, spec, info)["rows_eligible"]:
-        return _outcome(Progress(0, 0, 0, 0, 0, 0.0), changed=0, done=True)
+        return outcome(Progress(0, 0, 0, 0, 0, 0.0), changed=0, done=True)
     ledger.require_approval(conn, run, "plan" if canary else "backfill", statements(spec))
     require_open_window(spec)
     started = time.monotonic()
@@ -367,7 +175,7 @@ def run_slice(conn: Connection, spec: Spec, run: ledger.Run, *, canary: bool) ->
         (time.monotonic() - started, run.id),
     )
     after = progress(conn, run.id)
-    return _outcome(
+    return outcome(
         after,
         changed=after.rows - before.rows,
         done=done,
@@ -375,72 +183,6 @@ def run_slice(conn: Connection, spec: Spec, run: ledger.Run, *, canary: bool) ->
         slice_seconds=round(time.monotonic() - started, 3),
         stopped="window" if window_closed(spec) and not done else "",
     )
-
-
-def revert_slice(conn: Connection, spec: Spec, run: ledger.Run, *, dry: bool) -> dict[str, Any]:
-    """Take back this run's batches, the latest first, for about slice_seconds.
-
-    A row goes back to NULL in just the columns that the run filled, if all of them still hold
-    what the run wrote. Rows changed or deleted since are left alone and listed in left_alone,
-    at most MOST_LEFT_ALONE of them.
-    """
-    ledger.get_run(conn, run.id)
-    info = catalog.inspect(conn, spec.table)
-    before, left_before = progress(conn, run.id), _left_alone(conn, run)["rows"]
-    query = revert_statement(spec, catalog.present_names(spec, info), info)
-    started = time.monotonic()
-    if before.rows and not dry:
-        ledger.require_approval(conn, run, "rollback", [render(query)])
-        while time.monotonic() - started < spec.slice_seconds and _revert_batch(
-            conn, spec, info, run, query
-        ):
-            pass
-    after = progress(conn, run.id)
-    left = _left_alone(conn, run)
-    return _outcome(
-        after,
-        changed=before.rows if dry else before.rows - after.rows - left["rows"] + left_before,
-        done=dry or after.rows == 0,
-        reverting=True,
-        queries=[render(query)] if before.rows else [],
-        slice_seconds=round(time.monotonic() - started, 3),
-        rows_left_alone=left["rows"],
-        left_alone=left["keys"],
-    )
-
-
-def revert_statement(spec: Spec, names: Mapping[str, str], info: TableInfo) -> Composed:
-    """The statement that takes one batch back; its parameter is the batch's id."""
-    width = len(spec.key)
-    written = [(name(names[c.name]), Literal(width + n)) for n, c in enumerate(spec.columns)]
-    return SQL(
-        "WITH entry AS ("
-        " SELECT e FROM pgrunbook.batch b, jsonb_array_elements(b.journal) e WHERE b.id = %(batch)s"
-        "), reverted AS ("
-        " UPDATE {table} t SET {sets} FROM entry WHERE {keys} AND {unchanged} RETURNING e"
-        ") UPDATE pgrunbook.batch SET reverted_at = clock_timestamp(), left_alone = ("
-        " SELECT jsonb_agg(e) FROM (SELECT e FROM entry EXCEPT SELECT e FROM reverted) kept)"
-        " WHERE id = %(batch)s"
-    ).format(
-        table=table(spec.table),
-        sets=comma(
-            SQL("{c} = CASE WHEN e -> {n} = 'null' THEN t.{c} END").format(c=c, n=n)
-            for c, n in written
-        ),
-        keys=SQL(" AND ").join(
-            SQL("t.{} = (e ->> {})::{}").format(name(k), Literal(n), text(info.columns[k].type))
-            for n, k in enumerate(spec.key)
-        ),
-        unchanged=SQL(" AND ").join(
-            SQL("(e -> {n} = 'null' OR to_jsonb(t.{c}) = e -> {n})").format(c=c, n=n)
-            for c, n in written
-        ),
-    )
-
-
-def percentage(part: int, whole: int) -> float:
-    """part of whole in per cent, with two decimals, rounded down; of nothing it is 100."""
-    return part * 10000 // whole / 100 if whole else 100.0
 
 
 def _work(
@@ -457,7 +199,7 @@ def _work(
     sweep, page, found, end = at.sweep, at.next_page, at.rows_this_sweep, info.pages
     while most is None or most > 0:
         if page >= end:
-            if sweep + 1 == MOST_SWEEPS or (found == 0 and not _any_left(conn, spec)):
+            if sweep + 1 == MOST_SWEEPS or (found == 0 and not any_left(conn, spec)):
                 return True
             sweep, page, found = sweep + 1, 0, 0
             end = catalog.inspect(conn, spec.table).pages
@@ -470,17 +212,6 @@ def _work(
         if time.monotonic() >= deadline or window_closed(spec):
             return False
     return True
-
-
-def _any_left(conn: Connection, spec: Spec) -> bool:
-    """Whether a row is eligible still: others had locked it, or it came behind the sweep."""
-    query = SQL("SELECT EXISTS (SELECT FROM {} t JOIN ({}) s ON {} WHERE {}) AS any").format(
-        table(spec.table),
-        source_query(spec),
-        matches(spec),
-        eligible(spec, {c.name: c.name for c in spec.columns}),
-    )
-    return bool(one(conn, query, ())["any"])
 
 
 def _batch(
@@ -521,44 +252,11 @@ def _batch(
     )
 
 
-def _revert_batch(
-    conn: Connection, spec: Spec, info: TableInfo, run: ledger.Run, query: Composed
-) -> bool:
-    """Take the latest batch back, in one transaction. False when there is none left."""
-    batch = conn.execute(
-        "SELECT id FROM pgrunbook.batch WHERE run_id = %s AND reverted_at IS NULL"
-        " ORDER BY id DESC LIMIT 1",
-        (run.id,),
-    ).fetchone()
-    if batch is None:
-        return False
-
-    def once() -> None:
-        with conn.transaction():
-            conn.execute(query, {"batch": batch["id"]})
-            ledger.require_owner(conn, run)
-
-    with_lock_retries(
-        conn, once, table_oid=info.oid, what=f"Rollback of {spec.table}", tries=spec.lock_tries
-    )
-    return True
-
-
-def _left_alone(conn: Connection, run: ledger.Run) -> dict[str, Any]:
-    return one(
-        conn,
-        "SELECT count(*)::int8 AS rows,"
-        " coalesce((jsonb_agg(e) FILTER (WHERE n <= %s)), '[]') AS keys"
-        " FROM (SELECT e, row_number() OVER () AS n FROM pgrunbook.batch b,"
-        "       jsonb_array_elements(b.left_alone) e WHERE b.run_id = %s) l",
-        (MOST_LEFT_ALONE, run.id),
-    )
-
-
-def _outcome(
+def outcome(
     at: Progress, *, changed: int, done: bool, reverting: bool = False, **more: Any
 ) -> dict[str, Any]:
-    outcome = {
+    """What a module call returns: the progress so far, what this call changed, and more."""
+    result = {
         "changed": changed > 0,
         "done": done,
         "rows_changed": changed,
@@ -574,13 +272,9 @@ def _outcome(
         "left_alone": [],
         **more,
     }
-    return {**outcome, "progress": line(outcome, reverting=reverting)}
+    return {**result, "progress": line(result, reverting=reverting)}
 
 
 def _pages_per_batch(spec: Spec, info: TableInfo) -> int:
     rows_per_page = max(info.rows_estimate / info.pages, 1.0) if info.pages else 1.0
     return max(round(spec.batch_rows / rows_per_page), 1)
-
-
-def _any(conditions: Iterable[Composable]) -> Composed:
-    return SQL("({})").format(SQL(" OR ").join(conditions))

@@ -7,7 +7,7 @@ from typing import Any
 
 from psycopg.sql import SQL, Composable, Composed, Literal
 
-from . import backfill, catalog, indexes, ledger
+from . import catalog, eligibility, indexes, ledger
 from .catalog import TableInfo
 from .connection import Connection, one
 from .spec import Spec
@@ -53,7 +53,7 @@ def canary(conn: Connection, spec: Spec, run_id: str) -> dict[str, Any]:
     """Compare every row that this run has changed with its source."""
     info = catalog.inspect(conn, spec.table)
     found = _compare(conn, spec, info, _rows_of_run(spec, info, run_id))
-    share = backfill.percentage(found["matched"], found["compared"])
+    share = eligibility.percentage(found["matched"], found["compared"])
     return {
         "changed": False,
         "checks": [
@@ -73,7 +73,7 @@ def canary(conn: Connection, spec: Spec, run_id: str) -> dict[str, Any]:
 def validate(conn: Connection, spec: Spec) -> dict[str, Any]:
     """The checks of the report's tests 3 and 6, and the indexes, on the database as it is now."""
     info = catalog.inspect(conn, spec.table)
-    counts = backfill.count(conn, spec, info)
+    counts = eligibility.count(conn, spec, info)
     return {
         "changed": False,
         "schema": info.schema(),
@@ -116,7 +116,7 @@ def _nothing_left(counts: dict[str, Any]) -> dict[str, Any]:
 
 def _accuracy(conn: Connection, spec: Spec, info: TableInfo) -> dict[str, Any]:
     found = _compare(conn, spec, info, _random_rows(spec))
-    share = backfill.percentage(found["matched"], found["compared"])
+    share = eligibility.percentage(found["matched"], found["compared"])
     return check(
         "accuracy",
         "Data quality of a random sample",
@@ -131,7 +131,7 @@ def _accuracy(conn: Connection, spec: Spec, info: TableInfo) -> dict[str, Any]:
 def _comparison(conn: Connection, spec: Spec, info: TableInfo) -> dict[str, Any]:
     found = _compare(conn, spec, info, SQL("SELECT * FROM {}").format(table(spec.table)))
     drifted = _drifted(conn, spec, info) if found["different"] else 0
-    share = backfill.percentage(found["matched"] + drifted, found["compared"])
+    share = eligibility.percentage(found["matched"] + drifted, found["compared"])
     return check(
         "comparison",
         "Exact comparison of every row with its source",
@@ -177,8 +177,8 @@ def _compare(conn: Connection, spec: Spec, info: TableInfo, rows: Composable) ->
         missing=missing,
         different=different,
         rows=rows,
-        source=backfill.source_query(spec),
-        matches=backfill.matches(spec),
+        source=eligibility.source_query(spec),
+        matches=eligibility.matches(spec),
     )
     return one(conn, query, ())
 
@@ -202,8 +202,8 @@ def _drifted(conn: Connection, spec: Spec, info: TableInfo) -> int:
         journal=_journal(None),
         table=table(spec.table),
         keys=_journal_keys(spec, info),
-        source=backfill.source_query(spec),
-        matches=backfill.matches(spec),
+        source=eligibility.source_query(spec),
+        matches=eligibility.matches(spec),
         different=_any_column(spec, names, "t.{c} <> s.{v}"),
         ours=ours,
     )
@@ -213,7 +213,7 @@ def _drifted(conn: Connection, spec: Spec, info: TableInfo) -> int:
 
 def _random_rows(spec: Spec) -> Composed:
     return SQL("SELECT t.* FROM {} t ORDER BY {} LIMIT {}").format(
-        table(spec.table), backfill.random_order(spec), Literal(spec.sample_rows)
+        table(spec.table), eligibility.random_order(spec), Literal(spec.sample_rows)
     )
 
 

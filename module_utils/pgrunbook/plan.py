@@ -8,7 +8,7 @@ import uuid
 from datetime import UTC, datetime
 from typing import Any
 
-from . import backfill, catalog, comparison, indexes, ledger, rename
+from . import backfill, catalog, comparison, eligibility, indexes, ledger, rename, revert
 from .catalog import TableInfo
 from .checks import check
 from .connection import Connection, proof
@@ -37,10 +37,10 @@ def build(conn: Connection, spec: Spec) -> dict[str, Any]:
     names = _require_columns(conn, spec, info)
     catalog.require_columns(spec.source, source, spec.source_key.values())
     indexes.require_buildable(conn, spec, info)
-    backfill.require_sound_expressions(conn, spec)
-    backfill.require_unique_source(conn, spec)
+    eligibility.require_sound_expressions(conn, spec)
+    eligibility.require_unique_source(conn, spec)
     comparison.require_sound_queries(conn, spec, names)
-    counts = backfill.count(conn, spec, info)
+    counts = eligibility.count(conn, spec, info)
     steps = _steps(spec, info)
     plan = {
         "spec": spec.as_dict(),
@@ -71,7 +71,7 @@ def build(conn: Connection, spec: Spec) -> dict[str, Any]:
         "needed": bool(counts["rows_eligible"]) or any(s["needed"] for s in steps),
         "counts": counts,
         "estimate_seconds": round(counts["rows_eligible"] / ROWS_PER_SECOND, 1),
-        "sample": backfill.sample(conn, spec, info, 100),
+        "sample": eligibility.sample(conn, spec, info, 100),
         "schema": info.schema(),
         "queries": [q for step in steps if step["needed"] for q in step["statements"]],
         "checks": _checks(spec, counts, proved, seconds),
@@ -86,7 +86,7 @@ def build_rollback(conn: Connection, run_id: str) -> dict[str, Any]:
     spec = stored_spec(conn, run_id)
     info = catalog.inspect(conn, spec.table)
     run = ledger.Run(run_id, "", "")
-    rows = backfill.revert_slice(conn, spec, run, dry=True)
+    rows = revert.revert_slice(conn, spec, run, dry=True)
     built = indexes.revert(conn, spec, run, dry=True)
     renamed = rename.revert(conn, spec, run, dry=True)
     plan: dict[str, Any] = {

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ansible.module_utils.pgrunbook.backfill import percentage
+from ansible.module_utils.pgrunbook.eligibility import percentage
 from ansible.module_utils.pgrunbook.checks import check, verdict
 
 

@@ -1,0 +1,231 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Which rows gain a value, and from where: everything about the rows that is only read.
+
+A row is eligible when one of the phase's columns is NULL and the source has a value for it. In the
+SQL, t is the table and s the source.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import psycopg
+from psycopg.sql import SQL, Composable, Composed, Literal
+
+from . import catalog
+from .catalog import TableInfo
+from .connection import Connection, one
+from .errors import RunbookError
+from .spec import Column, Spec
+from .sql import comma, expression, name, table, text
+
+
+def source_query(spec: Spec) -> Composed:
+    """The source as a subquery: its key columns k0…, and the expressions' values v0…
+
+    Only the source is in scope of the expressions, so their column names cannot be ambiguous.
+    """
+    keys = [
+        SQL("{} AS {}").format(name(column), name(f"k{n}"))
+        for n, column in enumerate(spec.source_key.values())
+    ]
+    values = [
+        SQL("{} AS {}").format(expression(c.source), name(f"v{n}"))
+        for n, c in enumerate(spec.columns)
+    ]
+    return SQL("SELECT {} FROM {}").format(comma([*keys, *values]), table(spec.source))
+
+
+def matches(spec: Spec) -> Composed:
+    """The join condition between the table t and the source s."""
+    return SQL(" AND ").join(
+        SQL("t.{} = s.{}").format(name(column), name(f"k{n}"))
+        for n, column in enumerate(spec.source_key)
+    )
+
+
+def eligible(spec: Spec, names: Mapping[str, str]) -> Composed:
+    """The condition on t and s under which a row gains at least one value."""
+    return any_of(
+        SQL("(t.{} IS NULL AND s.{} IS NOT NULL)").format(name(names[c.name]), name(f"v{n}"))
+        for n, c in enumerate(spec.columns)
+    )
+
+
+def count(conn: Connection, spec: Spec, info: TableInfo) -> dict[str, Any]:
+    """Count the rows by what the backfill would do with them.
+
+    Returns rows_total, rows_eligible, rows_skipped by reason, and for every column the share of
+    rows that have a value now and would have one afterwards, in per cent.
+    """
+    names = catalog.present_names(spec, info)
+    complete = SQL(" AND ").join(
+        SQL("t.{} IS NOT NULL").format(name(names[c.name])) for c in spec.columns
+    )
+    no_key = any_of(SQL("t.{} IS NULL").format(name(c)) for c in spec.source_key)
+    shares = comma(
+        SQL("count(t.{now}) AS {n}, count(coalesce(t.{now}, s.{v})) AS {a}").format(
+            now=name(names[c.name]),
+            v=name(f"v{n}"),
+            n=name(f"now{n}"),
+            a=name(f"after{n}"),
+        )
+        for n, c in enumerate(spec.columns)
+    )
+    query = SQL(
+        "SELECT count(*) AS total,"
+        " count(*) FILTER (WHERE {eligible}) AS eligible,"
+        " count(*) FILTER (WHERE {complete}) AS already_complete,"
+        " count(*) FILTER (WHERE NOT ({complete}) AND ({no_key})) AS no_source_key,"
+        " count(*) FILTER (WHERE NOT ({complete}) AND NOT ({no_key}) AND s.k0 IS NULL)"
+        "   AS no_source_row,"
+        " count(*) FILTER (WHERE NOT ({complete}) AND s.k0 IS NOT NULL AND NOT ({eligible}))"
+        "   AS source_has_no_value, {shares}"
+        " FROM {table} t LEFT JOIN ({source}) s ON {matches}"
+    ).format(
+        eligible=eligible(spec, names),
+        complete=complete,
+        no_key=no_key,
+        shares=shares,
+        table=table(spec.table),
+        source=source_query(spec),
+        matches=matches(spec),
+    )
+    row = one(conn, query, ())
+    total = row["total"]
+    reasons = ("already_complete", "no_source_key", "no_source_row", "source_has_no_value")
+    return {
+        "rows_total": total,
+        "rows_eligible": row["eligible"],
+        "rows_skipped": {reason: row[reason] for reason in reasons},
+        "coverage": {
+            c.name: {
+                "before": percentage(row[f"now{n}"], total),
+                "after": percentage(row[f"after{n}"], total),
+            }
+            for n, c in enumerate(spec.columns)
+        },
+    }
+
+
+def sample(conn: Connection, spec: Spec, info: TableInfo, rows: int) -> list[dict[str, Any]]:
+    """Up to that many eligible rows at random, each with key and values before and after."""
+    names = catalog.present_names(spec, info)
+    before = [
+        SQL("to_jsonb(t.{}) AS {}").format(name(names[c.name]), name(f"b{n}"))
+        for n, c in enumerate(spec.columns)
+    ]
+    after = [
+        SQL("to_jsonb(coalesce(t.{}, s.{})) AS {}").format(
+            name(names[c.name]), name(f"v{n}"), name(f"a{n}")
+        )
+        for n, c in enumerate(spec.columns)
+    ]
+    query = SQL(
+        "SELECT jsonb_build_array({keys}) AS key, {values} FROM {table} t JOIN ({source}) s"
+        " ON {matches} WHERE {eligible} ORDER BY {order} LIMIT %s"
+    ).format(
+        keys=comma(SQL("t.{}").format(name(k)) for k in spec.key),
+        values=comma([*before, *after]),
+        table=table(spec.table),
+        source=source_query(spec),
+        matches=matches(spec),
+        eligible=eligible(spec, names),
+        order=random_order(spec),
+    )
+    return [
+        {
+            "key": row["key"],
+            "before": {c.name: row[f"b{n}"] for n, c in enumerate(spec.columns)},
+            "after": {c.name: row[f"a{n}"] for n, c in enumerate(spec.columns)},
+        }
+        for row in conn.execute(query, (rows,))
+    ]
+
+
+def random_order(spec: Spec) -> Composed:
+    """What to order rows t by to take some at random: a hash of the key, salted by the seed."""
+    keys = comma(SQL("t.{}").format(name(k)) for k in spec.key)
+    return SQL("hashtextextended(jsonb_build_array({})::text, {})").format(
+        keys, Literal(spec.sample_seed)
+    )
+
+
+def require_sound_expressions(conn: Connection, spec: Spec) -> None:
+    """Run each source expression over the source in this READ ONLY transaction.
+
+    Raises RunbookError, naming the column, where one is no single expression, fails, tries to
+    write, or gives a value that the column's type does not take. The extended query protocol,
+    which prepare asks for, takes one statement only.
+    """
+    for column in spec.columns:
+        try:
+            for query in _trials(spec, column):
+                conn.execute(query, (), prepare=True)
+        except psycopg.errors.ReadOnlySqlTransaction as error:
+            why = f"it tries to write: {error.diag.message_primary}"
+        except psycopg.Error as error:
+            why = str(error.diag.message_primary)
+        else:
+            continue
+        raise RunbookError(
+            f"The source expression of column {column.name!r}, {column.source!r}, cannot be used "
+            f"on {spec.source}: {why}. Next step: correct source in phase_columns."
+        )
+
+
+def _trials(spec: Spec, column: Column) -> list[Composed]:
+    """Queries that fail where the column's source expression would make a batch fail.
+
+    A cast cuts a value that is too long; reading it as a record's field refuses it, as UPDATE does.
+    """
+    parts = {
+        "e": expression(column.source),
+        "type": text(column.type),
+        "source": table(spec.source),
+    }
+    trials = ["SELECT count({e}), count(coalesce(NULL::{type}, {e})) FROM {source}"]
+    if column.type.endswith(")"):
+        trials.append(
+            "SELECT count(r.v) FROM (SELECT {e}::text AS v FROM {source}) s,"
+            " jsonb_to_record(jsonb_build_object('v', s.v)) AS r(v {type})"
+        )
+    return [SQL(trial).format(**parts) for trial in trials]
+
+
+def require_unique_source(conn: Connection, spec: Spec) -> None:
+    """Raise RunbookError when two source rows have the same key: which one fills is undefined."""
+    keys = comma(name(column) for column in spec.source_key.values())
+    query = SQL(
+        "SELECT jsonb_build_array({keys})::text AS key, count(*) AS n FROM {source}"
+        " WHERE ({keys}) IS NOT NULL GROUP BY {keys} HAVING count(*) > 1 LIMIT 1"
+    ).format(keys=keys, source=table(spec.source))
+    row = conn.execute(query, ()).fetchone()
+    if row:
+        raise RunbookError(
+            f"{spec.source} has {row['n']} rows for the key {row['key']}, so it is undefined "
+            "which one fills. Next step: name a table or a view with one row a key as "
+            "phase_source_table."
+        )
+
+
+def any_left(conn: Connection, spec: Spec) -> bool:
+    """Whether a row is eligible still: others had locked it, or it came behind the sweep."""
+    query = SQL("SELECT EXISTS (SELECT FROM {} t JOIN ({}) s ON {} WHERE {}) AS any").format(
+        table(spec.table),
+        source_query(spec),
+        matches(spec),
+        eligible(spec, {c.name: c.name for c in spec.columns}),
+    )
+    return bool(one(conn, query, ())["any"])
+
+
+def percentage(part: int, whole: int) -> float:
+    """part of whole in per cent, with two decimals, rounded down; of nothing it is 100."""
+    return part * 10000 // whole / 100 if whole else 100.0
+
+
+def any_of(conditions: Iterable[Composable]) -> Composed:
+    """The conditions with OR between them."""
+    return SQL("({})").format(SQL(" OR ").join(conditions))
