@@ -90,8 +90,8 @@ def test_a_schema_change_shows_its_part_before_and_after() -> None:
     result = catalog.schema_change(Table("s", "t"), "columns", before, after, ["ALTER"])
     assert result["changed"] is True and result["schema"] == after
     assert result["diff"] == {
-        "before_header": "columns of s.t, before",
-        "after_header": "columns of s.t, after",
+        "before_header": "columns of s.t",
+        "after_header": "columns of s.t",
         "before": "old: text\n",
         "after": "new: text\n",
     }
