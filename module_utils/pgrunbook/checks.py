@@ -61,8 +61,8 @@ def canary(conn: Connection, spec: Spec, run_id: str) -> dict[str, Any]:
                 "canary",
                 "Canary rows equal to their source",
                 test=6,
-                target=f"≥ {spec.accuracy_min:g} % of {spec.canary_rows} rows",
-                measured=f"{share} % of {found['compared']} rows",
+                target=f"≥ {spec.accuracy_min:g} % of {spec.canary_rows:,} rows",
+                measured=f"{share} % of {found['compared']:,} rows",
                 passed=found["compared"] > 0 and share >= spec.accuracy_min,
                 evidence=found,
             )
@@ -121,8 +121,8 @@ def _accuracy(conn: Connection, spec: Spec, info: TableInfo) -> dict[str, Any]:
         "accuracy",
         "Data quality of a random sample",
         test=6,
-        target=f"≥ {spec.accuracy_min:g} % of {spec.sample_rows} rows",
-        measured=f"{share} % of {found['compared']} rows (seed {spec.sample_seed})",
+        target=f"≥ {spec.accuracy_min:g} % of {spec.sample_rows:,} rows",
+        measured=f"{share} % of {found['compared']:,} rows (seed {spec.sample_seed})",
         passed=share >= spec.accuracy_min,
         evidence={**found, "seed": spec.sample_seed},
     )
@@ -137,7 +137,7 @@ def _comparison(conn: Connection, spec: Spec, info: TableInfo) -> dict[str, Any]
         "Exact comparison of every row with its source",
         test=6,
         target=f"≥ {spec.accuracy_min:g} % equal, or filled before the source changed",
-        measured=f"{share} % of {found['compared']} rows; {found['different']} differ, "
+        measured=f"{share} % of {found['compared']:,} rows; {found['different']:,} differ, "
         f"{drifted} of them because the source changed since",
         passed=share >= spec.accuracy_min,
         evidence={**found, "drifted": drifted},

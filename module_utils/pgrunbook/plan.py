@@ -222,7 +222,7 @@ def _checks(
             "Rows to fill, and the coverage that they bring",
             test=3,
             target=f"≥ {spec.coverage_min:g} % afterwards",
-            measured=f"{eligible} of {counts['rows_total']} rows; "
+            measured=f"{eligible:,} of {counts['rows_total']:,} rows; "
             + ", ".join(f"{column} {share} %" for column, share in after.items()),
             passed=min(after.values()) >= spec.coverage_min,
             enforce=False,

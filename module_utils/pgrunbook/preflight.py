@@ -50,8 +50,8 @@ def examine(conn: Connection, spec: Spec) -> dict[str, Any]:
                 "Database connectivity",
                 test=1,
                 target="a writable primary, PostgreSQL 14 or newer",
-                measured=f"PostgreSQL {server['version']}, {counts['rows']} rows, "
-                f"{counts['source_rows']} source rows",
+                measured=f"PostgreSQL {server['version']}, {counts['rows']:,} rows, "
+                f"{counts['source_rows']:,} source rows",
                 passed=True,
             ),
             check(

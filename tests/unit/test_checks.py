@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ansible.module_utils.pgrunbook.eligibility import percentage
 from ansible.module_utils.pgrunbook.checks import check, verdict
+from ansible.module_utils.pgrunbook.eligibility import percentage
 
 
 @pytest.mark.parametrize(
