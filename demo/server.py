@@ -169,13 +169,13 @@ def _start(data_dir: Path, postgres_version: int, settings: Mapping[str, str]) -
     if os.geteuid() == 0:
         _make_searchable([data_dir, binaries])
 
-    socket_dir = _socket_dir(data_dir)
-    quoted = str(socket_dir).replace('"', '""')
+    sockets = socket_dir(data_dir)
+    quoted = str(sockets).replace('"', '""')
     option = shlex.quote(f'unix_socket_directories="{quoted}"')
     command = [str(binaries / "pg_ctl"), "start", "-w", "-t", str(_START_TIMEOUT_S), "-D", "."]
     command += ["-l", _LOG_FILE, "-o", f"-p {PORT} -c {option}"]
     give_up = time.monotonic() + _KILLED_SERVER_TIMEOUT_S
-    while _run(command, data_dir).returncode != 0:
+    while run_program(command, data_dir).returncode != 0:
         # The processes of a server that was killed may need a moment to end.
         left_over = (data_dir / "postmaster.pid").exists()
         if not left_over or time.monotonic() > give_up:
@@ -199,7 +199,7 @@ def _stop(data_dir: Path) -> bool:
     was_running = running(data_dir) is not None
     version = int((data_dir / "PG_VERSION").read_text())
     pg_ctl = str(bin_dir(version) / "pg_ctl")
-    result = _run([pg_ctl, "stop", "-w", "-t", "120", "-m", "fast", "-D", "."], data_dir)
+    result = run_program([pg_ctl, "stop", "-w", "-t", "120", "-m", "fast", "-D", "."], data_dir)
     if result.returncode != 0 and running(data_dir):
         raise ServerError(f"PostgreSQL in {data_dir} did not stop: {result.stderr.strip()}")
     return was_running
@@ -231,7 +231,7 @@ def _initialise(data_dir: Path, binaries: Path, settings: Mapping[str, str]) -> 
         os.chown(building, owner.pw_uid, owner.pw_gid)
         _make_searchable([building, binaries])
     options = ["--auth=trust", "--encoding=UTF8", "--locale=C", "--no-sync", "-U", SUPERUSER]
-    result = _run([str(binaries / "initdb"), *options, "-D", "."], building)
+    result = run_program([str(binaries / "initdb"), *options, "-D", "."], building)
     if result.returncode != 0:
         shutil.rmtree(building)
         raise ServerError(f"initdb failed: {result.stderr.strip()}")
@@ -255,7 +255,8 @@ def _append_settings(data_dir: Path, settings: Mapping[str, str]) -> None:
         os.chown(path, owner.st_uid, owner.st_gid)
 
 
-def _run(command: Sequence[str], data_dir: Path) -> subprocess.CompletedProcess[str]:
+def run_program(command: Sequence[str], data_dir: Path) -> subprocess.CompletedProcess[str]:
+    """Run a program of PostgreSQL in the data directory, as the user who owns that."""
     owner = data_dir.stat()
     kwargs = {}
     if os.geteuid() == 0:
@@ -287,7 +288,8 @@ def _make_searchable(paths: Sequence[Path]) -> None:
             print(f"demo: other users may now pass through {directory} (o+x)", file=sys.stderr)
 
 
-def _socket_dir(data_dir: Path) -> Path:
+def socket_dir(data_dir: Path) -> Path:
+    """The folder for the server's socket: the data directory, or one whose path is short enough."""
     if _fit_for_socket(data_dir):
         return data_dir
     owner = data_dir.stat()

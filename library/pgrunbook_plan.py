@@ -77,10 +77,10 @@ counts:
   description: The rows of the table, by what the run would do with them.
   returned: success
   type: dict
-estimate_seconds:
-  description: About how long the backfill would take, in seconds.
+estimates:
+  description: About how many seconds each step would take, by the step's id, waits for locks apart.
   returned: unless O(rollback_of) is given
-  type: float
+  type: dict
 sample:
   description: Up to 100 rows that would change, each with key, before and after.
   returned: unless O(rollback_of) is given

@@ -34,7 +34,7 @@ def plan_text(result: dict[str, Any]) -> str:
         if not needed:
             continue
         number += 1
-        lines += _step(number, step)
+        lines += [*_step(number, step), _time(result["estimates"][step["id"]])]
         if step["id"] == "backfill":
             lines += _rows(result)
     if not number:
@@ -73,11 +73,14 @@ def _step(number: int, step: dict[str, Any]) -> list[str]:
     return [*lines, *_labelled("lock", step["lock"])]
 
 
+def _time(seconds: float) -> str:
+    return f"   time  {f'about {seconds:g} s' if seconds else 'milliseconds'}"
+
+
 def _rows(result: dict[str, Any]) -> list[str]:
     counts = result["counts"]
     lines = [
-        f"   rows  {counts['rows_eligible']:,} of {counts['rows_total']:,} would change, "
-        f"in about {result['estimate_seconds']:g} s",
+        f"   rows  {counts['rows_eligible']:,} of {counts['rows_total']:,} would change",
         *_skipped(counts),
         f"   how   {result['plan']['strategy']}",
         f"   the first {min(SHOWN_ROWS, len(result['sample']))} "

@@ -54,6 +54,7 @@ class Terminal:
         while termios.tcgetattr(self.fd)[3] & termios.ICANON:
             assert time.monotonic() < deadline, f"nobody listens, after:\n{self.output}"
             time.sleep(0.05)
+        time.sleep(1)  # it empties the keyboard's buffer right after it has begun to listen
         os.write(self.fd, f"{text}\r".encode())
 
     def status(self) -> int:

@@ -365,7 +365,7 @@ def standby(database: Database) -> Iterator[dict[str, Any]]:
     _run(folder, primary.bin_dir / "pg_basebackup", *at_primary, "-c", "fast", "-D", ".")
     (folder / f".s.PGSQL.{primary.port}.lock").unlink()
     (folder / "standby.signal").touch()
-    socket_dir = demo_server._socket_dir(folder)
+    socket_dir = demo_server.socket_dir(folder)
     settings = f"-p {primary.port} -c unix_socket_directories='{socket_dir}'"
     program = primary.bin_dir / "pg_ctl"
     _run(folder, program, "start", "-w", "-D", ".", "-l", "log", "-o", settings)
@@ -438,5 +438,5 @@ def _superuser(server: demo_server.Server) -> psycopg.Connection[Any]:
 
 
 def _run(folder: Path, *command: str | Path) -> None:
-    done = demo_server._run([str(part) for part in command], folder)
+    done = demo_server.run_program([str(part) for part in command], folder)
     assert done.returncode == 0, done.stdout

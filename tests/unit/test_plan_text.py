@@ -49,7 +49,7 @@ def result(**changes: Any) -> dict[str, Any]:
         "run": {"id": "phase9-20260131T040506Z-1f2e"},
         "resumes": False,
         "counts": {"rows_eligible": 1234, "rows_total": 5678, "rows_skipped": dict(SKIPPED)},
-        "estimate_seconds": 0.1,
+        "estimates": {"rename": 0.0, "index_rename": 0.0, "backfill": 0.1, "index_build": 2.5},
         "sample": [
             {"key": [n, "a"], "before": before, "after": {"region": "east", "zone": "north"}}
             for n in range(7)
@@ -91,7 +91,7 @@ def test_steps_that_are_needed_are_numbered_with_sql_undo_and_lock() -> None:
 
 def test_rows_estimate_strategy_and_five_rows_of_the_sample() -> None:
     shown = text()
-    assert "   rows  1,234 of 5,678 would change, in about 0.1 s" in shown
+    assert "   time  about 0.1 s\n   rows  1,234 of 5,678 would change\n" in shown
     assert "   how   page ranges of about 5000 rows, one transaction each" in shown
     assert "   the first 5 of a sample of 7 (all of them with --diff):" in shown
     assert "     - 4, a: region=NULL zone=north\n     + 4, a: region=east zone=north" in shown
