@@ -13,7 +13,7 @@ import time
 from pathlib import Path
 from types import TracebackType
 
-PATIENCE_S = 300.0
+PATIENCE_S = 120.0
 
 
 class Terminal:
