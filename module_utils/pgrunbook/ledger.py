@@ -320,12 +320,14 @@ def change_undone(conn: Connection, run_id: str, kind: str, *, old: str, new: st
 
 
 def changes(conn: Connection, run_id: str, kind: str) -> list[dict[str, Any]]:
-    """The schema changes of a run that still stand, the latest first."""
+    """The schema changes of a run that still stand, the latest first. What was begun twice, such
+    as an index build that a crash broke off, is there once."""
     if not exists(conn):
         return []
     return conn.execute(
         "SELECT kind, old, new FROM pgrunbook.change"
-        " WHERE run_id = %s AND kind = %s AND undone_at IS NULL ORDER BY id DESC",
+        " WHERE run_id = %s AND kind = %s AND undone_at IS NULL"
+        " GROUP BY kind, old, new ORDER BY max(id) DESC",
         (run_id, kind),
     ).fetchall()
 

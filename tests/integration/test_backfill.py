@@ -379,3 +379,19 @@ def test_values_are_checked_by_the_table(any_database: Database, steps: Steps) -
     assert "snapshot_country_iso" in message and "session_summaries" in message
     with pytest.raises(psycopg.errors.CheckViolation):
         any_database.sql("UPDATE session_summaries SET snapshot_country = 'us'")
+
+
+def test_an_index_build_that_was_begun_twice_is_taken_back_once(
+    any_database: Database, module: Module, phase: Phase
+) -> None:
+    before = content(any_database, *TABLES)
+    steps = Steps.of(module, any_database, phase)
+    steps.begin()
+    steps.do("index", actions=["build"])
+    any_database.sql(
+        "INSERT INTO pgrunbook.change (run_id, kind, old, new)"
+        " SELECT run_id, kind, old, new FROM pgrunbook.change WHERE kind = 'index_build'"
+    )
+    end(steps)
+    steps.back()
+    assert content(any_database, *TABLES) == before

@@ -8,6 +8,7 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -60,16 +61,15 @@ def _content_hash(found: server.Server) -> tuple:
 
 
 @pytest.fixture(scope="module", params=[16, 18])
-def demo_server(
-    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[server.Server]:
-    data_dir = tmp_path_factory.mktemp(f"pg{request.param}") / "pgdata"
-    found = server.start(data_dir, request.param)
-    try:
-        data.create(_conninfo(found), sessions=SESSIONS)
-        yield found
-    finally:
-        server.destroy(data_dir)
+def demo_server(request: pytest.FixtureRequest) -> Iterator[server.Server]:
+    with tempfile.TemporaryDirectory(prefix=f"pgrunbook-demo-{request.param}-") as folder:
+        data_dir = Path(folder) / "pgdata"
+        found = server.start(data_dir, request.param)
+        try:
+            data.create(_conninfo(found), sessions=SESSIONS)
+            yield found
+        finally:
+            server.destroy(data_dir)
 
 
 @pytest.fixture
