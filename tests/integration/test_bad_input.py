@@ -351,7 +351,8 @@ def test_password(guarded: tuple[demo_server.Server, str], module: Module, known
         return
     assert "password authentication failed" in steps.refused("run_info")
     result = steps.attempt("run_info")
-    assert result["invocation"]["module_args"]["login"]["user"] == data.ROLE
+    if "invocation" in result:  # ansible-core 2.21 leaves it out
+        assert result["invocation"]["module_args"]["login"]["user"] == data.ROLE
     assert given not in json.dumps(result)
 
 
