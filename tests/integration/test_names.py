@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from psycopg.sql import SQL, Identifier
 
-from tests.integration.conftest import Database
+from tests.integration.conftest import Database, Played, plan_hash
 from tests.integration.steps import Module, Steps, content
 
 Name = Callable[[str], str]
@@ -143,3 +143,25 @@ def test_through_and_back(any_database: Database, module: Module, name: Name) ->
 
     assert steps.back()["rows_left_alone"] == 0
     assert content(any_database, *tables) == before
+
+
+def test_another_phase_is_only_another_variables_file(
+    database: Database, playbook: Callable[..., Played]
+) -> None:
+    name = NAMES["quotes"]
+    _create(database, name)
+    spec = _spec(name)
+    variables = {f"phase_{key}": value for key, value in spec.items()}
+    variables |= {"phase_name": variables.pop("phase_phase"), "phase_models": ""}
+
+    planned = playbook(database.login, "phase3", "--check", "--tags", "plan", phase=variables)
+    approval = f"approval={plan_hash(planned.output)}"
+    played = playbook(database.login, "phase3", "-e", approval, phase=variables)
+    assert played.status == 0, played.output
+    assert "GO  " in played.output
+    columns = database.sql(
+        "SELECT attname FROM pg_attribute a JOIN pg_class c ON c.oid = a.attrelid"
+        " WHERE c.relkind = 'r' AND attname IN (%s, %s)",
+        (name("type"), name("old type")),
+    )
+    assert {column["attname"] for column in columns} == {name("type")}
