@@ -163,21 +163,34 @@ def table_lock(conn: Connection, table_oid: int, table: str) -> Iterator[None]:
     """
     key = (_LOCK_CLASS, table_oid if table_oid < 2**31 else table_oid - 2**32)
     if not one(conn, "SELECT pg_try_advisory_lock(%s, %s) AS got", key)["got"]:
-        holder = conn.execute(
-            "SELECT a.pid, a.application_name FROM pg_locks l JOIN pg_stat_activity a USING (pid)"
-            " WHERE l.locktype = 'advisory' AND l.classid::int8 = %s AND l.objid::int8 = %s",
-            (_LOCK_CLASS, table_oid),
-        ).fetchone()
-        who = f"{holder['application_name']} (pid {holder['pid']})" if holder else "another session"
-        raise RunbookError(
-            f"{who} is at work on {table}. Nothing was changed. "
-            "Next step: wait for it to end; playbooks/status.yml shows how far it is."
-        )
+        require_unlocked(conn, table_oid, table)
+        raise RunbookError(_at_work("another session", table))
     try:
         yield
     finally:
         if not conn.closed:
             conn.execute("SELECT pg_advisory_unlock(%s, %s)", key)
+
+
+def require_unlocked(conn: Connection, table_oid: int, table: str) -> None:
+    """Raise RunbookError, naming the holder, when a writer of pgrunbook is at work on a table."""
+    holder = conn.execute(
+        "SELECT a.pid, a.application_name FROM pg_locks l JOIN pg_stat_activity a USING (pid)"
+        " WHERE l.locktype = 'advisory' AND l.granted AND l.pid <> pg_backend_pid()"
+        " AND l.classid::int8 = %s AND l.objid::int8 = %s"
+        " AND l.database = (SELECT oid FROM pg_database WHERE datname = current_database())",
+        (_LOCK_CLASS, table_oid),
+    ).fetchone()
+    if holder:
+        who = f"{holder['application_name']} (pid {holder['pid']})"
+        raise RunbookError(_at_work(who, table))
+
+
+def _at_work(who: str, table: str) -> str:
+    return (
+        f"{who} is at work on {table}. Nothing was changed. "
+        "Next step: wait for it to end; playbooks/status.yml shows how far it is."
+    )
 
 
 _LOCK_CLASS = 0x70677262  # "pgrb"

@@ -11,7 +11,7 @@ from typing import Any
 from . import backfill, catalog, comparison, eligibility, indexes, ledger, rename, revert
 from .catalog import TableInfo
 from .checks import check
-from .connection import Connection, proof
+from .connection import Connection, proof, require_unlocked
 from .errors import RunbookError
 from .plan_text import plan_text, rollback_text
 from .spec import Spec, parse, require_open_window
@@ -35,6 +35,7 @@ def build(conn: Connection, spec: Spec) -> dict[str, Any]:
     unfinished = ledger.unfinished(conn, spec.phase, str(spec.table))
     ledger.require_idle(unfinished)
     info = catalog.inspect(conn, spec.table)
+    require_unlocked(conn, info.oid, str(spec.table))
     source = catalog.inspect(conn, spec.source, catalog.READABLE)
     names = _require_columns(conn, spec, info)
     catalog.require_columns(spec.source, source, spec.source_key.values())
@@ -87,6 +88,7 @@ def build_rollback(conn: Connection, run_id: str) -> dict[str, Any]:
     ledger.require_idle(ledger.unfinished(conn, row["phase"], row["table_name"]))
     spec = stored_spec(conn, run_id)
     info = catalog.inspect(conn, spec.table)
+    require_unlocked(conn, info.oid, str(spec.table))
     run = ledger.Run(run_id, "", "")
     rows = revert.revert_slice(conn, spec, run, dry=True)
     built = indexes.revert(conn, spec, run, dry=True)

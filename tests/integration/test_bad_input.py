@@ -398,6 +398,8 @@ def test_second_run_while_one_holds_the_table(
                     message = steps.refused(name, state=state)
                     assert "pgrunbook/the other one" in message
                     assert str(conn.info.backend_pid) in message
+            database.sql("UPDATE pgrunbook.run SET seen_at = seen_at - interval '1 hour'")
+            assert "pgrunbook/the other one" in steps.refused("plan")
     assert database.fingerprint() == before
     assert steps.do("column")["changed"]
 
