@@ -27,10 +27,12 @@ options:
     type: str
     required: true
     choices: [plan, backfill, rollback]
-  rows_eligible:
-    description: How many rows were eligible, which is what progress is measured against.
-    type: int
-    default: 0
+  baseline:
+    description:
+      - What the run starts from, as M(pgrunbook_plan) returned it. It is kept with the first
+        approval of a run, and reports of the run count from it.
+    type: dict
+    default: {}
   approved_by:
     description: Who approved.
     type: str
@@ -95,7 +97,7 @@ def approve(conn: Any, parameters: dict[str, Any], dry: bool) -> dict[str, Any]:
             run,
             plan=parameters["plan"],
             scope=parameters["scope"],
-            rows_eligible=parameters["rows_eligible"],
+            baseline=parameters["baseline"],
             approved_by=parameters["approved_by"],
             approved_from=parameters["approved_from"],
             method=parameters["method"],
@@ -110,7 +112,7 @@ def main() -> None:
             "run": RUN,
             "plan": {"type": "dict", "required": True},
             "scope": {"type": "str", "required": True, "choices": ["plan", "backfill", "rollback"]},
-            "rows_eligible": {"type": "int", "default": 0},
+            "baseline": {"type": "dict", "default": {}},
             "approved_by": {"type": "str", "required": True},
             "approved_from": {"type": "str", "required": True},
             "method": {"type": "str", "required": True, "choices": ["prompt", "unattended"]},

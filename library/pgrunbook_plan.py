@@ -77,6 +77,10 @@ counts:
   description: The rows of the table, by what the run would do with them.
   returned: success
   type: dict
+baseline:
+  description: The counts, schema and statements that the run started from, before an interruption.
+  returned: unless O(rollback_of) is given
+  type: dict
 estimates:
   description: About how many seconds each step would take, by the step's id, waits for locks apart.
   returned: unless O(rollback_of) is given

@@ -17,7 +17,7 @@ extends_documentation_fragment:
   - pgrunbook.writes
 options:
   state:
-    description: The state. V(running) only reads what the ledger has.
+    description: The state. V(running) changes nothing.
     type: str
     required: true
     choices: [running, failed, finished, reverted]
@@ -73,6 +73,8 @@ def record(conn: Any, parameters: dict[str, Any], dry: bool) -> dict[str, Any]:
     if not ledger.has_run(conn, run.id):
         return {"changed": False, "approvals": []}
     state, verdict = parameters["state"], parameters["verdict"]
+    if not dry:
+        ledger.require_owner(conn, run)
     row = ledger.get_run(conn, run.id)
     ends = state != "running" and (row["state"], row["verdict"]) != (state, verdict)
     if ends and not dry:

@@ -169,11 +169,12 @@ def run_slice(conn: Connection, spec: Spec, run: ledger.Run, *, canary: bool) ->
     done = _work(conn, spec, info, run, before, most, started + spec.slice_seconds)
     if done and not canary:
         be_patient(conn)
+        vacuum_started = time.monotonic()
         conn.execute(vacuum_statement(spec), ())
-    conn.execute(
-        "UPDATE pgrunbook.run SET seconds = seconds + %s WHERE id = %s",
-        (time.monotonic() - started, run.id),
-    )
+        conn.execute(
+            "UPDATE pgrunbook.run SET seconds = seconds + %s WHERE id = %s",
+            (time.monotonic() - vacuum_started, run.id),
+        )
     after = progress(conn, run.id)
     return outcome(
         after,
@@ -231,6 +232,7 @@ def _batch(
     """
 
     def once() -> tuple[int, int]:
+        started = time.monotonic()
         with conn.transaction():
             row = conn.execute(
                 query,
@@ -239,9 +241,9 @@ def _batch(
             rows = row["row_count"] if row else 0
             page = first if rows == limit else last
             owned = conn.execute(
-                "UPDATE pgrunbook.run SET sweep = %s, next_page = %s, seen_at = clock_timestamp()"
-                " WHERE id = %s AND execution = %s",
-                (sweep, page, run.id, run.execution),
+                "UPDATE pgrunbook.run SET sweep = %s, next_page = %s, seen_at = clock_timestamp(),"
+                " seconds = seconds + %s WHERE id = %s AND execution = %s",
+                (sweep, page, time.monotonic() - started, run.id, run.execution),
             ).rowcount
             if not owned:
                 ledger.require_owner(conn, run)

@@ -165,7 +165,7 @@ def _compare(conn: Connection, spec: Spec, info: TableInfo, rows: Composable) ->
     has is there. missing counts rows that lack one, different those that have another one."""
     names = catalog.present_names(spec, info)
     missing = _any_column(spec, names, "t.{c} IS NULL AND s.{v} IS NOT NULL")
-    different = _any_column(spec, names, "t.{c} <> s.{v}")
+    different = _any_column(spec, names, "t.{c} <> s.{v}::{type}")
     query = SQL(
         "SELECT count(*) AS compared,"
         " count(*) FILTER (WHERE NOT coalesce({missing}, false)"
@@ -190,8 +190,8 @@ def _drifted(conn: Connection, spec: Spec, info: TableInfo) -> int:
     names = catalog.present_names(spec, info)
     width = len(spec.key)
     ours = SQL(" AND ").join(
-        SQL("(t.{c} = s.{v} OR to_jsonb(t.{c}) = e -> {n})").format(
-            c=name(names[c.name]), v=name(f"v{n}"), n=Literal(width + n)
+        SQL("(t.{c} = s.{v}::{type} OR to_jsonb(t.{c}) = e -> {n})").format(
+            c=name(names[c.name]), v=name(f"v{n}"), n=Literal(width + n), type=text(c.type)
         )
         for n, c in enumerate(spec.columns)
     )
@@ -204,7 +204,7 @@ def _drifted(conn: Connection, spec: Spec, info: TableInfo) -> int:
         keys=_journal_keys(spec, info),
         source=eligibility.source_query(spec),
         matches=eligibility.matches(spec),
-        different=_any_column(spec, names, "t.{c} <> s.{v}"),
+        different=_any_column(spec, names, "t.{c} <> s.{v}::{type}"),
         ours=ours,
     )
     count: int = one(conn, query, ())["n"]
@@ -241,7 +241,9 @@ def _journal_keys(spec: Spec, info: TableInfo) -> Composed:
 def _any_column(spec: Spec, names: dict[str, str], condition: str) -> Composed:
     return SQL("({})").format(
         SQL(" OR ").join(
-            SQL("({})").format(text(condition).format(c=name(names[c.name]), v=name(f"v{n}")))
+            SQL("({})").format(
+                text(condition).format(c=name(names[c.name]), v=name(f"v{n}"), type=text(c.type))
+            )
             for n, c in enumerate(spec.columns)
         )
     )

@@ -114,6 +114,8 @@ def _described(change: Any) -> list[dict[str, Any]]:
     kind = change[0]
     if kind == "add_table":
         return [_difference(kind, change[1].name, True, f"table {change[1].name} is missing")]
+    if kind == "remove_table":
+        return [_difference(kind, change[1].name, False, f"table {change[1].name} is in no model")]
     if kind in ("add_column", "remove_column"):
         table, column = change[2], change[3]
         missing = kind == "add_column"

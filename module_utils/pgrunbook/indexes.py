@@ -71,11 +71,12 @@ def apply(
         ledger.require_approval(conn, run, "plan", [render(a.statement) for a in actions])
         for action in actions:
             _do(conn, spec, info, run, action)
-    moves = [
-        ("" if a.kind == "build" else a.old, "" if a.kind == "drop_invalid" else a.index.name)
-        for a in actions
-    ]
-    return _result(conn, spec, info, moves, [a.statement for a in actions], dry=dry)
+    foreseen = {n: i.definition for n, i in info.indexes.items()}
+    for action in actions:
+        foreseen.pop(action.old, None)
+        if action.kind != "drop_invalid":
+            foreseen[action.index.name] = _definition(spec.table, action.index)
+    return _result(conn, spec, info, foreseen, [a.statement for a in actions], dry=dry)
 
 
 def revert(conn: Connection, spec: Spec, run: ledger.Run, *, dry: bool) -> dict[str, Any]:
@@ -84,12 +85,15 @@ def revert(conn: Connection, spec: Spec, run: ledger.Run, *, dry: bool) -> dict[
     made = ledger.changes(conn, run.id, "index_build") + ledger.changes(
         conn, run.id, "index_rename"
     )
-    moves, statements = [], []
+    statements = []
+    foreseen = {n: i.definition for n, i in info.indexes.items()}
     for change in made:
         if change["new"] not in info.indexes:
             continue
         built = change["kind"] == "index_build"
-        moves.append((change["new"], change["old"]))
+        definition = foreseen.pop(change["new"])
+        if not built:
+            foreseen[change["old"]] = definition.replace(change["new"], change["old"], 1)
         query = (
             _drop(spec.table, change["new"])
             if built
@@ -99,7 +103,7 @@ def revert(conn: Connection, spec: Spec, run: ledger.Run, *, dry: bool) -> dict[
         if not dry:
             ledger.require_owner(conn, run)
             _undo(conn, spec, info, run, change, query)
-    return _result(conn, spec, info, moves, statements, dry=dry)
+    return _result(conn, spec, info, foreseen, statements, dry=dry)
 
 
 def _plan_one(spec: Spec, index: Index, info: TableInfo) -> list[Action]:
@@ -217,27 +221,25 @@ def _rename(on: Table, old: str, new: str) -> Composed:
     return SQL("ALTER INDEX {} RENAME TO {}").format(name(on.schema, old), name(new))
 
 
+def _definition(on: Table, index: Index) -> str:
+    """How a dry run shows an index that is not there yet, in the manner of pg_get_indexdef()."""
+    columns = ", ".join(index.columns)
+    return f"CREATE INDEX {index.name} ON {on} USING btree ({columns})"
+
+
 def _result(
     conn: Connection,
     spec: Spec,
     info: TableInfo,
-    moves: list[tuple[str, str]],
+    foreseen: dict[str, str],
     statements: list[Composed],
     *,
     dry: bool,
 ) -> dict[str, Any]:
+    after = (
+        {**info.schema(), "indexes": dict(sorted(foreseen.items()))}
+        if dry
+        else catalog.inspect(conn, spec.table).schema()
+    )
     queries = [render(s) for s in statements]
-    after = _foreseen(info, moves, queries) if dry else catalog.inspect(conn, spec.table).schema()
     return catalog.schema_change(spec.table, "indexes", info, after, queries)
-
-
-def _foreseen(info: TableInfo, moves: list[tuple[str, str]], queries: list[str]) -> dict[str, Any]:
-    """The schema that a dry run shows as the one afterwards. A move is an old and a new name; the
-    old one is empty for an index to be built, the new one for one to be dropped."""
-    schema = info.schema()
-    indexes = dict(schema["indexes"])
-    for (old, new), query in zip(moves, queries, strict=True):
-        definition = indexes.pop(old, query)
-        if new:
-            indexes[new] = definition.replace(old, new, 1) if old else definition
-    return {**schema, "indexes": dict(sorted(indexes.items()))}

@@ -30,6 +30,7 @@ CREATE TABLE IF NOT EXISTS pgrunbook.run (
     state text NOT NULL CHECK (state IN ('running', 'failed', 'finished', 'reverted')),
     verdict text,
     rows_eligible bigint NOT NULL,
+    baseline jsonb NOT NULL,
     sweep integer NOT NULL DEFAULT 0,
     next_page bigint NOT NULL DEFAULT 0,
     seconds double precision NOT NULL DEFAULT 0,
@@ -129,6 +130,9 @@ def unfinished(conn: Connection, phase: str, table: str) -> dict[str, Any] | Non
     row = conn.execute(
         "SELECT r.id, r.state, r.operator, r.execution, r.rows_eligible,"
         " extract(epoch FROM clock_timestamp() - r.seen_at)::float8 AS idle,"
+        " EXISTS (SELECT FROM pgrunbook.approval a WHERE a.run_id = r.id"
+        "         AND a.scope = 'rollback') AS rolling_back,"
+        " r.baseline, r.started_at::text,"
         " r.state = 'running'"
         "   OR EXISTS (SELECT FROM pgrunbook.batch b WHERE b.run_id = r.id"
         "              AND b.reverted_at IS NULL)"
@@ -141,6 +145,15 @@ def unfinished(conn: Connection, phase: str, table: str) -> dict[str, Any] | Non
     if row is None or row["state"] in ("finished", "reverted") or not row["kept"]:
         return None
     return row
+
+
+def require_no_rollback(run: dict[str, Any] | None) -> None:
+    """Raise RunbookError when the unfinished run is one whose rollback was begun."""
+    if run and run["rolling_back"]:
+        raise RunbookError(
+            f"The rollback of run {run['id']} was begun and is not finished. Nothing was changed. "
+            f"Next step: finish it with playbooks/rollback.yml -e run={run['id']}"
+        )
 
 
 def require_idle(run: dict[str, Any] | None) -> None:
@@ -159,7 +172,7 @@ def approve(
     *,
     scope: str,
     plan: dict[str, Any],
-    rows_eligible: int,
+    baseline: dict[str, Any],
     approved_by: str,
     approved_from: str,
     method: str,
@@ -179,7 +192,7 @@ def approve(
         if not exists(conn):
             _create(conn)
         if scope == "plan":
-            _claim(conn, run, plan["spec"], rows_eligible, approved_by)
+            _claim(conn, run, plan["spec"], baseline, approved_by)
         elif scope == "rollback":
             _take_over(conn, run, approved_by)
         else:
@@ -404,19 +417,28 @@ def _claim(
     conn: Connection,
     run: Run,
     spec: dict[str, Any],
-    rows_eligible: int,
+    baseline: dict[str, Any],
     operator: str,
 ) -> None:
     phase, table = spec["phase"], f"{spec['schema']}.{spec['table']}"
     require_idle(unfinished(conn, phase, table))
     conn.execute(
         "INSERT INTO pgrunbook.run"
-        " (id, phase, table_name, plan_hash, execution, operator, state, rows_eligible)"
-        " VALUES (%s, %s, %s, %s, %s, %s, 'running', %s)"
+        " (id, phase, table_name, plan_hash, execution, operator, state, rows_eligible, baseline)"
+        " VALUES (%s, %s, %s, %s, %s, %s, 'running', %s, %s)"
         " ON CONFLICT (id) DO UPDATE SET plan_hash = excluded.plan_hash,"
         " execution = excluded.execution, operator = excluded.operator, state = 'running',"
         " sweep = 0, seen_at = clock_timestamp()",
-        (run.id, phase, table, run.plan_hash, run.execution, operator, rows_eligible),
+        (
+            run.id,
+            phase,
+            table,
+            run.plan_hash,
+            run.execution,
+            operator,
+            baseline.get("counts", {}).get("rows_eligible", 0),
+            Jsonb(baseline),
+        ),
     )
 
 

@@ -34,6 +34,7 @@ def build(conn: Connection, spec: Spec) -> dict[str, Any]:
     require_open_window(spec)
     unfinished = ledger.unfinished(conn, spec.phase, str(spec.table))
     ledger.require_idle(unfinished)
+    ledger.require_no_rollback(unfinished)
     info = catalog.inspect(conn, spec.table)
     require_unlocked(conn, info.oid, str(spec.table))
     source = catalog.inspect(conn, spec.source, catalog.READABLE)
@@ -61,7 +62,7 @@ def build(conn: Connection, spec: Spec) -> dict[str, Any]:
     hashed = ledger.plan_hash(plan)
     proved = proof(conn)
     seconds = round(time.monotonic() - started, 2)
-    result = {
+    result: dict[str, Any] = {
         "changed": False,
         "plan": plan,
         "plan_hash": hashed,
@@ -71,14 +72,20 @@ def build(conn: Connection, spec: Spec) -> dict[str, Any]:
             "execution": uuid.uuid4().hex,
         },
         "resumes": bool(unfinished),
-        "needed": bool(counts["rows_eligible"]) or any(s["needed"] for s in steps),
+        "needed": bool(unfinished or counts["rows_eligible"] or any(s["needed"] for s in steps)),
         "counts": counts,
         "estimates": _estimates(spec, info, counts["rows_eligible"]),
         "sample": eligibility.sample(conn, spec, info, 100),
         "schema": info.schema(),
         "queries": [q for step in steps if step["needed"] for q in step["statements"]],
-        "checks": _checks(spec, counts, proved, seconds),
     }
+    baseline = (
+        unfinished["baseline"]
+        if unfinished
+        else {key: result[key] for key in ("counts", "schema", "queries")}
+    )
+    result["baseline"] = baseline
+    result["checks"] = _checks(spec, baseline["counts"], proved, seconds)
     return {**result, "text": plan_text(result)}
 
 

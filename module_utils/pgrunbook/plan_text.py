@@ -39,6 +39,8 @@ def plan_text(result: dict[str, Any]) -> str:
             lines += _rows(result)
     if not number:
         lines += ["Nothing to do: the database is as the phase wants it.", *_skipped(counts)]
+        if result["resumes"]:
+            lines.append("What is left of the run is its validation and its verdict.")
     lines += _dependents(result["plan"]["dependents"])
     return "\n".join([*lines, "", f"Plan hash: {result['plan_hash']}"])
 

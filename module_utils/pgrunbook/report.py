@@ -42,6 +42,7 @@ def build(facts: dict[str, Any]) -> dict[str, Any]:
     """
     steps = {name: facts.get(name) or {} for name in STEPS}
     checks = [check for name in STEPS for check in steps[name].get("checks", [])]
+    baseline = steps["plan"].get("baseline", {})
     validated = bool(steps["validation"].get("checks"))
     error = facts["error"] or ("" if validated else "The validation did not run.")
     reasons = [*([error] if error else []), *verdict(checks)["reasons"]]
@@ -62,11 +63,11 @@ def build(facts: dict[str, Any]) -> dict[str, Any]:
         "readiness": _readiness(checks),
         "backfill": _backfill(steps),
         "schema": {
-            "before": steps["plan"].get("schema", {}),
+            "before": baseline.get("schema", {}),
             "after": steps["validation"].get("schema", {}),
         },
         "queries": steps["queries"].get("pairs", []),
-        "statements": steps["plan"].get("queries", []) if facts["approvals"] else [],
+        "statements": baseline.get("queries", []) if facts["approvals"] else [],
     }
 
 
@@ -141,7 +142,7 @@ def _backfill(steps: dict[str, Any]) -> dict[str, Any]:
     """The figures of the run. Rows that changed in an earlier execution of it are counted too."""
     work = steps["backfill"] or steps["canary"]
     changed, seconds = work.get("rows_done", 0), work.get("seconds", 0.0)
-    counts = steps["plan"].get("counts", {})
+    counts = steps["plan"].get("baseline", {}).get("counts", {})
     return {
         "rows_total": counts.get("rows_total", 0),
         "rows_changed": changed,
@@ -152,9 +153,13 @@ def _backfill(steps: dict[str, Any]) -> dict[str, Any]:
 
 
 def _reasons(report: dict[str, Any]) -> list[str]:
+    missed = [c["title"] for c in report["checks"] if c["status"] == "warn"]
+    warnings = (
+        [f"Missed, but not enforced by the phase: {'; '.join(missed)}.", ""] if missed else []
+    )
     if not report["reasons"]:
-        return ["Every gate passed.", ""]
-    return ["Why not:", "", *(f"- {reason}" for reason in report["reasons"]), ""]
+        return ["Every enforced gate passed.", "", *warnings]
+    return ["Why not:", "", *(f"- {reason}" for reason in report["reasons"]), "", *warnings]
 
 
 def _approvals(report: dict[str, Any]) -> list[str]:

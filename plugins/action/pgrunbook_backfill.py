@@ -3,8 +3,10 @@
 
 from __future__ import annotations
 
+import os
 from typing import Any
 
+from ansible.errors import AnsibleError
 from ansible.plugins.action import ActionBase
 from ansible.utils.display import Display
 
@@ -18,8 +20,10 @@ class ActionModule(ActionBase):
         self, tmp: str | None = None, task_vars: dict[str, Any] | None = None
     ) -> dict[str, Any]:
         super().run(tmp, task_vars)
-        rows_changed = 0
+        rows_changed, playbook = 0, os.getppid()
         while True:
+            if os.getppid() != playbook:
+                raise AnsibleError("ansible-playbook is gone, and nobody watches the backfill.")
             result: dict[str, Any] = self._execute_module(task_vars=task_vars)
             rows_changed += result.get("rows_changed", 0)
             if result.get("failed") or self._task.check_mode:

@@ -80,7 +80,7 @@ class Steps:
         return {
             "plan": self.planned["plan"],
             "scope": scope,
-            "rows_eligible": self.planned["counts"]["rows_eligible"],
+            "baseline": self.planned.get("baseline", {}),
             "approved_by": "alice",
             "approved_from": "bastion",
             "method": "prompt",

@@ -73,7 +73,7 @@ def test_typed_twice_lets_the_run_through(
         assert f"Type {token} to approve" in person.output
         assert not database.fingerprint()["ledger"]
         person.answer(token)
-        at = person.wait_for(r"Canary: 100 rows filled(?s:.*)anything else to stop", at)
+        at = person.wait_for(r"Canary: 100 of [0-9,]+ rows filled(?s:.*)anything else to stop", at)
         assert "PASS  Canary rows equal to their source" in person.output
         person.answer(token)
         person.wait_for(r"100\.0%", at)
