@@ -395,3 +395,34 @@ def test_an_index_build_that_was_begun_twice_is_taken_back_once(
     end(steps)
     steps.back()
     assert content(any_database, *TABLES) == before
+
+
+def test_a_run_interrupted_after_its_last_write_can_be_ended(
+    any_database: Database, steps: Steps
+) -> None:
+    first = steps.planned
+    steps.backfill()
+    steps.do("index", actions=["drop_invalid", "build"])
+    any_database.sql("UPDATE pgrunbook.run SET seen_at = seen_at - interval '1 hour'")
+
+    again = steps.plan()
+    assert again["run"]["id"] == first["run"]["id"] and again["run"] != first["run"]
+    assert again["resumes"] and again["needed"]
+    assert again["counts"]["rows_eligible"] == 0
+    assert again["baseline"]["counts"] == first["counts"]
+    steps.approve("plan")
+    steps.approve("backfill")
+    assert not steps.backfill()["changed"]
+    assert steps.do("run", state="finished", verdict="GO")["changed"]
+
+
+def test_a_phase_does_not_resume_a_run_whose_rollback_was_begun(
+    any_database: Database, steps: Steps
+) -> None:
+    steps.backfill()
+    run = steps.planned["run"]["id"]
+    end(steps)
+    steps.plan(rollback_of=run)
+    steps.approve("rollback")
+    any_database.sql("UPDATE pgrunbook.run SET seen_at = seen_at - interval '1 hour'")
+    assert f"rollback of run {run} was begun" in steps.refused("plan")
