@@ -227,20 +227,23 @@ def test_resumed_run_catches_what_arrived_since(
     assert eligible(any_database) == 0
 
 
-def test_rolled_back_and_resumed(
+def test_a_rollback_that_was_begun_is_finished_before_anything_else(
     any_database: Database, module: Module, phase: Phase, steps: Steps
 ) -> None:
-    """The rollback gave the rows back, stopped before the rename, and the run was then resumed."""
+    """The rollback gave the rows back and stopped before the rename."""
+    run = steps.planned["run"]["id"]
     steps.backfill()
     steps.do("run", state="failed")
-    steps.plan(rollback_of=steps.planned["run"]["id"])
+    steps.plan(rollback_of=run)
     steps.approve("rollback")
     steps.backfill(state="reverted")
     steps.do("run", state="failed")
+    assert f"rollback of run {run} was begun" in steps.refused("plan")
+
+    steps.back()
     again = Steps(module, any_database.login, steps.spec)
-    again.plan()
-    assert again.planned["resumes"]
-    again.approve("plan")
+    again.begin()
+    assert again.planned["run"]["id"] != run
     again.approve("backfill")
     assert again.backfill()["rows_done"] == again.planned["counts"]["rows_eligible"]
     assert eligible(any_database) == 0
@@ -414,15 +417,3 @@ def test_a_run_interrupted_after_its_last_write_can_be_ended(
     steps.approve("backfill")
     assert not steps.backfill()["changed"]
     assert steps.do("run", state="finished", verdict="GO")["changed"]
-
-
-def test_a_phase_does_not_resume_a_run_whose_rollback_was_begun(
-    any_database: Database, steps: Steps
-) -> None:
-    steps.backfill()
-    run = steps.planned["run"]["id"]
-    end(steps)
-    steps.plan(rollback_of=run)
-    steps.approve("rollback")
-    any_database.sql("UPDATE pgrunbook.run SET seen_at = seen_at - interval '1 hour'")
-    assert f"rollback of run {run} was begun" in steps.refused("plan")
