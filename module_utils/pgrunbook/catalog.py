@@ -44,7 +44,6 @@ class TableInfo:
     """A table as the catalog has it. size and pages count the main fork, in bytes and blocks."""
 
     oid: int
-    kind: str
     owner: str
     owned: bool
     size: int
@@ -99,7 +98,6 @@ def inspect(conn: Connection, table: Table, kinds: str = ORDINARY) -> TableInfo:
         )
     return TableInfo(
         oid=row["oid"],
-        kind=row["kind"],
         owner=row["owner"],
         owned=row["owned"],
         size=row["size"],

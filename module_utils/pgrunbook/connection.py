@@ -111,13 +111,12 @@ def with_lock_retries(
     table_oid: int,
     what: str,
     tries: int,
-    first_wait: float = FIRST_WAIT,
 ) -> Result:
     """Do work(), again after a wait that doubles (with jitter) when a lock is not to be had.
 
     Raises RunbookError after the last try, naming the sessions that hold locks on the table.
     """
-    wait = first_wait
+    wait = FIRST_WAIT
     for attempt in range(1, tries + 1):
         try:
             return work()

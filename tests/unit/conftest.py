@@ -44,7 +44,6 @@ def table_info(*columns: str) -> TableInfo:
     """A table of the catalog with these columns, all of them text."""
     return TableInfo(
         oid=1,
-        kind="r",
         owner="owner",
         owned=True,
         size=8192,
