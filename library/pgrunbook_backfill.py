@@ -90,8 +90,44 @@ slice_seconds:
   description: Seconds that this call has worked.
   returned: success
   type: float
+hot_percent:
+  description:
+    - Share of this call's updates that were heap-only (HOT), in per cent; null where there was
+      none, or with O(state=reverted).
+  returned: success
+  type: float
+replay_lag:
+  description: Replay lag of the slowest standby in seconds; null where none is seen.
+  returned: success
+  type: float
+held:
+  description: Why the workers were held in this call, such as V(replica lag 12.0 s > 10 s).
+  returned: success
+  type: list
+  elements: str
+held_seconds:
+  description: For how many seconds of this call they were held.
+  returned: success
+  type: float
+fallback:
+  description: Who keeps interleaved passes from paying, so that there is one pass; else empty.
+  returned: success
+  type: str
+batch_ms:
+  description:
+    - RV(ignore:batches) of this call, and their median, 99th percentile and longest duration in
+      milliseconds; empty where there was no batch.
+  returned: success
+  type: dict
+  sample: {"batches": 48, "p50": 98.1, "p99": 173.0, "longest": 180.2}
 stopped:
-  description: V(window) where the end of the maintenance window stopped it, else empty.
+  description:
+    - V(window) where the end of the maintenance window stopped it, V(abort) where a person did,
+      else empty.
+  returned: success
+  type: str
+stopped_by:
+  description: Who aborted it.
   returned: success
   type: str
 rows_left_alone:

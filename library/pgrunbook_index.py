@@ -9,8 +9,9 @@ DOCUMENTATION = r"""
 module: pgrunbook_index
 short_description: Rename or build indexes, or take that back
 description:
-  - Renames indexes of the wanted definition, drops those that a failed build left invalid,
-    and builds missing ones with C(CREATE INDEX CONCURRENTLY).
+  - Renames indexes of the wanted definition, drops those that a failed build left invalid or
+    that are to be away during the backfill, and builds missing ones with
+    C(CREATE INDEX CONCURRENTLY).
   - Fails where an index of the wanted name has another definition.
 extends_documentation_fragment:
   - pgrunbook.login
@@ -22,8 +23,15 @@ options:
     description: Which kinds of action to do now. A reverted state takes all of them back.
     type: list
     elements: str
-    choices: [rename, drop_invalid, build]
-    default: [rename, drop_invalid, build]
+    choices: [rename, drop_invalid, defer, build]
+    default: [rename, drop_invalid, defer, build]
+  deferred:
+    description:
+      - Names of the indexes that V(defer) drops for the backfill, and V(build) builds again. Take
+        them from the RV(ignore:plan.strategy) that M(pgrunbook_plan) returned.
+    type: list
+    elements: str
+    default: []
 
   state:
     description:
@@ -41,12 +49,20 @@ EXAMPLES = r"""
     run: "{{ plan_result.run }}"
     actions: [rename]
 
+- name: Drop those that would slow the backfill down
+  pgrunbook_index:
+    login: "{{ runbook_login }}"
+    spec: "{{ phase_spec }}"
+    run: "{{ plan_result.run }}"
+    actions: [drop_invalid, defer]
+    deferred: "{{ plan_result.plan.strategy.deferred }}"
+
 - name: Build the missing indexes
   pgrunbook_index:
     login: "{{ runbook_login }}"
     spec: "{{ phase_spec }}"
     run: "{{ plan_result.run }}"
-    actions: [drop_invalid, build]
+    actions: [build]
 """
 
 RETURN = r"""
@@ -85,18 +101,24 @@ def index(conn: Any, parameters: dict[str, Any], dry: bool) -> dict[str, Any]:
     spec, run = parameters["spec"], ledger.Run(**parameters["run"])
     if parameters["state"] == "reverted":
         return alone(conn, spec, dry, lambda: indexes.revert(conn, spec, run, dry=dry))
-    kinds = set(parameters["actions"])
-    return alone(conn, spec, dry, lambda: indexes.apply(conn, spec, kinds, run, dry=dry))
+    kinds, deferred = set(parameters["actions"]), parameters["deferred"]
+    return alone(
+        conn,
+        spec,
+        dry,
+        lambda: indexes.apply(conn, spec, kinds, run, deferred=deferred, dry=dry),
+    )
 
 
 def main() -> None:
-    kinds = ["rename", "drop_invalid", "build"]
+    kinds = ["rename", "drop_invalid", "defer", "build"]
     module = AnsibleModule(
         argument_spec={
             "login": LOGIN,
             "spec": SPEC,
             "run": RUN,
             "actions": {"type": "list", "elements": "str", "choices": kinds, "default": kinds},
+            "deferred": {"type": "list", "elements": "str", "default": []},
             "state": {"type": "str", "choices": ["present", "reverted"], "default": "present"},
         },
         supports_check_mode=True,

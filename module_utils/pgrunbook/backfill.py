@@ -1,105 +1,61 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Fill the phase's columns from the source, a page range at a time.
+"""Fill the phase's columns from the source, in batches that never stand in anybody's way.
 
-A batch is one transaction: it locks the eligible rows of a page range that nobody else holds,
-fills what is NULL, writes the journal and moves the cursor. So a value is never overwritten, and
-nothing is eligible once the work is done. Rows that move or arrive meanwhile are caught by closing
-sweeps.
+A first sweep goes over the whole table: in interleaved passes over stretches of pages, over page
+ranges, or in the order of the key. Rows that were locked, moved or arrived meanwhile are caught by
+closing sweeps. A value is never overwritten, and nothing is eligible once the work is done.
 """
 
 from __future__ import annotations
 
+import statistics
 import time
 from dataclasses import dataclass
 from typing import Any
 
+import psycopg
 from psycopg.sql import SQL, Composed
 
-from . import catalog, ledger
+from . import batch, catalog, ledger, supervisor
 from .catalog import TableInfo
 from .connection import Connection, be_patient, one, with_lock_retries
-from .eligibility import any_left, any_of, count, eligible, matches, sample, source_query
+from .eligibility import any_left, count, sample
+from .errors import RunbookError
 from .plan_text import sample_text
 from .progress import line
-from .spec import Spec, require_open_window, window_closed
-from .sql import comma, name, render, table
+from .route import KeyRoute, PageRoute, Stretch
+from .spec import Spec, require_open_window
+from .sql import render, table
+from .strategy import Strategy, from_dict
+from .supervisor import Slice
 
 LOCK = "ROW EXCLUSIVE on the table, FOR NO KEY UPDATE SKIP LOCKED on the rows of one batch"
 MOST_SWEEPS = 6
+BATCHES_A_PASS = 4
+"""Batches of one pass before the next pass over the same pages: so long have transactions that
+were at work then to end, before pruning can make room."""
+FIRST_WAIT_FOR_ROWS = 1.0  # seconds, doubled with each sweep that found only locked rows
 
 VACUUM = "VACUUM (ANALYZE, TRUNCATE FALSE) {}"
+
+Route = PageRoute | KeyRoute
 
 
 @dataclass(frozen=True)
 class Progress:
-    """How far a run is: the sweep and page that come next, and what it wrote so far."""
+    """How far a run is: the sweep that it is in, and what it wrote so far."""
 
     sweep: int
-    next_page: int
     rows: int
     rows_this_sweep: int
     rows_eligible: int
     seconds: float
 
 
-def batch_statement(spec: Spec) -> Composed:
-    """The statement of one batch; its parameters are first, last (pages), most (rows), run and
-    sweep, and it returns row_count unless that is 0.
-
-    The rows to be changed are picked and locked first, and then found again by their ctid: they
-    are locked, so it cannot change in between. A journal entry is an array of the key's values
-    and, for each column of the phase, the value as it was stored, or null where none was filled.
-    """
-    keys = comma(SQL("t.{}").format(name(k)) for k in spec.key)
-    news = comma(
-        SQL("CASE WHEN t.{} IS NULL THEN s.{} END AS {}").format(
-            name(c.name), name(f"v{n}"), name(f"v{n}")
-        )
-        for n, c in enumerate(spec.columns)
-    )
-    some_null = any_of(SQL("t.{} IS NULL").format(name(c.name)) for c in spec.columns)
-    sets = comma(
-        SQL("{} = coalesce(t.{}, p.{})").format(name(c.name), name(c.name), name(f"v{n}"))
-        for n, c in enumerate(spec.columns)
-    )
-    entry = comma(
-        [
-            *(SQL("t.{}").format(name(k)) for k in spec.key),
-            *(
-                SQL("CASE WHEN p.{} IS NOT NULL THEN t.{} END").format(name(f"v{n}"), name(c.name))
-                for n, c in enumerate(spec.columns)
-            ),
-        ]
-    )
-    return SQL(
-        "WITH picked AS MATERIALIZED (\n"
-        "  SELECT t.ctid AS tid, {keys}, {news}\n"
-        "  FROM {table} t\n"
-        "  JOIN ({source}) s ON {matches}\n"
-        "  WHERE t.ctid >= format('(%%s,0)', %(first)s::bigint)::tid\n"
-        "    AND t.ctid < format('(%%s,0)', %(last)s::bigint)::tid\n"
-        "    AND {some_null}\n"
-        "    AND {eligible}\n"
-        "  LIMIT %(most)s FOR NO KEY UPDATE OF t SKIP LOCKED\n"
-        "), filled AS (\n"
-        "  UPDATE {table} t SET {sets}\n"
-        "  FROM picked p WHERE t.ctid = ANY (ARRAY(SELECT tid FROM picked)) AND t.ctid = p.tid\n"
-        "  RETURNING jsonb_build_array({entry}) AS entry\n"
-        ")\n"
-        "INSERT INTO pgrunbook.batch (run_id, sweep, first_page, last_page, row_count, journal)\n"
-        "SELECT %(run)s, %(sweep)s, %(first)s, %(last)s, count(*), jsonb_agg(entry)\n"
-        "FROM filled HAVING count(*) > 0 RETURNING row_count"
-    ).format(
-        keys=keys,
-        news=news,
-        table=table(spec.table),
-        source=source_query(spec),
-        matches=matches(spec),
-        some_null=some_null,
-        eligible=eligible(spec, {c.name: c.name for c in spec.columns}),
-        sets=sets,
-        entry=entry,
-    )
+def batch_statements(spec: Spec, info: TableInfo, strategy: Strategy) -> dict[int, Composed]:
+    """The statement of a batch for each leaf, by the leaf's oid."""
+    place = batch.keys(spec, info) if strategy.name == "keyset" else batch.PAGES
+    return {leaf.oid: batch.statement(spec, leaf.table, place) for leaf in info.leaves}
 
 
 def vacuum_statement(spec: Spec) -> Composed:
@@ -107,16 +63,17 @@ def vacuum_statement(spec: Spec) -> Composed:
     return SQL(VACUUM).format(table(spec.table))
 
 
-def statements(spec: Spec) -> list[str]:
+def statements(spec: Spec, info: TableInfo, strategy: Strategy) -> list[str]:
     """The statements that an approval of the backfill covers."""
-    return [render(batch_statement(spec)), render(vacuum_statement(spec))]
+    batches = batch_statements(spec, info, strategy).values()
+    return [*(render(s) for s in batches), render(vacuum_statement(spec))]
 
 
 def progress(conn: Connection, run_id: str) -> Progress:
     """How far the run is, from the ledger."""
     row = one(
         conn,
-        "SELECT r.sweep, r.next_page, r.seconds, r.rows_eligible,"
+        "SELECT r.sweep, r.seconds, r.rows_eligible,"
         " coalesce(sum(b.row_count), 0)::int8 AS rows,"
         " coalesce(sum(b.row_count) FILTER (WHERE b.sweep = r.sweep), 0)::int8 AS this_sweep"
         " FROM pgrunbook.run r LEFT JOIN pgrunbook.batch b"
@@ -125,12 +82,7 @@ def progress(conn: Connection, run_id: str) -> Progress:
         (run_id,),
     )
     return Progress(
-        row["sweep"],
-        row["next_page"],
-        row["rows"],
-        row["this_sweep"],
-        row["rows_eligible"],
-        row["seconds"],
+        row["sweep"], row["rows"], row["this_sweep"], row["rows_eligible"], row["seconds"]
     )
 
 
@@ -138,7 +90,7 @@ def dry_run(conn: Connection, spec: Spec, run: ledger.Run, *, canary: bool) -> d
     """What the backfill would do, with up to 100 rows before and after. Writes nothing."""
     info = catalog.inspect(conn, spec.table)
     eligible_rows = count(conn, spec, info)["rows_eligible"]
-    at = Progress(0, 0, 0, 0, eligible_rows, 0.0)
+    at = Progress(0, 0, 0, eligible_rows, 0.0)
     if ledger.has_run(conn, run.id):
         at = progress(conn, run.id)
     rows = min(eligible_rows, max(spec.canary_rows - at.rows, 0)) if canary else eligible_rows
@@ -146,7 +98,7 @@ def dry_run(conn: Connection, spec: Spec, run: ledger.Run, *, canary: bool) -> d
         at,
         changed=rows,
         done=True,
-        queries=statements(spec) if rows else [],
+        queries=statements(spec, info, Strategy("ranges")) if rows else [],
         diff={"prepared": sample_text(sample(conn, spec, info, 100)) if rows else ""},
     )
 
@@ -160,98 +112,62 @@ def run_slice(conn: Connection, spec: Spec, run: ledger.Run, *, canary: bool) ->
     """
     info = catalog.inspect(conn, spec.table)
     if not ledger.has_run(conn, run.id) and not count(conn, spec, info)["rows_eligible"]:
-        return outcome(Progress(0, 0, 0, 0, 0, 0.0), changed=0, done=True)
-    ledger.require_approval(conn, run, "plan" if canary else "backfill", statements(spec))
+        return outcome(Progress(0, 0, 0, 0, 0.0), changed=0, done=True)
+    scope = "plan" if canary else "backfill"
+    strategy = from_dict(ledger.approved_plan(conn, run, scope)["strategy"])
+    queries = statements(spec, info, strategy)
+    ledger.require_approval(conn, run, scope, queries)
     require_open_window(spec)
-    started = time.monotonic()
     before = progress(conn, run.id)
-    most = max(spec.canary_rows - before.rows, 0) if canary else None
-    done = _work(conn, spec, info, run, before, most, started + spec.slice_seconds)
-    if done and not canary:
-        be_patient(conn)
-        vacuum_started = time.monotonic()
-        conn.execute(vacuum_statement(spec), ())
-        conn.execute(
-            "UPDATE pgrunbook.run SET seconds = seconds + %s WHERE id = %s",
-            (time.monotonic() - vacuum_started, run.id),
-        )
-    after = progress(conn, run.id)
-    return outcome(
+    interleaved = strategy.passes > 1 and not canary
+    current = supervisor.start(conn, spec, run, interleaved=interleaved)
+    if canary:
+        done = _canary(conn, current, info, strategy, max(spec.canary_rows - before.rows, 0))
+    else:
+        done = _sweeps(conn, current, info, strategy)
+        if done:
+            _vacuum(conn, spec, run)
+    return slice_outcome(conn, current, before, done=done, queries=queries)
+
+
+def slice_outcome(
+    conn: Connection, current: Slice, before: Progress, *, done: bool, **more: Any
+) -> dict[str, Any]:
+    """What a slice returns, which is also recorded as an event of the run."""
+    figures, load = current.figures, current.load
+    after = progress(conn, current.run.id)
+    measured: dict[str, Any] = {
+        "slice_seconds": round(current.seconds(), 3),
+        "hot_percent": None
+        if more.get("reverting") or not figures.rows
+        else round(figures.hot * 100 / figures.rows, 1),
+        "replay_lag": load.replay_lag if load else None,
+        "held": sorted(current.why_held),
+        "held_seconds": round(figures.held_seconds, 1),
+        "fallback": current.fallback,
+        "batch_ms": _durations(figures.milliseconds),
+        "stopped": "" if done else current.stopped,
+        "stopped_by": current.stopped_by,
+    }
+    result = outcome(
         after,
-        changed=after.rows - before.rows,
+        **{"changed": after.rows - before.rows, **more},
         done=done,
-        queries=statements(spec),
-        slice_seconds=round(time.monotonic() - started, 3),
-        stopped="window" if window_closed(spec) and not done else "",
+        **measured,
     )
-
-
-def _work(
-    conn: Connection,
-    spec: Spec,
-    info: TableInfo,
-    run: ledger.Run,
-    at: Progress,
-    most: int | None,
-    deadline: float,
-) -> bool:
-    """Do batches until the deadline, the window's end, or the end of the work (then True)."""
-    query, pages = batch_statement(spec), _pages_per_batch(spec, info)
-    sweep, page, found, end = at.sweep, at.next_page, at.rows_this_sweep, info.pages
-    while most is None or most > 0:
-        if page >= end:
-            if sweep + 1 == MOST_SWEEPS or (found == 0 and not any_left(conn, spec)):
-                return True
-            sweep, page, found = sweep + 1, 0, 0
-            end = catalog.inspect(conn, spec.table).pages
-        limit = spec.batch_rows if most is None else min(spec.batch_rows, most)
-        last = min(page + pages, end)
-        rows, page = _batch(conn, spec, info, run, query, sweep, page, last, limit)
-        found += rows
-        if most is not None:
-            most -= rows
-        if time.monotonic() >= deadline or window_closed(spec):
-            return False
-    return True
-
-
-def _batch(
-    conn: Connection,
-    spec: Spec,
-    info: TableInfo,
-    run: ledger.Run,
-    query: Composed,
-    sweep: int,
-    first: int,
-    last: int,
-    limit: int,
-) -> tuple[int, int]:
-    """One batch in one transaction: the rows changed, and the page to go on from.
-
-    That is the first page again where the limit cut the batch short.
-    """
-
-    def once() -> tuple[int, int]:
-        started = time.monotonic()
-        with conn.transaction():
-            row = conn.execute(
-                query,
-                {"first": first, "last": last, "most": limit, "run": run.id, "sweep": sweep},
-            ).fetchone()
-            rows = row["row_count"] if row else 0
-            page = first if rows == limit else last
-            owned = conn.execute(
-                "UPDATE pgrunbook.run SET sweep = %s, next_page = %s, seen_at = clock_timestamp(),"
-                " seconds = seconds + %s WHERE id = %s AND execution = %s",
-                (sweep, page, time.monotonic() - started, run.id, run.execution),
-            ).rowcount
-            if not owned:
-                ledger.require_owner(conn, run)
-            return rows, page
-
-    return with_lock_retries(
-        conn, once, table_oid=info.oid, what=f"Backfill of {spec.table}", tries=spec.lock_tries
-    )
+    if result["changed"] or result["stopped"]:
+        ledger.event(
+            conn,
+            current.run.id,
+            "progress",
+            **{
+                key: result[key]
+                for key in (*measured, "rows_changed", "rows_done", "rows_eligible", "sweep")
+            },
+            rows_per_second=round(result["rows_changed"] / max(current.seconds(), 0.001)),
+            progress=result["progress"],
+        )
+    return result
 
 
 def outcome(
@@ -267,9 +183,16 @@ def outcome(
         "sweep": at.sweep,
         "seconds": round(at.seconds, 3),
         "slice_seconds": 0.0,
+        "hot_percent": None,
+        "replay_lag": None,
+        "held": [],
+        "held_seconds": 0.0,
+        "fallback": "",
+        "batch_ms": {},
         "queries": [],
         "diff": {"prepared": ""},
         "stopped": "",
+        "stopped_by": "",
         "rows_left_alone": 0,
         "left_alone": [],
         **more,
@@ -277,6 +200,208 @@ def outcome(
     return {**result, "progress": line(result, reverting=reverting)}
 
 
-def _pages_per_batch(spec: Spec, info: TableInfo) -> int:
-    rows_per_page = max(info.rows_estimate / info.pages, 1.0) if info.pages else 1.0
-    return max(round(spec.batch_rows / rows_per_page), 1)
+def _canary(
+    conn: Connection, current: Slice, info: TableInfo, strategy: Strategy, most: int
+) -> bool:
+    """Fill that many rows, in one thread, with the indexes in place. True when it is done."""
+    route = _route(conn, current, info, strategy)
+    left = [most]
+    worker = _Worker(current, info, strategy, route, sweep=0, left=left)
+    if most:
+        supervisor.supervise(conn, current, worker.work, 1, route.cursor)
+    return left[0] <= 0 or route.exhausted()
+
+
+def _sweeps(conn: Connection, current: Slice, info: TableInfo, strategy: Strategy) -> bool:
+    """Go on with the sweep that the run is in, and begin the next ones, as long as there is time.
+    True when no row is left, or the last sweep is over."""
+    while True:
+        at = progress(conn, current.run.id)
+        route = _route(conn, current, info, strategy)
+        worker = _Worker(current, info, strategy, route, sweep=at.sweep)
+        supervisor.supervise(conn, current, worker.work, current.spec.workers, route.cursor)
+        if not route.exhausted():
+            return False
+        found = progress(conn, current.run.id).rows_this_sweep
+        if at.sweep + 1 >= MOST_SWEEPS or (not found and not any_left(conn, current.spec)):
+            return True
+        if at.sweep and not found:
+            current.sleep(FIRST_WAIT_FOR_ROWS * 2 ** (at.sweep - 1))
+        _next_sweep(conn, current.run, at.sweep + 1)
+        if not current.time_left():
+            return False
+        info = catalog.inspect(conn, current.spec.table)
+
+
+def _next_sweep(conn: Connection, run: ledger.Run, sweep: int) -> None:
+    conn.execute(
+        "UPDATE pgrunbook.run SET sweep = %s, next_page = 0, next_key = NULL, end_page = NULL"
+        " WHERE id = %s",
+        (sweep, run.id),
+    )
+
+
+def _route(conn: Connection, current: Slice, info: TableInfo, strategy: Strategy) -> Route:
+    """The way that is left of the run's present sweep. Its end is fixed when it begins, so that a
+    table that grows all the time has one."""
+    row = one(
+        conn,
+        "UPDATE pgrunbook.run SET end_page = coalesce(end_page, %s) WHERE id = %s"
+        " RETURNING next_page, next_key, end_page",
+        (info.pages, current.run.id),
+    )
+    if strategy.name == "keyset":
+        return KeyRoute(current.spec, info, row["next_key"])
+    return PageRoute(info.leaves, row["next_page"], row["end_page"])
+
+
+class _Worker:
+    """What one thread does with stretch after stretch; all threads of a slice share one."""
+
+    def __init__(
+        self,
+        current: Slice,
+        info: TableInfo,
+        strategy: Strategy,
+        route: Route,
+        *,
+        sweep: int,
+        left: list[int] | None = None,
+    ) -> None:
+        self._slice, self._info, self._route, self._sweep = current, info, route, sweep
+        self._by_key, self._passes = strategy.name == "keyset", strategy.passes
+        self._rows_per_page = max(info.rows_estimate / max(info.pages, 1), 1.0)
+        self._queries = batch_statements(current.spec, info, strategy)
+        self._left = left
+
+    def work(self, conn: Connection) -> None:
+        """Take stretches until there is none, or no time, but at least one."""
+        while self._slice.may_go_on():
+            passes = self._passes_now()
+            stretch = self._route.next(conn, self._stretch_size(passes))
+            if stretch is None:
+                return
+            for number in range(passes):
+                if not self._pass(conn, stretch, number, passes):
+                    return
+            self._route.finished(stretch)
+            if not self._slice.time_left():
+                return
+
+    def _passes_now(self) -> int:
+        fits = self._slice.interleaved and not self._slice.fallback and not self._sweep
+        return self._passes if fits else 1
+
+    def _kind(self, number: int, passes: int) -> str:
+        """Which cost a batch has, for the pace."""
+        if passes > 1:
+            return "later pass" if number else "first pass"
+        return "closing sweep" if self._sweep else "only pass"
+
+    def _stretch_size(self, passes: int) -> int:
+        size = self._size(self._kind(0, passes), passes)
+        return size * BATCHES_A_PASS if passes > 1 else size
+
+    def _size(self, kind: str, passes: int) -> int:
+        """Pages of a batch, or rows by key: what fits into the target duration, but in the first
+        sweep no more than hold batch_rows rows to be filled."""
+        size, most = self._slice.pace.size(kind), self._slice.spec.batch_rows
+        if self._by_key or self._sweep:
+            return size
+        return max(min(size, round(most * passes / self._rows_per_page)), 1)
+
+    def _pass(self, conn: Connection, stretch: Stretch, number: int, passes: int) -> bool:
+        """One pass over a stretch, in batches. False where it was broken off."""
+        spec, pace, kind = self._slice.spec, self._slice.pace, self._kind(number, passes)
+        at, tries = stretch.first, 0
+        while at < stretch.last:
+            if not self._slice.may_go_on():
+                return False
+            size = self._size(kind, passes)
+            upto = stretch.last if self._by_key else min(at + size, stretch.last)
+            limit = min([spec.batch_rows, *(self._left or []), *([size] if self._by_key else [])])
+            place = self._place(stretch, at, upto, number, passes, limit)
+            started = time.monotonic()
+            try:
+                done = self._batch(conn, stretch, place)
+            except psycopg.errors.QueryCanceled:
+                tries += 1
+                self._require_timeout(conn, started, tries)
+                pace.too_long(kind)
+                continue
+            pace.took(kind, upto - at, done.milliseconds)
+            self._slice.record(done, later=number > 0)
+            if self._left is not None:
+                self._left[0] -= done.rows
+                if self._left[0] <= 0:
+                    return False
+            if done.rows < limit:
+                at, tries = upto, 0
+        return True
+
+    def _place(
+        self, stretch: Stretch, at: int, upto: int, number: int, passes: int, limit: int
+    ) -> dict[str, Any]:
+        """The parameters of a batch's statement that say where it works."""
+        pages: dict[str, Any] = {"first": at, "last": upto, "passes": passes, "pass": number}
+        if self._by_key:
+            pages = {
+                "first": None,
+                "last": None,
+                "first_key": stretch.first_key,
+                "last_key": stretch.last_key,
+            }
+        return {**pages, "most": limit, "sweep": self._sweep}
+
+    def _batch(self, conn: Connection, stretch: Stretch, place: dict[str, Any]) -> batch.Done:
+        spec, leaf = self._slice.spec, stretch.leaf
+        return with_lock_retries(
+            conn,
+            lambda: batch.fill(conn, self._queries[leaf.oid], self._slice.run, leaf.oid, place),
+            table_oid=leaf.oid,
+            what=f"Backfill of {leaf.table}",
+            tries=spec.lock_tries,
+            sleep=self._slice.sleep,
+        )
+
+    def _require_timeout(self, conn: Connection, started: float, tries: int) -> None:
+        """Raise, unless it was the statement timeout that cancelled a batch, and a smaller batch
+        may do."""
+        limit_ms = one(
+            conn, "SELECT setting::int AS ms FROM pg_settings WHERE name = 'statement_timeout'"
+        )["ms"]
+        if (time.monotonic() - started) * 1000 < limit_ms * 0.9:
+            raise RunbookError(
+                "Somebody cancelled a batch. What was committed before is kept. Next step: find "
+                "out who and why, then run the playbook again; it goes on where it stopped."
+            )
+        if tries >= self._slice.spec.lock_tries:
+            raise RunbookError(
+                f"A batch took more than {limit_ms / 1000:g} s, {tries} times, although each was "
+                "half as large as the one before. What was committed before is kept. Next step: "
+                f"look at the plan of the batch's statement; is there an index on "
+                f"{self._slice.spec.source} ({', '.join(self._slice.spec.source_key.values())})?"
+            )
+
+
+def _vacuum(conn: Connection, spec: Spec, run: ledger.Run) -> None:
+    started = time.monotonic()
+    be_patient(conn)
+    conn.execute(vacuum_statement(spec), ())
+    conn.execute(
+        "UPDATE pgrunbook.run SET seconds = seconds + %s WHERE id = %s",
+        (time.monotonic() - started, run.id),
+    )
+
+
+def _durations(milliseconds: list[float]) -> dict[str, float]:
+    """Batches, and their median, 99th percentile and longest duration in milliseconds."""
+    if not milliseconds:
+        return {}
+    ordered = sorted(milliseconds)
+    return {
+        "batches": len(ordered),
+        "p50": round(statistics.median(ordered), 1),
+        "p99": round(ordered[min(int(len(ordered) * 0.99), len(ordered) - 1)], 1),
+        "longest": round(ordered[-1], 1),
+    }

@@ -30,18 +30,35 @@ class ColumnInfo:
 
 @dataclass(frozen=True)
 class IndexInfo:
-    """An index as the catalog has it; columns is empty where it is on expressions."""
+    """An index as the catalog has it; columns is empty where it is on expressions.
+
+    mentions has every column that it depends on, also through an expression or a predicate. A
+    replaceable one is, after DROP INDEX and a plain CREATE INDEX on its columns, the same again.
+    """
 
     columns: tuple[str, ...]
+    mentions: frozenset[str]
     valid: bool
     unique: bool
     plain: bool
+    replaceable: bool
     definition: str
 
 
 @dataclass(frozen=True)
+class Leaf:
+    """A table that holds rows itself: an ordinary table, or a partition of one. pages counts its
+    main fork, in blocks."""
+
+    oid: int
+    table: Table
+    pages: int
+
+
+@dataclass(frozen=True)
 class TableInfo:
-    """A table as the catalog has it. size and pages count the main fork, in bytes and blocks."""
+    """A table as the catalog has it. size and pages count the main fork, in bytes and blocks; of a
+    partitioned table, all its leaves together."""
 
     oid: int
     owner: str
@@ -49,6 +66,8 @@ class TableInfo:
     size: int
     pages: int
     rows_estimate: int
+    partitioned: bool
+    leaves: tuple[Leaf, ...]
     columns: dict[str, ColumnInfo]
     indexes: dict[str, IndexInfo]
 
@@ -63,11 +82,10 @@ class TableInfo:
         }
 
 
-ORDINARY, READABLE = "r", "rpvmf"
+FILLABLE, READABLE = "rp", "rpvmf"
 """Kinds of relations, as pg_class.relkind has them: what can be filled, and what can fill."""
 
 _KINDS = {
-    "p": "a partitioned table",
     "v": "a view",
     "m": "a materialized view",
     "f": "a foreign table",
@@ -75,15 +93,14 @@ _KINDS = {
 }
 
 
-def inspect(conn: Connection, table: Table, kinds: str = ORDINARY) -> TableInfo:
+def inspect(conn: Connection, table: Table, kinds: str = FILLABLE) -> TableInfo:
     """Everything the runbook needs to know of a table.
 
-    Raises RunbookError when there is no such table, or it is of another kind.
+    Raises RunbookError when there is no such table, or it or a partition is of another kind.
     """
     row = conn.execute(
         "SELECT c.oid::int8 AS oid, c.relkind::text AS kind, r.rolname AS owner,"
-        " pg_has_role(c.relowner, 'USAGE') AS owned,"
-        " coalesce(pg_relation_size(c.oid), 0) AS size, c.reltuples::int8 AS rows_estimate"
+        " pg_has_role(c.relowner, 'USAGE') AS owned"
         " FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace"
         " JOIN pg_roles r ON r.oid = c.relowner"
         " WHERE n.nspname = %s AND c.relname = %s",
@@ -93,16 +110,28 @@ def inspect(conn: Connection, table: Table, kinds: str = ORDINARY) -> TableInfo:
         raise RunbookError(_no_table(conn, table))
     if row["kind"] not in kinds:
         raise RunbookError(
-            f"{table} is {_KINDS.get(row['kind'], 'no table')}, and the runbook works on ordinary "
-            "tables. Next step: name the table itself in the variables file."
+            f"{table} is {_KINDS.get(row['kind'], 'no table')}, and the runbook works on tables. "
+            "Next step: name the table itself in the variables file."
         )
+    leaves = _leaves(conn, row["oid"])
+    for leaf in leaves:
+        if leaf["kind"] not in kinds:
+            raise RunbookError(
+                f"{leaf['schema']}.{leaf['name']}, a partition of {table}, is "
+                f"{_KINDS.get(leaf['kind'], 'no table')}, which cannot be filled in batches. "
+                "Next step: detach it, or fill it where its rows are."
+            )
     return TableInfo(
         oid=row["oid"],
         owner=row["owner"],
         owned=row["owned"],
-        size=row["size"],
-        pages=row["size"] // BLOCK_BYTES,
-        rows_estimate=max(row["rows_estimate"], 0),
+        size=sum(leaf["size"] for leaf in leaves),
+        pages=sum(leaf["size"] // BLOCK_BYTES for leaf in leaves),
+        rows_estimate=sum(max(leaf["rows_estimate"], 0) for leaf in leaves),
+        partitioned=row["kind"] == "p",
+        leaves=tuple(
+            Leaf(r["oid"], Table(r["schema"], r["name"]), r["size"] // BLOCK_BYTES) for r in leaves
+        ),
         columns=_columns(conn, row["oid"]),
         indexes=_indexes(conn, row["oid"]),
     )
@@ -183,6 +212,49 @@ def dependents(conn: Connection, table_oid: int, column: str) -> list[dict[str, 
     ]
 
 
+def indexes_on(conn: Connection, info: TableInfo, columns: Iterable[str]) -> list[str]:
+    """The names of the indexes, also of single partitions, that mention one of the columns, apart
+    from BRIN, which does not stand in the way of a heap-only update."""
+    rows = conn.execute(
+        "SELECT DISTINCT c.relname FROM pg_index i JOIN pg_class c ON c.oid = i.indexrelid"
+        " JOIN pg_am m ON m.oid = c.relam"
+        f" WHERE i.indrelid = ANY (%s::oid[]) AND m.amname <> 'brin' AND {_MENTIONS} && %s::text[]"
+        " ORDER BY 1",
+        ([leaf.oid for leaf in info.leaves], list(columns)),
+    )
+    return [row["relname"] for row in rows]
+
+
+def update_triggers(conn: Connection, info: TableInfo, columns: Iterable[str]) -> list[str]:
+    """The names of the users' triggers that an UPDATE of these columns fires."""
+    rows = conn.execute(
+        "SELECT DISTINCT g.tgname FROM pg_trigger g WHERE g.tgrelid = ANY (%s::oid[])"
+        " AND NOT g.tgisinternal AND g.tgenabled IN ('O', 'A') AND g.tgtype & 16 <> 0"
+        " AND (g.tgattr = '' OR EXISTS (SELECT FROM pg_attribute a WHERE a.attrelid = g.tgrelid"
+        "      AND a.attnum = ANY (g.tgattr::int2[]) AND a.attname = ANY (%s)))"
+        " ORDER BY 1",
+        ([info.oid, *(leaf.oid for leaf in info.leaves)], list(columns)),
+    )
+    return [row["tgname"] for row in rows]
+
+
+def has_children(conn: Connection, info: TableInfo) -> bool:
+    """Whether other tables inherit from this one, other than as partitions."""
+    query = "SELECT EXISTS (SELECT FROM pg_inherits WHERE inhparent = %s::oid) AS any"
+    return not info.partitioned and bool(one(conn, query, (info.oid,))["any"])
+
+
+def partition_keys(conn: Connection, info: TableInfo) -> set[str]:
+    """The columns that decide which partition, on any level, a row belongs to."""
+    rows = conn.execute(
+        "SELECT DISTINCT a.attname FROM pg_partition_tree(%s::oid) t"
+        " JOIN pg_partitioned_table p ON p.partrelid = t.relid"
+        " JOIN pg_attribute a ON a.attrelid = p.partrelid AND a.attnum = ANY (p.partattrs::int2[])",
+        (info.oid,),
+    )
+    return {row["attname"] for row in rows}
+
+
 def schema_change(
     table: Table, part: str, before: TableInfo, after: dict[str, Any], queries: list[str]
 ) -> dict[str, Any]:
@@ -231,6 +303,21 @@ def _same_modifier(conn: Connection, type_: str, other: str) -> bool:
     return result is not None and result.fmod(0) == result.fmod(1)
 
 
+def _leaves(conn: Connection, oid: int) -> list[dict[str, Any]]:
+    return conn.execute(
+        "SELECT c.oid::int8 AS oid, n.nspname AS schema, c.relname AS name,"
+        " c.relkind::text AS kind, coalesce(pg_relation_size(c.oid), 0) AS size,"
+        " c.reltuples::int8 AS rows_estimate"
+        " FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace"
+        " WHERE c.oid IN (SELECT %(oid)s::oid WHERE NOT EXISTS"
+        "                   (SELECT FROM pg_partitioned_table WHERE partrelid = %(oid)s::oid)"
+        "                 UNION ALL SELECT relid FROM pg_partition_tree(%(oid)s::oid)"
+        "                   WHERE isleaf AND relid <> %(oid)s::oid)"
+        " ORDER BY n.nspname, c.relname",
+        {"oid": oid},
+    ).fetchall()
+
+
 def _columns(conn: Connection, oid: int) -> dict[str, ColumnInfo]:
     rows = conn.execute(
         "SELECT attname, format_type(atttypid, atttypmod) AS type, atttypid::int8 AS type_oid,"
@@ -244,12 +331,32 @@ def _columns(conn: Connection, oid: int) -> dict[str, ColumnInfo]:
     }
 
 
+_MENTIONS = """ARRAY(
+    SELECT a.attname::text FROM pg_attribute a WHERE a.attrelid = i.indrelid AND a.attnum > 0
+    AND (a.attnum = ANY (i.indkey::int2[]) OR EXISTS (
+        SELECT FROM pg_depend d
+        WHERE d.classid = 'pg_class'::regclass AND d.objid = i.indexrelid
+        AND d.refclassid = 'pg_class'::regclass AND d.refobjid = i.indrelid
+        AND d.refobjsubid = a.attnum)))"""
+
+
 def _indexes(conn: Connection, oid: int) -> dict[str, IndexInfo]:
     rows = conn.execute(
         "SELECT c.relname, i.indisvalid AND i.indisready AS valid, i.indisunique,"
         " i.indpred IS NULL AND i.indexprs IS NULL AND m.amname = 'btree'"
         "   AND i.indoption::text ~ '^[0 ]*$' AND i.indnatts = i.indnkeyatts AS plain,"
         " pg_get_indexdef(c.oid) AS definition,"
+        f" {_MENTIONS} AS mentions,"
+        " c.relkind = 'i' AND NOT (i.indisunique OR i.indisreplident OR i.indisclustered)"
+        "   AND c.reloptions IS NULL AND c.reltablespace = 0"
+        "   AND obj_description(c.oid, 'pg_class') IS NULL"
+        "   AND pg_get_indexdef(c.oid) = (SELECT format("
+        "     'CREATE INDEX %%I ON %%I.%%I USING btree (%%s)', c.relname, n.nspname, t.relname,"
+        "     string_agg(quote_ident(a.attname), ', ' ORDER BY k.n))"
+        "     FROM pg_class t JOIN pg_namespace n ON n.oid = t.relnamespace,"
+        "     unnest(i.indkey::int2[]) WITH ORDINALITY k(attnum, n)"
+        "     JOIN pg_attribute a ON a.attrelid = i.indrelid AND a.attnum = k.attnum"
+        "     WHERE t.oid = i.indrelid GROUP BY n.nspname, t.relname) AS replaceable,"
         " ARRAY(SELECT a.attname::text FROM unnest(i.indkey::int2[]) WITH ORDINALITY k(attnum, n)"
         "   JOIN pg_attribute a ON a.attrelid = i.indrelid AND a.attnum = k.attnum"
         "   ORDER BY k.n) AS columns"
@@ -259,7 +366,13 @@ def _indexes(conn: Connection, oid: int) -> dict[str, IndexInfo]:
     )
     return {
         r["relname"]: IndexInfo(
-            tuple(r["columns"]), r["valid"], r["indisunique"], r["plain"], r["definition"]
+            tuple(r["columns"]),
+            frozenset(r["mentions"]),
+            r["valid"],
+            r["indisunique"],
+            r["plain"],
+            bool(r["replaceable"]),
+            r["definition"],
         )
         for r in rows
     }

@@ -74,6 +74,28 @@ def connect(
         yield conn
 
 
+@contextlib.contextmanager
+def sibling(conn: Connection, *, statement_timeout_ms: int) -> Iterator[Connection]:
+    """Open another connection to the same database with the same settings, and close it.
+
+    JIT is off: it would be compiled for every short statement again.
+    """
+    parameters: dict[str, Any] = conn.info.get_parameters()
+    if conn.info.password:
+        parameters["password"] = conn.info.password
+    with contextlib.closing(
+        psycopg.connect(**parameters, autocommit=True, row_factory=dict_row)
+    ) as other:
+        settings = {
+            **{name: one(conn, "SELECT current_setting(%s) AS v", (name,))["v"] for name in _KEPT},
+            "statement_timeout": f"{statement_timeout_ms}ms",
+            "jit": "off",
+        }
+        for setting, value in settings.items():
+            other.execute("SELECT set_config(%s, %s, false)", (setting, value))
+        yield other
+
+
 def require_version(version: int) -> None:
     """Raise RunbookError when the server's version number (170006 for 17.6) is too old."""
     if version < MINIMUM_VERSION:
@@ -111,8 +133,11 @@ def with_lock_retries(
     table_oid: int,
     what: str,
     tries: int,
+    sleep: Callable[[float], None] = time.sleep,
 ) -> Result:
     """Do work(), again after a wait that doubles (with jitter) when a lock is not to be had.
+
+    sleep waits for that many seconds, or less when nobody wants the work any more.
 
     Raises RunbookError after the last try, naming the sessions that hold locks on the table.
     """
@@ -126,7 +151,7 @@ def with_lock_retries(
                     f"{what}: no lock after {tries} tries (SQLSTATE {error.sqlstate}). "
                     f"{blockers(conn, table_oid)} Next step: wait for them to end, then run again."
                 ) from None
-            time.sleep(wait * random.uniform(0.5, 1.0))
+            sleep(wait * random.uniform(0.5, 1.0))
             wait = min(wait * 2, LONGEST_WAIT)
     raise AssertionError("tries is at least 1")
 
@@ -192,6 +217,16 @@ def _at_work(who: str, table: str) -> str:
     )
 
 
+_KEPT = (
+    "lock_timeout",
+    "idle_in_transaction_session_timeout",
+    "search_path",
+    "TimeZone",
+    "DateStyle",
+    "IntervalStyle",
+    "extra_float_digits",
+    "bytea_output",
+)
 _LOCK_CLASS = 0x70677262  # "pgrb"
 
 
@@ -204,6 +239,10 @@ def _bound(conn: Connection, schemas: Sequence[str], lock_timeout_ms: int, read_
         "default_transaction_read_only": "on" if read_only else "off",
         "search_path": path.as_string(conn),
         "TimeZone": "UTC",
+        "DateStyle": "ISO, YMD",
+        "IntervalStyle": "postgres",
+        "extra_float_digits": "1",
+        "bytea_output": "hex",
     }
     for setting, value in settings.items():
         conn.execute("SELECT set_config(%s, %s, false)", (setting, value))

@@ -126,7 +126,7 @@ def sample(conn: Connection, spec: Spec, info: TableInfo, rows: int) -> list[dic
         "SELECT jsonb_build_array({keys}) AS key, {values} FROM {table} t JOIN ({source}) s"
         " ON {matches} WHERE {eligible} ORDER BY {order} LIMIT %s"
     ).format(
-        keys=comma(SQL("t.{}").format(name(k)) for k in spec.key),
+        keys=identity(spec),
         values=comma([*before, *after]),
         table=table(spec.table),
         source=source_query(spec),
@@ -144,11 +144,18 @@ def sample(conn: Connection, spec: Spec, info: TableInfo, rows: int) -> list[dic
     ]
 
 
+def identity(spec: Spec) -> Composed:
+    """What tells rows t apart, with commas between: their key, or where they lie if they have
+    none."""
+    if not spec.key:
+        return comma([SQL("t.tableoid::regclass::text"), SQL("t.ctid::text")])
+    return comma(SQL("t.{}").format(name(k)) for k in spec.key)
+
+
 def random_order(spec: Spec) -> Composed:
     """What to order rows t by to take some at random: a hash of the key, salted by the seed."""
-    keys = comma(SQL("t.{}").format(name(k)) for k in spec.key)
     return SQL("hashtextextended(jsonb_build_array({})::text, {})").format(
-        keys, Literal(spec.sample_seed)
+        identity(spec), Literal(spec.sample_seed)
     )
 
 

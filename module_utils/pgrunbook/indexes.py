@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,12 +17,14 @@ from .spec import Index, Spec, Table, require_open_window
 from .sql import comma, name, render, table
 
 RENAME_LOCK = "SHARE UPDATE EXCLUSIVE on the index, for the catalog change only"
+DROP_LOCK = "SHARE UPDATE EXCLUSIVE: reads and writes go on"
 BUILD_LOCK = "SHARE UPDATE EXCLUSIVE: reads and writes go on, other DDL and VACUUM wait"
 
 
 @dataclass(frozen=True)
 class Action:
-    """One thing to do to an index: kind is "rename", "drop_invalid" or "build"."""
+    """One thing to do to an index: kind is "rename", "drop_invalid", "defer" (drop it for the
+    backfill, to be built again after it) or "build"."""
 
     kind: str
     index: Index
@@ -29,12 +32,13 @@ class Action:
     statement: Composed
 
 
-def plan(spec: Spec, info: TableInfo) -> list[Action]:
-    """What is to be done to the phase's indexes, in order.
+def plan(spec: Spec, info: TableInfo, deferred: Collection[str] = ()) -> list[Action]:
+    """What is to be done to the phase's indexes, in order of the indexes; those whose name is in
+    deferred are dropped and built again.
 
     Raises RunbookError where an index of the wanted name has another definition.
     """
-    return [action for index in spec.indexes for action in _plan_one(spec, index, info)]
+    return [action for index in spec.indexes for action in _plan_one(spec, index, info, deferred)]
 
 
 def require_buildable(conn: Connection, spec: Spec, info: TableInfo) -> None:
@@ -51,21 +55,41 @@ def require_buildable(conn: Connection, spec: Spec, info: TableInfo) -> None:
                 )
         if index.name not in info.indexes:
             _require_free(conn, spec, index)
+    if info.partitioned and any(action.kind == "build" for action in plan(spec, info)):
+        missing = ", ".join(a.index.name for a in plan(spec, info) if a.kind == "build")
+        raise RunbookError(
+            f"{spec.table} is partitioned, and PostgreSQL cannot build {missing} on it without "
+            "blocking writers. Next step: CREATE INDEX … ON ONLY the table, CREATE INDEX "
+            "CONCURRENTLY on each partition, ALTER INDEX … ATTACH PARTITION, then run again."
+        )
 
 
 def undo_statement(on: Table, action: Action) -> Composed:
     """The statement that takes an action back."""
     if action.kind == "rename":
         return _rename(on, action.index.name, action.old)
+    if action.kind == "defer":
+        return _build(on, action.index)
     return _drop(on, action.index.name)
 
 
 def apply(
-    conn: Connection, spec: Spec, kinds: set[str], run: ledger.Run, *, dry: bool
+    conn: Connection,
+    spec: Spec,
+    kinds: set[str],
+    run: ledger.Run,
+    *,
+    deferred: Collection[str],
+    dry: bool,
 ) -> dict[str, Any]:
-    """Do the planned actions of these kinds; when dry, only tell what would be done."""
+    """Do the planned actions of these kinds; when dry, only tell what would be done.
+
+    deferred has the names of the indexes to be dropped for the backfill, or when dry to be built
+    after it as well.
+    """
     info = catalog.inspect(conn, spec.table)
-    actions = [a for a in plan(spec, info) if a.kind in kinds]
+    planned = plan(spec, info, deferred if dry or "defer" in kinds else ())
+    actions = [a for a in planned if a.kind in kinds]
     if actions and not dry:
         require_open_window(spec)
         ledger.require_approval(conn, run, "plan", [render(a.statement) for a in actions])
@@ -74,39 +98,69 @@ def apply(
     foreseen = {n: i.definition for n, i in info.indexes.items()}
     for action in actions:
         foreseen.pop(action.old, None)
-        if action.kind != "drop_invalid":
+        if action.kind in ("rename", "build"):
             foreseen[action.index.name] = _definition(spec.table, action.index)
     return _result(conn, spec, info, foreseen, [a.statement for a in actions], dry=dry)
 
 
 def revert(conn: Connection, spec: Spec, run: ledger.Run, *, dry: bool) -> dict[str, Any]:
-    """Take back what this run did to indexes, the latest first."""
+    """Take back what this run did to indexes: drop what it built, build what it dropped, and
+    rename what it renamed."""
     info = catalog.inspect(conn, spec.table)
-    made = ledger.changes(conn, run.id, "index_build") + ledger.changes(
-        conn, run.id, "index_rename"
-    )
-    statements = []
     foreseen = {n: i.definition for n, i in info.indexes.items()}
-    for change in made:
-        if change["new"] not in info.indexes:
-            continue
-        built = change["kind"] == "index_build"
-        definition = foreseen.pop(change["new"])
-        if not built:
-            foreseen[change["old"]] = definition.replace(change["new"], change["old"], 1)
-        query = (
-            _drop(spec.table, change["new"])
-            if built
-            else _rename(spec.table, change["new"], change["old"])
-        )
-        statements.append(query)
+    statements = []
+    for undo in _undos(conn, spec, info, run):
+        foreseen.pop(undo.change["new"], None)
+        if undo.statement:
+            statements.append(undo.statement)
+        if undo.definition:
+            foreseen[undo.change["old"] or undo.change["new"]] = undo.definition
         if not dry:
             ledger.require_owner(conn, run)
-            _undo(conn, spec, info, run, change, query)
+            _undo(conn, spec, info, run, undo)
     return _result(conn, spec, info, foreseen, statements, dry=dry)
 
 
-def _plan_one(spec: Spec, index: Index, info: TableInfo) -> list[Action]:
+@dataclass(frozen=True)
+class _Undo:
+    """How to take a change of the ledger back: no statement where nothing has to be done, and the
+    definition that is there afterwards, if one is."""
+
+    change: dict[str, Any]
+    statement: Composed | None
+    definition: str
+    left_over: bool = False
+
+
+def _undos(conn: Connection, spec: Spec, info: TableInfo, run: ledger.Run) -> list[_Undo]:
+    deferred = ledger.changes(conn, run.id, "index_defer")
+    built = ledger.changes(conn, run.id, "index_build")
+    renamed = ledger.changes(conn, run.id, "index_rename")
+    dropped = {change["new"] for change in deferred}
+    there = {n: i.definition for n, i in info.indexes.items() if i.valid}
+    undos = [
+        _Undo(c, _drop(spec.table, c["new"]), "")
+        for c in built
+        if c["new"] in info.indexes and c["new"] not in dropped
+    ]
+    undos += [_Undo(c, None, there[c["new"]]) for c in built if c["new"] in dropped & there.keys()]
+    for change in deferred:
+        (index,) = [i for i in spec.indexes if i.name == change["new"]]
+        statement = None if index.name in there else _build(spec.table, index)
+        definition = there.get(index.name, _definition(spec.table, index))
+        undos.append(_Undo(change, statement, definition, index.name in info.indexes))
+    for change in renamed:
+        if change["new"] in info.indexes or change["new"] in dropped:
+            new = next((u.definition for u in undos if u.change["new"] == change["new"]), "")
+            definition = (new or there.get(change["new"], "")).replace(
+                change["new"], change["old"], 1
+            )
+            query = _rename(spec.table, change["new"], change["old"])
+            undos.append(_Undo(change, query, definition))
+    return undos
+
+
+def _plan_one(spec: Spec, index: Index, info: TableInfo, deferred: Collection[str]) -> list[Action]:
     old = info.indexes.get(index.renamed_from or "")
     new = info.indexes.get(index.name)
     if new and not _same(spec, index, new) and new.valid:
@@ -115,15 +169,17 @@ def _plan_one(spec: Spec, index: Index, info: TableInfo) -> list[Action]:
             f"wants it on ({', '.join(index.columns)}). Next step: rename or drop that index by "
             "hand, or correct phase_indexes."
         )
-    if new and new.valid:
-        return []
     build = Action("build", index, "", _build(spec.table, index))
+    defer = Action("defer", index, index.name, _drop(spec.table, index.name))
+    postponed = [defer, build] if index.name in deferred else []
+    if new and new.valid:
+        return postponed
     if new:
         return [Action("drop_invalid", index, index.name, _drop(spec.table, index.name)), build]
     old_name = index.renamed_from or ""
     if old and old.valid and _same(spec, index, old):
         rename = _rename(spec.table, old_name, index.name)
-        return [Action("rename", index, old_name, rename)]
+        return [Action("rename", index, old_name, rename), *postponed]
     if old and not old.valid:
         return [Action("drop_invalid", index, old_name, _drop(spec.table, old_name)), build]
     return [build]
@@ -173,7 +229,11 @@ def _do(conn: Connection, spec: Spec, info: TableInfo, run: ledger.Run, action: 
     def drop() -> None:
         conn.execute(action.statement, ())
 
-    work = {"rename": rename, "build": build, "drop_invalid": drop}[action.kind]
+    def defer() -> None:
+        ledger.change_made(conn, run.id, "index_defer", old="", new=action.index.name)
+        conn.execute(action.statement, ())
+
+    work = {"rename": rename, "build": build, "drop_invalid": drop, "defer": defer}[action.kind]
     if action.kind != "rename":
         be_patient(conn)
     with_lock_retries(
@@ -185,26 +245,31 @@ def _do(conn: Connection, spec: Spec, info: TableInfo, run: ledger.Run, action: 
     )
 
 
-def _undo(
-    conn: Connection,
-    spec: Spec,
-    info: TableInfo,
-    run: ledger.Run,
-    change: dict[str, Any],
-    query: Composed,
-) -> None:
-    def rename_back() -> None:
+def _undo(conn: Connection, spec: Spec, info: TableInfo, run: ledger.Run, undo: _Undo) -> None:
+    kind, old, new = undo.change["kind"], undo.change["old"], undo.change["new"]
+
+    def in_one_transaction() -> None:
         with conn.transaction():
-            conn.execute(query, ())
-            ledger.change_undone(conn, run.id, change["kind"], old=change["old"], new=change["new"])
+            if undo.statement:
+                conn.execute(undo.statement, ())
+            ledger.change_undone(conn, run.id, kind, old=old, new=new)
 
-    def drop() -> None:
+    def concurrently() -> None:
         be_patient(conn)
-        conn.execute(query, ())
-        ledger.change_undone(conn, run.id, change["kind"], old=change["old"], new=change["new"])
+        if kind == "index_defer" and undo.left_over:
+            conn.execute(_drop(spec.table, new), ())
+        if undo.statement:
+            conn.execute(undo.statement, ())
+        ledger.change_undone(conn, run.id, kind, old=old, new=new)
 
-    work = drop if change["kind"] == "index_build" else rename_back
-    with_lock_retries(conn, work, table_oid=info.oid, what=render(query), tries=spec.lock_tries)
+    waits = undo.statement and kind != "index_rename"
+    with_lock_retries(
+        conn,
+        concurrently if waits else in_one_transaction,
+        table_oid=info.oid,
+        what=render(undo.statement) if undo.statement else new,
+        tries=spec.lock_tries,
+    )
 
 
 def _build(on: Table, index: Index) -> Composed:

@@ -31,8 +31,15 @@ CREATE TABLE IF NOT EXISTS pgrunbook.run (
     verdict text,
     rows_eligible bigint NOT NULL,
     baseline jsonb NOT NULL,
+    control text NOT NULL DEFAULT '' CHECK (control IN ('', 'pause', 'abort')),
+    control_by text NOT NULL DEFAULT '',
+    rows_per_second integer NOT NULL DEFAULT 0,
     sweep integer NOT NULL DEFAULT 0,
     next_page bigint NOT NULL DEFAULT 0,
+    end_page bigint,
+    next_key text[],
+    pace jsonb NOT NULL DEFAULT '{}',
+    active_sessions integer,
     seconds double precision NOT NULL DEFAULT 0,
     started_at timestamptz NOT NULL DEFAULT clock_timestamp(),
     seen_at timestamptz NOT NULL DEFAULT clock_timestamp(),
@@ -62,10 +69,11 @@ CREATE TABLE IF NOT EXISTS pgrunbook.batch (
     id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
     run_id text NOT NULL REFERENCES pgrunbook.run,
     sweep integer NOT NULL,
-    first_page bigint NOT NULL,
-    last_page bigint NOT NULL,
+    first_page bigint,
+    last_page bigint,
     row_count integer NOT NULL,
     journal jsonb NOT NULL,
+    milliseconds double precision NOT NULL,
     applied_at timestamptz NOT NULL DEFAULT clock_timestamp(),
     reverted_at timestamptz,
     left_alone jsonb
@@ -227,9 +235,9 @@ def is_approved(conn: Connection, run: Run, scope: str, approved_by: str) -> boo
     )
 
 
-def require_approval(conn: Connection, run: Run, scope: str, statements: Sequence[str]) -> None:
-    """Raise RunbookError unless this execution owns the run and a person approved, in this scope,
-    a plan of this hash that holds every one of the statements."""
+def approved_plan(conn: Connection, run: Run, scope: str) -> dict[str, Any]:
+    """The plan that a person approved in this scope. Raises RunbookError where nobody did, or
+    this execution does not own the run."""
     require_owner(conn, run)
     row = conn.execute(
         "SELECT plan FROM pgrunbook.approval"
@@ -241,7 +249,15 @@ def require_approval(conn: Connection, run: Run, scope: str, statements: Sequenc
             f"Nobody approved the {scope} of plan {run.plan_hash[:8]} for run {run.id}. Nothing "
             "was changed. Next step: run the whole playbook, without --tags or --start-at-task."
         )
-    approved = {s for step in row["plan"]["steps"] for s in step["statements"]}
+    plan: dict[str, Any] = row["plan"]
+    return plan
+
+
+def require_approval(conn: Connection, run: Run, scope: str, statements: Sequence[str]) -> None:
+    """Raise RunbookError unless this execution owns the run and a person approved, in this scope,
+    a plan of this hash that holds every one of the statements."""
+    plan = approved_plan(conn, run, scope)
+    approved = {s for step in plan["steps"] for s in step["statements"]}
     for statement in statements:
         if statement not in approved:
             raise RunbookError(
@@ -299,6 +315,31 @@ def approved_spec(conn: Connection, run_id: str) -> dict[str, Any]:
     )
     spec: dict[str, Any] = row["spec"]
     return spec
+
+
+def control(conn: Connection, run_id: str, *, action: str, rows_per_second: int, by: str) -> None:
+    """Tell a run that is at work to pause, resume, abort, or keep below a rate (0 lifts it).
+
+    Raises RunbookError where the run is not at work.
+    """
+    row = get_run(conn, run_id)
+    if row["state"] != "running":
+        raise RunbookError(
+            f"Run {run_id} is not at work: it is {row['state']}. Nothing was changed. "
+            "Next step: see playbooks/status.yml for one that is."
+        )
+    with conn.transaction():
+        if action == "throttle":
+            conn.execute(
+                "UPDATE pgrunbook.run SET rows_per_second = %s WHERE id = %s",
+                (rows_per_second, run_id),
+            )
+        else:
+            conn.execute(
+                "UPDATE pgrunbook.run SET control = %s, control_by = %s WHERE id = %s",
+                ("" if action == "resume" else action, by, run_id),
+            )
+        event(conn, run_id, action, by=by, rows_per_second=rows_per_second)
 
 
 def finish(conn: Connection, run: Run, state: str, verdict: str | None, **detail: Any) -> None:
@@ -428,7 +469,8 @@ def _claim(
         " VALUES (%s, %s, %s, %s, %s, %s, 'running', %s, %s)"
         " ON CONFLICT (id) DO UPDATE SET plan_hash = excluded.plan_hash,"
         " execution = excluded.execution, operator = excluded.operator, state = 'running',"
-        " sweep = 0, seen_at = clock_timestamp()",
+        " sweep = 0, end_page = NULL, control = '', control_by = '', rows_per_second = 0,"
+        " seen_at = clock_timestamp()",
         (
             run.id,
             phase,
@@ -454,6 +496,7 @@ def _take_over(conn: Connection, run: Run, operator: str) -> None:
         require_idle({**row, "idle": idle})
     conn.execute(
         "UPDATE pgrunbook.run SET execution = %s, operator = %s, state = 'running',"
-        " seen_at = clock_timestamp() WHERE id = %s",
+        " control = '', control_by = '', rows_per_second = 0, seen_at = clock_timestamp()"
+        " WHERE id = %s",
         (run.execution, operator, run.id),
     )

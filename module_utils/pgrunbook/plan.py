@@ -13,11 +13,14 @@ from .catalog import TableInfo
 from .checks import check
 from .connection import Connection, proof, require_unlocked
 from .errors import RunbookError
+from .load import horizon_holder
 from .plan_text import plan_text, rollback_text
 from .spec import Spec, parse, require_open_window
 from .sql import render
+from .strategy import Strategy, choose
+from .supervisor import OLD_TRANSACTION_SECONDS
 
-ROWS_PER_SECOND = 10_000
+ROWS_PER_SECOND = {"interleaved": 20_000, "ranges": 10_000, "keyset": 8_000}
 BUILD_BYTES_PER_SECOND = 100_000_000
 """Rows filled and bytes of table indexed a second: what docs/measurements.md has, rounded. They are
 for the estimates in the plan, which no gate depends on."""
@@ -45,7 +48,8 @@ def build(conn: Connection, spec: Spec) -> dict[str, Any]:
     eligibility.require_unique_source(conn, spec)
     comparison.require_sound_queries(conn, spec, names)
     counts = eligibility.count(conn, spec, info)
-    steps = _steps(spec, info)
+    strategy, why = choose(conn, spec, info, counts)
+    steps = _steps(spec, info, strategy)
     plan = {
         "spec": spec.as_dict(),
         "server": {
@@ -56,7 +60,8 @@ def build(conn: Connection, spec: Spec) -> dict[str, Any]:
         "schema": info.schema(),
         "source_columns": {n: c.type for n, c in source.columns.items()},
         "dependents": rename.require_safe(conn, spec, info),
-        "strategy": f"page ranges of about {spec.batch_rows} rows, one transaction each",
+        "triggers": _require_triggers(conn, spec, info, names),
+        "strategy": strategy.as_dict(),
         "steps": steps,
     }
     hashed = ledger.plan_hash(plan)
@@ -74,7 +79,9 @@ def build(conn: Connection, spec: Spec) -> dict[str, Any]:
         "resumes": bool(unfinished),
         "needed": bool(unfinished or counts["rows_eligible"] or any(s["needed"] for s in steps)),
         "counts": counts,
-        "estimates": _estimates(spec, info, counts["rows_eligible"]),
+        "why_strategy": why,
+        "horizon": horizon_holder(conn, [conn.info.backend_pid], OLD_TRANSACTION_SECONDS),
+        "estimates": _estimates(spec, info, counts["rows_eligible"], strategy),
         "sample": eligibility.sample(conn, spec, info, 100),
         "schema": info.schema(),
         "queries": [q for step in steps if step["needed"] for q in step["statements"]],
@@ -94,6 +101,11 @@ def build_rollback(conn: Connection, run_id: str) -> dict[str, Any]:
     row = ledger.get_run(conn, run_id)
     ledger.require_idle(ledger.unfinished(conn, row["phase"], row["table_name"]))
     spec = stored_spec(conn, run_id)
+    if spec.waive_rollback:
+        raise RunbookError(
+            f"Run {run_id} waived its rollback (phase_waive_rollback), so nobody knows which rows "
+            "it changed. Nothing was changed. Next step: restore from a backup."
+        )
     info = catalog.inspect(conn, spec.table)
     require_unlocked(conn, info.oid, str(spec.table))
     run = ledger.Run(run_id, "", "")
@@ -140,6 +152,17 @@ def _require_columns(conn: Connection, spec: Spec, info: TableInfo) -> dict[str,
     """The columns' present names. Raises RunbookError where one cannot be filled as planned."""
     catalog.require_columns(spec.table, info, [*spec.key, *spec.source_key])
     names = catalog.present_names(spec, info)
+    if catalog.has_children(conn, info):
+        raise RunbookError(
+            f"Other tables inherit from {spec.table}, and a batch could not tell their rows from "
+            "its own. Next step: make it a partitioned table, or fill each table as a phase."
+        )
+    moving = catalog.partition_keys(conn, info) & set(names.values())
+    if moving:
+        raise RunbookError(
+            f"{spec.table} is partitioned by {', '.join(sorted(moving))}, and filling that would "
+            "move rows. Next step: take the column out of phase_columns."
+        )
     for column in spec.columns:
         found = info.columns[names[column.name]]
         catalog.require_type(conn, spec.table, names[column.name], found, column.type)
@@ -148,7 +171,7 @@ def _require_columns(conn: Connection, spec: Spec, info: TableInfo) -> dict[str,
                 f"Column {column.name!r} of {spec.table} is generated and cannot be filled. "
                 "Next step: take it out of phase_columns."
             )
-    if not any(
+    if spec.key and not any(
         i.unique and i.valid and i.columns == spec.key and i.plain for i in info.indexes.values()
     ):
         raise RunbookError(
@@ -164,23 +187,41 @@ def _require_columns(conn: Connection, spec: Spec, info: TableInfo) -> dict[str,
     return names
 
 
-def _estimates(spec: Spec, info: TableInfo, rows: int) -> dict[str, float]:
+def _require_triggers(
+    conn: Connection, spec: Spec, info: TableInfo, names: dict[str, str]
+) -> list[str]:
+    """The triggers that the backfill would fire. Raises RunbookError where one of them is not
+    acknowledged."""
+    found = catalog.update_triggers(conn, info, names.values())
+    for trigger in found:
+        if trigger not in spec.acknowledged:
+            raise RunbookError(
+                f"Trigger {trigger!r} of {spec.table} would fire for every row that is filled, and "
+                "a rollback does not take back what it does. Next step: find out what it does; if "
+                "that is right for a backfill, list its name in phase_acknowledged."
+            )
+    return found
+
+
+def _estimates(spec: Spec, info: TableInfo, rows: int, strategy: Strategy) -> dict[str, float]:
     """About how many seconds each step takes, waiting for locks apart. A rename changes only the
     catalog."""
-    builds = sum(action.kind == "build" for action in indexes.plan(spec, info))
+    builds = sum(a.kind == "build" for a in indexes.plan(spec, info, strategy.deferred))
     return {
         "rename": 0.0,
         "index_rename": 0.0,
-        "backfill": round(rows / ROWS_PER_SECOND, 1),
+        "index_defer": 0.0,
+        "backfill": round(rows / ROWS_PER_SECOND[strategy.name], 1),
         "index_build": round(builds * info.size / BUILD_BYTES_PER_SECOND, 1),
     }
 
 
-def _steps(spec: Spec, info: TableInfo) -> list[dict[str, Any]]:
+def _steps(spec: Spec, info: TableInfo, strategy: Strategy) -> list[dict[str, Any]]:
     renames = rename.pending(spec, info)
-    actions = indexes.plan(spec, info)
+    actions = indexes.plan(spec, info, strategy.deferred)
     moved = [a for a in actions if a.kind == "rename"]
-    built = [a for a in actions if a.kind != "rename"]
+    dropped = [a for a in actions if a.kind in ("drop_invalid", "defer")]
+    built = [a for a in actions if a.kind == "build"]
     return [
         {
             "id": "rename",
@@ -195,10 +236,13 @@ def _steps(spec: Spec, info: TableInfo) -> list[dict[str, Any]]:
             "needed": bool(renames),
         },
         _index_step("index_rename", "Rename the index", spec, moved, indexes.RENAME_LOCK),
+        _index_step(
+            "index_defer", "Drop indexes for the backfill", spec, dropped, indexes.DROP_LOCK
+        ),
         {
             "id": "backfill",
             "title": "Fill the columns",
-            "statements": backfill.statements(spec),
+            "statements": backfill.statements(spec, info, strategy),
             "undo": ["playbooks/rollback.yml gives back just the rows in the journal"],
             "lock": backfill.LOCK,
             "needed": False,

@@ -42,6 +42,8 @@ def plan_text(result: dict[str, Any]) -> str:
         if result["resumes"]:
             lines.append("What is left of the run is its validation and its verdict.")
     lines += _dependents(result["plan"]["dependents"])
+    for trigger in result["plan"]["triggers"]:
+        lines.append(f"Trigger {trigger} fires for every row that is filled (acknowledged).")
     return "\n".join([*lines, "", f"Plan hash: {result['plan_hash']}"])
 
 
@@ -84,11 +86,24 @@ def _rows(result: dict[str, Any]) -> list[str]:
     lines = [
         f"   rows  {counts['rows_eligible']:,} of {counts['rows_total']:,} would change",
         *_skipped(counts),
-        f"   how   {result['plan']['strategy']}",
+        *_how(result),
         f"   the first {min(SHOWN_ROWS, len(result['sample']))} "
         f"of a sample of {len(result['sample'])} (all of them with --diff):",
     ]
     return lines + textwrap.indent(sample_text(result["sample"][:SHOWN_ROWS]), "     ").split("\n")
+
+
+def _how(result: dict[str, Any]) -> list[str]:
+    strategy = result["plan"]["strategy"]
+    passes = f" in {strategy['passes']} passes" if strategy["passes"] > 1 else ""
+    lines = _labelled("how", f"{strategy['name']}{passes}: {result['why_strategy']}")
+    if strategy["passes"] > 1 and result["horizon"]:
+        lines += _labelled(
+            "",
+            f"but {result['horizon']}, keeps dead rows from being pruned: while it lasts, single "
+            "passes",
+        )
+    return lines
 
 
 def _skipped(counts: dict[str, Any]) -> list[str]:

@@ -7,7 +7,8 @@ from typing import Any
 
 
 def line(result: dict[str, Any], *, reverting: bool) -> str:
-    """One slice's result: rows done and wanted, per cent, rows/s of the slice and time to go.
+    """One slice's result: rows done and wanted, per cent, rows/s of the slice, time to go, the
+    share of heap-only updates, the slowest standby's lag, and why it was held or stopped.
 
     While reverting, what is done is what no longer stands, so the count falls to zero.
     """
@@ -20,10 +21,31 @@ def line(result: dict[str, Any], *, reverting: bool) -> str:
         left = max(eligible - done, 0)
         share = min(done / eligible, 1.0) if eligible else 1.0
         text = f"{done:,} of {eligible:,} rows  {share:6.1%}"
-    closing = result["sweep"] and not reverting
-    sweep = f"  closing sweep {result['sweep']}" if closing else ""
-    stopped = "  stopped: the maintenance window is over" if result["stopped"] else ""
-    return f"{text}  {rate:,.0f} rows/s  {to_go(left, rate)}{sweep}{stopped}"
+    parts = [text, f"{rate:,.0f} rows/s", to_go(left, rate), *_condition(result)]
+    if result["sweep"] and not reverting:
+        parts.append(f"closing sweep {result['sweep']}")
+    return "  ".join([*parts, *_hindrances(result)])
+
+
+def _condition(result: dict[str, Any]) -> list[str]:
+    """What is measured besides: heap-only updates, and the standby's lag where there is one."""
+    hot, lag = result["hot_percent"], result["replay_lag"]
+    shown = [f"HOT {hot:.0f} %"] if hot is not None else []
+    return [*shown, f"lag {lag:.1f} s"] if lag is not None else shown
+
+
+def _hindrances(result: dict[str, Any]) -> list[str]:
+    """Why the slice did less than it could, if it did."""
+    shown = []
+    if result["held"]:
+        shown.append(f"held {result['held_seconds']:.1f} s: {'; '.join(result['held'])}")
+    if result["fallback"]:
+        shown.append(f"single passes, because of {result['fallback']}")
+    if result["stopped"] == "window":
+        shown.append("stopped: the maintenance window is over")
+    if result["stopped"] == "abort":
+        shown.append(f"stopped: aborted by {result['stopped_by']}")
+    return shown
 
 
 def to_go(rows: int, rate: float) -> str:

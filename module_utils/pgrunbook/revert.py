@@ -9,12 +9,14 @@ from typing import Any
 
 from psycopg.sql import SQL, Composed, Literal
 
-from . import catalog, ledger
-from .backfill import outcome, progress
+from . import catalog, ledger, supervisor
+from .backfill import outcome, progress, slice_outcome
+from .batch import Done
 from .catalog import TableInfo
 from .connection import Connection, one, with_lock_retries
 from .spec import Spec
 from .sql import comma, name, render, table, text
+from .supervisor import Slice
 
 MOST_LEFT_ALONE = 100
 
@@ -28,24 +30,33 @@ def revert_slice(conn: Connection, spec: Spec, run: ledger.Run, *, dry: bool) ->
     """
     ledger.get_run(conn, run.id)
     info = catalog.inspect(conn, spec.table)
-    before, left_before = progress(conn, run.id), _left_alone(conn, run)["rows"]
+    before, left_before = progress(conn, run.id), left_alone(conn, run.id)["rows"]
     query = revert_statement(spec, catalog.present_names(spec, info), info)
-    started = time.monotonic()
-    if before.rows and not dry:
-        ledger.require_approval(conn, run, "rollback", [render(query)])
-        while time.monotonic() - started < spec.slice_seconds and _revert_batch(
-            conn, spec, info, run, query
-        ):
-            pass
-    after = progress(conn, run.id)
-    left = _left_alone(conn, run)
-    return outcome(
-        after,
-        changed=before.rows if dry else before.rows - after.rows - left["rows"] + left_before,
-        done=dry or after.rows == 0,
+    queries = [render(query)] if before.rows else []
+    if dry or not before.rows:
+        return outcome(
+            before,
+            changed=before.rows,
+            done=True,
+            reverting=True,
+            queries=queries,
+            rows_left_alone=left_before,
+            left_alone=left_alone(conn, run.id)["keys"],
+        )
+    ledger.require_approval(conn, run, "rollback", queries)
+    current = supervisor.start(conn, spec, run, interleaved=False)
+    supervisor.supervise(
+        conn, current, lambda worker: _work(worker, current, info, query), spec.workers
+    )
+    after, left = progress(conn, run.id), left_alone(conn, run.id)
+    return slice_outcome(
+        conn,
+        current,
+        before,
+        changed=before.rows - after.rows - left["rows"] + left_before,
+        done=after.rows == 0,
         reverting=True,
-        queries=[render(query)] if before.rows else [],
-        slice_seconds=round(time.monotonic() - started, 3),
+        queries=queries,
         rows_left_alone=left["rows"],
         left_alone=left["keys"],
     )
@@ -66,7 +77,7 @@ def revert_statement(spec: Spec, names: Mapping[str, str], info: TableInfo) -> C
     ).format(
         table=table(spec.table),
         sets=comma(
-            SQL("{c} = CASE WHEN e -> {n} = 'null' THEN t.{c} END").format(c=c, n=n)
+            SQL("{c} = CASE WHEN e ->> {n} IS NULL THEN t.{c} END").format(c=c, n=n)
             for c, n in written
         ),
         keys=SQL(" AND ").join(
@@ -74,41 +85,69 @@ def revert_statement(spec: Spec, names: Mapping[str, str], info: TableInfo) -> C
             for n, k in enumerate(spec.key)
         ),
         unchanged=SQL(" AND ").join(
-            SQL("(e -> {n} = 'null' OR to_jsonb(t.{c}) = e -> {n})").format(c=c, n=n)
+            SQL("(e ->> {n} IS NULL OR t.{c}::text = e ->> {n})").format(c=c, n=n)
             for c, n in written
         ),
     )
 
 
-def _revert_batch(
-    conn: Connection, spec: Spec, info: TableInfo, run: ledger.Run, query: Composed
-) -> bool:
-    """Take the latest batch back, in one transaction. False when there is none left."""
-    batch = conn.execute(
-        "SELECT id FROM pgrunbook.batch WHERE run_id = %s AND reverted_at IS NULL"
-        " ORDER BY id DESC LIMIT 1",
-        (run.id,),
-    ).fetchone()
-    if batch is None:
-        return False
-
-    def once() -> None:
-        with conn.transaction():
-            conn.execute(query, {"batch": batch["id"]})
-            ledger.require_owner(conn, run)
-
-    with_lock_retries(
-        conn, once, table_oid=info.oid, what=f"Rollback of {spec.table}", tries=spec.lock_tries
-    )
-    return True
-
-
-def _left_alone(conn: Connection, run: ledger.Run) -> dict[str, Any]:
+def left_alone(conn: Connection, run_id: str) -> dict[str, Any]:
+    """How many rows a rollback of the run did not touch, and the journal entries of some."""
     return one(
         conn,
         "SELECT count(*)::int8 AS rows,"
         " coalesce((jsonb_agg(e) FILTER (WHERE n <= %s)), '[]') AS keys"
         " FROM (SELECT e, row_number() OVER () AS n FROM pgrunbook.batch b,"
         "       jsonb_array_elements(b.left_alone) e WHERE b.run_id = %s) l",
-        (MOST_LEFT_ALONE, run.id),
+        (MOST_LEFT_ALONE, run_id),
+    )
+
+
+def _work(conn: Connection, current: Slice, info: TableInfo, query: Composed) -> None:
+    """Take batches back until there is none, or no time, but at least one."""
+    conn.execute("SET statement_timeout = 0")
+
+    def once() -> Done | None:
+        return _revert_batch(conn, current.run, query)
+
+    while current.may_go_on():
+        done = with_lock_retries(
+            conn,
+            once,
+            table_oid=info.oid,
+            what=f"Rollback of {current.spec.table}",
+            tries=current.spec.lock_tries,
+            sleep=current.sleep,
+        )
+        if done is None:
+            return
+        current.record(done, later=False)
+        if not current.time_left():
+            return
+
+
+def _revert_batch(conn: Connection, run: ledger.Run, query: Composed) -> Done | None:
+    """Take the latest batch that nobody else is at back, in one transaction. None when there is
+    none left."""
+    started = time.monotonic()
+    with conn.transaction():
+        batch = conn.execute(
+            "SELECT b.id, b.row_count, r.execution, r.control, r.control_by, r.rows_per_second"
+            " FROM pgrunbook.batch b JOIN pgrunbook.run r ON r.id = b.run_id"
+            " WHERE b.run_id = %s AND b.reverted_at IS NULL"
+            " ORDER BY b.id DESC LIMIT 1 FOR UPDATE OF b SKIP LOCKED",
+            (run.id,),
+        ).fetchone()
+        if batch is None:
+            return None
+        if batch["execution"] != run.execution:
+            ledger.require_owner(conn, run)
+        conn.execute(query, {"batch": batch["id"]})
+    return Done(
+        rows=batch["row_count"],
+        hot=0,
+        milliseconds=(time.monotonic() - started) * 1000,
+        control=batch["control"],
+        control_by=batch["control_by"],
+        rows_per_second=batch["rows_per_second"],
     )

@@ -12,6 +12,14 @@ from typing import Any
 from .errors import RunbookError
 
 MOST_NAME_BYTES = 63
+MOST_WORKERS = 16
+THRESHOLDS = (
+    "most_replay_lag_seconds",
+    "most_lock_waiters",
+    "most_active_sessions",
+    "most_unarchived_wal_mb",
+    "most_wal_mb_per_second",
+)
 
 SPEC_OPTIONS: dict[str, Any] = {
     "phase": {"type": "str", "required": True},
@@ -44,12 +52,25 @@ SPEC_OPTIONS: dict[str, Any] = {
         },
     },
     "acknowledged": {"type": "list", "elements": "str", "default": []},
+    "strategy": {
+        "type": "str",
+        "default": "auto",
+        "choices": ["auto", "interleaved", "ranges", "keyset"],
+    },
+    "workers": {"type": "int", "default": 1},
     "batch_rows": {"type": "int", "default": 5000},
+    "batch_target_ms": {"type": "int", "default": 100},
     "canary_rows": {"type": "int", "default": 10000},
     "slice_seconds": {"type": "int", "default": 5},
     "lock_timeout_ms": {"type": "int", "default": 500},
     "lock_tries": {"type": "int", "default": 10},
     "window_end": {"type": "str", "default": ""},
+    "waive_rollback": {"type": "bool", "default": False},
+    "most_replay_lag_seconds": {"type": "float", "default": 10.0},
+    "most_lock_waiters": {"type": "int", "default": 0},
+    "most_active_sessions": {"type": "int", "default": 16},
+    "most_unarchived_wal_mb": {"type": "int", "default": 1024},
+    "most_wal_mb_per_second": {"type": "int", "default": 200},
     "coverage_min": {"type": "float", "default": 95.0},
     "accuracy_min": {"type": "float", "default": 99.0},
     "sample_rows": {"type": "int", "default": 1000},
@@ -123,12 +144,21 @@ class Spec:
     source_key: dict[str, str]
     indexes: tuple[Index, ...]
     acknowledged: tuple[str, ...]
+    strategy: str
+    workers: int
     batch_rows: int
+    batch_target_ms: int
     canary_rows: int
     slice_seconds: int
     lock_timeout_ms: int
     lock_tries: int
     window_end: str
+    waive_rollback: bool
+    most_replay_lag_seconds: float
+    most_lock_waiters: int
+    most_active_sessions: int
+    most_unarchived_wal_mb: int
+    most_wal_mb_per_second: int
     coverage_min: float
     accuracy_min: float
     sample_rows: int
@@ -159,12 +189,21 @@ def parse(options: Mapping[str, Any]) -> Spec:
     scalars = [
         "phase",
         "title",
+        "strategy",
+        "workers",
         "batch_rows",
+        "batch_target_ms",
         "canary_rows",
         "slice_seconds",
         "lock_timeout_ms",
         "lock_tries",
         "window_end",
+        "waive_rollback",
+        "most_replay_lag_seconds",
+        "most_lock_waiters",
+        "most_active_sessions",
+        "most_unarchived_wal_mb",
+        "most_wal_mb_per_second",
         "coverage_min",
         "accuracy_min",
         "sample_rows",
@@ -231,7 +270,9 @@ def _window_end(text: str) -> datetime:
 
 def _check(spec: Spec) -> None:
     positive = [
+        "workers",
         "batch_rows",
+        "batch_target_ms",
         "canary_rows",
         "slice_seconds",
         "lock_timeout_ms",
@@ -244,6 +285,12 @@ def _check(spec: Spec) -> None:
         if value < 1:
             raise RunbookError(
                 f"phase_{name} is {value}; it must be at least 1. "
+                f"Next step: correct phase_{name} in the variables file."
+            )
+    for name in THRESHOLDS:
+        if getattr(spec, name) < 0:
+            raise RunbookError(
+                f"phase_{name} is {getattr(spec, name)}; it must be 0 or more. "
                 f"Next step: correct phase_{name} in the variables file."
             )
     for name in ("coverage_min", "accuracy_min"):
@@ -264,7 +311,17 @@ def _check(spec: Spec) -> None:
         )
     for name in _repeated([c.name for c in spec.columns]):
         raise RunbookError(f"phase_columns lists {name!r} twice. Next step: keep one of the two.")
-    for name in ("key", "columns", "source_key"):
+    if spec.workers > MOST_WORKERS:
+        raise RunbookError(
+            f"phase_workers is {spec.workers}; more than {MOST_WORKERS} would only wait for each "
+            "other. Next step: correct phase_workers in the variables file."
+        )
+    if not spec.key and not spec.waive_rollback:
+        raise RunbookError(
+            "phase_key is empty, so a rollback could not tell the rows apart. Next step: name the "
+            "columns of a unique index, or set phase_waive_rollback: true to go without rollback."
+        )
+    for name in ("columns", "source_key"):
         if not getattr(spec, name):
             raise RunbookError(
                 f"phase_{name} is empty. Next step: fill it in the variables file; "

@@ -171,10 +171,26 @@ options:
         type: list
         elements: str
         default: []
+      strategy:
+        description:
+          - The way through the table. V(interleaved) makes most updates heap-only, without the
+            indexes on the filled columns, which are built again afterwards. V(ranges) goes from
+            page to page, V(keyset) in the order of the key. V(auto) chooses, and says why.
+        type: str
+        choices: [auto, interleaved, ranges, keyset]
+        default: auto
+      workers:
+        description: In how many threads, each with a connection of its own, the backfill works.
+        type: int
+        default: 1
       batch_rows:
-        description: About how many rows a batch, which is one transaction, may change.
+        description: The most rows that a batch, which is one transaction, may change.
         type: int
         default: 5000
+      batch_target_ms:
+        description: How long a batch should take, in milliseconds. Its size adapts to that.
+        type: int
+        default: 100
       canary_rows:
         description: How many rows are filled and validated before the second approval.
         type: int
@@ -195,6 +211,31 @@ options:
         description: End of the maintenance window, ISO 8601 with offset. Empty means no end.
         type: str
         default: ""
+      waive_rollback:
+        description:
+          - Keep no journal. What is filled cannot be taken back; a table without a key needs it.
+        type: bool
+        default: false
+      most_replay_lag_seconds:
+        description: Replay lag of the slowest standby, in seconds, above which the backfill holds.
+        type: float
+        default: 10.0
+      most_lock_waiters:
+        description: Sessions waiting for locks of the backfill, above which it holds.
+        type: int
+        default: 0
+      most_active_sessions:
+        description: Active sessions more than when the backfill began, above which it holds.
+        type: int
+        default: 16
+      most_unarchived_wal_mb:
+        description: WAL that is not archived yet, in megabytes, above which the backfill holds.
+        type: int
+        default: 1024
+      most_wal_mb_per_second:
+        description: WAL written by the whole server, in megabytes a second, above which it holds.
+        type: int
+        default: 200
       coverage_min:
         description: Per cent of all rows that must have a value in each column afterwards.
         type: float

@@ -1,0 +1,160 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""One batch of the backfill: one transaction that fills rows and writes them to the journal.
+
+It locks the eligible rows of its place that nobody else holds, fills what is NULL and nothing
+else, and records each row that it changed.
+"""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from typing import Any
+
+from psycopg.sql import SQL, Composable, Composed, Literal
+
+from . import ledger
+from .catalog import TableInfo
+from .connection import Connection, one
+from .eligibility import any_of, eligible, matches, source_query
+from .spec import Spec, Table
+from .sql import comma, name, render, table, text
+
+PAGES = SQL(
+    "t.ctid >= format('(%%s,0)', %(first)s::int8)::tid\n"
+    "    AND t.ctid < format('(%%s,0)', %(last)s::int8)::tid\n"
+    "    AND (get_byte(tidsend(t.ctid), 4) * 256 + get_byte(tidsend(t.ctid), 5))"
+    " %% %(passes)s = %(pass)s"
+)
+"""Every passes-th row of the pages from first to last, counted by line pointer: the last two of the
+six bytes of a ctid (tidsend() in src/backend/utils/adt/tid.c)."""
+
+
+@dataclass(frozen=True)
+class Done:
+    """What a batch did: rows changed, how many of them heap-only, its milliseconds from BEGIN to
+    COMMIT, and what the ledger says of the run's control."""
+
+    rows: int
+    hot: int
+    milliseconds: float
+    control: str
+    control_by: str
+    rows_per_second: int
+
+
+def statement(spec: Spec, leaf: Table, place: Composable) -> Composed:
+    """The statement of one batch; its parameters are those of the place, most (rows), run, sweep,
+    first and last (pages, or null), and it returns row_count and hot unless nothing was changed.
+
+    The rows to be changed are picked and locked first, and then found again by their ctid: they
+    are locked, so it cannot change in between. A journal entry is an array of texts: the key's
+    values and, for each column of the phase, the value as it was stored, or null where none was
+    filled. Without a rollback there is no entry.
+    """
+    news = comma(
+        SQL("CASE WHEN t.{} IS NULL THEN s.{} END AS {}").format(
+            name(c.name), name(f"v{n}"), name(f"v{n}")
+        )
+        for n, c in enumerate(spec.columns)
+    )
+    sets = comma(
+        SQL("{} = coalesce(t.{}, p.{})").format(name(c.name), name(c.name), name(f"v{n}"))
+        for n, c in enumerate(spec.columns)
+    )
+    return SQL(
+        "WITH picked AS MATERIALIZED (\n"
+        "  SELECT t.ctid AS tid, {news}\n"
+        "  FROM {table} t\n"
+        "  JOIN ({source}) s ON {matches}\n"
+        "  WHERE {place}\n"
+        "    AND {some_null}\n"
+        "    AND {eligible}\n"
+        "  LIMIT %(most)s FOR NO KEY UPDATE OF t SKIP LOCKED\n"
+        "), filled AS (\n"
+        "  UPDATE {table} t SET {sets}\n"
+        "  FROM picked p WHERE t.ctid = ANY (ARRAY(SELECT tid FROM picked)) AND t.ctid = p.tid\n"
+        "  RETURNING {entry} AS entry\n"
+        ")\n"
+        "INSERT INTO pgrunbook.batch\n"
+        "  (run_id, sweep, first_page, last_page, row_count, journal, milliseconds)\n"
+        "SELECT %(run)s, %(sweep)s, %(first)s::int8, %(last)s::int8, count(*), {journal},\n"
+        "  extract(epoch FROM clock_timestamp() - statement_timestamp()) * 1000\n"
+        "FROM filled HAVING count(*) > 0\n"
+        "RETURNING row_count, pg_stat_get_xact_tuples_hot_updated({leaf}::regclass) AS hot"
+    ).format(
+        news=news,
+        table=table(leaf),
+        source=source_query(spec),
+        matches=matches(spec),
+        place=place,
+        some_null=any_of(SQL("t.{} IS NULL").format(name(c.name)) for c in spec.columns),
+        eligible=eligible(spec, {c.name: c.name for c in spec.columns}),
+        sets=sets,
+        entry=_entry(spec),
+        journal=SQL("'[]'" if spec.waive_rollback else "jsonb_agg(entry)"),
+        leaf=Literal(render(table(leaf)).replace("%", "%%")),
+    )
+
+
+def keys(spec: Spec, info: TableInfo) -> Composed:
+    """The place between two keys, both included; their values are first_key and last_key."""
+    ours = comma(SQL("t.{}").format(name(k)) for k in spec.key)
+    return SQL("ROW({}) >= ROW({})\n    AND ROW({}) <= ROW({})").format(
+        ours,
+        key_values(spec, info, "first_key"),
+        ours,
+        key_values(spec, info, "last_key"),
+    )
+
+
+def key_values(spec: Spec, info: TableInfo, parameter: str) -> Composed:
+    """A key's values out of a parameter that is an array of texts."""
+    return comma(
+        SQL("(%({})s::text[])[{}]::{}").format(
+            SQL(parameter), Literal(n), text(info.columns[k].type)
+        )
+        for n, k in enumerate(spec.key, 1)
+    )
+
+
+def fill(
+    conn: Connection, query: Composed, run: ledger.Run, leaf_oid: int, place: dict[str, Any]
+) -> Done:
+    """Do one batch in one transaction. Raises RunbookError when the run belongs to another
+    execution."""
+    started = time.monotonic()
+    with conn.transaction():
+        before = one(
+            conn,
+            "SELECT execution, control, control_by, rows_per_second,"
+            " pg_stat_get_xact_tuples_hot_updated(%s::oid) AS hot"
+            " FROM pgrunbook.run WHERE id = %s",
+            (leaf_oid, run.id),
+        )
+        if before["execution"] != run.execution:
+            ledger.require_owner(conn, run)
+        row = conn.execute(query, {**place, "run": run.id}).fetchone()
+    return Done(
+        rows=row["row_count"] if row else 0,
+        hot=row["hot"] - before["hot"] if row else 0,
+        milliseconds=(time.monotonic() - started) * 1000,
+        control=before["control"],
+        control_by=before["control_by"],
+        rows_per_second=before["rows_per_second"],
+    )
+
+
+def _entry(spec: Spec) -> Composable:
+    if spec.waive_rollback:
+        return SQL("1")
+    parts = [
+        *(SQL("t.{}::text").format(name(k)) for k in spec.key),
+        *(
+            SQL("CASE WHEN p.{} IS NOT NULL THEN t.{}::text END").format(
+                name(f"v{n}"), name(c.name)
+            )
+            for n, c in enumerate(spec.columns)
+        ),
+    ]
+    return SQL("jsonb_build_array({})").format(comma(parts))

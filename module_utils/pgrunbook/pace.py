@@ -1,0 +1,53 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""How much one batch takes on: as much as fits into the target duration."""
+
+from __future__ import annotations
+
+import threading
+from typing import Any
+
+WEIGHT = 0.4  # of the latest batch in the exponential average
+MOST_STEP = 2.0  # a batch is at most twice, and at least half, as large as the one before
+FIRST_MS_PER_UNIT = 1.0  # cautious start: milliseconds for a page, or for a row of a keyset
+
+
+class Pace:
+    """Sizes for batches of each kind, learned from how long batches took. Threads may share it.
+
+    A kind is a pass of other cost: the first of interleaved passes moves rows to other pages, the
+    later ones do not. A size counts pages, or rows of a keyset.
+    """
+
+    def __init__(self, target_ms: float, learned: dict[str, float] | None = None) -> None:
+        self._target_ms = target_ms
+        self._sizes = dict(learned or {})
+        self._costs: dict[str, float] = {}
+        self._lock = threading.Lock()
+
+    def size(self, kind: str) -> int:
+        """How many units the next batch of this kind should take; at least 1."""
+        with self._lock:
+            return max(round(self._size(kind)), 1)
+
+    def took(self, kind: str, units: int, milliseconds: float) -> None:
+        """Learn from a batch: how many units it took, and how long."""
+        cost = max(milliseconds, 0.1) / max(units, 1)
+        with self._lock:
+            before = self._costs.get(kind, cost)
+            self._costs[kind] = WEIGHT * cost + (1 - WEIGHT) * before
+            wanted, size = self._target_ms / self._costs[kind], self._size(kind)
+            self._sizes[kind] = max(min(max(wanted, size / MOST_STEP), size * MOST_STEP), 1.0)
+
+    def too_long(self, kind: str) -> None:
+        """Learn from a batch that ran into the statement timeout: half of it next time."""
+        with self._lock:
+            self._costs.pop(kind, None)
+            self._sizes[kind] = max(self._size(kind) / 2, 1.0)
+
+    def learned(self) -> dict[str, Any]:
+        """What another Pace can start from: the size by kind."""
+        with self._lock:
+            return dict(self._sizes)
+
+    def _size(self, kind: str) -> float:
+        return self._sizes.get(kind, self._target_ms / FIRST_MS_PER_UNIT)

@@ -1,0 +1,247 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""A slice of work: threads that do batches, and one that watches what they do to others.
+
+The watching thread samples the load about once a second, holds the workers while a threshold is
+exceeded or somebody paused the run, and keeps the cursor in the ledger.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from typing import Any
+
+from psycopg.types.json import Jsonb
+
+from . import ledger
+from .batch import Done
+from .connection import Connection, one, sibling
+from .load import Load, Sampler, horizon_holder, reasons
+from .pace import Pace
+from .spec import Spec, window_closed
+
+SAMPLE_SECONDS = 1.0
+STATEMENT_TIMEOUT_FACTOR = 20  # times the target duration, and at least a LEAST_TIMEOUT_MS
+LEAST_TIMEOUT_MS = 2000
+HOT_EXPECTED = 0.3  # share of heap-only updates below which later passes do not pay
+HOT_JUDGED_ROWS = 2000
+OLD_TRANSACTION_SECONDS = 10.0
+
+Work = Callable[[Connection], None]
+Cursor = Callable[[], dict[str, Any]]
+
+
+@dataclass
+class Figures:
+    """What was measured in a slice; a mutable record, under the Slice's lock."""
+
+    rows: int = 0
+    hot: int = 0
+    later_rows: int = 0
+    later_hot: int = 0
+    held_seconds: float = 0.0
+    milliseconds: list[float] = field(default_factory=list)
+
+
+class Slice:
+    """The state that workers and watcher share."""
+
+    def __init__(
+        self, spec: Spec, run: ledger.Run, pace: Pace, *, seconds: float, interleaved: bool
+    ) -> None:
+        self.spec, self.run, self.pace, self.interleaved = spec, run, pace, interleaved
+        self.figures = Figures()
+        self.load: Load | None = None
+        self.fallback = ""
+        self.why_held: set[str] = set()
+        self.stopped = ""
+        self.stopped_by = ""
+        self._started = time.monotonic()
+        self._deadline = self._started + seconds
+        self._held: list[str] = []
+        self._rows_per_second = 0
+        self._lock = threading.Lock()
+        self._over = threading.Event()
+
+    def seconds(self) -> float:
+        """How long the slice has lasted."""
+        return time.monotonic() - self._started
+
+    def time_left(self) -> bool:
+        """Whether a worker should begin something new."""
+        return not self._over.is_set() and time.monotonic() < self._deadline
+
+    def may_go_on(self) -> bool:
+        """Wait while the workers are held. False when no batch may begin in this slice."""
+        while self._held and self.time_left():
+            self._over.wait(0.05)
+        return not self._over.is_set() and not self._held
+
+    def sleep(self, seconds: float) -> None:
+        """Wait that long, or until the slice is over."""
+        self._over.wait(seconds)
+
+    def record(self, done: Done, *, later: bool) -> None:
+        """Count a batch, obey the run's control and keep below its rate. later is whether it was
+        of a pass for which an earlier one made room."""
+        with self._lock:
+            self.figures.rows += done.rows
+            self.figures.hot += done.hot
+            if later:
+                self.figures.later_rows += done.rows
+                self.figures.later_hot += done.hot
+            if done.rows:
+                self.figures.milliseconds.append(done.milliseconds)
+        self.obey(done.control, done.control_by, done.rows_per_second)
+        if self._rows_per_second:
+            due = done.rows * self.spec.workers / self._rows_per_second
+            self.sleep(max(due - done.milliseconds / 1000, 0.0))
+
+    def obey(self, control: str, by: str, rows_per_second: int) -> None:
+        """Do what somebody told the run to do."""
+        self._rows_per_second = rows_per_second
+        if control == "abort":
+            self.stop("abort", by)
+        if control == "pause":
+            self.hold([f"paused by {by}"])
+
+    def hold(self, why: list[str]) -> None:
+        """Hold the workers for these reasons, or let them go on where there is none."""
+        self._held = why
+        self.why_held.update(why)
+
+    def stop(self, why: str, by: str = "") -> None:
+        """Let no batch begin any more. why is "window" or "abort"."""
+        self.stopped, self.stopped_by = self.stopped or why, self.stopped_by or by
+        self._over.set()
+
+    def begin(self) -> None:
+        """Let batches begin, unless the slice was stopped."""
+        if not self.stopped:
+            self._over.clear()
+
+    def end(self) -> None:
+        """Let no batch begin any more, for now."""
+        self._over.set()
+
+    def held(self) -> bool:
+        """Whether the workers are held now."""
+        return bool(self._held)
+
+
+def start(conn: Connection, spec: Spec, run: ledger.Run, *, interleaved: bool) -> Slice:
+    """A slice that begins now, with what earlier ones learned."""
+    row = one(conn, "SELECT pace FROM pgrunbook.run WHERE id = %s", (run.id,))
+    pace = Pace(spec.batch_target_ms, row["pace"])
+    return Slice(spec, run, pace, seconds=spec.slice_seconds, interleaved=interleaved)
+
+
+def supervise(
+    conn: Connection, current: Slice, work: Work, workers: int, cursor: Cursor = dict
+) -> None:
+    """Do work(connection) in so many threads, each with a connection of its own, until all of them
+    return, and watch them. cursor gives the columns of pgrunbook.run to be kept.
+
+    What a worker raises is raised here, once the others have ended their batch.
+    """
+    timeout = max(current.spec.batch_target_ms * STATEMENT_TIMEOUT_FACTOR, LEAST_TIMEOUT_MS)
+    with ExitStack() as stack:
+        conns = [
+            stack.enter_context(sibling(conn, statement_timeout_ms=timeout)) for _ in range(workers)
+        ]
+        watcher = _Watcher(conn, current, [c.info.backend_pid for c in (conn, *conns)], cursor)
+        watcher.begin()
+        pool = stack.enter_context(ThreadPoolExecutor(workers))
+        stack.callback(current.end)
+        watcher.watch([pool.submit(work, c) for c in conns])
+    watcher.keep()
+    current.begin()
+
+
+class _Watcher:
+    """Samples, holds and keeps the cursor, from the slice's own connection."""
+
+    def __init__(self, conn: Connection, current: Slice, ours: list[int], cursor: Cursor) -> None:
+        self._conn, self._slice, self._ours, self._cursor = conn, current, ours, cursor
+        self._sampler = Sampler(conn, ours)
+        self._kept_at = time.monotonic()
+        self._judged_rows = self._judged_hot = 0
+
+    def begin(self) -> None:
+        """The first look, before the workers begin."""
+        self._slice.begin()
+        if self._slice.interleaved:
+            self._slice.fallback = self._holder(OLD_TRANSACTION_SECONDS)
+        self.look()
+
+    def watch(self, futures: list[Future[None]]) -> None:
+        """Look about once a second, until every worker has ended; raise what one of them raised."""
+        pending = set(futures)
+        while pending:
+            done, pending = wait(pending, timeout=SAMPLE_SECONDS, return_when=FIRST_COMPLETED)
+            for future in done:
+                future.result()
+            if pending:
+                self.look()
+
+    def look(self) -> None:
+        """Sample the load, and hold or release the workers."""
+        self._slice.load = load = self._sampler.sample()
+        row = self.keep()
+        if row["control"] != "pause":
+            self._slice.hold(reasons(self._slice.spec, load, row["active_sessions"]))
+        self._slice.obey(row["control"], row["control_by"], row["rows_per_second"])
+        if window_closed(self._slice.spec):
+            self._slice.stop("window")
+        if self._slice.interleaved:
+            self._judge_passes()
+
+    def keep(self) -> dict[str, Any]:
+        """Write cursor, pace and sign of life to the ledger; what it says of the run's control.
+
+        Raises RunbookError when the run belongs to another execution.
+        """
+        now = time.monotonic()
+        seconds, self._kept_at = now - self._kept_at, now
+        if self._slice.held():
+            self._slice.figures.held_seconds += seconds
+        cursor, load = self._cursor(), self._slice.load
+        row = self._conn.execute(
+            "UPDATE pgrunbook.run SET seen_at = clock_timestamp(), seconds = seconds + %(seconds)s,"
+            " pace = %(pace)s, active_sessions = coalesce(active_sessions, %(active)s),"
+            " next_page = coalesce(%(next_page)s, next_page),"
+            " next_key = coalesce(%(next_key)s, next_key)"
+            " WHERE id = %(id)s AND execution = %(execution)s"
+            " RETURNING control, control_by, rows_per_second, active_sessions",
+            {
+                "seconds": seconds,
+                "pace": Jsonb(self._slice.pace.learned()),
+                "active": load.active if load else 0,
+                "next_page": cursor.get("next_page"),
+                "next_key": cursor.get("next_key"),
+                "id": self._slice.run.id,
+                "execution": self._slice.run.execution,
+            },
+        ).fetchone()
+        if row is None:
+            ledger.require_owner(self._conn, self._slice.run)
+        assert row is not None, "require_owner() raises where the run is not ours"
+        return row
+
+    def _judge_passes(self) -> None:
+        """Fall back to a single pass while later ones find no room, and say who is in the way."""
+        figures = self._slice.figures
+        rows, hot = figures.later_rows - self._judged_rows, figures.later_hot - self._judged_hot
+        if self._slice.fallback:
+            self._slice.fallback = self._holder(OLD_TRANSACTION_SECONDS)
+        elif rows >= HOT_JUDGED_ROWS:
+            self._judged_rows, self._judged_hot = figures.later_rows, figures.later_hot
+            if hot < HOT_EXPECTED * rows:
+                self._slice.fallback = self._holder(0.0) or "somebody whom this role may not see"
+
+    def _holder(self, older: float) -> str:
+        return horizon_holder(self._conn, self._ours, older)
