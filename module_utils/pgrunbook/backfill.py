@@ -295,7 +295,7 @@ class _Worker:
     def _kind(self, number: int, passes: int) -> str:
         """Which cost a batch has, for the pace."""
         if passes > 1:
-            return "later pass" if number else "first pass"
+            return f"pass {number}"
         return "closing sweep" if self._sweep else "only pass"
 
     def _stretch_size(self, passes: int) -> int:

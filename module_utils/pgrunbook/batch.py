@@ -23,11 +23,12 @@ from .sql import comma, name, render, table, text
 PAGES = SQL(
     "t.ctid >= format('(%%s,0)', %(first)s::int8)::tid\n"
     "    AND t.ctid < format('(%%s,0)', %(last)s::int8)::tid\n"
-    "    AND (get_byte(tidsend(t.ctid), 4) * 256 + get_byte(tidsend(t.ctid), 5))"
+    "    AND (get_byte(tidsend(t.ctid), 4) * 256 + get_byte(tidsend(t.ctid), 5) - 1)"
     " %% %(passes)s = %(pass)s"
 )
-"""Every passes-th row of the pages from first to last, counted by line pointer: the last two of the
-six bytes of a ctid (tidsend() in src/backend/utils/adt/tid.c)."""
+"""Every passes-th row of the pages from first to last, counted by line pointer, which is 1 for the
+first row of a page: the last two of the six bytes of a ctid (tidsend() in
+src/backend/utils/adt/tid.c)."""
 
 
 @dataclass(frozen=True)

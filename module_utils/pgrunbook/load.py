@@ -45,7 +45,7 @@ SELECT who, seconds FROM (
          extract(epoch FROM clock_timestamp() - xact_start)::float8 AS seconds,
          age(backend_xmin) AS age
   FROM pg_stat_activity
-  WHERE backend_xmin IS NOT NULL AND backend_type = 'client backend'
+  WHERE backend_xmin IS NOT NULL AND backend_type <> 'walsender'
   AND datname = current_database() AND NOT pid = ANY (%(ours)s)
   UNION ALL
   SELECT format('prepared transaction %%L of %%s', gid, owner),

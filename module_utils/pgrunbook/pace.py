@@ -14,8 +14,8 @@ FIRST_MS_PER_UNIT = 1.0  # cautious start: milliseconds for a page, or for a row
 class Pace:
     """Sizes for batches of each kind, learned from how long batches took. Threads may share it.
 
-    A kind is a pass of other cost: the first of interleaved passes moves rows to other pages, the
-    later ones do not. A size counts pages, or rows of a keyset.
+    A kind is a pass of its own cost: the first of interleaved passes moves rows to other pages, and
+    the last ones find fewer rows on a page than the others. A size counts pages, or rows of a keyset.
     """
 
     def __init__(self, target_ms: float, learned: dict[str, float] | None = None) -> None:

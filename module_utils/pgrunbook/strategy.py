@@ -22,7 +22,7 @@ DEFER_BELOW_COVERAGE = 10.0  # per cent; above it, queries may well use the inde
 WORTH_ROWS = 20_000  # fewer are filled before an index is built again
 ROOMY = 0.5  # share of free space from which every row finds room on its own page
 TUPLE_OVERHEAD_BYTES = 28  # header, line pointer (PostgreSQL's documentation, "Page Layout")
-PASSES_BY_ROWS_PER_PAGE = ((8, 8), (4, 4), (2, 2))
+PASSES_BY_ROWS_PER_PAGE = ((12, 16), (6, 8), (3, 4), (2, 2))
 
 
 @dataclass(frozen=True)

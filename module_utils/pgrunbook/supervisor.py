@@ -31,6 +31,8 @@ HOT_EXPECTED = 0.3  # share of heap-only updates below which later passes do not
 HOT_JUDGED_ROWS = 2000
 OLD_TRANSACTION_SECONDS = 10.0
 
+_UNSEEN = "a transaction that this role may not see (GRANT pg_read_all_stats to see whose)"
+
 Work = Callable[[Connection], None]
 Cursor = Callable[[], dict[str, Any]]
 
@@ -241,7 +243,7 @@ class _Watcher:
         elif rows >= HOT_JUDGED_ROWS:
             self._judged_rows, self._judged_hot = figures.later_rows, figures.later_hot
             if hot < HOT_EXPECTED * rows:
-                self._slice.fallback = self._holder(0.0) or "somebody whom this role may not see"
+                self._slice.fallback = self._holder(0.0) or _UNSEEN
 
     def _holder(self, older: float) -> str:
         return horizon_holder(self._conn, self._ours, older)
