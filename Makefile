@@ -6,7 +6,7 @@ export PATH := $(CURDIR)/$(BIN):$(PATH)
 # Ansible refuses a locale that is not UTF-8, which a bare machine has.
 export LC_ALL ?= C.UTF-8
 
-.PHONY: help demo demo-clean setup test lint unit integration lock
+.PHONY: help demo demo-clean setup test lint unit integration bench lock
 
 help: ## List the targets
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 14
@@ -32,6 +32,9 @@ unit: .venv/.dev ## Tests that need no database
 
 integration: .venv/.dev ## Tests on embedded PostgreSQL 16 and 18
 	python -m pytest tests/integration -q
+
+bench: .venv/.dev ## Compare the backfill with other ways, SESSIONS=1682827 rows; see docs/benchmark.md
+	python -m benchmarks.run
 
 lock: .venv/.dev ## Renew the locked requirements from pyproject.toml
 	uv pip compile --quiet --universal --generate-hashes --upgrade \

@@ -26,7 +26,12 @@ options:
       - Stop when the run has changed the number of rows that the phase sets for its canary.
     type: bool
     default: false
-
+  metrics_file:
+    description:
+      - Where to write the run as Prometheus metrics after the call, for the textfile collector of
+        node_exporter. Empty writes none.
+    type: path
+    default: ""
   state:
     description:
       - V(present) makes it so. V(reverted) takes back just what this run did.
@@ -164,10 +169,24 @@ from typing import Any
 from ansible.module_utils.basic import AnsibleModule
 
 from ansible.module_utils.pgrunbook import backfill, ledger, revert
-from ansible.module_utils.pgrunbook.module import LOGIN, RUN, SPEC, alone, execute
+from ansible.module_utils.pgrunbook.module import (
+    LOGIN,
+    METRICS_FILE,
+    RUN,
+    SPEC,
+    alone,
+    execute,
+    with_metrics,
+)
 
 
 def fill(conn: Any, parameters: dict[str, Any], dry: bool) -> dict[str, Any]:
+    result = work(conn, parameters, dry)
+    path = "" if dry else parameters["metrics_file"]
+    return with_metrics(result, path, ledger.runs(conn) if path else [])
+
+
+def work(conn: Any, parameters: dict[str, Any], dry: bool) -> dict[str, Any]:
     spec, run = parameters["spec"], ledger.Run(**parameters["run"])
     if parameters["state"] == "reverted":
         return alone(conn, spec, dry, lambda: revert.revert_slice(conn, spec, run, dry=dry))
@@ -184,6 +203,7 @@ def main() -> None:
             "spec": SPEC,
             "run": RUN,
             "canary": {"type": "bool", "default": False},
+            "metrics_file": METRICS_FILE,
             "state": {"type": "str", "choices": ["present", "reverted"], "default": "present"},
         },
         supports_check_mode=True,

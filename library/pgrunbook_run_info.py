@@ -14,6 +14,13 @@ description:
 extends_documentation_fragment:
   - pgrunbook.login
   - pgrunbook.reads
+options:
+  metrics_file:
+    description:
+      - Where to write the runs as Prometheus metrics, for the textfile collector of node_exporter.
+        Empty writes none; neither does check mode.
+    type: path
+    default: ""
 """
 
 EXAMPLES = r"""
@@ -53,15 +60,25 @@ proof:
   sample: {"read_only": true, "xid": null}
 """
 
+from typing import Any
+
 from ansible.module_utils.basic import AnsibleModule
 
 from ansible.module_utils.pgrunbook import ledger
-from ansible.module_utils.pgrunbook.module import LOGIN, execute
+from ansible.module_utils.pgrunbook.module import LOGIN, METRICS_FILE, execute, with_metrics
 
 
 def main() -> None:
-    module = AnsibleModule(argument_spec={"login": LOGIN}, supports_check_mode=True)
-    execute(module, lambda conn, parameters, dry: ledger.info(conn), name="info", writes=False)
+    module = AnsibleModule(
+        argument_spec={"login": LOGIN, "metrics_file": METRICS_FILE}, supports_check_mode=True
+    )
+
+    def info(conn: Any, parameters: dict[str, Any], dry: bool) -> dict[str, Any]:
+        result = ledger.info(conn)
+        path = "" if module.check_mode else parameters["metrics_file"]
+        return with_metrics(result, path, result["runs"])
+
+    execute(module, info, name="info", writes=False)
 
 
 if __name__ == "__main__":

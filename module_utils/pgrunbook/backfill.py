@@ -31,9 +31,10 @@ from .supervisor import Slice
 
 LOCK = "ROW EXCLUSIVE on the table, FOR NO KEY UPDATE SKIP LOCKED on the rows of one batch"
 MOST_SWEEPS = 6
-BATCHES_A_PASS = 4
-"""Batches of one pass before the next pass over the same pages: so long have transactions that
-were at work then to end, before pruning can make room."""
+BATCHES_ALONE, BATCHES_TOGETHER = 2, 3
+"""Batches of one pass, at least, before the next pass over the same pages: so long have the
+transactions of others to end, which keep pruning from making room. A worker that is not alone has
+to outlast a whole batch of another one."""
 FIRST_WAIT_FOR_ROWS = 1.0  # seconds, doubled with each sweep that found only locked rows
 
 VACUUM = "VACUUM (ANALYZE, TRUNCATE FALSE) {}"
@@ -155,18 +156,14 @@ def slice_outcome(
         done=done,
         **measured,
     )
-    if result["changed"] or result["stopped"]:
-        ledger.event(
-            conn,
-            current.run.id,
-            "progress",
-            **{
-                key: result[key]
-                for key in (*measured, "rows_changed", "rows_done", "rows_eligible", "sweep")
-            },
-            rows_per_second=round(result["rows_changed"] / max(current.seconds(), 0.001)),
-            progress=result["progress"],
-        )
+    ledger.event(
+        conn,
+        current.run.id,
+        "progress",
+        **{key: result[key] for key in (*measured, "rows_changed", "rows_done", "sweep")},
+        rows_per_second=round(result["rows_changed"] / max(current.seconds(), 0.001)),
+        progress=result["progress"],
+    )
     return result
 
 
@@ -235,7 +232,8 @@ def _sweeps(conn: Connection, current: Slice, info: TableInfo, strategy: Strateg
 
 def _next_sweep(conn: Connection, run: ledger.Run, sweep: int) -> None:
     conn.execute(
-        "UPDATE pgrunbook.run SET sweep = %s, next_page = 0, next_key = NULL, end_page = NULL"
+        "UPDATE pgrunbook.run SET sweep = %s, next_page = 0, next_key = NULL, end_page = NULL,"
+        " unfinished = '[]'"
         " WHERE id = %s",
         (sweep, run.id),
     )
@@ -247,12 +245,12 @@ def _route(conn: Connection, current: Slice, info: TableInfo, strategy: Strategy
     row = one(
         conn,
         "UPDATE pgrunbook.run SET end_page = coalesce(end_page, %s) WHERE id = %s"
-        " RETURNING next_page, next_key, end_page",
+        " RETURNING next_page, next_key, end_page, unfinished",
         (info.pages, current.run.id),
     )
     if strategy.name == "keyset":
         return KeyRoute(current.spec, info, row["next_key"])
-    return PageRoute(info.leaves, row["next_page"], row["end_page"])
+    return PageRoute(info.leaves, row["next_page"], row["end_page"], row["unfinished"])
 
 
 class _Worker:
@@ -275,18 +273,18 @@ class _Worker:
         self._left = left
 
     def work(self, conn: Connection) -> None:
-        """Take stretches until there is none, or no time, but at least one."""
+        """Take stretches until there is none, or no time, but do at least one pass."""
         while self._slice.may_go_on():
             passes = self._passes_now()
-            stretch = self._route.next(conn, self._stretch_size(passes))
+            stretch = self._route.next(conn, self._stretch_size(passes), passes)
             if stretch is None:
                 return
-            for number in range(passes):
-                if not self._pass(conn, stretch, number, passes):
+            for number in range(stretch.next_pass, stretch.passes):
+                if not self._pass(conn, stretch, number):
                     return
-            self._route.finished(stretch)
-            if not self._slice.time_left():
-                return
+                self._route.passed(stretch, number)
+                if not self._slice.time_left():
+                    return
 
     def _passes_now(self) -> int:
         fits = self._slice.interleaved and not self._slice.fallback and not self._sweep
@@ -299,8 +297,10 @@ class _Worker:
         return "closing sweep" if self._sweep else "only pass"
 
     def _stretch_size(self, passes: int) -> int:
-        size = self._size(self._kind(0, passes), passes)
-        return size * BATCHES_A_PASS if passes > 1 else size
+        largest = max(self._size(self._kind(n, passes), passes) for n in range(passes))
+        if passes == 1:
+            return largest
+        return largest * (BATCHES_ALONE if self._slice.spec.workers == 1 else BATCHES_TOGETHER)
 
     def _size(self, kind: str, passes: int) -> int:
         """Pages of a batch, or rows by key: what fits into the target duration, but in the first
@@ -310,17 +310,18 @@ class _Worker:
             return size
         return max(min(size, round(most * passes / self._rows_per_page)), 1)
 
-    def _pass(self, conn: Connection, stretch: Stretch, number: int, passes: int) -> bool:
+    def _pass(self, conn: Connection, stretch: Stretch, number: int) -> bool:
         """One pass over a stretch, in batches. False where it was broken off."""
-        spec, pace, kind = self._slice.spec, self._slice.pace, self._kind(number, passes)
+        spec, pace = self._slice.spec, self._slice.pace
+        kind = self._kind(number, stretch.passes)
         at, tries = stretch.first, 0
         while at < stretch.last:
             if not self._slice.may_go_on():
                 return False
-            size = self._size(kind, passes)
+            size = self._size(kind, stretch.passes)
             upto = stretch.last if self._by_key else min(at + size, stretch.last)
             limit = min([spec.batch_rows, *(self._left or []), *([size] if self._by_key else [])])
-            place = self._place(stretch, at, upto, number, passes, limit)
+            place = self._place(stretch, at, upto, number, limit)
             started = time.monotonic()
             try:
                 done = self._batch(conn, stretch, place)
@@ -340,10 +341,15 @@ class _Worker:
         return True
 
     def _place(
-        self, stretch: Stretch, at: int, upto: int, number: int, passes: int, limit: int
+        self, stretch: Stretch, at: int, upto: int, number: int, limit: int
     ) -> dict[str, Any]:
         """The parameters of a batch's statement that say where it works."""
-        pages: dict[str, Any] = {"first": at, "last": upto, "passes": passes, "pass": number}
+        pages: dict[str, Any] = {
+            "first": at,
+            "last": upto,
+            "passes": stretch.passes,
+            "pass": number,
+        }
         if self._by_key:
             pages = {
                 "first": None,

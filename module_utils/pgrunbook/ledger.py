@@ -38,6 +38,7 @@ CREATE TABLE IF NOT EXISTS pgrunbook.run (
     next_page bigint NOT NULL DEFAULT 0,
     end_page bigint,
     next_key text[],
+    unfinished jsonb NOT NULL DEFAULT '[]',
     pace jsonb NOT NULL DEFAULT '{}',
     active_sessions integer,
     seconds double precision NOT NULL DEFAULT 0,
@@ -85,6 +86,7 @@ CREATE TABLE IF NOT EXISTS pgrunbook.event (
     previous text NOT NULL,
     hash text NOT NULL
 );
+CREATE INDEX IF NOT EXISTS event_run ON pgrunbook.event ((body ->> 'run'), id);
 """
 
 _ADD_EVENT = """
@@ -317,10 +319,12 @@ def approved_spec(conn: Connection, run_id: str) -> dict[str, Any]:
     return spec
 
 
-def control(conn: Connection, run_id: str, *, action: str, rows_per_second: int, by: str) -> None:
+def control(
+    conn: Connection, run_id: str, *, action: str, rows_per_second: int, by: str, dry: bool
+) -> dict[str, Any]:
     """Tell a run that is at work to pause, resume, abort, or keep below a rate (0 lifts it).
 
-    Raises RunbookError where the run is not at work.
+    Raises RunbookError where the run is not at work, or the rate makes no sense.
     """
     row = get_run(conn, run_id)
     if row["state"] != "running":
@@ -328,18 +332,28 @@ def control(conn: Connection, run_id: str, *, action: str, rows_per_second: int,
             f"Run {run_id} is not at work: it is {row['state']}. Nothing was changed. "
             "Next step: see playbooks/status.yml for one that is."
         )
-    with conn.transaction():
-        if action == "throttle":
+    if rows_per_second < 0:
+        raise RunbookError(
+            f"rows_per_second is {rows_per_second}. Next step: pass 0 for no limit, or more."
+        )
+    before = {"control": row["control"], "rows_per_second": row["rows_per_second"]}
+    told = {"rows_per_second": rows_per_second} if action == "throttle" else {"control": action}
+    after = {**before, **told, **({"control": ""} if action == "resume" else {})}
+    if after != before and not dry:
+        with conn.transaction():
             conn.execute(
-                "UPDATE pgrunbook.run SET rows_per_second = %s WHERE id = %s",
-                (rows_per_second, run_id),
+                "UPDATE pgrunbook.run SET control = %s, control_by = %s, rows_per_second = %s"
+                " WHERE id = %s",
+                (after["control"], by, after["rows_per_second"], run_id),
             )
-        else:
-            conn.execute(
-                "UPDATE pgrunbook.run SET control = %s, control_by = %s WHERE id = %s",
-                ("" if action == "resume" else action, by, run_id),
-            )
-        event(conn, run_id, action, by=by, rows_per_second=rows_per_second)
+            event(conn, run_id, action, by=by, rows_per_second=after["rows_per_second"])
+    limit = after["rows_per_second"]
+    return {
+        "changed": after != before,
+        "text": f"Run {run_id}: {after['control'] or 'go on'}, "
+        f"{f'at most {limit:,} rows/s' if limit else 'at full rate'}.",
+        "diff": {"before": _listing(before), "after": _listing(after)},
+    }
 
 
 def finish(conn: Connection, run: Run, state: str, verdict: str | None, **detail: Any) -> None:
@@ -415,33 +429,68 @@ def approvals(conn: Connection, run_id: str) -> list[dict[str, Any]]:
 
 def info(conn: Connection) -> dict[str, Any]:
     """Every run, the newest first, and whether the chain of events holds."""
-    runs = _runs(conn) if exists(conn) else []
+    found = runs(conn)
     broken = broken_links(conn) if exists(conn) else []
-    lines = [
-        f"{r['id']}  {r['state']}{' ' + r['verdict'] if r['verdict'] else ''}, "
-        f"{r['rows_changed']} of {r['rows_eligible']} rows, by {r['operator']}, "
-        f"last seen {r['seen_at']}"
-        for r in runs
-    ] or ["No run yet."]
+    lines = [line for run in found for line in _status(run)] or ["No run yet."]
     chain = (
         f"The chain of events is BROKEN at {broken}." if broken else "The chain of events holds."
     )
     return {
         "changed": False,
-        "runs": runs,
+        "runs": found,
         "broken_events": broken,
         "text": "\n".join([*lines, chain]),
     }
 
 
-def _runs(conn: Connection) -> list[dict[str, Any]]:
+def runs(conn: Connection) -> list[dict[str, Any]]:
+    """Every run, the newest first, with the rows that it changed and its latest progress event,
+    which is empty before the first one."""
+    if not exists(conn):
+        return []
     return conn.execute(
         "SELECT r.id, r.phase, r.table_name, r.state, r.verdict, r.operator, r.plan_hash,"
         " r.rows_eligible, r.started_at::text, r.seen_at::text, r.finished_at::text,"
+        " r.control, r.control_by, r.rows_per_second,"
+        " coalesce((SELECT e.body -> 'detail' FROM pgrunbook.event e WHERE e.body ->> 'run' = r.id"
+        "   AND e.body ->> 'kind' = 'progress' ORDER BY e.id DESC LIMIT 1), '{}') AS progress,"
         " coalesce((SELECT sum(b.row_count) FROM pgrunbook.batch b"
         "   WHERE b.run_id = r.id AND b.reverted_at IS NULL), 0)::int8 AS rows_changed"
         " FROM pgrunbook.run r ORDER BY r.started_at DESC"
     ).fetchall()
+
+
+def running(conn: Connection) -> str:
+    """The id of the one run that is at work. Raises RunbookError where there is none, or several
+    to choose from."""
+    ids = [run["id"] for run in runs(conn) if run["state"] == "running"]
+    if len(ids) != 1:
+        found = f"Several are: {', '.join(ids)}." if ids else "None is."
+        raise RunbookError(
+            f"Which run is at work? {found} Next step: pass one with -e run=<id>; "
+            "playbooks/status.yml lists them all."
+        )
+    return str(ids[0])
+
+
+def _listing(told: dict[str, Any]) -> str:
+    return "".join(f"{key}: {value or 'none'}\n" for key, value in told.items())
+
+
+def _status(run: dict[str, Any]) -> list[str]:
+    """A run in a line, and while it is at work its progress and what it was told in another."""
+    verdict = f" {run['verdict']}" if run["verdict"] else ""
+    lines = [
+        f"{run['id']}  {run['state']}{verdict}, {run['rows_changed']:,} of "
+        f"{run['rows_eligible']:,} rows, by {run['operator']}, last seen {run['seen_at']}"
+    ]
+    if run["state"] != "running":
+        return lines
+    told = [f"told to {run['control']} by {run['control_by']}"] if run["control"] else []
+    if run["rows_per_second"]:
+        told.append(f"kept below {run['rows_per_second']:,} rows/s")
+    shown = [*([run["progress"]["progress"]] if run["progress"] else []), *told]
+    return [*lines, *(f"  {text}" for text in shown)]
 
 
 def _create(conn: Connection) -> None:

@@ -21,6 +21,7 @@ from .connection import LOGIN_OPTIONS, Connection, connect, proof, table_lock
 from .errors import RunbookError
 from .spec import SPEC_OPTIONS, Spec, parse
 
+METRICS_FILE = {"type": "path", "default": ""}
 Work = Callable[[Connection, dict[str, Any], bool], dict[str, Any]]
 
 LOGIN = {"type": "dict", "required": True, "options": LOGIN_OPTIONS}
@@ -71,6 +72,27 @@ def alone(
         return work()
     with table_lock(conn, catalog.inspect(conn, spec.table).oid, str(spec.table)):
         return work()
+
+
+def with_metrics(result: dict[str, Any], path: str, runs: list[dict[str, Any]]) -> dict[str, Any]:
+    """The result, once the runs, as ledger.info() has them, are in a Prometheus text file.
+
+    No path, no file. Where it cannot be written the result has a warning: that stops no backfill.
+    """
+    if not path:
+        return result
+    try:
+        from . import metrics
+
+        metrics.write(path, runs)
+    except (ImportError, OSError) as error:
+        warning = (
+            f"The metrics cannot be written to {path}: {error}. Next step: install "
+            "prometheus_client where the module runs and let it write there, or set "
+            "runbook_metrics_file to another path, or to nothing."
+        )
+        return {**result, "warnings": [warning]}
+    return result
 
 
 def database_failure(error: psycopg.Error) -> str:

@@ -15,7 +15,7 @@ class Pace:
     """Sizes for batches of each kind, learned from how long batches took. Threads may share it.
 
     A kind is a pass of its own cost: the first of interleaved passes moves rows to other pages, and
-    the last ones find fewer rows on a page than the others. A size counts pages, or rows of a keyset.
+    the last ones find fewer rows on a page than the others. A size counts pages, or rows by key.
     """
 
     def __init__(self, target_ms: float, learned: dict[str, float] | None = None) -> None:

@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import threading
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from psycopg.sql import SQL
@@ -21,59 +21,77 @@ class Stretch:
     """What one worker takes through every pass before it asks for more.
 
     first and last are pages of the leaf, the last one excluded, or rows by key where first_key and
-    last_key, both included, are set. position counts the pages of all leaves before it.
+    last_key, both included, are set. position counts the pages of all leaves before it. passes is
+    how many there are, next_pass the first that is not done.
     """
 
     leaf: Leaf
     first: int
     last: int
     position: int
+    passes: int = 1
+    next_pass: int = 0
     first_key: list[str] | None = None
     last_key: list[str] | None = None
 
 
 class PageRoute:
-    """Hands out the pages from start to end, both counted over all leaves. Threads share it."""
+    """Hands out the pages from start to end, both counted over all leaves. Threads share it.
 
-    def __init__(self, leaves: tuple[Leaf, ...], start: int, end: int) -> None:
+    unfinished has the stretches that an earlier slice left, as cursor() gave them.
+    """
+
+    def __init__(
+        self, leaves: tuple[Leaf, ...], start: int, end: int, unfinished: list[list[int]]
+    ) -> None:
         self._leaves, self._next, self._end = leaves, start, end
-        self._under_way: set[int] = set()
+        self._unfinished = [s for entry in unfinished if (s := self._stretch(*entry))]
+        self._under_way: dict[int, Stretch] = {}
         self._lock = threading.Lock()
 
-    def next(self, conn: Connection, size: int) -> Stretch | None:
-        """A stretch of up to size pages of one leaf, or None at the end."""
+    def next(self, conn: Connection, size: int, passes: int) -> Stretch | None:
+        """A stretch that was left, or up to size pages of one leaf for so many passes, or None at
+        the end."""
         with self._lock:
-            leaf, first = self._locate()
-            if leaf is None:
-                return None
-            last = min(first + size, leaf.pages, first + self._end - self._next)
-            stretch = Stretch(leaf, first, last, self._next)
-            self._under_way.add(stretch.position)
-            self._next += last - first
+            if self._unfinished:
+                stretch: Stretch | None = self._unfinished.pop(0)
+            else:
+                stretch = self._stretch(self._next, min(size, self._end - self._next), passes, 0)
+                self._next += stretch.last - stretch.first if stretch else 0
+            if stretch:
+                self._under_way[stretch.position] = stretch
             return stretch
 
-    def finished(self, stretch: Stretch) -> None:
-        """Note that every pass over the stretch is done."""
+    def passed(self, stretch: Stretch, number: int) -> None:
+        """Note that a pass over the stretch is done."""
         with self._lock:
-            self._under_way.remove(stretch.position)
+            self._under_way[stretch.position] = replace(stretch, next_pass=number + 1)
+            if number + 1 == stretch.passes:
+                del self._under_way[stretch.position]
 
     def exhausted(self) -> bool:
         """Whether every stretch was handed out and finished."""
         with self._lock:
-            return self._locate()[0] is None and not self._under_way
+            rest = self._stretch(self._next, self._end - self._next, 1, 0)
+            return rest is None and not self._under_way and not self._unfinished
 
     def cursor(self) -> dict[str, Any]:
-        """Where to go on after an interruption: everything before it is done."""
+        """Where to go on after an interruption."""
         with self._lock:
-            return {"next_page": min(self._under_way, default=self._next), "next_key": None}
+            left = [*self._under_way.values(), *self._unfinished]
+            unfinished = [[s.position, s.last - s.first, s.passes, s.next_pass] for s in left]
+            return {"next_page": self._next, "next_key": None, "unfinished": unfinished}
 
-    def _locate(self) -> tuple[Leaf | None, int]:
+    def _stretch(self, position: int, pages: int, passes: int, next_pass: int) -> Stretch | None:
+        """The stretch at a position, cut off at the end of its leaf; None behind the last leaf."""
         before = 0
         for leaf in self._leaves:
-            if self._next < min(before + leaf.pages, self._end):
-                return leaf, self._next - before
+            first = position - before
+            if pages > 0 and first < leaf.pages:
+                last = min(first + pages, leaf.pages)
+                return Stretch(leaf, first, last, position, passes, next_pass)
             before += leaf.pages
-        return None, 0
+        return None
 
 
 class KeyRoute:
@@ -85,8 +103,8 @@ class KeyRoute:
         self._under_way: dict[int, list[str] | None] = {}
         self._lock = threading.Lock()
 
-    def next(self, conn: Connection, size: int) -> Stretch | None:
-        """A stretch of up to size rows, or None at the end."""
+    def next(self, conn: Connection, size: int, passes: int) -> Stretch | None:
+        """A stretch of up to size rows, or None at the end. There is only one pass."""
         with self._lock:
             if self._ended:
                 return None
@@ -95,13 +113,18 @@ class KeyRoute:
                 self._ended = True
                 return None
             stretch = Stretch(
-                self._info.leaves[0], 0, size, self._position, found["first"], found["last"]
+                self._info.leaves[0],
+                0,
+                size,
+                self._position,
+                first_key=found["first"],
+                last_key=found["last"],
             )
             self._under_way[self._position] = self._after
             self._after, self._position = found["last"], self._position + 1
             return stretch
 
-    def finished(self, stretch: Stretch) -> None:
+    def passed(self, stretch: Stretch, number: int) -> None:
         """Note that the stretch is done."""
         with self._lock:
             del self._under_way[stretch.position]
@@ -115,7 +138,7 @@ class KeyRoute:
         """Where to go on after an interruption: everything up to that key is done."""
         with self._lock:
             key = self._under_way[min(self._under_way)] if self._under_way else self._after
-            return {"next_page": 0, "next_key": key}
+            return {"next_page": 0, "next_key": key, "unfinished": []}
 
     def _bounds(self, conn: Connection, rows: int) -> dict[str, Any]:
         ours = comma(name(k) for k in self._spec.key)

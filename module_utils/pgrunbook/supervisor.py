@@ -216,7 +216,8 @@ class _Watcher:
             "UPDATE pgrunbook.run SET seen_at = clock_timestamp(), seconds = seconds + %(seconds)s,"
             " pace = %(pace)s, active_sessions = coalesce(active_sessions, %(active)s),"
             " next_page = coalesce(%(next_page)s, next_page),"
-            " next_key = coalesce(%(next_key)s, next_key)"
+            " next_key = coalesce(%(next_key)s, next_key),"
+            " unfinished = coalesce(%(unfinished)s, unfinished)"
             " WHERE id = %(id)s AND execution = %(execution)s"
             " RETURNING control, control_by, rows_per_second, active_sessions",
             {
@@ -225,6 +226,7 @@ class _Watcher:
                 "active": load.active if load else 0,
                 "next_page": cursor.get("next_page"),
                 "next_key": cursor.get("next_key"),
+                "unfinished": Jsonb(cursor["unfinished"]) if cursor else None,
                 "id": self._slice.run.id,
                 "execution": self._slice.run.execution,
             },

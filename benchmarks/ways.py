@@ -1,0 +1,315 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The ways of filling the three columns, from one UPDATE to pgrunbook's own modules.
+
+Each takes a fresh copy of the drifted database. prepare() brings it to where the columns have
+their right names, and is not timed; work() is timed from its first statement to its last.
+"""
+
+from __future__ import annotations
+
+import importlib
+import io
+import json
+import sys
+import time
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, redirect_stdout, suppress
+from pathlib import Path
+from typing import Any
+
+import ansible.module_utils
+import yaml
+from sqlalchemy import URL, create_engine, or_, select
+from sqlalchemy.orm import Session
+
+from benchmarks.database import Database
+from models.session_snapshots import IPInventory, SessionSummary
+
+ROOT = Path(__file__).resolve().parent.parent
+KEYSET_ROWS = 1000
+ORM_COMMIT_ROWS = 1000
+
+_RENAMES = (
+    "ALTER TABLE session_summaries RENAME COLUMN snapshot_ip_types TO snapshot_ip_type",
+    "ALTER INDEX ix_session_summaries_snapshot_ip_types"
+    " RENAME TO ix_session_summaries_snapshot_ip_type",
+)
+_FILL = """
+UPDATE session_summaries t SET
+    snapshot_asn = coalesce(t.snapshot_asn, s.current_asn),
+    snapshot_country = coalesce(t.snapshot_country, s.geo_country),
+    snapshot_ip_type = coalesce(t.snapshot_ip_type, s.ip_type)
+FROM ip_inventory s
+WHERE t.source_ip = s.ip_address
+  AND (t.snapshot_asn IS NULL AND s.current_asn IS NOT NULL
+       OR t.snapshot_country IS NULL AND s.geo_country IS NOT NULL
+       OR t.snapshot_ip_type IS NULL AND s.ip_type IS NOT NULL)
+"""
+_NEXT_KEY = """
+SELECT max(session_id) AS last FROM (
+    SELECT session_id FROM session_summaries
+    WHERE session_id > %s ORDER BY session_id LIMIT %s
+) k
+"""
+_FILL_KEYS = _FILL + "  AND t.session_id > %s AND t.session_id <= %s\n"
+
+# The covering index speeds up a query; only pgrunbook would build it, so no way does.
+_NOT_COMPARED = "ix_session_summaries_snapshot_country_ip_type"
+
+
+class Way(ABC):
+    """One way, on one copy of the database."""
+
+    def __init__(self, database: Database) -> None:
+        self.database = database
+        self.last_key: str | None = None
+        """Where it fills a part of the table only: the last key that it looked at."""
+        self.statement_ms: list[float] = []
+        """How long each of its filling statements took, in milliseconds."""
+        self.parts: dict[str, float] = {}
+        """Seconds of each part of the work, where it has parts."""
+        self.details: dict[str, Any] = {}
+        """What else it says of its work."""
+
+    def prepare(self) -> None:
+        """Rename the wrong column and its index."""
+        self.database.run(*_RENAMES)
+
+    @abstractmethod
+    def work(self) -> int:
+        """Fill the columns; the number of rows changed."""
+
+    def finish(self) -> None:  # noqa: B027
+        """Collect what is known only afterwards; not timed."""
+
+    @contextmanager
+    def _statement(self) -> Iterator[None]:
+        started = time.perf_counter()
+        yield
+        self.statement_ms.append((time.perf_counter() - started) * 1000)
+
+
+class OneUpdate(Way):
+    """One UPDATE … FROM, the whole table in one transaction."""
+
+    def work(self) -> int:
+        with self.database.connect() as conn, self._statement():
+            return conn.execute(_FILL).rowcount
+
+
+class Keyset(Way):
+    """1,000 sessions at a time in the order of the primary key, each batch one transaction."""
+
+    def work(self) -> int:
+        rows, key = 0, ""
+        with self.database.connect() as conn:
+            while True:
+                with conn.transaction():
+                    found = conn.execute(_NEXT_KEY, (key, KEYSET_ROWS)).fetchone()
+                    last = found["last"] if found else None
+                    if last is None:
+                        return rows
+                    with self._statement():
+                        rows += conn.execute(_FILL_KEYS, (key, last)).rowcount
+                key = last
+
+
+class RowAtATime(Way):
+    """SQLAlchemy's ORM, two objects a row, on a share of the rows in the order of the key."""
+
+    def __init__(self, database: Database, sessions: int) -> None:
+        super().__init__(database)
+        self.sessions = sessions
+        self.keys: list[str] = []
+        login = database.login
+        self.url = URL.create(
+            "postgresql+psycopg",
+            username=login["user"],
+            database=login["dbname"],
+            query={"host": login["host"], "port": str(login["port"])},
+        )
+
+    def prepare(self) -> None:
+        super().prepare()
+        unfilled = or_(
+            SessionSummary.snapshot_asn.is_(None),
+            SessionSummary.snapshot_country.is_(None),
+            SessionSummary.snapshot_ip_type.is_(None),
+        )
+        keys = select(SessionSummary.session_id).where(unfilled)
+        engine = create_engine(self.url)
+        with Session(engine) as session:
+            ordered = keys.order_by(SessionSummary.session_id).limit(self.sessions)
+            self.keys = list(session.scalars(ordered))
+        engine.dispose()
+        self.last_key = self.keys[-1] if self.keys else ""
+
+    def work(self) -> int:
+        rows = 0
+        engine = create_engine(self.url)
+        with Session(engine) as session:
+            for number, key in enumerate(self.keys, start=1):
+                rows += _fill_object(session, key)
+                if number % ORM_COMMIT_ROWS == 0:
+                    session.commit()
+            session.commit()
+        engine.dispose()
+        return rows
+
+
+class Engine(Way):
+    """pgrunbook, through its modules: drop the deferred indexes, fill, build them again."""
+
+    def __init__(self, database: Database, strategy: str, workers: int) -> None:
+        super().__init__(database)
+        self.spec = _phase_spec(strategy, workers)
+        self.run: dict[str, str] = {}
+
+    def prepare(self) -> None:
+        planned = _module("plan", login=self.database.login, spec=self.spec)
+        self.run = planned["run"]
+        self.details["strategy"] = planned["plan"]["strategy"]
+        for scope in ("plan", "backfill"):
+            _module(
+                "approval",
+                login=self.database.login,
+                run=self.run,
+                plan=planned["plan"],
+                scope=scope,
+                baseline=planned["baseline"],
+                approved_by="benchmark",
+                approved_from="benchmark",
+                method="unattended",
+            )
+        self._writing_module("column")
+        self._index("rename")
+
+    def work(self) -> int:
+        with self._part("drop"):
+            self._index("drop_invalid", "defer")
+        with self._part("fill"):
+            rows = self._fill()
+        with self._part("build"):
+            self._index("build")
+        return rows
+
+    def finish(self) -> None:
+        with self.database.connect() as conn:
+            batches = conn.execute("SELECT milliseconds FROM pgrunbook.batch")
+            self.statement_ms = [row["milliseconds"] for row in batches]
+
+    def _fill(self) -> int:
+        """Slices until the work is done."""
+        held, held_seconds, fallback = set(), 0.0, ""
+        while True:
+            result = self._writing_module("backfill")
+            held |= set(result["held"])
+            held_seconds += result["held_seconds"]
+            fallback = fallback or result["fallback"]
+            if result["done"]:
+                break
+        self.details |= {
+            "sweeps": result["sweep"],
+            "held": sorted(held),
+            "held_seconds": round(held_seconds, 1),
+            "fallback": fallback,
+        }
+        return int(result["rows_done"])
+
+    def _index(self, *actions: str) -> None:
+        deferred = self.details["strategy"]["deferred"]
+        self._writing_module("index", actions=list(actions), deferred=deferred)
+
+    def _writing_module(self, name: str, **arguments: Any) -> dict[str, Any]:
+        return _module(name, login=self.database.login, spec=self.spec, run=self.run, **arguments)
+
+    @contextmanager
+    def _part(self, name: str) -> Iterator[None]:
+        started = time.perf_counter()
+        yield
+        self.parts[name] = time.perf_counter() - started
+
+
+Factory = Callable[[Database], Way]
+
+LABELS = {
+    "one-update": "one UPDATE … FROM",
+    "keyset": f"keyset batches of {KEYSET_ROWS:,}",
+    "orm": "row at a time, ORM",
+    "engine-1": "pgrunbook, 1 worker",
+    "engine-2": "pgrunbook, 2 workers",
+    "engine-interleaved": "pgrunbook, interleaved",
+    "engine-ranges": "pgrunbook, ranges",
+    "engine-keyset": "pgrunbook, keyset",
+}
+
+
+def factory(way: str, orm_sessions: int) -> Factory:
+    """What makes a way of that name; orm_sessions is how many rows the ORM is given."""
+    factories: dict[str, Factory] = {
+        "one-update": OneUpdate,
+        "keyset": Keyset,
+        "orm": lambda database: RowAtATime(database, orm_sessions),
+        "engine-1": lambda database: Engine(database, "auto", 1),
+        "engine-2": lambda database: Engine(database, "auto", 2),
+        "engine-interleaved": lambda database: Engine(database, "interleaved", 1),
+        "engine-ranges": lambda database: Engine(database, "ranges", 1),
+        "engine-keyset": lambda database: Engine(database, "keyset", 1),
+    }
+    return factories[way]
+
+
+def _fill_object(session: Session, key: str) -> bool:
+    """Whether the session gained a value."""
+    row = session.get_one(SessionSummary, key)
+    ip = session.get(IPInventory, row.source_ip) if row.source_ip is not None else None
+    if ip is None:
+        return False
+    before = (row.snapshot_asn, row.snapshot_country, row.snapshot_ip_type)
+    if row.snapshot_asn is None:
+        row.snapshot_asn = ip.current_asn
+    if row.snapshot_country is None:
+        row.snapshot_country = ip.geo_country
+    if row.snapshot_ip_type is None:
+        row.snapshot_ip_type = ip.ip_type
+    return before != (row.snapshot_asn, row.snapshot_country, row.snapshot_ip_type)
+
+
+def _phase_spec(strategy: str, workers: int) -> dict[str, Any]:
+    """The option spec of the modules: phase 3 as it is, without what is not compared."""
+    _import_path()
+    options = importlib.import_module("ansible.module_utils.pgrunbook.spec").SPEC_OPTIONS
+    text = (ROOT / "playbooks/vars/phase3.yml").read_text(encoding="utf-8")
+    phase = {key.removeprefix("phase_"): value for key, value in yaml.safe_load(text).items()}
+    phase["phase"] = phase["name"]
+    spec = {key: value for key, value in phase.items() if key in options}
+    indexes = [index for index in spec["indexes"] if index["name"] != _NOT_COMPARED]
+    return {**spec, "indexes": indexes, "queries": [], "strategy": strategy, "workers": workers}
+
+
+def _module(name: str, **arguments: Any) -> dict[str, Any]:
+    """Run a module of library/ in this process, as Ansible runs it in one of its own.
+
+    Raises RuntimeError where the module fails.
+    """
+    _import_path()
+    from ansible.module_utils.testing import patch_module_args
+
+    module = importlib.import_module(f"pgrunbook_{name}")
+    printed = io.StringIO()
+    with patch_module_args(arguments), redirect_stdout(printed), suppress(SystemExit):
+        module.main()
+    result: dict[str, Any] = json.loads(printed.getvalue())
+    if result.get("failed"):
+        raise RuntimeError(f"pgrunbook_{name}: {result['msg']}")
+    return result
+
+
+def _import_path() -> None:
+    """Where Ansible would find the modules and the program, as ansible.cfg says."""
+    program, modules = str(ROOT / "module_utils"), str(ROOT / "library")
+    if program not in ansible.module_utils.__path__:
+        ansible.module_utils.__path__.append(program)
+    if modules not in sys.path:
+        sys.path.append(modules)
