@@ -35,6 +35,7 @@ BATCHES_ALONE, BATCHES_TOGETHER = 2, 3
 """Batches of one pass, at least, before the next pass over the same pages: so long have the
 transactions of others to end, which keep pruning from making room. A worker that is not alone has
 to outlast a whole batch of another one."""
+MOST_TIMEOUTS = 10  # in a row, each batch half as large as the one before
 FIRST_WAIT_FOR_ROWS = 1.0  # seconds, doubled with each sweep that found only locked rows
 
 VACUUM = "VACUUM (ANALYZE, TRUNCATE FALSE) {}"
@@ -143,7 +144,7 @@ def slice_outcome(
         if more.get("reverting") or not figures.rows
         else round(figures.hot * 100 / figures.rows, 1),
         "replay_lag": load.replay_lag if load else None,
-        "held": sorted(current.why_held),
+        "held": list(current.why_held.values()),
         "held_seconds": round(figures.held_seconds, 1),
         "fallback": current.fallback,
         "batch_ms": _durations(figures.milliseconds),
@@ -270,7 +271,7 @@ class _Worker:
         self._by_key, self._passes = strategy.name == "keyset", strategy.passes
         self._rows_per_page = max(info.rows_estimate / max(info.pages, 1), 1.0)
         self._queries = batch_statements(current.spec, info, strategy)
-        self._left = left
+        self._left, self._most = left, current.spec.batch_rows
 
     def work(self, conn: Connection) -> None:
         """Take stretches until there is none, or no time, but do at least one pass."""
@@ -320,7 +321,7 @@ class _Worker:
                 return False
             size = self._size(kind, stretch.passes)
             upto = stretch.last if self._by_key else min(at + size, stretch.last)
-            limit = min([spec.batch_rows, *(self._left or []), *([size] if self._by_key else [])])
+            limit = min([self._most, *(self._left or []), *([size] if self._by_key else [])])
             place = self._place(stretch, at, upto, number, limit)
             started = time.monotonic()
             try:
@@ -329,7 +330,9 @@ class _Worker:
                 tries += 1
                 self._require_timeout(conn, started, tries)
                 pace.too_long(kind)
+                self._most = max(self._most // 2, 1)
                 continue
+            tries, self._most = 0, min(self._most + self._most // 4 + 1, spec.batch_rows)
             pace.took(kind, upto - at, done.milliseconds)
             self._slice.record(done, later=number > 0)
             if self._left is not None:
@@ -337,7 +340,7 @@ class _Worker:
                 if self._left[0] <= 0:
                     return False
             if done.rows < limit:
-                at, tries = upto, 0
+                at = upto
         return True
 
     def _place(
@@ -381,7 +384,7 @@ class _Worker:
                 "Somebody cancelled a batch. What was committed before is kept. Next step: find "
                 "out who and why, then run the playbook again; it goes on where it stopped."
             )
-        if tries >= self._slice.spec.lock_tries:
+        if tries >= MOST_TIMEOUTS:
             raise RunbookError(
                 f"A batch took more than {limit_ms / 1000:g} s, {tries} times, although each was "
                 "half as large as the one before. What was committed before is kept. Next step: "

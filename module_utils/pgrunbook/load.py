@@ -12,7 +12,17 @@ from .spec import Spec
 
 MB = 1_000_000
 
-_SAMPLE = """
+
+def _segment(column: str) -> str:
+    """The number of the WAL segment that a file of that name holds, as SQL: the name is timeline,
+    high and low half, eight hexadecimal digits each (XLogFileName() in xlog_internal.h)."""
+    return (
+        f"(('x' || substr({column}, 9, 8))::bit(32)::int8 * (4294967296 / segment_size)"
+        f" + ('x' || substr({column}, 17, 8))::bit(32)::int8)"
+    )
+
+
+_SAMPLE = f"""
 SELECT
   (SELECT max(CASE WHEN r.state IS NULL THEN NULL
                    WHEN r.replay_lsn >= pg_current_wal_lsn() THEN 0
@@ -24,17 +34,16 @@ SELECT
   (SELECT count(*) FROM pg_stat_activity a
    WHERE a.state = 'active' AND a.backend_type = 'client backend'
    AND NOT a.pid = ANY (%(ours)s)) AS active,
-  (SELECT CASE WHEN current_setting('archive_mode') = 'off'
-                 OR a.last_archived_wal !~ '^[0-9A-F]{24}' THEN 0
-               ELSE greatest(0, now.segment_size * (now.segment - 1
-                 - now.per_id * ('x' || substr(a.last_archived_wal, 9, 8))::bit(32)::int8
-                 - ('x' || substr(a.last_archived_wal, 17, 8))::bit(32)::int8)) END
-   FROM pg_stat_archiver a,
-        (SELECT pg_size_bytes(current_setting('wal_segment_size')) AS segment_size,
-                4294967296 / pg_size_bytes(current_setting('wal_segment_size')) AS per_id,
-                pg_wal_lsn_diff(pg_current_wal_lsn(), '0/0')::int8
-                / pg_size_bytes(current_setting('wal_segment_size')) AS segment) now
-  )::int8 AS unarchived,
+  coalesce((
+   SELECT greatest(segment_size * (pg_wal_lsn_diff(pg_current_wal_lsn(), '0/0')::int8
+                                   / segment_size - first_left), 0)
+   FROM (SELECT segment_size, CASE WHEN done IS NOT NULL THEN {_segment("done")} + 1
+                                   ELSE {_segment("failed")} END AS first_left
+         FROM (SELECT pg_size_bytes(current_setting('wal_segment_size')) AS segment_size,
+                      substring(last_archived_wal FROM '^[0-9A-F]{{24}}') AS done,
+                      substring(last_failed_wal FROM '^[0-9A-F]{{24}}') AS failed
+               FROM pg_stat_archiver WHERE current_setting('archive_mode') <> 'off') a) b
+  ), 0)::int8 AS unarchived,
   pg_wal_lsn_diff(pg_current_wal_insert_lsn(), '0/0')::int8 AS wal_position
 """
 
@@ -102,33 +111,34 @@ def horizon_holder(conn: Connection, ours: Sequence[int], older: float) -> str:
     return f"{row['who']}, for {row['seconds']:.0f} s" if known else str(row["who"])
 
 
-def reasons(spec: Spec, load: Load, active_before: int) -> list[str]:
-    """Why to hold the backfill now: every threshold that the load exceeds, with both figures.
+def reasons(spec: Spec, load: Load, active_before: int) -> dict[str, str]:
+    """Why to hold the backfill now: for every threshold that the load exceeds, by its name in the
+    spec, a text with both figures.
 
     active_before is the number of active sessions when the run began.
     """
     more_active = load.active - active_before
     unarchived, rate = load.unarchived / MB, load.wal_rate / MB
-    found = [
-        (
-            load.replay_lag is not None and load.replay_lag > spec.most_replay_lag_seconds,
+    found = {
+        "most_replay_lag_seconds": (
+            load.replay_lag or 0.0,
             f"replica lag {load.replay_lag or 0:.1f} s > {spec.most_replay_lag_seconds:g} s",
         ),
-        (
-            load.waiters > spec.most_lock_waiters,
+        "most_lock_waiters": (
+            load.waiters,
             f"{load.waiters} waiting for our locks > {spec.most_lock_waiters}",
         ),
-        (
-            more_active > spec.most_active_sessions,
+        "most_active_sessions": (
+            more_active,
             f"{more_active} more active sessions than at the start > {spec.most_active_sessions}",
         ),
-        (
-            unarchived > spec.most_unarchived_wal_mb,
+        "most_unarchived_wal_mb": (
+            unarchived,
             f"{unarchived:,.0f} MB of WAL not archived > {spec.most_unarchived_wal_mb:,} MB",
         ),
-        (
-            rate > spec.most_wal_mb_per_second,
+        "most_wal_mb_per_second": (
+            rate,
             f"WAL {rate:,.0f} MB/s > {spec.most_wal_mb_per_second:,} MB/s",
         ),
-    ]
-    return [text for exceeded, text in found if exceeded]
+    }
+    return {name: text for name, (now, text) in found.items() if now > getattr(spec, name)}

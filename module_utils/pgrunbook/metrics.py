@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from datetime import datetime
+from pathlib import Path
 from typing import Any
 
 from prometheus_client import CollectorRegistry, Gauge, write_to_textfile
@@ -45,8 +46,10 @@ GAUGES: dict[str, tuple[str, Callable[[Run], float | None]]] = {
 def write(path: str, runs: list[Run]) -> None:
     """Write the metrics of the newest run of each phase and table, as ledger.info() has them.
 
-    The file is replaced in one step. Raises OSError when it cannot be written.
+    The file is replaced in one step, and its folder made where it is missing. Raises OSError when
+    it cannot be written.
     """
+    Path(path).parent.mkdir(parents=True, exist_ok=True)
     write_to_textfile(path, registry(runs))
 
 

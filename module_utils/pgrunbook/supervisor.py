@@ -59,12 +59,12 @@ class Slice:
         self.figures = Figures()
         self.load: Load | None = None
         self.fallback = ""
-        self.why_held: set[str] = set()
+        self.why_held: dict[str, str] = {}
         self.stopped = ""
         self.stopped_by = ""
         self._started = time.monotonic()
         self._deadline = self._started + seconds
-        self._held: list[str] = []
+        self._held: dict[str, str] = {}
         self._rows_per_second = 0
         self._lock = threading.Lock()
         self._over = threading.Event()
@@ -109,10 +109,11 @@ class Slice:
         if control == "abort":
             self.stop("abort", by)
         if control == "pause":
-            self.hold([f"paused by {by}"])
+            self.hold({"control": f"paused by {by}"})
 
-    def hold(self, why: list[str]) -> None:
-        """Hold the workers for these reasons, or let them go on where there is none."""
+    def hold(self, why: dict[str, str]) -> None:
+        """Hold the workers for these reasons, by what they come from, or let them go on where
+        there is none."""
         self._held = why
         self.why_held.update(why)
 
