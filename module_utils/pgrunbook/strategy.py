@@ -22,6 +22,7 @@ DEFER_BELOW_COVERAGE = 10.0  # per cent; above it, queries may well use the inde
 WORTH_ROWS = 20_000  # fewer are filled before an index is built again
 ROOMY = 0.5  # share of free space from which every row finds room on its own page
 TUPLE_OVERHEAD_BYTES = 28  # header, line pointer (PostgreSQL's documentation, "Page Layout")
+LINE_POINTERS = 291  # of a page of 8 kB: MaxHeapTuplesPerPage in access/htup_details.h
 PASSES_BY_ROWS_PER_PAGE = ((12, 16), (6, 8), (3, 4), (2, 2))
 
 
@@ -86,6 +87,11 @@ def _why_not(
         if _rows_per_page(info) < 2:
             return "fewer than two rows a page leave nothing to interleave"
         return "the pages have room for every new row version"
+    if _rows_per_page(info) * 1.5 > LINE_POINTERS:
+        return (
+            f"{_rows_per_page(info):.0f} rows a page leave too few of its {LINE_POINTERS} line "
+            "pointers, of which a heap-only update takes one more"
+        )
     if counts["rows_eligible"] < WORTH_ROWS:
         return f"fewer than {WORTH_ROWS:,} rows are to be filled"
     covered = max((share["before"] for share in counts["coverage"].values()), default=0.0)

@@ -171,7 +171,7 @@ class _Watcher:
     def __init__(self, conn: Connection, current: Slice, ours: list[int], cursor: Cursor) -> None:
         self._conn, self._slice, self._ours, self._cursor = conn, current, ours, cursor
         self._sampler = Sampler(conn, ours)
-        self._kept_at = time.monotonic()
+        self._kept_at = self._fell_back_at = time.monotonic()
         self._judged_rows = self._judged_hot = 0
 
     def begin(self) -> None:
@@ -242,11 +242,13 @@ class _Watcher:
         figures = self._slice.figures
         rows, hot = figures.later_rows - self._judged_rows, figures.later_hot - self._judged_hot
         if self._slice.fallback:
-            self._slice.fallback = self._holder(OLD_TRANSACTION_SECONDS)
+            if time.monotonic() - self._fell_back_at > OLD_TRANSACTION_SECONDS:
+                self._slice.fallback = self._holder(OLD_TRANSACTION_SECONDS)
         elif rows >= HOT_JUDGED_ROWS:
             self._judged_rows, self._judged_hot = figures.later_rows, figures.later_hot
             if hot < HOT_EXPECTED * rows:
                 self._slice.fallback = self._holder(0.0) or _UNSEEN
+                self._fell_back_at = time.monotonic()
 
     def _holder(self, older: float) -> str:
         return horizon_holder(self._conn, self._ours, older)

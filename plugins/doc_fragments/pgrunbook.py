@@ -213,7 +213,8 @@ options:
         default: ""
       waive_rollback:
         description:
-          - Keep no journal. What is filled cannot be taken back; a table without a key needs it.
+          - Keep nothing that a rollback needs, so that what is filled cannot be taken back. A table
+            without a unique index needs it.
         type: bool
         default: false
       most_replay_lag_seconds:

@@ -17,9 +17,11 @@ Result = dict[str, Any]
 NEED_SPEC = {"preflight", "plan", "column", "index", "backfill", "check", "query", "schema"}
 NEED_RUN = {"approval", "column", "index", "backfill", "run"}
 
+# An index keeps the names that its columns had when it was built, and nothing reads them.
 _CATALOG = """
 SELECT n.nspname, c.relname, c.relkind::text, pg_get_userbyid(c.relowner) AS owner,
-    (SELECT jsonb_agg(jsonb_build_array(a.attname, format_type(a.atttypid, a.atttypmod),
+    (SELECT jsonb_agg(jsonb_build_array(CASE WHEN c.relkind <> 'i' THEN a.attname END,
+                                        format_type(a.atttypid, a.atttypmod),
                                         a.attnotnull, a.attnum) ORDER BY a.attnum)
      FROM pg_attribute a WHERE a.attrelid = c.oid AND a.attnum > 0) AS columns,
     (SELECT jsonb_agg(pg_get_constraintdef(k.oid) ORDER BY k.conname)
@@ -112,11 +114,25 @@ class Steps:
         self.backfill(canary=True)
         self.gates("check", canary_of=self.planned["run"]["id"])
         self.approve("backfill")
+        self.defer()
         self.backfill()
-        self.do("index", actions=["drop_invalid", "build"])
+        self.build()
         self.gates("check")
         self.gates("query")
         self.do("run", state="finished", verdict="GO")
+
+    def defer(self) -> Result:
+        """Drop the indexes that the plan defers."""
+        return self.do("index", actions=["drop_invalid", "defer"], deferred=self.deferred)
+
+    def build(self) -> Result:
+        """Build what is missing, the deferred indexes too."""
+        return self.do("index", actions=["build"], deferred=self.deferred)
+
+    @property
+    def deferred(self) -> list[str]:
+        names: list[str] = self.planned["plan"]["strategy"]["deferred"]
+        return names
 
     def back(self) -> Result:
         """The rollback of the run; what the backfill's part of it returned last."""
