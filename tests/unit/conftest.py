@@ -8,7 +8,8 @@ from typing import Any
 from hypothesis import settings
 
 from ansible.module_utils.pgrunbook import spec as spec_module
-from ansible.module_utils.pgrunbook.catalog import ColumnInfo, TableInfo
+from ansible.module_utils.pgrunbook.catalog import ColumnInfo, Leaf, TableInfo
+from ansible.module_utils.pgrunbook.spec import Table
 
 # A busy machine must not turn a property into a failure.
 settings.register_profile("unit", deadline=None)
@@ -49,6 +50,8 @@ def table_info(*columns: str) -> TableInfo:
         size=8192,
         pages=1,
         rows_estimate=10,
+        partitioned=False,
+        leaves=(Leaf(1, Table("public", "orders"), 1),),
         columns={c: ColumnInfo("text", 25, not_null=False, generated=False) for c in columns},
         indexes={},
     )

@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 import yaml
 
-from ansible.module_utils.pgrunbook import report
+from ansible.module_utils.pgrunbook import ledger, metrics, report
 from ansible.module_utils.pgrunbook.connection import LOGIN_OPTIONS
 from ansible.module_utils.pgrunbook.spec import SPEC_OPTIONS
 
@@ -367,7 +367,9 @@ def test_no_source_names_the_host_of_a_package_registry(sources: dict[str, str])
 
 
 def test_the_tables_of_phase_3_are_named_in_its_variables_only(sources: dict[str, str]) -> None:
-    allowed = re.compile(r"playbooks/vars/phase3\.yml|(models|demo|tests|docs)/.*|.*\.md")
+    allowed = re.compile(
+        r"playbooks/vars/phase3\.yml|(models|demo|tests|docs|benchmarks)/.*|.*\.md"
+    )
     named = [name for name, text in sources.items() if "session_summaries" in text]
     assert "playbooks/vars/phase3.yml" in named
     assert [name for name in named if not allowed.fullmatch(name)] == []
@@ -389,7 +391,30 @@ def test_the_page_on_variables_lists_those_of_the_phase_with_their_values() -> N
     assert [row[0] for row in rows] == list(PHASE)
     for name, _, value, _ in rows:
         if isinstance(PHASE[name], str | int | float) and name != "phase_models":
-            assert (yaml.safe_load(value) or "") == PHASE[name], name
+            told = yaml.safe_load(value)
+            assert ("" if told is None else told) == PHASE[name], name
+
+
+def test_the_page_on_variables_lists_those_of_the_operator() -> None:
+    listed = {row[0] for row in table_of("variables.md", "## Others")}
+    assert set(load_yaml(ROOT / "playbooks/vars/operator.yml")) <= listed
+
+
+def test_the_page_on_variables_names_the_ledgers_tables_and_no_column_that_is_not_there() -> None:
+    made = dict(
+        re.findall(r"TABLE IF NOT EXISTS pgrunbook\.(\w+) \((.*?)\n\);", ledger._TABLES, re.S)
+    )
+    rows = table_of("variables.md", "## What is written into your database")
+    assert {row[0] for row in rows} == set(made)
+    for name, _, told in rows:
+        columns = set(re.findall(r"^    (\w+)", made[name], re.MULTILINE))
+        named = set(re.findall(r"`(\w+)`", re.sub(r"\(.*?\)", "", told)))
+        assert named <= columns, name
+
+
+def test_the_page_on_variables_lists_every_metric() -> None:
+    listed = [row[0] for row in table_of("variables.md", "## Metrics")]
+    assert listed == [f"pgrunbook_{name}" for name in metrics.GAUGES] + ["pgrunbook_state"]
 
 
 def test_the_page_on_variables_lists_every_key_of_the_login() -> None:

@@ -87,6 +87,49 @@ def test_a_specification_has_one_hash_before_and_after_json() -> None:
     assert ledger.plan_hash({"spec": spec}) == ledger.plan_hash({"spec": lists})
 
 
+def status(**changes: Any) -> list[str]:
+    """What status.yml prints of a run."""
+    run = {
+        "id": "phase9-1",
+        "state": "running",
+        "verdict": None,
+        "rows_changed": 1234,
+        "rows_eligible": 5678,
+        "operator": "alice",
+        "seen_at": "2026-01-31 04:05:06+00",
+        "control": "",
+        "control_by": "",
+        "rows_per_second": 0,
+        "progress": {},
+    }
+    return ledger._status({**run, **changes})
+
+
+def test_a_run_is_one_line_of_status_until_it_has_made_progress() -> None:
+    told = "running, 1,234 of 5,678 rows, by alice, last seen 2026-01-31 04:05:06+00"
+    assert status() == [f"phase9-1  {told}"]
+
+
+def test_a_run_at_work_shows_its_progress_and_what_it_was_told() -> None:
+    shown = status(
+        progress={"progress": "LINE OF PROGRESS"},
+        control="pause",
+        control_by="bob",
+        rows_per_second=2000,
+    )
+    assert shown[1:] == [
+        "  LINE OF PROGRESS",
+        "  told to pause by bob",
+        "  kept below 2,000 rows/s",
+    ]
+
+
+def test_a_run_that_is_over_shows_its_verdict_and_nothing_that_was_said_on_the_way() -> None:
+    over = {"progress": {"progress": "LINE"}, "control": "abort", "control_by": "bob"}
+    (line,) = status(state="finished", verdict="NO-GO", **over)
+    assert line.startswith("phase9-1  finished NO-GO, 1,234 of 5,678 rows")
+
+
 def unfinished(**changes: Any) -> dict[str, Any]:
     return {"id": "phase9-1", "operator": "alice", "state": "running", "idle": 12.0, **changes}
 

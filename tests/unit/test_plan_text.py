@@ -43,13 +43,22 @@ def result(**changes: Any) -> dict[str, Any]:
                 step("index_build", needed=True),
             ],
             "dependents": [],
-            "strategy": "page ranges of about 5000 rows, one transaction each",
+            "triggers": [],
+            "strategy": {"name": "ranges", "passes": 1, "deferred": []},
         },
         "plan_hash": HASH,
         "run": {"id": "phase9-20260131T040506Z-1f2e"},
         "resumes": False,
+        "why_strategy": "the phase asks for it",
+        "horizon": "",
         "counts": {"rows_eligible": 1234, "rows_total": 5678, "rows_skipped": dict(SKIPPED)},
-        "estimates": {"rename": 0.0, "index_rename": 0.0, "backfill": 0.1, "index_build": 2.5},
+        "estimates": {
+            "rename": 0.0,
+            "index_rename": 0.0,
+            "index_defer": 0.0,
+            "backfill": 0.1,
+            "index_build": 2.5,
+        },
         "sample": [
             {"key": [n, "a"], "before": before, "after": {"region": "east", "zone": "north"}}
             for n in range(7)
@@ -92,10 +101,50 @@ def test_steps_that_are_needed_are_numbered_with_sql_undo_and_lock() -> None:
 def test_rows_estimate_strategy_and_five_rows_of_the_sample() -> None:
     shown = text()
     assert "   time  about 0.1 s\n   rows  1,234 of 5,678 would change\n" in shown
-    assert "   how   page ranges of about 5000 rows, one transaction each" in shown
+    assert "   how   ranges: the phase asks for it\n" in shown
     assert "   the first 5 of a sample of 7 (all of them with --diff):" in shown
     assert "     - 4, a: region=NULL zone=north\n     + 4, a: region=east zone=north" in shown
     assert "5, a:" not in shown
+
+
+INTERLEAVED = {"name": "interleaved", "passes": 8, "deferred": ["ix_region", "ix_zone"]}
+HOLDER = "pid 4711 (alice, psql, idle in transaction), for 120 s"
+
+
+def how(text: str) -> str:
+    """What is said of the strategy, in one line."""
+    found = text.split("   how   ")[1].split("   the first 5 of")[0]
+    return " ".join(found.split())
+
+
+def interleaved(**changes: Any) -> dict[str, Any]:
+    """A result whose plan drops two indexes for interleaved passes and builds them again."""
+    planned = result(**changes)
+    drop = step("index_defer", needed=True, statements=["DROP ix_region", "DROP ix_zone"])
+    planned["plan"]["steps"].insert(2, drop)
+    planned["plan"]["strategy"] = INTERLEAVED
+    return planned
+
+
+def test_interleaved_passes_say_how_many_why_and_which_indexes_are_built_again() -> None:
+    why = "22 rows a page; ix_region, ix_zone are built again after it"
+    shown = plan_text.plan_text(interleaved(why_strategy=why))
+    assert how(shown) == f"interleaved in 8 passes: {why}"
+    assert "2. Do index_defer\n   SQL   DROP ix_region\n   SQL   DROP ix_zone\n" in shown
+    assert "4. Do index_build" in shown
+
+
+def test_who_holds_back_the_horizon_is_named_where_passes_suffer_from_it() -> None:
+    shown = plan_text.plan_text(interleaved(horizon=HOLDER))
+    assert f"but {HOLDER}, keeps dead rows from being pruned" in how(shown)
+    assert how(shown).endswith("while it lasts, single passes")
+    assert HOLDER not in text(horizon=HOLDER), "single passes do not mind"
+
+
+def test_acknowledged_triggers_are_named() -> None:
+    plan = {**result()["plan"], "triggers": ["audit_orders"]}
+    assert "Trigger audit_orders fires for every row that is filled" in text(plan=plan)
+    assert "Trigger" not in text()
 
 
 def test_a_small_sample_is_shown_whole() -> None:

@@ -19,7 +19,13 @@ def result(**changes: Any) -> dict[str, Any]:
         "rows_changed": 5_000,
         "slice_seconds": 2.0,
         "sweep": 0,
+        "hot_percent": None,
+        "replay_lag": None,
+        "held": [],
+        "held_seconds": 0.0,
+        "fallback": "",
         "stopped": "",
+        "stopped_by": "",
         **changes,
     }
 
@@ -59,6 +65,51 @@ def test_nothing_to_do_at_all() -> None:
 def test_the_window_is_over() -> None:
     text = line(result(stopped="window"), reverting=False)
     assert text.endswith("0:30 to go  stopped: the maintenance window is over")
+
+
+def test_the_share_of_heap_only_updates_and_the_lag_of_a_standby() -> None:
+    text = line(result(hot_percent=87.4, replay_lag=1.25), reverting=False)
+    assert text.endswith("0:30 to go  HOT 87 %  lag 1.2 s")
+
+
+def test_no_heap_only_update_and_no_lag_are_shown_as_well() -> None:
+    text = line(result(hot_percent=0.0, replay_lag=0.0), reverting=False)
+    assert text.endswith("0:30 to go  HOT 0 %  lag 0.0 s")
+
+
+def test_why_and_how_long_it_was_held() -> None:
+    why = ["paused by alice", "replica lag 12.0 s > 10 s"]
+    text = line(result(held=why, held_seconds=3.04), reverting=False)
+    assert text.endswith("held 3.0 s: paused by alice; replica lag 12.0 s > 10 s")
+
+
+def test_who_keeps_interleaved_passes_from_paying() -> None:
+    text = line(result(fallback="pid 7 (bob, idle in transaction)"), reverting=False)
+    assert text.endswith("single passes, because of pid 7 (bob, idle in transaction)")
+
+
+def test_who_aborted_it() -> None:
+    text = line(result(stopped="abort", stopped_by="alice"), reverting=False)
+    assert text.endswith("0:30 to go  stopped: aborted by alice")
+
+
+def test_everything_at_once_in_order() -> None:
+    text = line(
+        result(
+            hot_percent=50.0,
+            replay_lag=2.0,
+            sweep=1,
+            held=["paused by alice"],
+            held_seconds=1.0,
+            fallback="pid 7",
+            stopped="window",
+        ),
+        reverting=False,
+    )
+    assert text.endswith(
+        "HOT 50 %  lag 2.0 s  closing sweep 1  held 1.0 s: paused by alice"
+        "  single passes, because of pid 7  stopped: the maintenance window is over"
+    )
 
 
 def test_reverting_counts_down() -> None:

@@ -14,7 +14,9 @@ from hypothesis import strategies as st
 
 from ansible.module_utils.pgrunbook.errors import RunbookError
 from ansible.module_utils.pgrunbook.spec import (
+    MOST_WORKERS,
     SPEC_OPTIONS,
+    THRESHOLDS,
     Column,
     Index,
     Query,
@@ -29,6 +31,7 @@ from tests.unit.conftest import options, parsed
 # A name has at most 63 bytes, and a character at most four of them.
 names = st.text(st.characters(exclude_categories=["Cs", "Cc"]), min_size=1, max_size=15)
 counts = st.integers(min_value=1, max_value=2**31)
+thresholds = st.integers(min_value=0, max_value=2**31)
 percentages = st.floats(min_value=0, max_value=100)
 old_names = st.none() | names
 
@@ -60,8 +63,21 @@ def option_dicts(draw: st.DrawFn) -> dict[str, Any]:
         "indexes": st.lists(index, max_size=2),
         "acknowledged": st.lists(names, max_size=2),
         **dict.fromkeys(
-            ["batch_rows", "canary_rows", "slice_seconds", "lock_timeout_ms", "lock_tries"], counts
+            [
+                "batch_rows",
+                "batch_target_ms",
+                "canary_rows",
+                "slice_seconds",
+                "lock_timeout_ms",
+                "lock_tries",
+            ],
+            counts,
         ),
+        "strategy": st.sampled_from(["auto", "interleaved", "ranges", "keyset"]),
+        "workers": st.integers(1, MOST_WORKERS),
+        "waive_rollback": st.booleans(),
+        **dict.fromkeys(THRESHOLDS, thresholds),
+        "most_replay_lag_seconds": st.floats(min_value=0, max_value=1e6),
         "window_end": st.just("") | ends,
         "coverage_min": percentages,
         "accuracy_min": percentages,
@@ -116,7 +132,9 @@ REFUSED = [
     *(
         (name, value)
         for name in (
+            "workers",
             "batch_rows",
+            "batch_target_ms",
             "canary_rows",
             "slice_seconds",
             "lock_timeout_ms",
@@ -131,6 +149,8 @@ REFUSED = [
         for name in ("coverage_min", "accuracy_min")
         for value in (-0.1, 100.1, float("nan"))
     ),
+    *((name, -1) for name in THRESHOLDS),
+    ("workers", MOST_WORKERS + 1),
     ("speedup_min", 0.0),
     ("speedup_min", -1.0),
     ("key", []),
@@ -147,6 +167,21 @@ def test_every_refusal_names_the_variable_and_a_next_step(name: str, value: obje
         parsed(**{name: value})
     assert f"phase_{name} is" in str(refused.value)
     assert "Next step:" in str(refused.value)
+
+
+@pytest.mark.parametrize("name", THRESHOLDS)
+def test_a_threshold_of_nothing_at_all_is_allowed(name: str) -> None:
+    assert getattr(parsed(**{name: 0}), name) == 0
+
+
+def test_as_many_workers_as_are_of_use_are_allowed() -> None:
+    assert parsed(workers=MOST_WORKERS).workers == MOST_WORKERS
+
+
+def test_a_table_without_a_key_goes_without_rollback() -> None:
+    assert parsed(key=[], waive_rollback=True).key == ()
+    with pytest.raises(RunbookError, match=r"phase_waive_rollback: true to go without rollback"):
+        parsed(key=[], waive_rollback=False)
 
 
 @pytest.mark.parametrize("name", ["", "../phase3", "a/b", ".hidden", "a b"])

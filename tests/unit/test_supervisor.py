@@ -1,0 +1,95 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The state that workers share: when a batch may begin, and what was measured."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+from ansible.module_utils.pgrunbook import ledger
+from ansible.module_utils.pgrunbook.batch import Done
+from ansible.module_utils.pgrunbook.pace import Pace
+from ansible.module_utils.pgrunbook.supervisor import Slice
+from tests.unit.conftest import parsed
+
+
+def new(seconds: float = 60.0, **changes: Any) -> Slice:
+    run = ledger.Run("phase9-1", "ab", "cd")
+    return Slice(parsed(**changes), run, Pace(100), seconds=seconds, interleaved=True)
+
+
+def done(**changes: Any) -> Done:
+    base = {"rows": 10, "hot": 6, "milliseconds": 5.0, "control": "", "control_by": ""}
+    return Done(**{**base, "rows_per_second": 0, **changes})
+
+
+def test_a_batch_may_begin_until_the_time_is_over() -> None:
+    assert new().may_go_on()
+    assert not new(seconds=0).time_left()
+
+
+def test_an_abort_stops_everything_for_good_and_names_who_said_so() -> None:
+    current = new()
+    current.obey("abort", "alice", 0)
+    current.begin()
+    assert not current.may_go_on() and not current.time_left()
+    assert (current.stopped, current.stopped_by) == ("abort", "alice")
+
+
+def test_the_first_reason_to_stop_stands() -> None:
+    current = new()
+    current.stop("window")
+    current.stop("abort", "alice")
+    assert current.stopped == "window"
+
+
+def test_a_pause_holds_until_the_slice_is_over_and_is_told() -> None:
+    current = new(seconds=0.1)
+    current.obey("pause", "alice", 0)
+    assert current.held() and not current.may_go_on()
+    assert list(current.why_held.values()) == ["paused by alice"]
+
+
+def test_nothing_is_held_once_there_is_no_reason_and_the_reason_is_still_told() -> None:
+    current = new()
+    current.hold({"lag": "replica lag 12.0 s > 10 s"})
+    current.hold({})
+    assert current.may_go_on()
+    assert current.why_held == {"lag": "replica lag 12.0 s > 10 s"}
+
+
+def test_a_threshold_is_told_once_with_its_latest_figure() -> None:
+    current = new()
+    for seconds in (11, 12, 13):
+        current.hold({"lag": f"replica lag {seconds} s > 10 s", "control": "paused by alice"})
+    assert list(current.why_held.values()) == ["replica lag 13 s > 10 s", "paused by alice"]
+
+
+def test_what_batches_did_adds_up_and_later_passes_are_counted_apart() -> None:
+    current = new()
+    current.record(done(), later=False)
+    current.record(done(rows=20, hot=20), later=True)
+    figures = current.figures
+    assert (figures.rows, figures.hot) == (30, 26)
+    assert (figures.later_rows, figures.later_hot) == (20, 20)
+    assert figures.milliseconds == [5.0, 5.0]
+
+
+def test_a_batch_that_changed_nothing_has_no_part_in_the_durations() -> None:
+    current = new()
+    current.record(done(rows=0, hot=0), later=False)
+    assert current.figures.milliseconds == []
+
+
+def test_a_rate_is_kept_by_waiting_over_all_workers() -> None:
+    current = new(workers=2)
+    started = time.monotonic()
+    current.record(done(rows_per_second=200, milliseconds=0.0), later=False)
+    assert 0.09 <= time.monotonic() - started < 1
+
+
+def test_without_a_rate_nobody_waits() -> None:
+    current = new()
+    started = time.monotonic()
+    current.record(done(rows=10**9), later=False)
+    assert time.monotonic() - started < 1
