@@ -28,6 +28,12 @@ options:
     description: What else the event should say, such as the error.
     type: str
     default: ""
+  metrics_file:
+    description:
+      - Where to write the run as Prometheus metrics, for the textfile collector of node_exporter.
+        Empty writes none; neither does check mode.
+    type: path
+    default: ""
 """
 
 EXAMPLES = r"""
@@ -65,7 +71,7 @@ from typing import Any
 from ansible.module_utils.basic import AnsibleModule
 
 from ansible.module_utils.pgrunbook import ledger
-from ansible.module_utils.pgrunbook.module import LOGIN, RUN, execute
+from ansible.module_utils.pgrunbook.module import LOGIN, METRICS_FILE, RUN, execute, with_metrics
 
 
 def record(conn: Any, parameters: dict[str, Any], dry: bool) -> dict[str, Any]:
@@ -79,10 +85,9 @@ def record(conn: Any, parameters: dict[str, Any], dry: bool) -> dict[str, Any]:
     ends = state != "running" and (row["state"], row["verdict"]) != (state, verdict)
     if ends and not dry:
         ledger.finish(conn, run, state, verdict, detail=parameters["detail"])
-    return {
-        "changed": ends,
-        "approvals": ledger.approvals(conn, run.id),
-    }
+    result = {"changed": ends, "approvals": ledger.approvals(conn, run.id)}
+    path = "" if dry else parameters["metrics_file"]
+    return with_metrics(result, path, ledger.runs(conn) if path else [])
 
 
 def main() -> None:
@@ -97,6 +102,7 @@ def main() -> None:
             },
             "verdict": {"type": "str"},
             "detail": {"type": "str", "default": ""},
+            "metrics_file": METRICS_FILE,
         },
         supports_check_mode=True,
     )

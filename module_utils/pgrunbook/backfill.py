@@ -26,7 +26,7 @@ from .progress import line
 from .route import KeyRoute, PageRoute, Stretch
 from .spec import Spec, require_open_window
 from .sql import render, table
-from .strategy import Strategy, from_dict
+from .strategy import LINE_POINTERS, Strategy, from_dict
 from .supervisor import Slice
 
 LOCK = "ROW EXCLUSIVE on the table, FOR NO KEY UPDATE SKIP LOCKED on the rows of one batch"
@@ -38,6 +38,10 @@ to outlast a whole batch of another one."""
 MOST_TIMEOUTS = 10  # in a row, each batch half as large as the one before
 FIRST_WAIT_FOR_ROWS = 1.0  # seconds, doubled with each sweep that found only locked rows
 
+_NOT_KEPT = (
+    "Rows of {table} are filled and then NULL again: a trigger or a rule takes the value away. "
+    "What was committed before is kept. Next step: find it, and undo the run."
+)
 VACUUM = "VACUUM (ANALYZE, TRUNCATE FALSE) {}"
 
 Route = PageRoute | KeyRoute
@@ -100,9 +104,14 @@ def dry_run(conn: Connection, spec: Spec, run: ledger.Run, *, canary: bool) -> d
         at,
         changed=rows,
         done=True,
-        queries=statements(spec, info, Strategy("ranges")) if rows else [],
+        queries=statements(spec, info, _like(spec)) if rows else [],
         diff={"prepared": sample_text(sample(conn, spec, info, 100)) if rows else ""},
     )
+
+
+def _like(spec: Spec) -> Strategy:
+    """A strategy whose batches have the same statement as the one that will be chosen."""
+    return Strategy("keyset" if spec.strategy == "keyset" else "ranges")
 
 
 def run_slice(conn: Connection, spec: Spec, run: ledger.Run, *, canary: bool) -> dict[str, Any]:
@@ -315,13 +324,20 @@ class _Worker:
         """One pass over a stretch, in batches. False where it was broken off."""
         spec, pace = self._slice.spec, self._slice.pace
         kind = self._kind(number, stretch.passes)
-        at, tries = stretch.first, 0
+        at, tries, changed = stretch.first, 0, 0
         while at < stretch.last:
             if not self._slice.may_go_on():
                 return False
             size = self._size(kind, stretch.passes)
             upto = stretch.last if self._by_key else min(at + size, stretch.last)
-            limit = min([self._most, *(self._left or []), *([size] if self._by_key else [])])
+            limit = min(
+                [
+                    self._most,
+                    self._slice.most_rows(),
+                    *(self._left or []),
+                    *([size] if self._by_key else []),
+                ]
+            )
             place = self._place(stretch, at, upto, number, limit)
             started = time.monotonic()
             try:
@@ -339,8 +355,11 @@ class _Worker:
                 self._left[0] -= done.rows
                 if self._left[0] <= 0:
                     return False
+            changed += done.rows
             if done.rows < limit:
-                at = upto
+                at, changed = upto, 0
+            elif changed > (upto - at) * LINE_POINTERS:
+                raise RunbookError(_NOT_KEPT.format(table=stretch.leaf.table))
         return True
 
     def _place(

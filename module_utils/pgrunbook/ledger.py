@@ -344,7 +344,12 @@ def control(
             conn.execute(
                 "UPDATE pgrunbook.run SET control = %s, control_by = %s, rows_per_second = %s"
                 " WHERE id = %s",
-                (after["control"], by, after["rows_per_second"], run_id),
+                (
+                    after["control"],
+                    row["control_by"] if action == "throttle" else by,
+                    after["rows_per_second"],
+                    run_id,
+                ),
             )
             event(conn, run_id, action, by=by, rows_per_second=after["rows_per_second"])
     limit = after["rows_per_second"]
@@ -519,7 +524,7 @@ def _claim(
         " ON CONFLICT (id) DO UPDATE SET plan_hash = excluded.plan_hash,"
         " execution = excluded.execution, operator = excluded.operator, state = 'running',"
         " sweep = 0, end_page = NULL, control = '', control_by = '', rows_per_second = 0,"
-        " seen_at = clock_timestamp()",
+        " active_sessions = NULL, seen_at = clock_timestamp()",
         (
             run.id,
             phase,
@@ -545,7 +550,8 @@ def _take_over(conn: Connection, run: Run, operator: str) -> None:
         require_idle({**row, "idle": idle})
     conn.execute(
         "UPDATE pgrunbook.run SET execution = %s, operator = %s, state = 'running',"
-        " control = '', control_by = '', rows_per_second = 0, seen_at = clock_timestamp()"
+        " control = '', control_by = '', rows_per_second = 0, active_sessions = NULL,"
+        " seen_at = clock_timestamp()"
         " WHERE id = %s",
         (run.execution, operator, run.id),
     )

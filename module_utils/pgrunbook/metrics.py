@@ -23,7 +23,7 @@ GAUGES: dict[str, tuple[str, Callable[[Run], float | None]]] = {
         lambda run: datetime.fromisoformat(run["seen_at"]).timestamp(),
     ),
     "rows_per_second": (
-        "Rows filled a second in the latest slice.",
+        "Rows filled, or given back, a second in the latest slice.",
         lambda run: run["progress"].get("rows_per_second"),
     ),
     "hot_ratio": ("Share of heap-only updates.", lambda run: _ratio(run, "hot_percent")),

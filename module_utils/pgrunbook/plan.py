@@ -22,7 +22,7 @@ from .supervisor import OLD_TRANSACTION_SECONDS
 
 ROWS_PER_SECOND = {"interleaved": 20_000, "ranges": 10_000, "keyset": 8_000}
 BUILD_BYTES_PER_SECOND = 100_000_000
-"""Rows filled and bytes of table indexed a second: what docs/measurements.md has, rounded. They are
+"""Rows filled and bytes of table indexed a second: what docs/benchmark.md has, rounded. They are
 for the estimates in the plan, which no gate depends on."""
 
 
@@ -118,7 +118,7 @@ def build_rollback(conn: Connection, run_id: str) -> dict[str, Any]:
         "server": {"database": catalog.server(conn)["database"]},
         "schema": info.schema(),
         "steps": [
-            _undo_step("backfill", "Give back the rows that the run changed", rows, backfill.LOCK),
+            _undo_step("backfill", "Give back the rows that the run changed", rows, revert.LOCK),
             _undo_step("index", "Take the indexes back", built, indexes.BUILD_LOCK),
             _undo_step("rename", "Take the rename back", renamed, rename.LOCK),
         ],

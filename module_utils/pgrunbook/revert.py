@@ -18,6 +18,7 @@ from .spec import Spec
 from .sql import comma, name, render, table, text
 from .supervisor import Slice
 
+LOCK = "ROW EXCLUSIVE on the table, FOR NO KEY UPDATE on the rows of one batch"
 MOST_LEFT_ALONE = 100
 
 

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
@@ -285,6 +286,12 @@ def _check(spec: Spec) -> None:
         if value < 1:
             raise RunbookError(
                 f"phase_{name} is {value}; it must be at least 1. "
+                f"Next step: correct phase_{name} in the variables file."
+            )
+    for name, value in asdict(spec).items():
+        if isinstance(value, float) and not math.isfinite(value):
+            raise RunbookError(
+                f"phase_{name} is {value}; it must be a number. "
                 f"Next step: correct phase_{name} in the variables file."
             )
     for name in THRESHOLDS:

@@ -9,7 +9,7 @@ absent meanwhile, which costs little before a first backfill, when those columns
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from . import catalog
@@ -58,6 +58,10 @@ def choose(
     if spec.strategy == "keyset":
         _require_key(spec, info)
         return Strategy("keyset"), "the phase asks for it"
+    if not counts["rows_eligible"]:
+        return Strategy("ranges"), "no row is to be filled"
+    if not info.rows_estimate:  # never analysed, but counted
+        info = replace(info, rows_estimate=counts["rows_total"])
     asked = spec.strategy == "interleaved"
     blocking, foreign = _blocking(conn, spec, info)
     if foreign:

@@ -103,6 +103,13 @@ class Slice:
             due = done.rows * self.spec.workers / self._rows_per_second
             self.sleep(max(due - done.milliseconds / 1000, 0.0))
 
+    def most_rows(self) -> int:
+        """The most rows that a batch may change: batch_rows, or a second's worth of the rate that
+        somebody set, so that no pause between two batches is longer."""
+        if not self._rows_per_second:
+            return self.spec.batch_rows
+        return max(min(self.spec.batch_rows, self._rows_per_second // self.spec.workers), 1)
+
     def obey(self, control: str, by: str, rows_per_second: int) -> None:
         """Do what somebody told the run to do."""
         self._rows_per_second = rows_per_second
@@ -171,7 +178,7 @@ class _Watcher:
     def __init__(self, conn: Connection, current: Slice, ours: list[int], cursor: Cursor) -> None:
         self._conn, self._slice, self._ours, self._cursor = conn, current, ours, cursor
         self._sampler = Sampler(conn, ours)
-        self._kept_at = self._fell_back_at = time.monotonic()
+        self._kept_at = time.monotonic()
         self._judged_rows = self._judged_hot = 0
 
     def begin(self) -> None:
@@ -238,17 +245,15 @@ class _Watcher:
         return row
 
     def _judge_passes(self) -> None:
-        """Fall back to a single pass while later ones find no room, and say who is in the way."""
+        """Fall back to a single pass, until the slice ends, where later ones found no room; say who
+        is in the way."""
         figures = self._slice.figures
         rows, hot = figures.later_rows - self._judged_rows, figures.later_hot - self._judged_hot
-        if self._slice.fallback:
-            if time.monotonic() - self._fell_back_at > OLD_TRANSACTION_SECONDS:
-                self._slice.fallback = self._holder(OLD_TRANSACTION_SECONDS)
-        elif rows >= HOT_JUDGED_ROWS:
-            self._judged_rows, self._judged_hot = figures.later_rows, figures.later_hot
-            if hot < HOT_EXPECTED * rows:
-                self._slice.fallback = self._holder(0.0) or _UNSEEN
-                self._fell_back_at = time.monotonic()
+        if self._slice.fallback or rows < HOT_JUDGED_ROWS:
+            return
+        self._judged_rows, self._judged_hot = figures.later_rows, figures.later_hot
+        if hot < HOT_EXPECTED * rows:
+            self._slice.fallback = self._holder(0.0) or _UNSEEN
 
     def _holder(self, older: float) -> str:
         return horizon_holder(self._conn, self._ours, older)

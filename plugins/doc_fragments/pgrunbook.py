@@ -54,6 +54,7 @@ options:
 requirements:
   - PostgreSQL 14 or newer
   - psycopg 3.1 or newer, where the module runs
+  - prometheus_client, where the module runs, for metrics
 author:
   - The pgrunbook authors (@pgrunbook)
 """

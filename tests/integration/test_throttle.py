@@ -135,6 +135,21 @@ def test_throttle_keeps_below_the_rate(database: Database, steps: Steps) -> None
     assert "kept below 1,500 rows/s" in steps.do("run_info")["text"]
 
 
+def test_a_limit_is_lifted_at_once(database: Database, steps: Steps) -> None:
+    """No batch takes on more than a second's worth, so that none has to be waited out."""
+    tell(steps, "throttle", rows_per_second=10)
+    with at_work(database, steps) as results:
+        tell(steps, "throttle", rows_per_second=0)
+    assert results[-1]["done"]
+    assert database.sql("SELECT min(row_count) AS n FROM pgrunbook.batch")[0]["n"] <= 10
+
+
+def test_throttle_leaves_a_pause_to_who_said_it(database: Database, steps: Steps) -> None:
+    tell(steps, "pause")
+    steps.do("control", action="throttle", rows_per_second=5, by="carol")
+    assert "told to pause by bob" in steps.do("run_info")["text"]
+
+
 def test_a_rollback_is_controlled_alike(database: Database, steps: Steps) -> None:
     steps.backfill()
     steps.do("run", state="finished")
