@@ -81,6 +81,16 @@ baseline:
   description: The counts, schema and statements that the run started from, before an interruption.
   returned: unless O(rollback_of) is given
   type: dict
+why_strategy:
+  description: Why the backfill takes the strategy that RV(plan) names, in a sentence. Not hashed.
+  returned: unless O(rollback_of) is given
+  type: str
+horizon:
+  description:
+    - Who keeps dead row versions from being pruned, so that interleaved passes would not pay for
+      as long as that lasts. Empty where nobody is seen. Not hashed.
+  returned: unless O(rollback_of) is given
+  type: str
 estimates:
   description: About how many seconds each step would take, by the step's id, waits for locks apart.
   returned: unless O(rollback_of) is given

@@ -173,11 +173,6 @@ CASES = {
     "materialized view": values(
         "a materialized view", sql="CREATE MATERIALIZED VIEW other AS SELECT 1", table="other"
     ),
-    "partitioned table": values(
-        "a partitioned table",
-        sql="CREATE TABLE other (a int) PARTITION BY LIST (a)",
-        table="other",
-    ),
     "foreign table": values("a foreign table", sql=FOREIGN, table="other"),
     "index of another definition": Case(
         ("'ix_session_summaries_snapshot_country_ip_type'", "matcher"),

@@ -14,13 +14,12 @@ import threading
 import time
 import uuid
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, closing, contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import Any
 
-import psycopg
-from hypothesis import HealthCheck, Phase, event, given, settings
+from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 from psycopg.sql import SQL, Composable, Composed, Identifier, Literal
 
@@ -30,8 +29,8 @@ from tests.integration.conftest import Database
 from tests.integration.steps import Module, Result, Steps
 
 FOR_CI = settings(
-    max_examples=30,
     deadline=None,
+    phases=[Phase.explicit, Phase.generate, Phase.shrink],
     derandomize=True,
     print_blob=True,
     suppress_health_check=[
@@ -42,6 +41,7 @@ FOR_CI = settings(
 )
 
 SCHEMA = "lab"
+NOTHING = SQL("NULL")
 MOST_ROWS = 300
 
 NAMES = (
@@ -218,7 +218,11 @@ class Batch:
 
 
 class Lab:
-    """A table on the server, and what the application does to it."""
+    """A table on the server, and what the application does to it.
+
+    before has each row as it was when it was inserted; touched, the numbers of those in which the
+    application has changed a column of the phase or the key.
+    """
 
     def __init__(self, database: Database, table: Table) -> None:
         self.shape = table
@@ -227,6 +231,8 @@ class Lab:
         self.app = database.connect()
         self.app.prepare_threshold = None
         self.numbers: dict[tuple[str, ...], int] = {}
+        self.before: Rows = {}
+        self.touched: set[int] = set()
         self._next = 0
 
     def create(self) -> None:
@@ -288,7 +294,7 @@ class Lab:
                     leaf, self.table, bound, fill
                 )
                 continue
-            key = SQL(", ").join(
+            key = _comma(
                 SQL("ALTER {} SET NOT NULL").format(Identifier(k.name)) for k in self.shape.key
             )
             yield SQL("CREATE TABLE {} ({}) {}").format(leaf, _definitions(fields[::-1]), fill)
@@ -303,64 +309,99 @@ class Lab:
         texts = (None, None) if source is None else (str(source), f"s{source}")
         return texts[: len(self.shape.reference)]
 
-    def apply(self, change: Change, one: int | None = None) -> set[int]:
-        """Do what the application does, to all rows that it picks or to just one. The numbers of
-        the rows in which it changed one of the phase's columns, or the key."""
+    def apply(self, change: Change) -> None:
+        """Do what the application does."""
         match change:
             case Insert(row, copies):
-                return self._insert(row, copies)
+                self._insert(row, copies)
             case ChangeSource(source, values):
                 self._change_source(source, values)
-                return set()
-        where = SQL("number % 7 = {}").format(Literal(change.which))
-        if one is not None:
-            where = SQL("number = {}").format(Literal(one))
-        match change:
-            case Delete():
-                query = SQL("DELETE FROM {} WHERE {}").format(self.table, where)
-            case Note():
-                query = self._update("note = note + 1", where)
-            case Write(_, column, value):
-                query = self._update([(self.shape.columns[column], value)], where)
-            case Refer(_, source):
-                pairs = zip(self.shape.reference, self._reference(source), strict=True)
-                query = self._update(list(pairs), where)
-            case ChangeKey():
-                return self._change_keys(where)
-        found = self.app.execute(query + SQL(" RETURNING number")).fetchall()
-        return {row["number"] for row in found} if isinstance(change, Write | Delete) else set()
+            case Delete(which):
+                for number in self._picked(which):
+                    self.delete(number)
+            case Note(which):
+                for number in self._picked(which):
+                    self.add_note(number)
+            case Write(which, column, value):
+                for number in self._picked(which):
+                    self.write(number, column, value)
+            case Refer(which, source):
+                values = list(zip(self.shape.reference, self._reference(source), strict=True))
+                for number in self._picked(which):
+                    self._set(number, values)
+            case ChangeKey(which):
+                for number in self._picked(which):
+                    self.change_key(number)
 
-    def _insert(self, row: Row, copies: int) -> set[int]:
-        numbers = list(range(self._next, self._next + copies))
+    def add_note(self, number: int) -> bool:
+        """Change a column that the phase does not fill. Whether the row is there."""
+        query = SQL("UPDATE {} SET note = note + 1 WHERE number = {}")
+        return self.app.execute(query.format(self.table, Literal(number))).rowcount == 1
+
+    def write(self, number: int, column: int, value: str | None) -> str | None:
+        """Write a value to one of the phase's columns; the value as it is stored."""
+        self.touched.add(number)
+        field = self.shape.columns[column]
+        row = self._set(number, [(field, value)], SQL("{}::text").format(Identifier(field.name)))
+        stored: str | None = row["result"]
+        return stored
+
+    def delete(self, number: int) -> None:
+        self.touched.add(number)
+        query = SQL("DELETE FROM {} WHERE number = {}")
+        self.app.execute(query.format(self.table, Literal(number)))
+
+    def change_key(self, number: int) -> None:
+        self.touched.add(number)
+        self._next += 1
+        fields = self.shape.key
+        values = list(zip(fields, self._key(self._next - 1), strict=True))
+        row = self._set(number, values, _texts(fields))
+        if row:
+            self.numbers[tuple(row["result"])] = number
+
+    def _picked(self, which: int) -> list[int]:
+        query = SQL("SELECT number FROM {} WHERE number % 7 = {}")
+        return [r["number"] for r in self.app.execute(query.format(self.table, Literal(which)))]
+
+    def _set(
+        self,
+        number: int,
+        values: list[tuple[Field, str | None]],
+        returning: Composable = NOTHING,
+    ) -> dict[str, Any]:
+        """Give columns of a row these values; the row's result, empty if it is not there."""
+        row = self.app.execute(
+            SQL("UPDATE {} SET {} WHERE number = {} RETURNING {} AS result").format(
+                self.table,
+                _comma(_equal(f, v) for f, v in values),
+                Literal(number),
+                returning,
+            )
+        ).fetchone()
+        return row or {}
+
+    def _insert(self, row: Row, copies: int) -> None:
+        numbers = range(self._next, self._next + copies)
         self._next += copies
         fields = (*self.shape.key, *self.shape.columns, *self.shape.reference)
-        query = SQL(
-            "INSERT INTO {} (number, note, padding, {}) VALUES (%s, 0, repeat('-', %s), {})"
-        ).format(self.table, _names(fields), _placeholders(fields))
-        with self.app.cursor() as cursor:
-            cursor.executemany(
-                query,
-                [
-                    (
-                        *(number, self.shape.padding, *self._key(number)),
-                        *(*row.values, *self._reference(row.source)),
-                    )
-                    for number in numbers
-                ],
+        same = (*row.values, *self._reference(row.source))
+        rows = [
+            SQL("({}, 0, repeat('-', {}), {})").format(
+                Literal(number),
+                Literal(self.shape.padding),
+                _comma(
+                    _value(f, v) for f, v in zip(fields, (*self._key(number), *same), strict=True)
+                ),
             )
-        return set()
-
-    def _change_keys(self, where: Composable) -> set[int]:
-        rows = self.app.execute(
-            SQL("SELECT number FROM {} WHERE {}").format(self.table, where)
-        ).fetchall()
-        for row in rows:
-            self._next += 1
-            pairs = zip(self.shape.key, self._key(self._next - 1), strict=True)
-            self.app.execute(
-                self._update(list(pairs), SQL("number = {}").format(Literal(row["number"])))
+            for number in numbers
+        ]
+        self.app.execute(
+            SQL("INSERT INTO {} (number, note, padding, {}) VALUES {}").format(
+                self.table, _names(fields), _comma(rows)
             )
-        return {row["number"] for row in rows}
+        )
+        self.before |= {n: row for n, row in self.rows().items() if n in numbers}
 
     def _change_source(self, source: int, values: tuple[str | None, ...] | None) -> None:
         keys = list(zip(self.shape.source_key, self._reference(source), strict=True))
@@ -375,16 +416,9 @@ class Lab:
                 SQL("INSERT INTO {} ({}) VALUES ({})").format(
                     self.source,
                     _names(f for f, _ in pairs),
-                    SQL(", ").join(_value(f, v) for f, v in pairs),
+                    _comma(_value(f, v) for f, v in pairs),
                 )
             )
-
-    def _update(self, sets: str | list[tuple[Field, str | None]], where: Composable) -> Composed:
-        if isinstance(sets, str):
-            return SQL("UPDATE {} SET {} WHERE {}").format(self.table, SQL(sets), where)
-        return SQL("UPDATE {} SET {} WHERE {}").format(
-            self.table, SQL(", ").join(_equal(f, v) for f, v in sets), where
-        )
 
     def rows(self, of: Composable | None = None) -> Rows:
         """Every row of the table, or of a copy."""
@@ -403,7 +437,7 @@ class Lab:
 
     def one_update(self) -> Rows:
         """What a single UPDATE makes of a copy of the table as it is now."""
-        sets = SQL(", ").join(
+        sets = _comma(
             SQL("{c} = coalesce(t.{c}, s.{v})").format(c=Identifier(c.name), v=Identifier(v.name))
             for c, v in zip(self.shape.columns, self.shape.source_columns, strict=True)
         )
@@ -470,15 +504,16 @@ class Run:
     def end(self, *, died: bool = False) -> None:
         """The execution that is at work works no more."""
         if died:
-            self.lab.app.execute(
-                "UPDATE pgrunbook.run SET seen_at = seen_at - interval '1 hour'"
-            )
+            self.lab.app.execute("UPDATE pgrunbook.run SET seen_at = seen_at - interval '1 hour'")
         else:
             self.steps.do("run", state="failed")
 
-    def fill(self, *, canary: bool = False) -> Result:
+    def fill_canary(self) -> Result:
+        return self._filled(lambda: self.steps.backfill(canary=True))
+
+    def fill(self) -> Result:
         return self._filled(
-            lambda: backfill.run_slice(self.conn, self._spec(), self._run(), canary=canary)
+            lambda: backfill.run_slice(self.conn, self._spec(), self._run(), canary=False)
         )
 
     def fill_the_rest(self) -> None:
@@ -599,30 +634,30 @@ def _quoted(name: str) -> str:
     return '"' + name.replace('"', '""') + '"'
 
 
+def _comma(parts: Iterable[Composable]) -> Composed:
+    return SQL(", ").join(parts)
+
+
 def _names(fields: Any) -> Composed:
-    return SQL(", ").join(Identifier(f.name) for f in fields)
+    return _comma(Identifier(f.name) for f in fields)
 
 
 def _definitions(fields: list[Field]) -> Composed:
-    return SQL(", ").join(SQL("{} {}").format(Identifier(f.name), SQL(f.type)) for f in fields)
-
-
-def _placeholders(fields: Any) -> Composed:
-    return SQL(", ").join(SQL("%s::{}").format(SQL(f.type)) for f in fields)
+    return _comma(SQL("{} {}").format(Identifier(f.name), SQL(f.type)) for f in fields)
 
 
 def _texts(fields: Any) -> Composed:
     return SQL("ARRAY[{}]::text[]").format(
-        SQL(", ").join(SQL("{}::text").format(Identifier(f.name)) for f in fields)
+        _comma(SQL("{}::text").format(Identifier(f.name)) for f in fields)
     )
 
 
-def _value(field: Field, value: str | None) -> Composed:
-    return SQL("{}::{}").format(Literal(value), SQL(field.type))
+def _value(of: Field, value: str | None) -> Composed:
+    return SQL("{}::{}").format(Literal(value), SQL(of.type))
 
 
-def _equal(field: Field, value: str | None) -> Composed:
-    return SQL("{} = {}").format(Identifier(field.name), _value(field, value))
+def _equal(of: Field, value: str | None) -> Composed:
+    return SQL("{} = {}").format(Identifier(of.name), _value(of, value))
 
 
 @st.composite
@@ -636,7 +671,7 @@ def tables(draw: st.DrawFn) -> Table:
     key = draw(st.sampled_from(list(KEYS)))
     reference = ["text"] * draw(st.integers(1, 2))
     sources = draw(st.lists(_values(types), max_size=5))
-    rows = draw(st.lists(_rows(types), max_size=12))
+    rows = draw(st.lists(_rows(types, len(sources)), max_size=12))
     return Table(
         name=next(names),
         key=fields(*draw(st.sampled_from([(key,), ("text", key)]))),
@@ -660,10 +695,12 @@ def _values(types: list[str]) -> st.SearchStrategy[tuple[str | None, ...]]:
     return st.tuples(*(st.sampled_from([None, None, *VALUES[type]]) for type in types))
 
 
-def _rows(types: list[str]) -> st.SearchStrategy[Row]:
-    """A row that refers to a source, which may not be there, or to none. Most rows lack values."""
-    nothing = st.just((None,) * len(types))
-    return st.builds(Row, st.integers(0, 5) | st.none(), nothing | _values(types))
+def _rows(types: list[str], sources: int) -> st.SearchStrategy[Row]:
+    """A row that refers to one of the sources, to one that is not there, or to none. Most rows
+    lack values."""
+    there, nothing = st.integers(0, max(sources - 1, 0)), st.just((None,) * len(types))
+    source = st.one_of(there, there, there, st.just(sources), st.none())
+    return st.builds(Row, source, nothing | _values(types))
 
 
 def ways(table: Table) -> st.SearchStrategy[Way]:
@@ -680,7 +717,7 @@ def ways(table: Table) -> st.SearchStrategy[Way]:
 def changes(table: Table) -> st.SearchStrategy[Change]:
     types, which = [column.type for column in table.columns], st.integers(0, 6)
     return st.one_of(
-        st.builds(Insert, _rows(types), st.integers(1, 30)),
+        st.builds(Insert, _rows(types, len(table.sources)), st.integers(1, 30)),
         st.builds(Delete, which),
         st.builds(Note, which),
         st.integers(0, len(types) - 1).flatmap(
@@ -699,8 +736,9 @@ def changes(table: Table) -> st.SearchStrategy[Change]:
 
 def scripts(table: Table, *more: st.SearchStrategy[Any]) -> st.SearchStrategy[Script]:
     """Slices and takeovers, and more."""
-    parts = [st.just(Slice()), st.builds(TakeOver, st.booleans(), ways(table)), *more]
-    return st.lists(st.one_of(*parts), max_size=8).map(tuple)
+    take_over = st.builds(TakeOver, st.booleans(), ways(table))
+    parts = st.one_of(st.just(Slice()), st.just(Slice()), st.just(Slice()), take_over, *more)
+    return st.lists(parts, max_size=7).map(tuple)
 
 
 @contextmanager
@@ -713,3 +751,223 @@ def laboratory(database: Database, table: Table) -> Iterator[tuple[Lab, Connecti
         login, schemas = database.login, [SCHEMA]
         conn = stack.enter_context(connect(login, name="test", read_only=False, schemas=schemas))
         yield lab, conn
+
+
+@dataclass(frozen=True)
+class Example:
+    """A table, how its run begins, and what happens on its way there and back."""
+
+    table: Table
+    way: Way
+    canary_rows: int
+    there: Script
+    back: Script
+
+
+@st.composite
+def examples(draw: st.DrawFn, *, busy: bool) -> Example:
+    table = draw(tables())
+    more = [changes(table)] * 4 if busy else []
+    return Example(
+        table,
+        draw(ways(table)),
+        draw(st.integers(1, 60)),
+        draw(scripts(table, *more)),
+        draw(scripts(table, *more)),
+    )
+
+
+def play(run: Run, script: Script, work: Callable[[], Result], begin: Callable[[], None]) -> None:
+    for part in script:
+        match part:
+            case Slice():
+                work()
+            case TakeOver(died, way):
+                run.end(died=died)
+                run.steps.spec |= way.__dict__
+                begin()
+            case change:
+                run.lab.apply(change)
+
+
+@contextmanager
+def filled_canary(database: Database, module: Module, example: Example) -> Iterator[Run]:
+    """A run whose canary is done and whose backfill is approved."""
+    with laboratory(database, example.table) as (lab, conn):
+        run = Run(lab, module, database, conn, example.way, example.canary_rows)
+        run.begin()
+        eligible = run.steps.planned["counts"]["rows_eligible"]
+        before, wanted = lab.rows(), lab.one_update()
+        assert eligible == sum(row != wanted[number] for number, row in before.items())
+        result = run.fill_canary()
+        assert result["rows_done"] == min(example.canary_rows, eligible)
+        yield run
+
+
+@settings(FOR_CI, max_examples=25)
+@given(example=examples(busy=False))
+def test_ends_as_one_update_and_goes_back_to_the_start(
+    database: Database, module: Module, example: Example
+) -> None:
+    """Wherever it stops, and whoever goes on."""
+    with filled_canary(database, module, example) as run:
+        play(run, example.there, run.fill, run.begin)
+        run.fill_the_rest()
+        assert_filled_once(run.lab)
+
+        run.end()
+        run.begin_rollback()
+        play(run, example.back, run.give_back, run.begin_rollback)
+        assert run.give_back_the_rest()["rows_left_alone"] == 0
+        assert run.lab.rows() == run.lab.before
+
+
+@settings(FOR_CI, max_examples=16)
+@given(example=examples(busy=True))
+def test_leaves_alone_what_the_application_does_between_its_slices(
+    any_database: Database, module: Module, example: Example
+) -> None:
+    with filled_canary(any_database, module, example) as run:
+        play(run, example.there, run.fill, run.begin)
+        run.fill_the_rest()
+        assert_filled_once(run.lab)
+
+        run.end()
+        run.begin_rollback()
+        play(run, example.back, run.give_back, run.begin_rollback)
+        run.give_back_the_rest()
+        assert_untouched_rows_are_back(run.lab)
+
+
+def assert_filled_once(lab: Lab) -> None:
+    """Unless the application took the value away again."""
+    times = Counter(
+        (entry.number, column)
+        for batch in lab.batches().values()
+        for entry in batch.journal
+        for column, value in enumerate(entry.written)
+        if value is not None and entry.number not in lab.touched
+    )
+    assert set(times.values()) <= {1}
+
+
+def assert_untouched_rows_are_back(lab: Lab) -> None:
+    for number, row in lab.rows().items():
+        if number not in lab.touched:
+            assert row.values == lab.before[number].values
+
+
+class Application(threading.Thread):
+    """Does random things to single rows, and remembers what it wrote. A person would call it busy,
+    but it leaves the engine some time."""
+
+    def __init__(self, lab: Lab, seed: int, transactions: int) -> None:
+        super().__init__()
+        self.lab, self.transactions = lab, transactions
+        self.random = random.Random(seed)
+        self.alive = set(lab.rows())
+        self.notes = {n: int(row.rest[0] or 0) for n, row in lab.rows().items()}
+        self.written: dict[tuple[int, int], str | None] = {}
+        self.error: BaseException | None = None
+
+    def run(self) -> None:
+        actions = [
+            *(self.note, self.note_some, self.write, self.write, self.change_key),
+            *(self.insert, self.delete, self.change_source),
+        ]
+        try:
+            for _ in range(self.transactions):
+                self.random.choice(actions)()
+                time.sleep(self.random.choice([0, 0.001, 0.005]))
+        except BaseException as error:
+            self.error = error
+
+    def check(self) -> None:
+        """Everything is as the application left it, apart from values that were NULL, and from
+        those that it wrote again just as the run had, which a rollback cannot tell."""
+        self.join()
+        if self.error:
+            raise self.error
+        rows = self.lab.rows()
+        assert rows.keys() == self.alive
+        assert {n: int(row.rest[0] or 0) for n, row in rows.items()} == self.notes
+        given_back = {
+            (entry.number, column, value)
+            for batch in self.lab.batches().values()
+            for entry in batch.journal * batch.reverted
+            for column, value in enumerate(entry.written)
+        }
+        for (number, column), value in self.written.items():
+            stored = rows[number].values[column] if number in rows else value
+            assert stored == value or (number, column, value) in given_back
+
+    def one(self) -> int:
+        return self.random.choice(sorted(self.alive) or [-1])
+
+    def note(self) -> None:
+        number = self.one()
+        if self.lab.add_note(number):
+            self.notes[number] += 1
+
+    def note_some(self) -> None:
+        """In one transaction, which takes a moment and may be rolled back."""
+        numbers = sorted({self.one() for _ in range(8)} - {-1})
+        commit = self.random.random() < 0.7
+        with self.lab.app.transaction(force_rollback=not commit):
+            for number in numbers:
+                self.lab.add_note(number)
+            time.sleep(self.random.random() / 50)
+        for number in numbers * commit:
+            self.notes[number] += 1
+
+    def write(self) -> None:
+        number, column = self.one(), self.random.randrange(len(self.lab.shape.columns))
+        value = self.random.choice(VALUES[self.lab.shape.columns[column].type])
+        if number >= 0:
+            self.written[number, column] = self.lab.write(number, column, value)
+
+    def change_key(self) -> None:
+        self.lab.change_key(self.one())
+
+    def insert(self) -> None:
+        nothing = (None,) * len(self.lab.shape.columns)
+        self.lab.apply(Insert(Row(self.random.randrange(6), nothing), 1))
+        number = max(self.lab.before)
+        self.alive.add(number)
+        self.notes[number] = 0
+
+    def delete(self) -> None:
+        number = self.one()
+        self.lab.delete(number)
+        self.alive -= {number}
+        self.notes.pop(number, None)
+
+    def change_source(self) -> None:
+        values = tuple(self.random.choice([None, *VALUES[c.type]]) for c in self.lab.shape.columns)
+        self.lab.apply(ChangeSource(self.random.randrange(6), values))
+
+
+@settings(FOR_CI, max_examples=6, phases=[Phase.generate])
+@given(example=examples(busy=False), seed=st.integers(0, 2**32))
+def test_works_beside_a_busy_application(
+    any_database: Database, module: Module, example: Example, seed: int
+) -> None:
+    """The scripts are not used. What happens depends on the moment, so nothing is shrunk."""
+    with filled_canary(any_database, module, example) as run:
+        application = Application(run.lab, seed, 60)
+        application.start()
+        run.steps.backfill()
+        application.check()
+        run.fill_the_rest()
+        application.check()
+        assert_filled_once(run.lab)
+
+        run.end()
+        run.begin_rollback()
+        application = Application(run.lab, seed + 1, 60)
+        application.start()
+        run.steps.backfill(state="reverted")
+        application.check()
+        assert_untouched_rows_are_back(run.lab)
+        touched = {e.number for b in run.lab.batches().values() for e in b.left_alone}
+        assert touched <= run.lab.touched

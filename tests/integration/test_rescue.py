@@ -74,6 +74,7 @@ def test_a_failing_backfill_keeps_its_batches_resumes_and_can_be_undone(
         " AND source_ip IS NOT NULL ORDER BY ctid DESC OFFSET 200 LIMIT 1"
     )[0]["session_id"]
     database.sql(REFUSE_ONE_ROW.format(session_id=victim))
+    small = {**small, "phase_acknowledged": ["refuse_row"]}
 
     broken = approved(playbook, database, "phase3", phase=small)
     run = database.sql("SELECT id, state FROM pgrunbook.run")[0]
