@@ -190,7 +190,7 @@ def _drifted(conn: Connection, spec: Spec, info: TableInfo) -> int:
     names = catalog.present_names(spec, info)
     width = len(spec.key)
     ours = SQL(" AND ").join(
-        SQL("(t.{c} = s.{v}::{type} OR t.{c}::text = e ->> {n})").format(
+        SQL("(t.{c} = s.{v}::{type} OR t.{c}::text = j.e ->> {n})").format(
             c=name(names[c.name]), v=name(f"v{n}"), n=Literal(width + n), type=text(c.type)
         )
         for n, c in enumerate(spec.columns)

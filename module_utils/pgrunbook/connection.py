@@ -34,6 +34,11 @@ MINIMUM_VERSION = 140000  # TID range scans came with PostgreSQL 14
 STATEMENT_TIMEOUT = "15min"
 IDLE_IN_TRANSACTION_TIMEOUT = "60s"
 PATIENT_LOCK_TIMEOUT = "30min"
+_TRANSIENT = (
+    psycopg.errors.LockNotAvailable,
+    psycopg.errors.DeadlockDetected,
+    psycopg.errors.SerializationFailure,  # a row has moved to another partition meanwhile
+)
 FIRST_WAIT, LONGEST_WAIT = 1.0, 60.0  # seconds between tries for a lock
 
 Connection = psycopg.Connection[dict[str, Any]]
@@ -145,7 +150,7 @@ def with_lock_retries(
     for attempt in range(1, tries + 1):
         try:
             return work()
-        except (psycopg.errors.LockNotAvailable, psycopg.errors.DeadlockDetected) as error:
+        except _TRANSIENT as error:
             if attempt == tries:
                 raise RunbookError(
                     f"{what}: no lock after {tries} tries (SQLSTATE {error.sqlstate}). "

@@ -71,22 +71,24 @@ def revert_statement(spec: Spec, names: Mapping[str, str], info: TableInfo) -> C
         "WITH entry AS ("
         " SELECT e FROM pgrunbook.batch b, jsonb_array_elements(b.journal) e WHERE b.id = %(batch)s"
         "), reverted AS ("
-        " UPDATE {table} t SET {sets} FROM entry WHERE {keys} AND {unchanged} RETURNING e"
+        " UPDATE {table} t SET {sets} FROM entry WHERE {keys} AND {unchanged} RETURNING entry.e"
         ") UPDATE pgrunbook.batch SET reverted_at = clock_timestamp(), left_alone = ("
         " SELECT jsonb_agg(e) FROM (SELECT e FROM entry EXCEPT SELECT e FROM reverted) kept)"
         " WHERE id = %(batch)s"
     ).format(
         table=table(spec.table),
         sets=comma(
-            SQL("{c} = CASE WHEN e ->> {n} IS NULL THEN t.{c} END").format(c=c, n=n)
+            SQL("{c} = CASE WHEN entry.e ->> {n} IS NULL THEN t.{c} END").format(c=c, n=n)
             for c, n in written
         ),
         keys=SQL(" AND ").join(
-            SQL("t.{} = (e ->> {})::{}").format(name(k), Literal(n), text(info.columns[k].type))
+            SQL("t.{} = (entry.e ->> {})::{}").format(
+                name(k), Literal(n), text(info.columns[k].type)
+            )
             for n, k in enumerate(spec.key)
         ),
         unchanged=SQL(" AND ").join(
-            SQL("(e ->> {n} IS NULL OR t.{c}::text = e ->> {n})").format(c=c, n=n)
+            SQL("(entry.e ->> {n} IS NULL OR t.{c}::text = entry.e ->> {n})").format(c=c, n=n)
             for c, n in written
         ),
     )

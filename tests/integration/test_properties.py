@@ -704,7 +704,7 @@ def _rows(types: list[str], sources: int) -> st.SearchStrategy[Row]:
 
 
 def ways(table: Table) -> st.SearchStrategy[Way]:
-    strategies = ["ranges", "interleaved", "auto"] + ["keyset"] * (not table.partitioned_by)
+    strategies = ["auto", "ranges", "interleaved", *["keyset"] * (0 if table.partitioned_by else 3)]
     return st.builds(
         Way,
         strategy=st.sampled_from(strategies),
@@ -716,18 +716,16 @@ def ways(table: Table) -> st.SearchStrategy[Way]:
 
 def changes(table: Table) -> st.SearchStrategy[Change]:
     types, which = [column.type for column in table.columns], st.integers(0, 6)
+    write = st.integers(0, len(types) - 1).flatmap(
+        lambda column: st.builds(
+            Write, which, st.just(column), st.sampled_from([*VALUES[types[column]], None])
+        )
+    )
     return st.one_of(
+        *(write, write, write),
         st.builds(Insert, _rows(types, len(table.sources)), st.integers(1, 30)),
         st.builds(Delete, which),
         st.builds(Note, which),
-        st.integers(0, len(types) - 1).flatmap(
-            lambda column: st.builds(
-                Write,
-                which,
-                st.just(column),
-                st.sampled_from([*VALUES[types[column]], None]),
-            )
-        ),
         st.builds(ChangeKey, which),
         st.builds(Refer, which, st.integers(0, 5) | st.none()),
         st.builds(ChangeSource, st.integers(0, 5), st.none() | _values(types)),
