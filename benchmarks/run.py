@@ -64,8 +64,8 @@ class Benchmark:
         for repetition in range(1, self.settings.repeat + 1):
             self._say(f"repetition {repetition} of {self.settings.repeat}")
             self._alone(repetition)
-            self._under_load(repetition)
             self._by_size(repetition)
+            self._under_load(repetition)
 
     def _alone(self, repetition: int) -> None:
         for way in self.settings.ways:
