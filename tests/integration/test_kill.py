@@ -156,8 +156,10 @@ def until(condition: Callable[[], Any], otherwise: str) -> None:
 
 def ended(process: subprocess.Popen[str]) -> dict[str, Any]:
     """What the module returned."""
-    with process:
+    try:
         out, err = process.communicate(timeout=PATIENCE_S)
+    finally:
+        process.kill()
     assert out, err
     result: dict[str, Any] = json.loads(out)
     return result
@@ -269,9 +271,13 @@ def test_sessions_ended_by_somebody(
         process = victim.start(state)
         wait_for_batches(conn, process, state, chance.randint(5, 40))
         (pid, *_) = sessions(database, watching=watching)
-        while process.poll() is None:  # a session that is idle for the moment is not cancelled
+
+        def over() -> bool:
+            """Again and again: a session that is idle for the moment is not cancelled."""
             conn.execute(f"SELECT {function}(%s)", (pid,))
-            time.sleep(0.002)
+            return process.poll() is not None
+
+        until(over, "the module does not end")
     result = ended(process)
     assert result.get("failed"), result
     assert "Next step" in result["msg"]

@@ -599,3 +599,46 @@ def test_a_value_that_is_taken_away_again_ends_the_run(database: Database, modul
     steps.begin()
     steps.approve("backfill")
     assert "takes the value away" in steps.refused("backfill")
+
+
+def test_rows_move_to_another_partition_under_a_batch(database: Database, module: Module) -> None:
+    """PostgreSQL reports that as a serialization failure; the batch is tried again."""
+    slow = (
+        "CREATE FUNCTION slow(v text) RETURNS text LANGUAGE plpgsql AS"
+        " $$ BEGIN PERFORM pg_sleep(0.004); RETURN v; END $$"
+    )
+    parts = [f"CREATE TABLE t_{n} PARTITION OF t FOR VALUES IN ({n})" for n in range(2)]
+    steps = Table(
+        rows=0,
+        columns=", part int",
+        options="PARTITION BY LIST (part)",
+        key=("part", "id"),
+        after=(
+            *parts,
+            "ALTER TABLE t ADD PRIMARY KEY (part, id)",
+            "INSERT INTO t (part, id, ref) SELECT 0, i, i % 50 + 1 FROM generate_series(1, 200) i",
+            slow,
+        ),
+        spec={"batch_rows": 500},
+    ).make(database, module)
+    steps.spec["columns"][0]["source"] = "public.slow(value)"
+    steps.plan()
+    steps.approve("plan")
+    steps.approve("backfill")
+
+    def move() -> None:
+        at_work = (
+            "SELECT FROM pg_stat_activity WHERE query LIKE 'WITH picked%' AND state = 'active'"
+        )
+        with database.connect() as conn:
+            while not conn.execute(at_work).rowcount:
+                pass
+            conn.execute("UPDATE t SET part = 1 WHERE id > 190")
+
+    mover = threading.Thread(target=move)
+    mover.start()
+    steps.backfill()
+    mover.join()
+    moved = database.sql("SELECT count(*) AS n, count(value) AS filled FROM t WHERE part = 1")
+    assert moved == [{"n": 10, "filled": 10}]
+    assert database.sql("SELECT count(*) AS n FROM t WHERE value IS NULL") == [{"n": 0}]
