@@ -204,6 +204,8 @@ def _alone_notes(results: Results) -> list[str]:
     engines = [_engine_note(results, way) for way in results["settings"]["ways"]]
     if any(engines):
         notes.append("\n".join(note for note in engines if note))
+    if results.get("note"):  # somebody wrote into the JSON what a reader should know
+        notes.append(results["note"])
     return notes
 
 
