@@ -125,9 +125,10 @@ def run_slice(conn: Connection, spec: Spec, run: ledger.Run, *, canary: bool) ->
     if not ledger.has_run(conn, run.id) and not count(conn, spec, info)["rows_eligible"]:
         return outcome(Progress(0, 0, 0, 0, 0.0), changed=0, done=True)
     scope = "plan" if canary else "backfill"
-    strategy = from_dict(ledger.approved_plan(conn, run, scope)["strategy"])
+    plan = ledger.approved_plan(conn, run, scope)
+    strategy = from_dict(plan["strategy"])
     queries = statements(spec, info, strategy)
-    ledger.require_approval(conn, run, scope, queries)
+    ledger.require_statements(plan, run, queries)
     require_open_window(spec)
     before = progress(conn, run.id)
     interleaved = strategy.passes > 1 and not canary
@@ -276,7 +277,7 @@ class _Worker:
         sweep: int,
         left: list[int] | None = None,
     ) -> None:
-        self._slice, self._info, self._route, self._sweep = current, info, route, sweep
+        self._slice, self._route, self._sweep = current, route, sweep
         self._by_key, self._passes = strategy.name == "keyset", strategy.passes
         self._rows_per_page = max(info.rows_estimate / max(info.pages, 1), 1.0)
         self._queries = batch_statements(current.spec, info, strategy)
@@ -344,7 +345,7 @@ class _Worker:
                 done = self._batch(conn, stretch, place)
             except psycopg.errors.QueryCanceled:
                 tries += 1
-                self._require_timeout(conn, started, tries)
+                self._require_timeout(started, tries)
                 pace.too_long(kind)
                 self._most = max(self._most // 2, 1)
                 continue
@@ -392,12 +393,10 @@ class _Worker:
             sleep=self._slice.sleep,
         )
 
-    def _require_timeout(self, conn: Connection, started: float, tries: int) -> None:
+    def _require_timeout(self, started: float, tries: int) -> None:
         """Raise, unless it was the statement timeout that cancelled a batch, and a smaller batch
         may do."""
-        limit_ms = one(
-            conn, "SELECT setting::int AS ms FROM pg_settings WHERE name = 'statement_timeout'"
-        )["ms"]
+        limit_ms = supervisor.statement_timeout_ms(self._slice.spec)
         if (time.monotonic() - started) * 1000 < limit_ms * 0.9:
             raise RunbookError(
                 "Somebody cancelled a batch. What was committed before is kept. Next step: find "

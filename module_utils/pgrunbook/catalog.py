@@ -32,12 +32,10 @@ class ColumnInfo:
 class IndexInfo:
     """An index as the catalog has it; columns is empty where it is on expressions.
 
-    mentions has every column that it depends on, also through an expression or a predicate. A
-    replaceable one is, after DROP INDEX and a plain CREATE INDEX on its columns, the same again.
+    A replaceable one is, after DROP INDEX and a plain CREATE INDEX on its columns, the same again.
     """
 
     columns: tuple[str, ...]
-    mentions: frozenset[str]
     valid: bool
     unique: bool
     plain: bool
@@ -212,6 +210,16 @@ def dependents(conn: Connection, table_oid: int, column: str) -> list[dict[str, 
     ]
 
 
+# Every column that an index depends on, also through an expression or a predicate.
+_MENTIONS = """ARRAY(
+    SELECT a.attname::text FROM pg_attribute a WHERE a.attrelid = i.indrelid AND a.attnum > 0
+    AND (a.attnum = ANY (i.indkey::int2[]) OR EXISTS (
+        SELECT FROM pg_depend d
+        WHERE d.classid = 'pg_class'::regclass AND d.objid = i.indexrelid
+        AND d.refclassid = 'pg_class'::regclass AND d.refobjid = i.indrelid
+        AND d.refobjsubid = a.attnum)))"""
+
+
 def indexes_on(conn: Connection, info: TableInfo, columns: Iterable[str]) -> list[str]:
     """The names of the indexes, also of single partitions, that mention one of the columns, apart
     from BRIN, which does not stand in the way of a heap-only update."""
@@ -331,22 +339,12 @@ def _columns(conn: Connection, oid: int) -> dict[str, ColumnInfo]:
     }
 
 
-_MENTIONS = """ARRAY(
-    SELECT a.attname::text FROM pg_attribute a WHERE a.attrelid = i.indrelid AND a.attnum > 0
-    AND (a.attnum = ANY (i.indkey::int2[]) OR EXISTS (
-        SELECT FROM pg_depend d
-        WHERE d.classid = 'pg_class'::regclass AND d.objid = i.indexrelid
-        AND d.refclassid = 'pg_class'::regclass AND d.refobjid = i.indrelid
-        AND d.refobjsubid = a.attnum)))"""
-
-
 def _indexes(conn: Connection, oid: int) -> dict[str, IndexInfo]:
     rows = conn.execute(
         "SELECT c.relname, i.indisvalid AND i.indisready AS valid, i.indisunique,"
         " i.indpred IS NULL AND i.indexprs IS NULL AND m.amname = 'btree'"
         "   AND i.indoption::text ~ '^[0 ]*$' AND i.indnatts = i.indnkeyatts AS plain,"
         " pg_get_indexdef(c.oid) AS definition,"
-        f" {_MENTIONS} AS mentions,"
         " c.relkind = 'i' AND NOT (i.indisunique OR i.indisreplident OR i.indisclustered)"
         "   AND c.reloptions IS NULL AND c.reltablespace = 0"
         "   AND obj_description(c.oid, 'pg_class') IS NULL"
@@ -367,7 +365,6 @@ def _indexes(conn: Connection, oid: int) -> dict[str, IndexInfo]:
     return {
         r["relname"]: IndexInfo(
             tuple(r["columns"]),
-            frozenset(r["mentions"]),
             r["valid"],
             r["indisunique"],
             r["plain"],

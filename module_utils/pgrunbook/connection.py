@@ -96,8 +96,7 @@ def sibling(conn: Connection, *, statement_timeout_ms: int) -> Iterator[Connecti
             "statement_timeout": f"{statement_timeout_ms}ms",
             "jit": "off",
         }
-        for setting, value in settings.items():
-            other.execute("SELECT set_config(%s, %s, false)", (setting, value))
+        _set(other, settings)
         yield other
 
 
@@ -249,6 +248,10 @@ def _bound(conn: Connection, schemas: Sequence[str], lock_timeout_ms: int, read_
         "extra_float_digits": "1",
         "bytea_output": "hex",
     }
+    _set(conn, settings)
+
+
+def _set(conn: Connection, settings: Mapping[str, str]) -> None:
     for setting, value in settings.items():
         conn.execute("SELECT set_config(%s, %s, false)", (setting, value))
 

@@ -258,7 +258,12 @@ def approved_plan(conn: Connection, run: Run, scope: str) -> dict[str, Any]:
 def require_approval(conn: Connection, run: Run, scope: str, statements: Sequence[str]) -> None:
     """Raise RunbookError unless this execution owns the run and a person approved, in this scope,
     a plan of this hash that holds every one of the statements."""
-    plan = approved_plan(conn, run, scope)
+    require_statements(approved_plan(conn, run, scope), run, statements)
+
+
+def require_statements(plan: dict[str, Any], run: Run, statements: Sequence[str]) -> None:
+    """Raise RunbookError unless the plan, which a person approved, holds every one of the
+    statements."""
     approved = {s for step in plan["steps"] for s in step["statements"]}
     for statement in statements:
         if statement not in approved:

@@ -31,7 +31,7 @@ def revert_slice(conn: Connection, spec: Spec, run: ledger.Run, *, dry: bool) ->
     """
     ledger.get_run(conn, run.id)
     info = catalog.inspect(conn, spec.table)
-    before, left_before = progress(conn, run.id), left_alone(conn, run.id)["rows"]
+    before, left_before = progress(conn, run.id), _left_alone(conn, run.id)
     query = revert_statement(spec, catalog.present_names(spec, info), info)
     queries = [render(query)] if before.rows else []
     if dry or not before.rows:
@@ -41,20 +41,20 @@ def revert_slice(conn: Connection, spec: Spec, run: ledger.Run, *, dry: bool) ->
             done=True,
             reverting=True,
             queries=queries,
-            rows_left_alone=left_before,
-            left_alone=left_alone(conn, run.id)["keys"],
+            rows_left_alone=left_before["rows"],
+            left_alone=left_before["keys"],
         )
     ledger.require_approval(conn, run, "rollback", queries)
     current = supervisor.start(conn, spec, run, interleaved=False)
     supervisor.supervise(
         conn, current, lambda worker: _work(worker, current, info, query), spec.workers
     )
-    after, left = progress(conn, run.id), left_alone(conn, run.id)
+    after, left = progress(conn, run.id), _left_alone(conn, run.id)
     return slice_outcome(
         conn,
         current,
         before,
-        changed=before.rows - after.rows - left["rows"] + left_before,
+        changed=before.rows - after.rows - left["rows"] + left_before["rows"],
         done=after.rows == 0,
         reverting=True,
         queries=queries,
@@ -94,7 +94,7 @@ def revert_statement(spec: Spec, names: Mapping[str, str], info: TableInfo) -> C
     )
 
 
-def left_alone(conn: Connection, run_id: str) -> dict[str, Any]:
+def _left_alone(conn: Connection, run_id: str) -> dict[str, Any]:
     """How many rows a rollback of the run did not touch, and the journal entries of some."""
     return one(
         conn,

@@ -150,6 +150,11 @@ def start(conn: Connection, spec: Spec, run: ledger.Run, *, interleaved: bool) -
     return Slice(spec, run, pace, seconds=spec.slice_seconds, interleaved=interleaved)
 
 
+def statement_timeout_ms(spec: Spec) -> int:
+    """How long a worker's statement may take before the server cancels it, in milliseconds."""
+    return max(spec.batch_target_ms * STATEMENT_TIMEOUT_FACTOR, LEAST_TIMEOUT_MS)
+
+
 def supervise(
     conn: Connection, current: Slice, work: Work, workers: int, cursor: Cursor = dict
 ) -> None:
@@ -158,7 +163,7 @@ def supervise(
 
     What a worker raises is raised here, once the others have ended their batch.
     """
-    timeout = max(current.spec.batch_target_ms * STATEMENT_TIMEOUT_FACTOR, LEAST_TIMEOUT_MS)
+    timeout = statement_timeout_ms(current.spec)
     with ExitStack() as stack:
         conns = [
             stack.enter_context(sibling(conn, statement_timeout_ms=timeout)) for _ in range(workers)
