@@ -6,7 +6,7 @@ export PATH := $(CURDIR)/$(BIN):$(PATH)
 # Ansible refuses a locale that is not UTF-8, which a bare machine has.
 export LC_ALL ?= C.UTF-8
 
-.PHONY: help demo demo-clean setup test lint unit integration bench lock
+.PHONY: help demo demo-clean setup test lint unit integration molecule bench lock
 
 help: ## List the targets
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 14
@@ -19,7 +19,7 @@ demo-clean: .venv/.use ## Stop the demo's server and delete its data
 
 setup: .venv/.dev ## Install what tests and development need into .venv
 
-test: lint unit integration ## Everything that has to pass
+test: lint unit integration molecule ## Everything that has to pass
 
 lint: .venv/.dev ## ruff, mypy and ansible-lint
 	ruff check .
@@ -32,6 +32,9 @@ unit: .venv/.dev ## Tests that need no database
 
 integration: .venv/.dev ## Tests on embedded PostgreSQL 16 and 18
 	python -m pytest tests/integration -q
+
+molecule: .venv/.dev ## The runbook against PostgreSQL 17 in a container; see molecule/README.md
+	@scripts/molecule
 
 bench: .venv/.dev ## Compare the backfill with other ways, SESSIONS=1682827 rows; see docs/benchmark.md
 	python -m benchmarks.run

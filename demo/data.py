@@ -8,6 +8,7 @@ looks random comes from Python's seeded generator (addresses) and from PostgreSQ
 
 from __future__ import annotations
 
+import argparse
 import json
 import random
 from collections.abc import Iterator, Mapping, Sequence
@@ -498,3 +499,16 @@ def _enrichment(address: _Address, scanner: bool, rng: random.Random) -> dict[st
         document["spur"] = {"client": {"types": address.type, "count": int(9 * rng.random())}}
     document["dshield"] = {"ip": {"count": int(5000 * rng.random()), "attacks": address.sessions}}
     return document
+
+
+def main() -> None:
+    """Create the database on a server that runs already."""
+    parser = argparse.ArgumentParser(prog="python -m demo.data", description=main.__doc__)
+    parser.add_argument("conninfo", help="libpq connection string of a superuser")
+    parser.add_argument("--sessions", type=int, required=True, help="rows of session_summaries")
+    arguments = parser.parse_args()
+    create(arguments.conninfo, sessions=arguments.sessions)
+
+
+if __name__ == "__main__":
+    main()

@@ -17,7 +17,9 @@ extends_documentation_fragment:
   - pgrunbook.reads
 options:
   models:
-    description: V(path/to/models.py:Base) or V(package.module:Base), where the module runs.
+    description:
+      - V(path/to/models.py:Base), a file on the controller, or V(package.module:Base), installed
+        where the module runs.
     type: str
     required: true
 """

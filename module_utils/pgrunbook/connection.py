@@ -259,12 +259,24 @@ def _set(conn: Connection, settings: Mapping[str, str]) -> None:
 def _connection_failure(login: Mapping[str, Any], error: psycopg.Error) -> str:
     where = login.get("host") or "the default host"
     port = f":{login['port']}" if login.get("port") else ""
-    reason = " ".join(str(error).split())
+    reason = " ".join(str(error).split()).rstrip(".")
     password = login.get("password")
     if password:
         reason = reason.replace(password, "********")
+    next_step = next((step for part, step in _CONNECTION_STEPS.items() if part in reason), _ANY)
     return (
         f"Cannot connect to {where}{port}, database {login.get('dbname') or '(default)'}, as "
-        f"{login.get('user') or '(default)'}: {reason} Next step: check runbook_login in the "
-        "inventory, the password or passfile, and that the server accepts this address."
+        f"{login.get('user') or '(default)'}: {reason}. Next step: {next_step}"
     )
+
+
+_CONNECTION_STEPS = {
+    "certificate verify failed": "see that this is the right server, and that sslrootcert holds "
+    "the authority that signed its certificate.",
+    "does not match host name": "connect to a name or address that the server's certificate holds.",
+    "password authentication failed": "check user and password, or what the passfile has for them.",
+    "no password supplied": "give a password, or a passfile with one for this server and role.",
+    "no pg_hba.conf entry": "have the server's pg_hba.conf let this role in from here, or set "
+    "sslmode as it asks.",
+}
+_ANY = "check how to connect (runbook_login in the inventory), and that the server is up."

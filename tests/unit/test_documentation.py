@@ -368,7 +368,7 @@ def test_no_source_names_the_host_of_a_package_registry(sources: dict[str, str])
 
 def test_the_tables_of_phase_3_are_named_in_its_variables_only(sources: dict[str, str]) -> None:
     allowed = re.compile(
-        r"playbooks/vars/phase3\.yml|(models|demo|tests|docs|benchmarks)/.*|.*\.md"
+        r"playbooks/vars/phase3\.yml|(models|demo|tests|molecule|docs|benchmarks)/.*|.*\.md"
     )
     named = [name for name, text in sources.items() if "session_summaries" in text]
     assert "playbooks/vars/phase3.yml" in named
@@ -397,7 +397,7 @@ def test_the_page_on_variables_lists_those_of_the_phase_with_their_values() -> N
 
 def test_the_page_on_variables_lists_those_of_the_operator() -> None:
     listed = {row[0] for row in table_of("variables.md", "## Others")}
-    assert set(load_yaml(ROOT / "playbooks/vars/operator.yml")) <= listed
+    assert set(load_yaml(ROOT / "playbooks/group_vars/all.yml")) <= listed
 
 
 def test_the_page_on_variables_names_the_ledgers_tables_and_no_column_that_is_not_there() -> None:

@@ -1,0 +1,44 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The dry run wrote nothing: not a row, not a catalog entry, not one transaction."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+Sql = Callable[[str], list[dict[str, Any]]]
+Noted = Callable[[str], Any]
+
+
+def test_every_row_and_every_catalog_entry_is_where_it_was(
+    state: dict[str, Any], noted: Noted
+) -> None:
+    before = noted("before")
+    tables = {"session_summaries", "ip_inventory", "pg_attribute", "pg_class", "pg_index"}
+    assert tables <= set(before["places"])
+    changed = {name for name, place in state["places"].items() if before["places"][name] != place}
+    assert changed == set()
+    assert state["places"].keys() == before["places"].keys()
+    assert state["dump"] == before["dump"]
+
+
+def test_no_transaction_wrote_anything_at_all(state: dict[str, Any], noted: Noted) -> None:
+    assert state["next_transaction"] == noted("before")["next_transaction"]
+
+
+def test_the_dry_run_was_here(host: Any) -> None:
+    """Otherwise the tests above would pass for want of anything that happened."""
+    logged = host.backend.run_local(f"{host.backend.NAME} logs {host.backend.name} 2>&1").stdout
+    assert "application_name=pgrunbook/plan" in logged
+
+
+def test_the_column_still_has_its_old_name(sql: Sql) -> None:
+    columns = sql(
+        "SELECT attname FROM pg_attribute WHERE attrelid = 'session_summaries'::regclass"
+        " AND attname LIKE 'snapshot%type%'"
+    )
+    assert columns == [{"attname": "snapshot_ip_types"}]
+
+
+def test_there_is_no_ledger(sql: Sql) -> None:
+    assert sql("SELECT nspname FROM pg_namespace WHERE nspname = 'pgrunbook'") == []

@@ -1,0 +1,31 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Send the models to where the module pgrunbook_schema runs, if that is another machine."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from ansible.plugins.action import ActionBase
+
+
+class ActionModule(ActionBase):
+    """A file of models is on the controller, beside the playbook; a package is on the target."""
+
+    def run(
+        self, tmp: str | None = None, task_vars: dict[str, Any] | None = None
+    ) -> dict[str, Any]:
+        super().run(tmp, task_vars)
+        arguments = dict(self._task.args)
+        where, _, attribute = str(arguments.get("models", "")).rpartition(":")
+        if Path(where).is_file() and self._connection.transport != "local":
+            arguments["models"] = f"{self._send(where)}:{attribute}"
+        result: dict[str, Any] = self._execute_module(module_args=arguments, task_vars=task_vars)
+        return result
+
+    def _send(self, path: str) -> str:
+        folder = self._make_tmp_path()
+        sent: str = self._connection._shell.join_path(folder, Path(path).name)
+        self._transfer_file(path, sent)
+        self._fixup_perms2([folder, sent])
+        return sent
