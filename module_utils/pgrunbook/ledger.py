@@ -509,7 +509,8 @@ def _create(conn: Connection) -> None:
     except psycopg.errors.InsufficientPrivilege as error:
         raise RunbookError(
             f"Cannot make the ledger, schema pgrunbook (SQLSTATE {error.sqlstate}): "
-            f"{error.diag.message_primary}. Next step: GRANT CREATE ON DATABASE to this role."
+            f"{error.diag.message_primary}. Next step: GRANT CREATE ON DATABASE to this role; "
+            "playbooks/login_role.yml grants all that is needed."
         ) from None
 
 

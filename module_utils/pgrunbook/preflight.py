@@ -90,25 +90,27 @@ def _require_privileges(conn: Connection, spec: Spec, target: TableInfo, source:
     if not target.owned:
         raise RunbookError(
             f"Role {user!r} may not alter {spec.table}: its owner is {target.owner!r}. "
-            f"Next step: connect as the owner, or GRANT {target.owner} TO {user}."
+            f"Next step: connect as the owner, or GRANT {target.owner} TO {user}; "
+            "playbooks/login_role.yml grants all that is needed."
         )
     row = one(
         conn,
         "SELECT has_table_privilege(%s::oid, 'SELECT') AS source,"
-        " has_database_privilege(current_database(), 'CREATE')"
-        " OR coalesce(has_schema_privilege(to_regnamespace('pgrunbook'), 'CREATE'), false)"
-        " AS ledger",
+        " coalesce(has_table_privilege(to_regclass('pgrunbook.event'), 'INSERT'),"
+        "          has_database_privilege(current_database(), 'CREATE')) AS ledger",
         (source.oid,),
     )
     if not row["source"]:
         raise RunbookError(
             f"Role {user!r} may not read {spec.source}. "
-            f"Next step: GRANT SELECT ON {spec.source} TO {user}."
+            f"Next step: GRANT SELECT ON {spec.source} TO {user}; "
+            "playbooks/login_role.yml grants all that is needed."
         )
     if not row["ledger"]:
         raise RunbookError(
-            f"Role {user!r} may not make the ledger, schema pgrunbook, in this database. "
-            f"Next step: GRANT CREATE ON DATABASE {conn.info.dbname} TO {user}."
+            f"Role {user!r} may not make the ledger, schema pgrunbook, in this database, or may "
+            f"not write to it. Next step: GRANT CREATE ON DATABASE {conn.info.dbname} TO {user} "
+            "where there is none yet; playbooks/login_role.yml grants all that is needed."
         )
 
 

@@ -153,7 +153,7 @@ def parsed(phase: dict[str, Any]) -> spec_module.Spec:
 def module(capsys: pytest.CaptureFixture[str]) -> Callable[..., dict[str, Any]]:
     """Run a module of library/ in this process: module("pgrunbook_plan", check=True, login=…)."""
 
-    def run(name: str, *, check: bool = False, **arguments: Any) -> dict[str, Any]:
+    def run(name: str, /, *, check: bool = False, **arguments: Any) -> dict[str, Any]:
         loaded = importlib.import_module(name)
         arguments["_ansible_check_mode"] = check
         capsys.readouterr()

@@ -267,8 +267,12 @@ READS = f"GRANT SELECT ON ip_inventory TO {OTHER_ROLE};"
         ),
         (OWNS + GIVES, ("GRANT SELECT ON public.ip_inventory",)),
         (OWNS + GIVES + READS, ("ledger", "schema pgrunbook", "GRANT CREATE ON DATABASE")),
+        (
+            OWNS + GIVES + READS + f"CREATE SCHEMA pgrunbook AUTHORIZATION {OTHER_ROLE}",
+            ("ledger", "schema pgrunbook", "GRANT CREATE ON DATABASE"),
+        ),
     ],
-    ids=["may not alter", "may not read the source", "may not make the ledger"],
+    ids=["may not alter", "may not read the source", "may not make the ledger", "empty ledger"],
 )
 def test_role_without_privilege(
     database: Database,

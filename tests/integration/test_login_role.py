@@ -4,7 +4,6 @@ on the client."""
 
 from __future__ import annotations
 
-import importlib
 import json
 import secrets
 import time
@@ -16,7 +15,6 @@ from typing import Any
 
 import psycopg
 import pytest
-from ansible.module_utils.testing import patch_module_args
 from psycopg.sql import SQL, Composed, Identifier
 
 from ansible.module_utils.pgrunbook.login_role import membership
@@ -43,7 +41,6 @@ class Given:
     role: str
     other: str
     module: Module
-    login_role: Module
     spec: dict[str, Any]
 
     @property
@@ -53,7 +50,7 @@ class Given:
     def make(self, **arguments: Any) -> dict[str, Any]:
         """What the module returns, also where it fails."""
         given = {"login": self.admin, "spec": self.spec, "name": self.role}
-        return self.login_role(**{**given, **arguments})
+        return self.module("pgrunbook_login_role", **{**given, **arguments})
 
     def made(self, **arguments: Any) -> dict[str, Any]:
         result = self.make(**arguments)
@@ -96,29 +93,13 @@ class Given:
         ] + [self.superuser("SELECT oid, relowner, relacl::text FROM pg_class ORDER BY 1")]
 
 
-@pytest.fixture
-def login_role(capsys: pytest.CaptureFixture[str]) -> Module:
-    """Run the module; the fixture for the others cannot take its option name."""
-
-    def run(*, check: bool = False, **arguments: Any) -> dict[str, Any]:
-        loaded = importlib.import_module("pgrunbook_login_role")
-        capsys.readouterr()
-        given = {**arguments, "_ansible_check_mode": check}
-        with patch_module_args(given), pytest.raises(SystemExit):
-            loaded.main()
-        result: dict[str, Any] = json.loads(capsys.readouterr().out)
-        return result
-
-    return run
-
-
 @contextmanager
 def prepared(
-    database: Database, module: Module, login_role: Module, phase: Phase, role: str = NAMES[0]
+    database: Database, module: Module, phase: Phase, role: str = NAMES[0]
 ) -> Iterator[Given]:
     names = f"{role} {database.name}", f"other {database.name}"
     spec = options({**phase, "phase_speedup_min": 0.001})
-    given = Given(database, *names, module, login_role, spec)
+    given = Given(database, *names, module, spec)
     given.superuser(
         "CREATE ROLE {other}",
         "ALTER DATABASE {database} OWNER TO {other}",
@@ -139,17 +120,16 @@ def prepared(
 def any_given(
     any_database: Database,
     module: Module,
-    login_role: Module,
     phase: Phase,
     request: pytest.FixtureRequest,
 ) -> Iterator[Given]:
-    with prepared(any_database, module, login_role, phase, request.param) as given:
+    with prepared(any_database, module, phase, request.param) as given:
         yield given
 
 
 @pytest.fixture
-def given(database: Database, module: Module, login_role: Module, phase: Phase) -> Iterator[Given]:
-    with prepared(database, module, login_role, phase) as given:
+def given(database: Database, module: Module, phase: Phase) -> Iterator[Given]:
+    with prepared(database, module, phase) as given:
         yield given
 
 
