@@ -14,6 +14,7 @@ from . import catalog
 from .checks import check
 from .connection import Connection, one
 from .errors import RunbookError
+from .proposal import described, propose
 from .spec import Query, Spec
 from .sql import name, table, text
 
@@ -64,19 +65,23 @@ def compare(conn: Connection, spec: Spec, *, measure: bool) -> dict[str, Any]:
 
     Times are in milliseconds and what the server reports for planning and execution, so that
     neither the network nor the driver blurs the ratio; the median of spec.repetitions runs counts.
-    A first run of each, whose results are compared, is not timed. Without measure the server only
-    plans the queries.
+    A first run of each, whose results are compared, is not timed. A query that misses has a
+    proposal: the index that would serve it, or None. Without measure the server only plans the
+    queries.
     """
-    names = catalog.present_names(spec, catalog.inspect(conn, spec.table))
+    info = catalog.inspect(conn, spec.table)
+    names = catalog.present_names(spec, info)
     require_sound_queries(conn, spec, names)
     if not measure:
         return {"changed": False, "pairs": [], "checks": []}
-    pairs = [_measure(conn, spec, names, query) for query in spec.queries]
-    return {
-        "changed": False,
-        "pairs": pairs,
-        "checks": [_check(spec, q, p) for q, p in zip(spec.queries, pairs, strict=True)],
-    }
+    pairs, checks = [], []
+    for query in spec.queries:
+        pair = _measure(conn, spec, names, query)
+        missed = not _decided(spec, pair)[0]
+        pair["proposal"] = propose(conn, spec, info, names, query) if missed else None
+        pairs.append(pair)
+        checks.append(_check(spec, query, pair))
+    return {"changed": False, "pairs": pairs, "checks": checks}
 
 
 def decide(
@@ -118,14 +123,19 @@ def _measure(conn: Connection, spec: Spec, names: dict[str, str], query: Query) 
     }
 
 
-def _check(spec: Spec, query: Query, pair: dict[str, Any]) -> dict[str, Any]:
-    passed, decided_by = decide(
+def _decided(spec: Spec, pair: dict[str, Any]) -> tuple[bool, str]:
+    return decide(
         time_ratio=pair["time_ratio"],
         buffer_ratio=pair["buffer_ratio"],
         read_from_outside=pair["read_from_outside"],
         speedup_min=spec.speedup_min,
     )
+
+
+def _check(spec: Spec, query: Query, pair: dict[str, Any]) -> dict[str, Any]:
+    passed, decided_by = _decided(spec, pair)
     equal = "equal results" if pair["equal"] else "DIFFERENT RESULTS"
+    proposal = f". {described(pair['proposal'])}" if pair["proposal"] else ""
     return check(
         f"query:{query.name}",
         f"Query speed-up: {query.name}",
@@ -135,7 +145,7 @@ def _check(spec: Spec, query: Query, pair: dict[str, Any]) -> dict[str, Any]:
         + ("" if query.enforce else " (not enforced)"),
         measured=f"{pair['time_ratio']} × in time ({pair['snapshot']['ms']['median']} against "
         f"{pair['baseline']['ms']['median']} ms), {pair['buffer_ratio']} × in buffers, {equal}; "
-        f"decided by {decided_by}",
+        f"decided by {decided_by}{proposal}",
         passed=passed and pair["equal"],
         enforce=query.enforce or not pair["equal"],
         evidence=pair,

@@ -115,6 +115,7 @@ def pair(**changes: Any) -> dict[str, Any]:
         "read_from_outside": False,
         "snapshot": side,
         "baseline": side,
+        "proposal": None,
         **changes,
     }
 

@@ -1,0 +1,73 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""A query that misses its speed-up is told which index would serve it, and that index does."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from tests.integration.conftest import Database
+from tests.integration.steps import Module, Steps
+
+MISSED_BY_ALL = {"phase_speedup_min": 1e6, "phase_repetitions": 1}
+
+
+def seeds_own(phase: dict[str, Any], database: Database) -> dict[str, Any]:
+    """The phase with the seed's three indexes only, on a table that is renamed and filled."""
+    database.sql(
+        "ALTER TABLE session_summaries RENAME COLUMN snapshot_ip_types TO snapshot_ip_type;"
+        "UPDATE session_summaries SET snapshot_asn = current_asn, snapshot_country = geo_country,"
+        " snapshot_ip_type = ip_type FROM ip_inventory WHERE ip_address = source_ip"
+    )
+    database.sql("VACUUM (ANALYZE) session_summaries")
+    return {**phase, "phase_indexes": phase["phase_indexes"][:3]}
+
+
+def test_the_seeds_query_is_told_of_the_covering_index_and_that_serves_it(
+    any_database: Database, module: Module, phase: dict[str, Any]
+) -> None:
+    phase = {**seeds_own(phase, any_database), **MISSED_BY_ALL}
+    steps = Steps.of(module, any_database, phase)
+    missed = steps.do("query")
+    check = next(c for c in missed["checks"] if c["id"] == "query:sessions of a country and type")
+    assert check["status"] == "fail"
+    assert "An index on (snapshot_country, snapshot_ip_type) would hold" in check["measured"]
+    assert "estimated, not tried" in check["measured"]
+
+    proposal = missed["pairs"][0]["proposal"]
+    any_database.sql(proposal["sql"])
+    name = "ix_session_summaries_snapshot_country_snapshot_ip_type"
+    size = any_database.sql("SELECT pg_relation_size(%s::regclass) AS bytes", (name,))[0]["bytes"]
+    assert 0 < size < 1.2 * proposal["bytes"] + 16384
+    steps.spec["speedup_min"] = 0.001
+    served = steps.do("query")
+    assert "Index Only Scan" in json.dumps(served["pairs"][0]["snapshot"]["plan"])
+    assert served["pairs"][0]["proposal"] is None
+    any_database.sql(proposal["undo"])
+    assert any_database.sql("SELECT to_regclass(%s) AS there", (name,))[0]["there"] is None
+
+
+def test_what_has_its_index_already_is_told_of_none(
+    database: Database, module: Module, phase: dict[str, Any]
+) -> None:
+    phase = {**seeds_own(phase, database), **MISSED_BY_ALL}
+    database.sql(
+        "CREATE INDEX there ON session_summaries (snapshot_country, snapshot_ip_type, session_id)"
+    )
+    missed = Steps.of(module, database, phase).do("query")
+    assert missed["checks"][0]["status"] == "fail"
+    assert missed["pairs"][0]["proposal"] is None
+    assert missed["pairs"][1]["proposal"]["columns"] == ["snapshot_ip_type", "snapshot_asn"]
+    assert missed["pairs"][1]["proposal"]["include"] == ["source_ip"]
+
+
+def test_the_proposal_has_a_name_that_is_free(
+    database: Database, module: Module, phase: dict[str, Any]
+) -> None:
+    phase = {**seeds_own(phase, database), **MISSED_BY_ALL}
+    database.sql(
+        "CREATE INDEX ix_session_summaries_snapshot_country_snapshot_ip_type"
+        " ON session_summaries (created_at)"
+    )
+    missed = Steps.of(module, database, phase).do("query")
+    database.sql(missed["pairs"][0]["proposal"]["sql"])
