@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+import testinfra
 
 Rows = list[dict[str, Any]]
 Sql = Callable[[str], Rows]
@@ -34,8 +35,8 @@ def test_it_was_the_distributions_psycopg(host: Any) -> None:
 
 
 def test_nothing_is_left_of_the_modules(host: Any) -> None:
-    left = host.run("ls -A /home/pgrunbook/.ansible/tmp")
-    assert left.stdout == ""
+    pgrunbook = testinfra.get_host(f"{host.backend.NAME}://pgrunbook@{host.backend.name}")
+    assert pgrunbook.check_output("ls -A /home/pgrunbook/.ansible/tmp") == ""
 
 
 def test_every_row_equals_its_source(sql: Sql) -> None:
