@@ -10,7 +10,10 @@ module: pgrunbook_schema
 short_description: Compare the database with the application's models
 description:
   - Compares both tables of the phase with the application's SQLAlchemy models, by Alembic's
-    C(compare_metadata).
+    C(compare_metadata); types as the server takes them.
+  - Tells what is wrong with columns, their types and nullability, indexes, keys and unique
+    constraints, what that breaks, and the ways out. CHECK constraints, defaults and comments are
+    not compared.
 extends_documentation_fragment:
   - pgrunbook.login
   - pgrunbook.spec
@@ -42,10 +45,42 @@ checks:
   elements: dict
 differences:
   description:
-    - Each difference, with its kind, object, whether it breaks the application, and a text.
+    - Each difference between the database and the models, the worst first. The page on the report
+      describes the kinds.
   returned: success
   type: list
   elements: dict
+  contains:
+    kind:
+      description: What differs, such as V(renamed_column) or V(missing_index).
+      type: str
+    object:
+      description: Its name, a column's after that of its table.
+      type: str
+    table:
+      description: The table, after its schema.
+      type: str
+    severity:
+      description:
+        - V(critical) breaks the application or the backfill, V(warning) makes it slow or lets wrong
+          data in, V(note) does neither.
+      type: str
+    breaks:
+      description: Whether the severity is V(critical).
+      type: bool
+    text:
+      description: What the models have and what the database has, in one sentence.
+      type: str
+    impact:
+      description: What comes of it, in one sentence.
+      type: str
+    resolutions:
+      description:
+        - The ways out, each with RV(ignore:option) (what to do), RV(ignore:sql) (empty where it
+          takes none), RV(ignore:costs) (lock, rewrite, effort) and RV(ignore:recommended), which
+          is true for one.
+      type: list
+      elements: dict
 queries:
   description: The SQL that was run, or in check mode would be.
   returned: success

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What the database says of itself: tables, columns, indexes, dependents. Only reads."""
+"""What the database says of itself: tables, columns, indexes, types. Only reads."""
 
 from __future__ import annotations
 
@@ -165,49 +165,35 @@ def require_columns(table: Table, info: TableInfo, names: Iterable[str]) -> None
             )
 
 
+def resolve_type(conn: Connection, spelled: str) -> tuple[int, str] | None:
+    """The oid of a type and format_type()'s spelling of it, with its length or precision, as
+    ColumnInfo has them. None where the server knows no such type."""
+    row = one(conn, "SELECT to_regtype(%s)::oid::int8 AS oid", (spelled,))
+    if row["oid"] is None:
+        return None
+    result = conn.execute(SQL("SELECT NULL::{}").format(text(spelled)), ()).pgresult
+    modifier = result.fmod(0) if result else -1
+    query = (
+        "SELECT format_type(oid, CASE WHEN typtype = 'd' THEN -1 ELSE %s END) AS name"
+        " FROM pg_type WHERE oid = %s::oid"
+    )
+    return row["oid"], one(conn, query, (modifier, row["oid"]))["name"]
+
+
 def require_type(conn: Connection, table: Table, name: str, info: ColumnInfo, wanted: str) -> None:
     """Raise RunbookError when a column has another type than the phase expects."""
-    expected = conn.execute("SELECT to_regtype(%s)::oid::int8 AS oid", (wanted,)).fetchone()
-    if expected is None or expected["oid"] is None:
+    expected = resolve_type(conn, wanted)
+    if expected is None:
         raise RunbookError(
             f"{wanted!r} is no type that this server knows. "
             f"Next step: correct the type of {name!r} in the variables file."
         )
-    if expected["oid"] != info.type_oid or not _same_modifier(conn, wanted, info.type):
+    if expected != (info.type_oid, info.type):
         raise RunbookError(
             f"Column {name!r} of {table} is {info.type}; the phase expects {wanted}. "
             "The runbook does not change a type unannounced. Next step: correct the type in the "
             "variables file, or convert the column in a migration of its own."
         )
-
-
-def dependents(conn: Connection, table_oid: int, column: str) -> list[dict[str, Any]]:
-    """What depends on a column or mentions its name, as {"kind", "object", "follows"}.
-
-    follows is true where PostgreSQL carries the object along with a rename, and false for
-    functions whose body is a string: they keep the old name and fail when next called. Case is
-    not looked at, because PostgreSQL folds names that are not quoted.
-    """
-    carried = conn.execute(
-        "SELECT DISTINCT c.relname AS kind, pg_describe_object(d.classid, d.objid, 0) AS object"
-        " FROM pg_depend d JOIN pg_class c ON c.oid = d.classid"
-        " JOIN pg_attribute a ON a.attrelid = d.refobjid AND a.attnum = d.refobjsubid"
-        " WHERE d.refclassid = 'pg_class'::regclass AND d.refobjid = %s::oid AND a.attname = %s"
-        " AND d.deptype <> 'i' ORDER BY 2",
-        (table_oid, column),
-    ).fetchall()
-    by_text = conn.execute(
-        "SELECT 'pg_proc' AS kind, p.oid::regprocedure::text AS object FROM pg_proc p"
-        " JOIN pg_language l ON l.oid = p.prolang"
-        " WHERE l.lanname NOT IN ('c', 'internal') AND p.prosqlbody IS NULL"
-        " AND p.prosrc ~* ('(^|[^[:alnum:]_])'"
-        " || regexp_replace(%s, '([^[:alnum:]_])', '\\\\\\1', 'g')"
-        " || '($|[^[:alnum:]_])') ORDER BY 2",
-        (column,),
-    ).fetchall()
-    return [{**row, "follows": True} for row in carried] + [
-        {**row, "follows": False} for row in by_text
-    ]
 
 
 # Every column that an index depends on, also through an expression or a predicate.
@@ -302,13 +288,6 @@ def _present_name(spec: Spec, column: Column, info: TableInfo) -> str:
         f"Table {spec.table} has {'neither' if old else 'no column'} {names}."
         f"{_near(new, info.columns)} Next step: correct phase_columns in the variables file."
     )
-
-
-def _same_modifier(conn: Connection, type_: str, other: str) -> bool:
-    """Whether two spellings of one type have the same length or precision."""
-    query = SQL("SELECT NULL::{}, NULL::{}").format(text(type_), text(other))
-    result = conn.execute(query, ()).pgresult
-    return result is not None and result.fmod(0) == result.fmod(1)
 
 
 def _leaves(conn: Connection, oid: int) -> list[dict[str, Any]]:

@@ -1,33 +1,47 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Does the database have the schema that the application's SQLAlchemy models expect?"""
+"""Does the database have the schema that the application's SQLAlchemy models expect?
+
+Alembic compares names, columns and constraints; PostgreSQL itself, whether two types are the same.
+What Alembic tells as a missing and a surplus thing is joined here where it is one thing under
+another name. CHECK constraints, defaults and comments are not compared.
+"""
 
 from __future__ import annotations
 
-import contextlib
+import difflib
 import importlib
 import importlib.util
+import re
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
-from psycopg.rows import tuple_row
-
+from . import catalog, drift_text
+from .catalog import TableInfo
 from .checks import check
-from .connection import Connection
+from .connection import Connection, one
+from .drift_changes import Both, Changes, changes_of_view, compare_tables, with_schemas
+from .drift_keys import constraint_differences, index_differences, other_forms
 from .errors import RunbookError
 from .spec import Spec, Table
+
+NEAR = 0.8
+"""How alike two names of one column are: difflib's ratio, case and underscores apart. The unit
+tests have pairs that people renamed (0.85 and more) and pairs of different things (0.78 and less).
+"""
 
 
 def compare(conn: Connection, spec: Spec, models: str) -> dict[str, Any]:
     """Compare both tables of the phase with the models, "path/to/models.py:Base" or
-    "package.module:Base", by Alembic's compare_metadata.
+    "package.module:Base".
 
-    Returns differences, a list of {"kind", "object", "breaks", "text"}, and the check of the
-    report's test 2, which fails where one breaks the application.
+    Returns differences, the worst first, each as docs/report.md describes it, and the check of the
+    report's test 2, which fails where one breaks the application. Raises RunbookError where the
+    models cannot be loaded or compared.
     """
     metadata = load_metadata(models)
-    differences = _differences(conn, metadata, [spec.table, spec.source])
+    differences = sorted(_differences(conn, spec, metadata), key=_rank)
     breaking = [d["text"] for d in differences if d["breaks"]]
     return {
         "changed": False,
@@ -71,70 +85,179 @@ def _load_file(path: Path) -> Any:
     return module
 
 
-def _differences(conn: Connection, metadata: Any, tables: list[Table]) -> list[dict[str, Any]]:
-    from alembic.autogenerate import compare_metadata
-    from alembic.migration import MigrationContext
-    from sqlalchemy import create_engine
-    from sqlalchemy.pool import StaticPool
+def renames(
+    missing: Iterable[str], surplus: Iterable[str], alike: Callable[[str, str], bool]
+) -> dict[str, str]:
+    """Which surplus name is probably which missing one, as {surplus: missing}: the nearest pairs
+    first, each name once. alike(missing, surplus) is asked for near pairs only."""
+    others = list(surplus)
+    near = sorted(
+        (-nearness(new, old), new, old)
+        for new in missing
+        for old in others
+        if nearness(new, old) >= NEAR
+    )
+    found: dict[str, str] = {}
+    for _, new, old in near:
+        if old not in found and new not in found.values() and alike(new, old):
+            found[old] = new
+    return found
 
-    default_schema = "public"
-    wanted = {(None if t.schema == default_schema else t.schema, t.name) for t in tables}
 
-    def include(item: Any, name: str | None, kind: str, reflected: bool, other: Any) -> bool:
-        table = item if kind == "table" else getattr(item, "table", None)
-        return table is None or (table.schema, table.name) in wanted
+def nearness(a: str, b: str) -> float:
+    """How alike two names are, from 0 to 1. Names that number things differently are not."""
+    if re.findall(r"\d+", a) != re.findall(r"\d+", b):
+        return 0.0
+    first, second = sorted(n.casefold().replace("_", "") for n in (a, b))
+    return difflib.SequenceMatcher(None, first, second, autojunk=False).ratio()
 
-    engine = create_engine("postgresql+psycopg://", creator=lambda: conn, poolclass=StaticPool)
-    with _tuple_rows(conn), engine.connect() as connection:
-        context = MigrationContext.configure(
-            connection,
-            opts={
-                "compare_type": True,
-                "include_object": include,
-                "include_schemas": any(schema for schema, _ in wanted),
-            },
+
+def _differences(conn: Connection, spec: Spec, metadata: Any) -> list[dict[str, Any]]:
+    tables = list(dict.fromkeys([spec.table, spec.source]))
+    metadata = with_schemas(conn, spec, metadata)
+    models = {t: metadata.tables.get(f"{t.schema}.{t.name}") for t in tables}
+    infos = {t: catalog.inspect(conn, t, catalog.READABLE) for t in tables if _exists(conn, t)}
+    differences = [drift_text.missing_table(t) for t in tables if t not in infos]
+    differences += [drift_text.unmodelled_table(t) for t in infos if models[t] is None]
+    compared = [t for t in infos if models[t] is not None]
+    changes = compare_tables(conn, metadata, compared)
+    both = [
+        _join(conn, spec, t, models[t], infos[t], changes_of_view(models[t], infos[t]))
+        if _is_view(conn, infos[t])
+        else _join(conn, spec, t, models[t], infos[t], changes[t])
+        for t in compared
+    ]
+    renamed = {b.table: b.aliases for b in both}
+    for each in both:
+        differences += _columns(conn, spec, each)
+        if not _is_view(conn, each.info):
+            forms = other_forms(each)
+            differences += [form.told(each.table) for form in forms]
+            differences += index_differences(conn, spec, each, {form.index for form in forms})
+            differences += constraint_differences(conn, each, renamed, {form.key for form in forms})
+    return differences
+
+
+def _rank(difference: dict[str, Any]) -> tuple[int, str, str]:
+    severity = drift_text.SEVERITIES.index(difference["severity"])
+    return severity, difference["table"], difference["object"]
+
+
+def _exists(conn: Connection, on: Table) -> bool:
+    query = (
+        "SELECT EXISTS (SELECT FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace"
+        " WHERE n.nspname = %s AND c.relname = %s) AS there"
+    )
+    return bool(one(conn, query, (on.schema, on.name))["there"])
+
+
+def _is_view(conn: Connection, info: TableInfo) -> bool:
+    query = "SELECT relkind IN ('v', 'm', 'f') AS view FROM pg_class WHERE oid = %s::oid"
+    return bool(one(conn, query, (info.oid,))["view"])
+
+
+def _join(
+    conn: Connection, spec: Spec, on: Table, model: Any, info: TableInfo, changes: Changes
+) -> Both:
+    types = {c.name: _type(conn, c) for c in model.columns}
+
+    def alike(new: str, old: str) -> bool:
+        return _compatible(conn, types[new][0], info.columns[old].type_oid)
+
+    missing, surplus = set(changes.missing), set(changes.surplus)
+    aliases = {
+        c.renamed_from: c.name
+        for c in spec.columns
+        if on == spec.table and c.renamed_from in surplus and c.name in missing
+    }
+    aliases |= renames(missing - set(aliases.values()), surplus - aliases.keys(), alike)
+    return Both(on, model, info, types, changes, aliases)
+
+
+def _type(conn: Connection, column: Any) -> tuple[int, str]:
+    from sqlalchemy.dialects.postgresql.base import PGDialect
+    from sqlalchemy.types import NullType
+
+    if isinstance(column.type, NullType):
+        return 0, ""
+    spelled = column.type.compile(dialect=PGDialect(paramstyle="named"))  # type: ignore[no-untyped-call]
+    return catalog.resolve_type(conn, spelled) or (0, spelled)
+
+
+def _same_type(found: tuple[int, str], expected: tuple[int, str]) -> bool:
+    """Whether two types are one. Of a type that this session's search_path does not reach, the name
+    alone is compared; a column that the models give no type has any."""
+    if expected[0]:
+        return found == expected
+    return not expected[1] or _bare(found[1]) == _bare(expected[1])
+
+
+def _bare(type_: str) -> str:
+    last = type_.rpartition(".")[2]
+    return last.strip('"') if '"' in last else last.casefold()
+
+
+def _compatible(conn: Connection, one_type: int, other: int) -> bool:
+    """Whether two types, or the elements of arrays, are the same, or PostgreSQL casts one to the
+    other without being told to."""
+    base = (
+        "(SELECT CASE WHEN typcategory = 'A' AND typelem <> 0 THEN typelem ELSE oid END AS oid"
+        " FROM pg_type WHERE oid = %s::oid)"
+    )
+    query = (
+        f"SELECT count(*) > 0 AS ok FROM {base} a, {base} b WHERE a.oid = b.oid OR EXISTS ("
+        "SELECT FROM pg_cast WHERE castcontext <> 'e'"
+        " AND (castsource, casttarget) IN ((a.oid, b.oid), (b.oid, a.oid)))"
+    )
+    return bool(one(conn, query, (one_type, other))["ok"])
+
+
+def _columns(conn: Connection, spec: Spec, both: Both) -> Iterator[dict[str, Any]]:
+    on, info, types = both.table, both.info, both.types
+    present = {new: old for old, new in both.aliases.items()}
+    declared = {(c.renamed_from, c.name) for c in spec.columns if on == spec.table}
+    for column in both.changes.missing:
+        if column not in present:
+            yield drift_text.missing_column(on, column, types[column][1])
+    for old, new in both.aliases.items():
+        yield drift_text.renamed_column(
+            on,
+            (new, types[new][1]),
+            (old, info.columns[old].type),
+            by_phase=(old, new) in declared,
         )
-        return [d for change in compare_metadata(context, metadata) for d in _described(change)]
+    required = _required(conn, info)
+    for column in both.changes.surplus:
+        if column not in both.aliases:
+            type_ = info.columns[column].type
+            yield drift_text.surplus_column(on, column, type_, required=column in required)
+    for column in both.model.columns:
+        found = info.columns.get(present.get(column.name, column.name))
+        if found is None:
+            continue
+        expected = types[column.name]
+        if not _same_type((found.type_oid, found.type), expected):
+            how = drift_text.fits(found.type, expected[1])
+            yield drift_text.other_type(
+                on,
+                column.name,
+                found.type,
+                expected[1],
+                fits=how,
+                renamed=column.name in present,
+            )
+        differs = column.nullable is found.not_null and not found.generated
+        if column.name in both.changes.nullability or (column.name in present and differs):
+            yield drift_text.nullability(
+                on, column.name, not_null=found.not_null, renamed=column.name in present
+            )
 
 
-@contextlib.contextmanager
-def _tuple_rows(conn: Connection) -> Iterator[None]:
-    """SQLAlchemy reads rows by position."""
-    rows, conn.row_factory = conn.row_factory, tuple_row  # type: ignore[assignment]
-    try:
-        yield
-    finally:
-        conn.row_factory = rows
-
-
-def _described(change: Any) -> list[dict[str, Any]]:
-    """One of Alembic's differences, told from the database's side."""
-    if isinstance(change, list):
-        return [d for inner in change for d in _described(inner)]
-    kind = change[0]
-    if kind == "add_table":
-        return [_difference(kind, change[1].name, True, f"table {change[1].name} is missing")]
-    if kind == "remove_table":
-        return [_difference(kind, change[1].name, False, f"table {change[1].name} is in no model")]
-    if kind in ("add_column", "remove_column"):
-        table, column = change[2], change[3]
-        missing = kind == "add_column"
-        word = "is missing" if missing else "is surplus"
-        text = f"column {table}.{column.name} ({column.type}) {word}"
-        return [_difference(kind, f"{table}.{column.name}", missing, text)]
-    if kind == "modify_type":
-        _, _, table, column, _, found, expected = change
-        text = f"column {table}.{column} is {found}, the models say {expected}"
-        return [_difference(kind, f"{table}.{column}", True, text)]
-    if kind in ("add_index", "remove_index"):
-        index = change[1]
-        columns = ", ".join(c.name for c in index.columns)
-        word = "is missing" if kind == "add_index" else "is surplus"
-        text = f"index {index.name} ({columns}) {word}"
-        return [_difference(kind, index.name, False, text)]
-    name = getattr(change[1], "name", None) or ".".join(str(p) for p in change[2:4] if p)
-    return [_difference(kind, str(name), False, f"{kind.replace('_', ' ')}: {name}")]
-
-
-def _difference(kind: str, object_: str, breaks: bool, text: str) -> dict[str, Any]:
-    return {"kind": kind, "object": object_, "breaks": breaks, "text": text}
+def _required(conn: Connection, info: TableInfo) -> set[str]:
+    """The columns that an INSERT has to name."""
+    rows = conn.execute(
+        "SELECT attname FROM pg_attribute WHERE attrelid = %s::oid AND attnum > 0 AND attnotnull"
+        " AND NOT atthasdef AND attidentity = '' AND NOT attisdropped",
+        (info.oid,),
+    )
+    return {row["attname"] for row in rows}

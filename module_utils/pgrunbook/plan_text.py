@@ -115,12 +115,34 @@ def _skipped(counts: dict[str, Any]) -> list[str]:
 
 
 def _dependents(dependents: list[dict[str, Any]]) -> list[str]:
-    if not dependents:
-        return []
-    lines = ["", "What depends on the column under its old name:"]
+    """For each column to be renamed, what PostgreSQL carries along, then what would break."""
+    lines = []
+    for column in dict.fromkeys(d["column"] for d in dependents):
+        found = [d for d in dependents if d["column"] == column]
+        carried = [d for d in found if d["follows"]]
+        lines += ["", f"What depends on {column}:"]
+        if carried:
+            lines += _listed("carried along with the rename", carried)
+        if len(carried) < len(found):
+            breaks = [d for d in found if not d["follows"]]
+            lines += _listed("BREAKS, acknowledged: change it right after the rename", breaks)
+    return lines
+
+
+def _listed(heading: str, dependents: list[dict[str, Any]]) -> list[str]:
+    lines = [f"   {heading}"]
     for dependent in dependents:
-        follows = "follows the rename" if dependent["follows"] else "BREAKS, acknowledged"
-        lines.append(f"   {dependent['object']} ({follows})")
+        note = f": {dependent['note']}" if dependent["note"] else ""
+        lines += [
+            f"{' ' * (MARGIN - 3)}{line}"
+            for line in textwrap.wrap(
+                f"{dependent['kind']} {dependent['object']}{note}",
+                WIDTH - MARGIN + 3,
+                subsequent_indent="    ",
+                break_long_words=False,
+                break_on_hyphens=False,
+            )
+        ]
     return lines
 
 

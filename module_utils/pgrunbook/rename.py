@@ -10,6 +10,7 @@ from psycopg.sql import SQL, Composed
 from . import catalog, ledger
 from .catalog import TableInfo
 from .connection import Connection, with_lock_retries
+from .dependents import dependents
 from .errors import RunbookError
 from .spec import Column, Spec, Table, require_open_window
 from .sql import name, render, table
@@ -29,23 +30,25 @@ def pending(spec: Spec, info: TableInfo) -> list[Column]:
 
 
 def require_safe(conn: Connection, spec: Spec, info: TableInfo) -> list[dict[str, Any]]:
-    """The dependents of the columns to be renamed.
+    """The dependents of the columns to be renamed, each with the column's old name.
 
-    Raises RunbookError when a function with a string body would break and is not acknowledged.
+    Raises RunbookError when one that holds the name as text, such as a function with a string
+    body, would break and is not acknowledged.
     """
     found = [
-        dependent
-        for column in pending(spec, info)
-        for dependent in catalog.dependents(conn, info.oid, column.renamed_from or "")
+        {"column": old, **dependent}
+        for old in (column.renamed_from or "" for column in pending(spec, info))
+        for dependent in dependents(conn, info.oid, old)
     ]
-    breaking = [
-        d["object"] for d in found if not d["follows"] and d["object"] not in spec.acknowledged
-    ]
+    breaking = [d for d in found if not d["follows"] and d["object"] not in spec.acknowledged]
     if breaking:
+        named = ", ".join(f"{d['kind']} {d['object']}" for d in breaking)
+        listed = ", ".join(dict.fromkeys(d["object"] for d in breaking))
         raise RunbookError(
-            f"A rename would break {', '.join(breaking)}: the body mentions the old column name as "
-            "text, and PostgreSQL does not change it. Next step: prepare the new body for after "
-            "the rename, then list the function in phase_acknowledged."
+            f"A rename would break {named}: the old column name is there as text, and PostgreSQL "
+            "does not change it. (A comment, or a column of that name in another table, cannot be "
+            "told from it.) Next step: prepare the new text for after the rename, then list "
+            f"{listed} in phase_acknowledged."
         )
     return found
 

@@ -187,15 +187,27 @@ def test_nothing_to_do() -> None:
 
 def test_dependents_that_follow_and_that_break() -> None:
     plan = copy.deepcopy(result()["plan"])
+    view, index = {"kind": "view", "object": "v"}, {"kind": "index", "object": "i"}
+    function = {"kind": "function", "object": "f(integer)", "note": "names it as text"}
     plan["dependents"] = [
-        {"kind": "pg_class", "object": "view v", "follows": True},
-        {"kind": "pg_proc", "object": "f(integer)", "follows": False},
+        {"column": "old_a", **view, "follows": True, "note": "keeps its name"},
+        {"column": "old_a", **function, "follows": False},
+        {"column": "old_b", **index, "follows": True, "note": ""},
     ]
-    shown = text(plan=plan)
-    assert "What depends on the column under its old name:" in shown
-    assert "   view v (follows the rename)" in shown
-    assert "   f(integer) (BREAKS, acknowledged)" in shown
-    assert "depends on the column" not in text()
+    shown = text(plan=plan).splitlines()
+    start = shown.index("What depends on old_a:")
+    assert shown[start : start + 8] == [
+        "What depends on old_a:",
+        "   carried along with the rename",
+        "      view v: keeps its name",
+        "   BREAKS, acknowledged: change it right after the rename",
+        "      function f(integer): names it as text",
+        "",
+        "What depends on old_b:",
+        "   carried along with the rename",
+    ]
+    assert shown[start + 8] == "      index i"
+    assert "depends on" not in text()
 
 
 words = st.text(st.characters(categories=["L", "N", "P"]), min_size=1, max_size=20)
