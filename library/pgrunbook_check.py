@@ -12,6 +12,8 @@ description:
   - Measures coverage, accuracy on a random sample, the exact equality of every row with its
     source, and the indexes.
   - With O(canary_of), compares just the rows that a run has changed so far.
+  - With O(unfilled_max), for a day after the run, measures the database's health as well, and rows
+    that the source could fill fail their gate.
 extends_documentation_fragment:
   - pgrunbook.login
   - pgrunbook.spec
@@ -20,6 +22,15 @@ options:
   canary_of:
     description: The id of the run whose changed rows are compared.
     type: str
+  unfilled_max:
+    description: How many rows may be left that the source could fill.
+    type: int
+  grace_seconds:
+    description:
+      - With O(unfilled_max), a row counts only if it could be filled this many seconds before, too.
+        There is no second look where the first one finds few enough, or more than 10,000.
+    type: float
+    default: 30.0
 """
 
 EXAMPLES = r"""
@@ -33,6 +44,12 @@ EXAMPLES = r"""
     login: "{{ runbook_login }}"
     spec: "{{ phase_spec }}"
     canary_of: phase3-20260131T040506Z-1f2e
+
+- name: Validate on a day after the run
+  pgrunbook_check:
+    login: "{{ runbook_login }}"
+    spec: "{{ phase_spec }}"
+    unfilled_max: 0
 """
 
 RETURN = r"""
@@ -50,6 +67,10 @@ schema:
 counts:
   description: The rows of the table, by what a backfill would do with them.
   returned: unless O(canary_of) is given
+  type: dict
+server:
+  description: Version, database, role and system identifier.
+  returned: when O(unfilled_max) is given
   type: dict
 queries:
   description: The SQL that was run, or in check mode would be.
@@ -70,19 +91,33 @@ from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
 
-from ansible.module_utils.pgrunbook import checks
+from ansible.module_utils.pgrunbook import checks, standing
 from ansible.module_utils.pgrunbook.module import LOGIN, SPEC, execute
 
 
 def measure(conn: Any, parameters: dict[str, Any], dry: bool) -> dict[str, Any]:
     if parameters["canary_of"]:
         return checks.canary(conn, parameters["spec"], parameters["canary_of"])
+    if parameters["unfilled_max"] is not None:
+        return standing.validate(
+            conn,
+            parameters["spec"],
+            unfilled_max=parameters["unfilled_max"],
+            grace_seconds=parameters["grace_seconds"],
+        )
     return checks.validate(conn, parameters["spec"])
 
 
 def main() -> None:
     module = AnsibleModule(
-        argument_spec={"login": LOGIN, "spec": SPEC, "canary_of": {"type": "str"}},
+        argument_spec={
+            "login": LOGIN,
+            "spec": SPEC,
+            "canary_of": {"type": "str"},
+            "unfilled_max": {"type": "int"},
+            "grace_seconds": {"type": "float", "default": 30.0},
+        },
+        mutually_exclusive=[("canary_of", "unfilled_max")],
         supports_check_mode=True,
     )
     execute(module, measure, name="check", writes=False)

@@ -1,6 +1,6 @@
 #!/usr/bin/python
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The report of a run."""
+"""The report of a run, or of a rollback."""
 
 from __future__ import annotations
 
@@ -9,7 +9,8 @@ DOCUMENTATION = r"""
 module: pgrunbook_report
 short_description: Write the report of a run
 description:
-  - Writes C(report.json) and C(report.md) from the results of the steps, and tells the verdict.
+  - Writes C(report.html), C(report.md), C(report.json) and C(junit.xml) from the results of the
+    steps, and tells the verdict.
   - It touches no database. The report is evidence, not managed state, so the module never
     reports a change. In check mode it writes nothing.
 options:
@@ -23,8 +24,18 @@ options:
         C(canary), C(backfill), C(schema),
         C(validation) and C(queries), and C(run), C(title), C(approvals), C(started_at),
         C(finished_at) and C(error).
+      - Besides them C(history), as M(pgrunbook_run) returns it, C(login), how psql reaches the
+        database, without a password, C(command), with C(playbook) and C(inventory) as they are
+        typed, and C(drift), as M(pgrunbook_schema) returns C(differences) before the run.
+      - With O(kind=rollback), C(plan) and C(backfill) are the rollback's, and C(column) is what
+        M(pgrunbook_column) returned last.
     type: dict
     required: true
+  kind:
+    description: What is reported.
+    type: str
+    choices: [run, rollback]
+    default: run
 attributes:
   check_mode:
     description: Writes nothing, and returns the same.
@@ -57,7 +68,7 @@ report:
   returned: success
   type: dict
 paths:
-  description: The files, under C(json) and C(markdown). Empty in check mode.
+  description: The files, under C(html), C(markdown), C(junit) and C(json). Empty in check mode.
   returned: success
   type: dict
 text:
@@ -67,10 +78,23 @@ text:
 """
 
 from pathlib import Path
+from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
 
 from ansible.module_utils.pgrunbook import report
+
+
+def draw(told: dict[str, Any]) -> tuple[dict[str, str], list[str]]:
+    """The plots, and a warning where they cannot be drawn: that stops no report."""
+    try:
+        from ansible.module_utils.pgrunbook import plots
+    except ImportError as error:
+        return {}, [
+            f"The report has no plots: {error}. Next step: install matplotlib for the Python that "
+            "runs ansible-playbook; requirements.txt has it."
+        ]
+    return plots.draw(told), []
 
 
 def main() -> None:
@@ -78,11 +102,18 @@ def main() -> None:
         argument_spec={
             "folder": {"type": "path", "required": True},
             "facts": {"type": "dict", "required": True},
+            "kind": {"type": "str", "choices": ["run", "rollback"], "default": "run"},
         },
         supports_check_mode=True,
     )
-    built = report.build(module.params["facts"])
-    paths = {} if module.check_mode else report.write(Path(module.params["folder"]), built)
+    kinds = {"run": report.build, "rollback": report.build_rollback}
+    built = kinds[module.params["kind"]](module.params["facts"])
+    paths: dict[str, str] = {}
+    if not module.check_mode:
+        drawn, warnings = draw(built)
+        paths = report.write(Path(module.params["folder"]), built, drawn)
+        for warning in warnings:
+            module.warn(warning)
     module.exit_json(changed=False, report=built, paths=paths, text=report.summary(built))
 
 

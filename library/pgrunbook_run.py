@@ -28,6 +28,10 @@ options:
     description: What else the event should say, such as the error.
     type: str
     default: ""
+  report_sha256:
+    description: The sha256 of the run's report, which the event keeps. Empty where there is none.
+    type: str
+    default: ""
   metrics_file:
     description:
       - Where to write the run as Prometheus metrics, for the textfile collector of node_exporter.
@@ -51,6 +55,12 @@ approvals:
   returned: success
   type: list
   elements: dict
+history:
+  description:
+    - What the report tells of the run, under C(events), C(slices), C(batches), C(steps),
+      C(before) and C(chain). Empty where the ledger does not have the run.
+  returned: success
+  type: dict
 queries:
   description: The SQL that was run, or in check mode would be.
   returned: success
@@ -77,15 +87,21 @@ from ansible.module_utils.pgrunbook.module import LOGIN, METRICS_FILE, RUN, exec
 def record(conn: Any, parameters: dict[str, Any], dry: bool) -> dict[str, Any]:
     run = ledger.Run(**parameters["run"])
     if not ledger.has_run(conn, run.id):
-        return {"changed": False, "approvals": []}
+        return {"changed": False, "approvals": [], "history": {}}
     state, verdict = parameters["state"], parameters["verdict"]
     if not dry:
         ledger.require_owner(conn, run)
     row = ledger.get_run(conn, run.id)
     ends = state != "running" and (row["state"], row["verdict"]) != (state, verdict)
     if ends and not dry:
-        ledger.finish(conn, run, state, verdict, detail=parameters["detail"])
-    result = {"changed": ends, "approvals": ledger.approvals(conn, run.id)}
+        report = parameters["report_sha256"]
+        told = {"report_sha256": report} if report else {}
+        ledger.finish(conn, run, state, verdict, detail=parameters["detail"], **told)
+    result = {
+        "changed": ends,
+        "approvals": ledger.approvals(conn, run.id),
+        "history": ledger.history(conn, run.id),
+    }
     path = "" if dry else parameters["metrics_file"]
     return with_metrics(result, path, ledger.runs(conn) if path else [])
 
@@ -102,6 +118,7 @@ def main() -> None:
             },
             "verdict": {"type": "str"},
             "detail": {"type": "str", "default": ""},
+            "report_sha256": {"type": "str", "default": ""},
             "metrics_file": METRICS_FILE,
         },
         supports_check_mode=True,

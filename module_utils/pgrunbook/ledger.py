@@ -17,6 +17,7 @@ from .connection import Connection, one
 from .errors import RunbookError
 
 STALE_AFTER_SECONDS = 60
+MOST_POINTS = 300  # of a history's slices, and of its batches: as many as a plot shows apart
 
 _TABLES = """
 CREATE SCHEMA IF NOT EXISTS pgrunbook;
@@ -104,6 +105,46 @@ SELECT id FROM (
 WHERE previous <> expected
    OR hash <> encode(sha256(convert_to(previous || body::text, 'UTF8')), 'hex')
 ORDER BY id
+"""
+
+_UTC = """to_char({} AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.MS"Z"') AS at"""
+
+_EVENTS = f"""
+SELECT {_UTC.format("(body ->> 'at')::timestamptz")}, body ->> 'kind' AS kind,
+       body -> 'detail' AS detail
+FROM pgrunbook.event WHERE body ->> 'run' = %s AND body ->> 'kind' <> 'progress' ORDER BY id
+"""
+
+_SLICES = f"""
+SELECT {_UTC.format("max(at)")}, sum(seconds)::float8 AS seconds,
+       (array_agg(rows_done ORDER BY id DESC))[1] AS rows_done, sum(rows_changed)::int8 AS rows,
+       max(sweep) AS sweep, max(replay_lag) AS replay_lag, sum(held_seconds) AS held_seconds,
+       round((sum(hot_percent * rows_changed)
+              / nullif(sum(rows_changed) FILTER (WHERE hot_percent IS NOT NULL), 0))::numeric, 1
+       )::float8 AS hot_percent,
+       coalesce(max(held), '') AS held, coalesce(max(fallback), '') AS fallback
+FROM (SELECT ntile({MOST_POINTS}) OVER (ORDER BY id) AS part, id,
+             (body ->> 'at')::timestamptz AS at, detail ->> 'fallback' AS fallback,
+             detail -> 'held' ->> 0 AS held, d.*
+      FROM pgrunbook.event, jsonb_extract_path(body, 'detail') detail,
+           jsonb_to_record(jsonb_set(detail, '{{seconds}}', detail -> 'slice_seconds')) AS d (
+               seconds float8, rows_done int8, rows_changed int8, sweep int,
+               hot_percent float8, replay_lag float8, held_seconds float8)
+      WHERE body ->> 'run' = %s AND body ->> 'kind' = 'progress') s
+GROUP BY part ORDER BY part
+"""
+
+_BATCHES = f"""
+SELECT {_UTC.format("max(applied_at)")}, count(*)::int AS batches,
+       sum(row_count)::int8 AS rows, round(sum(milliseconds)::numeric / 1000, 3)::float8 AS seconds,
+       round(percentile_cont(0.5) WITHIN GROUP (ORDER BY milliseconds)::numeric, 1)::float8
+         AS p50_ms,
+       round(percentile_cont(0.95) WITHIN GROUP (ORDER BY milliseconds)::numeric, 1)::float8
+         AS p95_ms,
+       round(max(milliseconds)::numeric, 1)::float8 AS max_ms
+FROM (SELECT ntile({MOST_POINTS}) OVER (ORDER BY id) AS part, row_count, milliseconds, applied_at
+      FROM pgrunbook.batch WHERE run_id = %s) b
+GROUP BY part ORDER BY part
 """
 
 
@@ -435,6 +476,38 @@ def approvals(conn: Connection, run_id: str) -> list[dict[str, Any]]:
         " FROM pgrunbook.approval WHERE run_id = %s ORDER BY id",
         (run_id,),
     ).fetchall()
+
+
+def history(conn: Connection, run_id: str) -> dict[str, Any]:
+    """What the report tells of a run, in JSON's types; times are ISO 8601, UTC.
+
+    Returns events (the progress of slices apart), slices and batches (at most MOST_POINTS of each,
+    neighbours taken together; seconds of a batch are those of its worker), steps (of each plan
+    that was approved, the first one first), before (the schema that the first plan saw), and chain
+    (how many events the whole ledger has, and the last one's hash). Without a ledger all is empty.
+    """
+    if not exists(conn):
+        return {}
+    plans = conn.execute(
+        "SELECT plan -> 'steps' AS steps FROM pgrunbook.approval"
+        " WHERE run_id = %s AND scope = 'plan' ORDER BY id",
+        (run_id,),
+    ).fetchall()
+    before = conn.execute(
+        "SELECT baseline -> 'schema' AS schema FROM pgrunbook.run WHERE id = %s", (run_id,)
+    ).fetchone()
+    return {
+        "events": conn.execute(_EVENTS, (run_id,)).fetchall(),
+        "slices": conn.execute(_SLICES, (run_id,)).fetchall(),
+        "batches": conn.execute(_BATCHES, (run_id,)).fetchall(),
+        "steps": [step for plan in plans for step in plan["steps"]],
+        "before": (before or {}).get("schema") or {},
+        "chain": one(
+            conn,
+            "SELECT count(*) AS events, coalesce((array_agg(hash ORDER BY id DESC))[1], '') AS head"
+            " FROM pgrunbook.event",
+        ),
+    }
 
 
 def info(conn: Connection) -> dict[str, Any]:

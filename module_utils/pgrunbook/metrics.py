@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The newest run of each phase as Prometheus metrics, for node_exporter's textfile collector."""
+"""Prometheus metrics for node_exporter's textfile collector: the newest run of each phase, and how
+a phase stands after it."""
 
 from __future__ import annotations
 
@@ -26,6 +27,14 @@ GAUGES: dict[str, tuple[str, Callable[[Run], float | None]]] = {
         "Rows filled, or given back, a second in the latest slice.",
         lambda run: run["progress"].get("rows_per_second"),
     ),
+    "rows_per_second_limit": (
+        "Rows a second that control.yml keeps the run below.",
+        lambda run: run["rows_per_second"] or None,
+    ),
+    "slice_seconds": (
+        "Duration of the latest slice.",
+        lambda run: run["progress"].get("slice_seconds"),
+    ),
     "hot_ratio": ("Share of heap-only updates.", lambda run: _ratio(run, "hot_percent")),
     "replay_lag_seconds": (
         "Replay lag of the slowest standby.",
@@ -42,15 +51,74 @@ GAUGES: dict[str, tuple[str, Callable[[Run], float | None]]] = {
 }
 """For each metric, after pgrunbook_, its help and how to take it from a run of ledger.info()."""
 
+Standing = dict[str, Any]
+Series = dict[tuple[str, ...], float | None]
+
+VALIDATION: dict[str, tuple[str, list[str], Callable[[Standing], Series]]] = {
+    "coverage_ratio": (
+        "Share of all rows in which the column has a value.",
+        ["column"],
+        lambda s: {(column,): share / 100 for column, share in _found(s, "coverage").items()},
+    ),
+    "coverage_min_ratio": (
+        "Share that each column of the phase must have.",
+        [],
+        lambda s: {(): s["coverage_min"]},
+    ),
+    "rows_unfilled": (
+        "Rows that the source could fill, and could a while before.",
+        [],
+        lambda s: {(): _found(s, "remaining").get("unfilled")},
+    ),
+    "accuracy_ratio": (
+        "Share of the rows of a random sample that equal their source.",
+        [],
+        lambda s: {(): _right(_found(s, "accuracy"))},
+    ),
+    "comparison_ratio": (
+        "Share of all rows with a source that equal it, or were filled before it changed.",
+        [],
+        lambda s: {(): _right(_found(s, "comparison"))},
+    ),
+    "query_speedup": (
+        "How many times faster the query is than the one that it replaces.",
+        ["query"],
+        lambda s: {key: pair.get("time_ratio") for key, pair in _queries(s, "query").items()},
+    ),
+    "query_speedup_before": (
+        "The same, as the latest run of the phase measured it.",
+        ["query"],
+        lambda s: {
+            key: (pair["before"] or {}).get("time_ratio")
+            for key, pair in _queries(s, "speedup").items()
+        },
+    ),
+    "query_speedup_kept_ratio": (
+        "Share of the earlier speed-up that is left, by time, or by buffers from a warm cache.",
+        ["query"],
+        lambda s: {key: pair["kept"] for key, pair in _queries(s, "speedup").items()},
+    ),
+    "gate_breached": (
+        "1 where the gate is breached, 0 where it holds or is not enforced.",
+        ["gate"],
+        lambda s: {(gate,): float(breached) for gate, breached in s["breached"].items()},
+    ),
+    "validation_timestamp_seconds": ("When the gates were measured.", [], lambda s: {(): s["at"]}),
+}
+"""For each metric of a validation, after pgrunbook_, its help, its labels besides LABELS, and how
+to take it, by the values of these labels, from what standing.figures() gives."""
+
 
 def write(path: str, runs: list[Run]) -> None:
     """Write the metrics of the newest run of each phase and table, as ledger.info() has them.
+    Raises OSError when the file cannot be written."""
+    _replace(path, registry(runs))
 
-    The file is replaced in one step, and its folder made where it is missing. Raises OSError when
-    it cannot be written.
-    """
-    Path(path).parent.mkdir(parents=True, exist_ok=True)
-    write_to_textfile(path, registry(runs))
+
+def write_standing(path: str, standing: Standing) -> None:
+    """Write the metrics of a validation, as standing.figures() has them. Raises OSError when the
+    file cannot be written."""
+    _replace(path, standing_registry(standing))
 
 
 def registry(runs: list[Run]) -> CollectorRegistry:
@@ -71,6 +139,46 @@ def registry(runs: list[Run]) -> CollectorRegistry:
         for name in STATES:
             state.labels(*labels, name).set(run["state"] == name)
     return collected
+
+
+def standing_registry(standing: Standing) -> CollectorRegistry:
+    """The metrics of a validation. What was not measured is left out."""
+    collected = CollectorRegistry()
+    for metric, (text, labels, values) in VALIDATION.items():
+        gauge = Gauge(f"pgrunbook_{metric}", text, [*LABELS, *labels], registry=collected)
+        for key, measured in values(standing).items():
+            if measured is not None:
+                gauge.labels(standing["phase"], standing["table"], *key).set(measured)
+    return collected
+
+
+def _replace(path: str, collected: CollectorRegistry) -> None:
+    """Replace the file in one step. Its folder is made where it is missing."""
+    Path(path).parent.mkdir(parents=True, exist_ok=True)
+    write_to_textfile(path, collected)
+
+
+def _found(standing: Standing, gate: str) -> dict[str, Any]:
+    """The evidence of a gate; empty where it was not measured."""
+    return standing["evidence"].get(gate) or {}
+
+
+def _queries(standing: Standing, kind: str) -> dict[tuple[str, ...], dict[str, Any]]:
+    """The evidence of the gates of a kind that there is one of for each query, by the query."""
+    prefix = f"{kind}:"
+    return {
+        (gate.removeprefix(prefix),): evidence
+        for gate, evidence in standing["evidence"].items()
+        if gate.startswith(prefix)
+    }
+
+
+def _right(found: dict[str, Any]) -> float | None:
+    """The share of compared rows that are right; of no rows at all it is 1."""
+    if not found:
+        return None
+    right: int = found["matched"] + found.get("drifted", 0)
+    return right / found["compared"] if found["compared"] else 1.0
 
 
 def _ratio(run: Run, name: str) -> float | None:

@@ -1,14 +1,20 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The report of a run: one mapping, written as JSON for programs and as Markdown for people."""
+"""The report of a run, or of a rollback: one mapping that vouches for itself, and its files."""
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 from pathlib import Path
 from typing import Any
 
-from .checks import verdict
+from . import report_changes, report_findings, report_repeat
+from .checks import check, verdict
+from .report_html import html
+from .report_junit import junit
+from .report_markdown import markdown
+from .spec import Spec, parse
 
 FORMAT = 1
 
@@ -19,6 +25,21 @@ TESTS = {
     4: "Dry-run safety",
     5: "Query performance",
     6: "Data quality",
+}
+
+OBJECTIVES = {
+    1: "The database can be reached and written to, and every source key has its source row.",
+    2: "Tables, columns, types and indexes are what the application's models and the phase expect.",
+    3: "How many rows had a value before, and whether enough have one now.",
+    4: "Planning, and so the dry run, wrote nothing; the server says so.",
+    5: "Queries on the filled columns give what those give that they replace, and faster.",
+    6: "What was filled is what the source says: the canary, a random sample, and every row.",
+}
+
+ROLLBACK_TESTS = {1: "Rows", 2: "Schema"}
+ROLLBACK_OBJECTIVES = {
+    1: "Every row that the run changed is as it was, unless somebody has changed it since.",
+    2: "Columns and indexes are those that the run's first plan saw.",
 }
 
 READINESS = {
@@ -35,33 +56,29 @@ STEPS = ("preflight", "plan", "canary", "backfill", "schema", "validation", "que
 
 
 def build(facts: dict[str, Any]) -> dict[str, Any]:
-    """The report, from the results of the steps that ran, under the names in STEPS.
+    """The report of a run, from the results of the steps that ran, under the names in STEPS.
 
     Besides those, facts has run, title, approvals, started_at, finished_at, and error, which is
-    empty unless the run was broken off.
+    empty unless the run was broken off. It may have history, as ledger.history() gives it; login,
+    how psql reaches the database, without a secret; command, with playbook and inventory as they
+    are typed; and drift, the differences from the models before the run.
     """
     steps = {name: facts.get(name) or {} for name in STEPS}
     checks = [check for name in STEPS for check in steps[name].get("checks", [])]
     baseline = steps["plan"].get("baseline", {})
     validated = bool(steps["validation"].get("checks"))
-    error = facts["error"] or ("" if validated else "The validation did not run.")
-    reasons = [*([error] if error else []), *verdict(checks)["reasons"]]
-    return {
-        "format": FORMAT,
-        "run_id": facts["run"]["id"],
-        "title": facts["title"],
-        "verdict": "NO-GO" if reasons else "GO",
-        "reasons": reasons,
-        "started_at": facts["started_at"],
-        "finished_at": facts["finished_at"],
-        "plan_hash": facts["run"]["plan_hash"],
-        "approved_by": facts["approvals"][0]["approved_by"] if facts["approvals"] else None,
-        "approvals": facts["approvals"],
+    spec = _spec(facts)
+    told = {
+        **_frame(facts, "run", checks, "" if validated else "The validation did not run."),
         "server": steps["preflight"].get("server", {}),
         "health": steps["preflight"].get("health", {}),
-        "checks": checks,
+        "tests": _tests(TESTS, OBJECTIVES, checks, report_repeat.commands(spec, facts)),
         "readiness": _readiness(checks),
-        "backfill": _backfill(steps),
+        "coverage": _coverage(checks),
+        "backfill": _backfill(
+            steps["backfill"] or steps["canary"], baseline.get("counts", {}), facts
+        ),
+        "drift": facts.get("drift") or [],
         "schema": {
             "before": baseline.get("schema", {}),
             "after": steps["validation"].get("schema", {}),
@@ -69,51 +86,78 @@ def build(facts: dict[str, Any]) -> dict[str, Any]:
         "queries": steps["queries"].get("pairs", []),
         "statements": baseline.get("queries", []) if facts["approvals"] else [],
     }
+    return _complete(told, spec, facts)
 
 
-def markdown(report: dict[str, Any]) -> str:
-    """The report as a change board reads it."""
-    lines = [
-        f"# {report['title']}: {report['verdict']}",
-        "",
-        f"Run `{report['run_id']}`, {report['started_at']} to {report['finished_at']}, on database "
-        f"`{report['server'].get('database', '?')}`, PostgreSQL "
-        f"{report['server'].get('version', '?')}.",
-        "",
-        *_reasons(report),
-        *_approvals(report),
-        "## What was approved, and done",
-        "",
-        *_backfill_lines(report["backfill"]),
-        *_sql_lines(report["statements"]),
-        "## Readiness",
-        "",
-        *_table(
-            ["Criterion", "Status"], [[r["criterion"], r["status"]] for r in report["readiness"]]
-        ),
-    ]
-    for number, title in TESTS.items():
-        checks = [c for c in report["checks"] if c["test"] == number]
-        rows = [[c["title"], c["target"], c["measured"], c["status"].upper()] for c in checks]
-        lines += [f"## Test {number}: {title}", ""]
-        lines += (
-            _table(["Check", "Target", "Measured", "Status"], rows) if rows else ["Not run.", ""]
-        )
-    return "\n".join([*lines, *_schema_lines(report["schema"])])
+def build_rollback(facts: dict[str, Any]) -> dict[str, Any]:
+    """The report of a rollback, under the same keys as that of a run.
+
+    facts are as for build(), but plan and backfill are the rollback's, column is what undoing the
+    renames returned, and history is that of the run that is undone.
+    """
+    plan, work, column = (facts.get(name) or {} for name in ("plan", "backfill", "column"))
+    schema = {
+        "before": (facts.get("history") or {}).get("before") or {},
+        "after": column.get("schema", {}),
+    }
+    checks = _rollback_checks(plan, work, schema) if "rows_changed" in work else []
+    unfinished = "" if column else "The rollback did not come to its end."
+    told = {
+        **_frame(facts, "rollback", checks, unfinished),
+        "server": _plan(facts).get("server", {}),
+        "health": {},
+        "tests": _tests(ROLLBACK_TESTS, ROLLBACK_OBJECTIVES, checks, {}),
+        "readiness": [],
+        "coverage": {},
+        "backfill": {
+            **_backfill({}, {}, {}),
+            "rows_changed": work.get("rows_changed", 0),
+            "rows_left_alone": work.get("rows_left_alone", 0),
+            "left_alone": work.get("left_alone", []),
+        },
+        "drift": [],
+        "schema": schema,
+        "queries": [],
+        "statements": plan.get("queries", []) if facts["approvals"] else [],
+    }
+    return _complete(told, _spec(facts), facts)
 
 
-def write(folder: Path, report: dict[str, Any]) -> dict[str, str]:
-    """Write folder/<run id>/report.json and report.md, and point folder/latest there."""
-    target = folder / report["run_id"]
+def sha256(report: dict[str, Any]) -> str:
+    """SHA-256, in hexadecimal, of a report's data: the mapping without the key sha256, as JSON with
+    sorted keys and no spaces, in UTF-8."""
+    data = {key: value for key, value in report.items() if key != "sha256"}
+    canonical = json.dumps(data, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+    return hashlib.sha256(canonical.encode("utf-8", "surrogatepass")).hexdigest()
+
+
+def verify(report: dict[str, Any]) -> bool:
+    """Whether a report, as read from report.json, is as it was written."""
+    return report.get("sha256") == sha256(report)
+
+
+def write(folder: Path, report: dict[str, Any], plots: dict[str, str]) -> dict[str, str]:
+    """Write the report's files to a folder of their own, and point folder/latest there.
+
+    plots are SVG drawings, as plots.draw() makes them. Returns the files' paths by kind. Each file
+    is replaced whole; report.json is the last.
+    """
+    rollback = "-rollback" if report["kind"] == "rollback" else ""
+    target = folder / f"{report['run_id']}{rollback}"
     target.mkdir(parents=True, exist_ok=True)
-    json_path, markdown_path = target / "report.json", target / "report.md"
-    _replace(json_path, json.dumps(report, indent=2, ensure_ascii=False, default=str) + "\n")
-    _replace(markdown_path, markdown(report))
+    files = {
+        "html": ("report.html", html(report, plots)),
+        "markdown": ("report.md", markdown(report)),
+        "junit": ("junit.xml", junit(report)),
+        "json": ("report.json", json.dumps(report, indent=2, ensure_ascii=False) + "\n"),
+    }
+    for name, content in files.values():
+        _replace(target / name, content)
     link = folder / f".latest.{os.getpid()}"
     link.unlink(missing_ok=True)
-    link.symlink_to(report["run_id"], target_is_directory=True)
+    link.symlink_to(target.name, target_is_directory=True)
     link.replace(folder / "latest")
-    return {"json": str(json_path), "markdown": str(markdown_path)}
+    return {kind: str(target / name) for kind, (name, _) in files.items()}
 
 
 def summary(report: dict[str, Any]) -> str:
@@ -122,14 +166,92 @@ def summary(report: dict[str, Any]) -> str:
     return "\n".join([*lines, "", f"{report['verdict']}  {report['title']}", *report["reasons"]])
 
 
-def _readiness(checks: list[dict[str, Any]]) -> list[dict[str, str]]:
+def _frame(
+    facts: dict[str, Any], kind: str, checks: list[dict[str, Any]], unfinished: str
+) -> dict[str, Any]:
+    """What the report of a run and that of a rollback have in common, the checks known."""
+    history = facts.get("history") or {}
+    error = facts["error"] or unfinished
+    reasons = [*([error] if error else []), *verdict(checks)["reasons"]]
+    return {
+        "format": FORMAT,
+        "kind": kind,
+        "run_id": facts["run"]["id"],
+        "title": facts["title"],
+        "verdict": "NO-GO" if reasons else "GO",
+        "reasons": reasons,
+        "error": error,
+        "started_at": facts["started_at"],
+        "finished_at": facts["finished_at"],
+        "plan_hash": facts["run"]["plan_hash"],
+        "chain": history.get("chain") or {"events": 0, "head": ""},
+        "approved_by": facts["approvals"][0]["approved_by"] if facts["approvals"] else None,
+        "approvals": facts["approvals"],
+        "checks": checks,
+        "timeline": report_changes.timeline(facts, history),
+        "history": {name: history.get(name) or [] for name in ("slices", "batches")},
+    }
+
+
+def _complete(told: dict[str, Any], spec: Spec | None, facts: dict[str, Any]) -> dict[str, Any]:
+    """The whole report, with what follows from what is told already, in JSON's types, sealed."""
+    targets = ("coverage_min", "accuracy_min", "speedup_min")
+    told = {**told, "targets": {name: getattr(spec, name) for name in targets} if spec else {}}
+    told["changes"] = report_changes.changes(told, facts)
+    told["undo"] = report_changes.undo(told, spec, facts)
+    told["risks"] = report_findings.risks(told, spec, facts)
+    told["summary"] = report_findings.sentences(told, spec)
+    plain: dict[str, Any] = json.loads(_clean(json.dumps(told, ensure_ascii=False, default=str)))
+    return {**plain, "sha256": sha256(plain)}
+
+
+def _clean(text: str) -> str:
+    """The text with a question mark for each lone surrogate, which UTF-8 cannot hold."""
+    return text.encode("utf-8", "replace").decode()
+
+
+def _plan(facts: dict[str, Any]) -> dict[str, Any]:
+    """The plan that was hashed, or nothing where the run did not come so far."""
+    plan: dict[str, Any] = (facts.get("plan") or {}).get("plan") or {}
+    return plan
+
+
+def _spec(facts: dict[str, Any]) -> Spec | None:
+    options = _plan(facts).get("spec")
+    return parse(options) if options else None
+
+
+def _tests(
+    titles: dict[int, str],
+    objectives: dict[int, str],
+    checks: list[dict[str, Any]],
+    repeat: dict[int, list[dict[str, str]]],
+) -> list[dict[str, Any]]:
     return [
         {
-            "criterion": criterion,
-            "status": _status([c["status"] for c in checks if c["id"].startswith(ids)]),
+            "test": number,
+            "title": title,
+            "objective": objectives[number],
+            "status": _status([c["status"] for c in checks if c["test"] == number]),
+            "repeat": repeat.get(number, []),
         }
-        for criterion, ids in READINESS.items()
+        for number, title in titles.items()
     ]
+
+
+def _readiness(checks: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    rows = []
+    for criterion, ids in READINESS.items():
+        statuses = [c["status"] for c in checks if c["id"].startswith(ids)]
+        rows.append(
+            {
+                "criterion": criterion,
+                "status": _status(statuses),
+                "checks": len(statuses),
+                "passed": statuses.count("pass"),
+            }
+        )
+    return rows
 
 
 def _status(statuses: list[str]) -> str:
@@ -138,73 +260,68 @@ def _status(statuses: list[str]) -> str:
     return next((word.upper() for word in ("fail", "warn") if word in statuses), "PASS")
 
 
-def _backfill(steps: dict[str, Any]) -> dict[str, Any]:
-    """The figures of the run. Rows that changed in an earlier execution of it are counted too."""
-    work = steps["backfill"] or steps["canary"]
-    changed, seconds = work.get("rows_done", 0), work.get("seconds", 0.0)
-    counts = steps["plan"].get("baseline", {}).get("counts", {})
+def _coverage(checks: list[dict[str, Any]]) -> dict[str, dict[str, float]]:
+    """For each column its coverage before and after the run, in per cent, where it was measured."""
+    by_id = {c["id"]: c["evidence"] for c in checks}
+    before, after = by_id.get("baseline") or {}, by_id.get("coverage") or {}
     return {
-        "rows_total": counts.get("rows_total", 0),
-        "rows_changed": changed,
-        "rows_skipped": counts.get("rows_skipped", {}),
-        "seconds": seconds,
-        "rows_per_second": round(changed / seconds) if seconds else 0,
+        column: {
+            **({"before": before[column]} if column in before else {}),
+            **({"after": after[column]} if column in after else {}),
+        }
+        for column in {**before, **after}
     }
 
 
-def _reasons(report: dict[str, Any]) -> list[str]:
-    missed = [c["title"] for c in report["checks"] if c["status"] == "warn"]
-    warnings = (
-        [f"Missed, but not enforced by the phase: {'; '.join(missed)}.", ""] if missed else []
+def _backfill(
+    work: dict[str, Any], counts: dict[str, Any], facts: dict[str, Any]
+) -> dict[str, Any]:
+    """The figures of the run. Rows that changed in an earlier execution of it are counted too."""
+    batches = (facts.get("history") or {}).get("batches") or []
+    changed, seconds = work.get("rows_done", 0), work.get("seconds", 0.0)
+    return {
+        "rows_total": counts.get("rows_total", 0),
+        "rows_eligible": counts.get("rows_eligible", 0),
+        "rows_changed": changed,
+        "rows_left_alone": 0,
+        "left_alone": [],
+        "rows_skipped": counts.get("rows_skipped", {}),
+        "seconds": seconds,
+        "rows_per_second": round(changed / seconds) if seconds else 0,
+        "batches": sum(point["batches"] for point in batches),
+        "longest_batch_ms": max((point["max_ms"] for point in batches), default=0.0),
+    }
+
+
+def _rollback_checks(
+    plan: dict[str, Any], work: dict[str, Any], schema: dict[str, Any]
+) -> list[dict[str, Any]]:
+    listed, left = plan.get("counts", {}).get("rows_eligible", 0), work.get("rows_left_alone", 0)
+    given_back = check(
+        "given_back",
+        "Rows given back",
+        test=1,
+        target=f"the {listed:,} rows that the journal lists, but none that was changed since",
+        measured=f"{work.get('rows_changed', 0):,} given back; {left:,} left alone in all, because "
+        "somebody has changed or deleted them since",
+        passed=not left,
+        enforce=False,
+        evidence=work.get("left_alone", []),
     )
-    if not report["reasons"]:
-        return ["Every enforced gate passed.", "", *warnings]
-    return ["Why not:", "", *(f"- {reason}" for reason in report["reasons"]), "", *warnings]
-
-
-def _approvals(report: dict[str, Any]) -> list[str]:
-    rows = [
-        [a["scope"], a["approved_by"], a["approved_from"], a["method"], a["approved_at"]]
-        for a in report["approvals"]
-    ]
-    if not rows:
-        return [f"Nothing was approved. Plan `{report['plan_hash']}`.", ""]
-    header = ["Approved", "By", "From", "How", "When"]
-    return [f"Plan `{report['plan_hash']}`.", "", *_table(header, rows)]
-
-
-def _backfill_lines(done: dict[str, Any]) -> list[str]:
-    skipped = ", ".join(f"{reason} {rows:,}" for reason, rows in done["rows_skipped"].items())
-    not_filled = f" Not filled: {skipped}." if skipped else ""
+    if not schema["after"]:
+        return [given_back]
     return [
-        f"{done['rows_changed']:,} of {done['rows_total']:,} rows were filled in "
-        f"{done['seconds']} s ({done['rows_per_second']:,} rows/s).{not_filled}",
-        "",
+        given_back,
+        check(
+            "schema_before",
+            "Columns and indexes as before the run",
+            test=2,
+            target="those that the run's first plan saw",
+            measured="the same" if schema["before"] == schema["after"] else "others, see below",
+            passed=schema["before"] == schema["after"],
+            enforce=False,
+        ),
     ]
-
-
-def _sql_lines(statements: list[str]) -> list[str]:
-    if not statements:
-        return []
-    return ["```sql", *(f"{statement};" for statement in statements), "```", ""]
-
-
-def _schema_lines(schema: dict[str, Any]) -> list[str]:
-    lines = ["## Schema, before and after", ""]
-    for part in ("columns", "indexes"):
-        before, after = schema["before"].get(part, {}), schema["after"].get(part, {})
-        changes = [f"- {k}: {v}" for k, v in before.items() if after.get(k) != v]
-        changes += [f"+ {k}: {v}" for k, v in after.items() if before.get(k) != v]
-        if after:
-            lines += [f"{part}:", "", "```diff", *(changes or ["  no change"]), "```", ""]
-    return lines
-
-
-def _table(header: list[str], rows: list[list[Any]]) -> list[str]:
-    def line(cells: list[Any]) -> str:
-        return "| " + " | ".join(" ".join(str(c).split()).replace("|", "\\|") for c in cells) + " |"
-
-    return [line(header), line(["---"] * len(header)), *map(line, rows), ""]
 
 
 def _replace(path: Path, content: str) -> None:

@@ -63,6 +63,10 @@ def test_a_failure_after_the_rename_takes_it_back(
     report = json.loads((tmp_path / "reports/latest/report.json").read_text())
     assert report["verdict"] == "NO-GO"
     assert "no index is renamed today" in report["reasons"][0]
+    kinds = {moment["event"] for moment in report["timeline"]}
+    assert {"Column renamed", "Column rename taken back"} <= kinds
+    ended = database.sql("SELECT body -> 'detail' AS detail FROM pgrunbook.event ORDER BY id")[-1]
+    assert ended["detail"]["report_sha256"] == report["sha256"]
 
 
 def test_a_failing_backfill_keeps_its_batches_resumes_and_can_be_undone(

@@ -191,7 +191,7 @@ def test_the_report_module_returns_what_it_documents(documented: dict[str, Any])
         def __init__(self, **arguments: Any) -> None:
             run = {"id": "x-1", "plan_hash": "ab"}
             told = {"started_at": "", "finished_at": "", "title": "", "error": "", "approvals": []}
-            self.params = {"folder": "/nowhere", "facts": {"run": run, **told}}
+            self.params = {"folder": "/nowhere", "facts": {"run": run, **told}, "kind": "run"}
 
         def exit_json(self, *, changed: bool, **result: Any) -> None:
             kept.update(result)
@@ -314,6 +314,7 @@ def test_every_phase_variable_is_used_and_every_used_one_is_set() -> None:
 def test_the_runbook_passes_on_what_the_report_takes() -> None:
     passed = set(load_yaml(ROOT / "playbooks/vars/spec.yml")["runbook_facts"])
     others = {"run", "title", "approvals", "started_at", "finished_at", "error"}
+    others |= {"history", "login", "command", "drift"}
     assert passed == set(report.STEPS) | others
 
 
@@ -426,6 +427,7 @@ def test_the_page_on_the_report_lists_every_key_of_it() -> None:
     run = {"id": "x-1", "plan_hash": "ab"}
     told = {"started_at": "", "finished_at": "", "title": "", "error": "", "approvals": []}
     built = report.build({"run": run, **told})
+    nested = ("backfill", "schema", "history")
     listed = {
         key.strip(" `")
         for row in table_of("report.md", "## report.json")
@@ -434,5 +436,5 @@ def test_the_page_on_the_report_lists_every_key_of_it() -> None:
     assert listed == {
         name
         for key, value in built.items()
-        for name in ([f"{key}.{k}" for k in value] if key in ("backfill", "schema") else [key])
+        for name in ([f"{key}.{k}" for k in value] if key in nested else [key])
     }

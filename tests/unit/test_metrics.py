@@ -3,20 +3,33 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
 import pytest
-from prometheus_client import generate_latest
+import yaml
+from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.parser import text_string_to_metric_families
 
-from ansible.module_utils.pgrunbook.metrics import GAUGES, STATES, registry, write
+from ansible.module_utils.pgrunbook.metrics import (
+    GAUGES,
+    STATES,
+    VALIDATION,
+    registry,
+    standing_registry,
+    write,
+    write_standing,
+)
+
+RULES = Path(__file__).resolve().parents[2] / "monitoring/pgrunbook.rules.yml"
 
 MEASURED = {
     "rows_per_second": 14860,
     "hot_percent": 87.5,
     "replay_lag": 0.5,
     "held_seconds": 2.5,
+    "slice_seconds": 5.25,
     "batch_ms": {"batches": 48, "longest": 180.0},
 }
 
@@ -29,6 +42,7 @@ def run(**changes: Any) -> dict[str, Any]:
         "state": "running",
         "rows_eligible": 5678,
         "rows_changed": 1234,
+        "rows_per_second": 0,
         "seen_at": "1970-01-01 00:16:40+00",
         "progress": dict(MEASURED),
         **changes,
@@ -37,7 +51,11 @@ def run(**changes: Any) -> dict[str, Any]:
 
 def exposed(*runs: dict[str, Any]) -> dict[tuple[str, ...], float]:
     """The value of each sample, by its name and the values of its labels."""
-    text = generate_latest(registry(list(runs))).decode()
+    return samples_of(registry(list(runs)))
+
+
+def samples_of(collected: CollectorRegistry) -> dict[tuple[str, ...], float]:
+    text = generate_latest(collected).decode()
     return {
         (sample.name, *(sample.labels[name] for name in sorted(sample.labels))): sample.value
         for family in text_string_to_metric_families(text)
@@ -62,6 +80,7 @@ def test_everything_that_was_measured() -> None:
         "hot_ratio": 0.875,
         "replay_lag_seconds": 0.5,
         "held_seconds": 2.5,
+        "slice_seconds": 5.25,
         "batch_longest_seconds": 0.18,
     }
 
@@ -119,3 +138,99 @@ def test_the_file_is_replaced_and_nothing_else_is_left(tmp_path: Path) -> None:
     write(str(file), [run(rows_changed=2)])
     assert 'pgrunbook_rows_filled{phase="phase9",table="public.orders"} 2.0\n' in file.read_text()
     assert list(file.parent.iterdir()) == [file]
+
+
+def test_a_limit_is_there_only_while_the_run_has_one() -> None:
+    assert "rows_per_second_limit" not in of_orders(exposed(run()))
+    assert of_orders(exposed(run(rows_per_second=500)))["rows_per_second_limit"] == 500
+
+
+def standing(**evidence: Any) -> dict[str, Any]:
+    """A validation as standing.figures() gives it."""
+    return {
+        "phase": "phase9",
+        "table": "public.orders",
+        "at": 1000.0,
+        "coverage_min": 0.95,
+        "breached": {"coverage": False, "remaining": True},
+        "evidence": evidence,
+    }
+
+
+def validated(**evidence: Any) -> dict[str, float]:
+    """The value of each sample, by its name without pgrunbook_ and the value of its own label."""
+    samples = samples_of(standing_registry(standing(**evidence)))
+    return {
+        " ".join(
+            [key[0].removeprefix("pgrunbook_"), *(set(key[1:]) - {"phase9", "public.orders"})]
+        ): value
+        for key, value in samples.items()
+    }
+
+
+ALWAYS = {
+    "coverage_min_ratio": 0.95,
+    "gate_breached coverage": 0,
+    "gate_breached remaining": 1,
+    "validation_timestamp_seconds": 1000,
+}
+
+
+def test_everything_that_a_validation_measured() -> None:
+    before = {"time_ratio": 8.0, "buffer_ratio": 30.0}
+    assert validated(
+        **{
+            "coverage": {"region": 98.76, "kind": 100.0},
+            "remaining": {"unfilled": 3},
+            "accuracy": {"compared": 1000, "matched": 999},
+            "comparison": {"compared": 2000, "matched": 1900, "drifted": 99},
+            "query:by region": {"time_ratio": 6.0, "buffer_ratio": 15.0},
+            "speedup:by region": {"before": before, "kept": 0.75},
+            "indexes": {"ix": "CREATE INDEX"},
+            "read_only": [{"read_only": True}],
+            "orphans": None,
+        }
+    ) == {
+        **ALWAYS,
+        "coverage_ratio region": 0.9876,
+        "coverage_ratio kind": 1,
+        "rows_unfilled": 3,
+        "accuracy_ratio": 0.999,
+        "comparison_ratio": 0.9995,
+        "query_speedup by region": 6,
+        "query_speedup_before by region": 8,
+        "query_speedup_kept_ratio by region": 0.75,
+    }
+
+
+def test_what_a_validation_did_not_measure_is_left_out() -> None:
+    assert validated() == ALWAYS
+    unknown = validated(**{"speedup:by region": {"before": None, "kept": None}})
+    assert unknown == ALWAYS
+    none = {"compared": 0, "matched": 0}
+    assert validated(accuracy=none)["accuracy_ratio"] == 1
+    assert validated(remaining={"unfilled": 0})["rows_unfilled"] == 0
+
+
+def test_the_file_of_a_validation_is_replaced_in_a_folder_of_its_own(tmp_path: Path) -> None:
+    file = tmp_path / "new" / "validation.prom"
+    write_standing(str(file), standing())
+    write_standing(str(file), standing(remaining={"unfilled": 2}))
+    text = file.read_text()
+    assert 'pgrunbook_rows_unfilled{phase="phase9",table="public.orders"} 2.0\n' in text
+    for name, (told, _, _) in VALIDATION.items():
+        assert f"# HELP pgrunbook_{name} {told}\n# TYPE pgrunbook_{name} gauge\n" in text
+    assert list(file.parent.iterdir()) == [file]
+
+
+def test_the_two_files_share_no_metric() -> None:
+    """node_exporter refuses a metric whose help differs between two files."""
+    assert set(GAUGES) & set(VALIDATION) == set()
+
+
+def test_the_rules_name_only_metrics_that_are_written() -> None:
+    groups = yaml.safe_load(RULES.read_text(encoding="utf-8"))["groups"]
+    told = [r["expr"] + str(r["annotations"]) for group in groups for r in group["rules"]]
+    named = {name for text in told for name in re.findall(r"\bpgrunbook_(\w+)", text)}
+    assert len(named) > 10
+    assert named <= {*GAUGES, *VALIDATION, "state"}

@@ -3,9 +3,12 @@
 
 from __future__ import annotations
 
+import hashlib
+import html
 import json
 import os
 import re
+import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +19,7 @@ from hypothesis import strategies as st
 from ansible.module_utils.pgrunbook import report
 from ansible.module_utils.pgrunbook.checks import check
 from ansible.module_utils.pgrunbook.plan_text import REASONS
+from ansible.module_utils.pgrunbook.report_words import VERIFY
 
 APPROVAL = {
     "scope": "plan",
@@ -57,7 +61,11 @@ def facts(**changes: Any) -> dict[str, Any]:
         },
         "plan": {
             "baseline": {
-                "counts": {"rows_total": 100, "rows_skipped": dict.fromkeys(REASONS, 1)},
+                "counts": {
+                    "rows_total": 100,
+                    "rows_eligible": 96,
+                    "rows_skipped": dict.fromkeys(REASONS, 1),
+                },
                 "schema": schema,
                 "queries": ["ALTER TABLE t RENAME COLUMN a TO b"],
             },
@@ -87,10 +95,15 @@ def test_the_promised_keys_and_their_values() -> None:
     assert told["format"] == 1
     assert told["backfill"] == {
         "rows_total": 100,
+        "rows_eligible": 96,
         "rows_changed": 96,
+        "rows_left_alone": 0,
+        "left_alone": [],
         "rows_skipped": dict.fromkeys(REASONS, 1),
         "seconds": 2.5,
         "rows_per_second": 38,
+        "batches": 0,
+        "longest_batch_ms": 0.0,
     }
     assert told["schema"]["before"]["columns"] == {"regions": "text"}
     assert told["schema"]["after"]["columns"] == {"region": "text"}
@@ -192,6 +205,7 @@ def test_markdown_has_every_check_in_its_test() -> None:
     page = report.markdown(told)
     for number, title in report.TESTS.items():
         section = page.split(f"## Test {number}: {title}\n")[1].split("\n## ")[0]
+        assert report.OBJECTIVES[number] in section
         expected = [
             [c["title"], c["target"], str(c["measured"]), c["status"].upper()]
             for c in told["checks"]
@@ -214,7 +228,7 @@ def test_no_value_breaks_a_table(title: str, target: str, measured: str) -> None
     odd = gate("odd", 2, title=f"a|{title}|", target=f"|{target}", measured=f"{measured}||b")
     page = report.markdown(built(schema={"checks": [odd]}))
     section = page.split("## Test 2")[1].split("\n## ")[0]
-    assert all(len(row) == 4 for row in rows_of(section))
+    assert len(rows_of(section)) == 4 and all(len(row) == 4 for row in rows_of(section))
 
 
 def test_a_bar_in_a_value_is_still_there() -> None:
@@ -233,32 +247,36 @@ def test_summary_has_a_line_for_each_check_and_the_reasons_last() -> None:
     assert lines[-1] == told["reasons"][0]
 
 
-def test_write_makes_both_files_and_points_latest_there(tmp_path: Path) -> None:
+def test_write_makes_all_files_and_points_latest_there(tmp_path: Path) -> None:
     folder = tmp_path / "not/yet/there"
     told = built()
-    paths = report.write(folder, told)
+    paths = report.write(folder, told, {"A plot": "<svg></svg>"})
     assert paths == {
-        "json": str(folder / "phase9-1/report.json"),
+        "html": str(folder / "phase9-1/report.html"),
         "markdown": str(folder / "phase9-1/report.md"),
+        "junit": str(folder / "phase9-1/junit.xml"),
+        "json": str(folder / "phase9-1/report.json"),
     }
     assert json.loads((folder / "latest/report.json").read_text("utf-8")) == told
     assert (folder / "latest/report.md").read_text("utf-8") == report.markdown(told)
+    assert (folder / "latest/junit.xml").read_text("utf-8") == report.junit(told)
+    assert "<svg></svg>" in (folder / "latest/report.html").read_text("utf-8")
     assert os.readlink(folder / "latest") == "phase9-1", "relative, so that the folder can move"
 
 
 def test_latest_moves_and_nothing_temporary_stays(tmp_path: Path) -> None:
-    report.write(tmp_path, built())
-    report.write(tmp_path, built(run={"id": "phase9-2", "plan_hash": "ab12"}))
+    report.write(tmp_path, built(), {})
+    report.write(tmp_path, built(run={"id": "phase9-2", "plan_hash": "ab12"}), {})
     assert os.readlink(tmp_path / "latest") == "phase9-2"
     assert sorted(p.name for p in tmp_path.iterdir()) == ["latest", "phase9-1", "phase9-2"]
     for folder in ("phase9-1", "phase9-2"):
         names = sorted(p.name for p in (tmp_path / folder).iterdir())
-        assert names == ["report.json", "report.md"]
+        assert names == ["junit.xml", "report.html", "report.json", "report.md"]
 
 
 def test_a_second_report_of_a_run_replaces_the_first(tmp_path: Path) -> None:
-    report.write(tmp_path, built())
-    report.write(tmp_path, built(error="broken"))
+    report.write(tmp_path, built(), {})
+    report.write(tmp_path, built(error="broken"), {})
     told = json.loads((tmp_path / "phase9-1/report.json").read_text("utf-8"))
     assert told["reasons"] == ["broken"]
 
@@ -266,7 +284,7 @@ def test_a_second_report_of_a_run_replaces_the_first(tmp_path: Path) -> None:
 def test_a_report_that_cannot_be_written_leaves_the_old_one(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    report.write(tmp_path, built())
+    report.write(tmp_path, built(), {})
     before = (tmp_path / "latest/report.json").read_text("utf-8")
 
     def full(self: Path, content: str, encoding: str) -> int:
@@ -276,14 +294,14 @@ def test_a_report_that_cannot_be_written_leaves_the_old_one(
 
     monkeypatch.setattr(Path, "write_text", full)
     with pytest.raises(OSError, match="No space left"):
-        report.write(tmp_path, built(error="broken"))
+        report.write(tmp_path, built(error="broken"), {})
     assert (tmp_path / "latest/report.json").read_text("utf-8") == before
 
 
 def test_what_json_does_not_know_is_written_as_text(tmp_path: Path) -> None:
     """Evidence may hold what a driver returns."""
     odd = gate("odd", 2, evidence={"at": Path("somewhere"), "name": "Größe"})
-    report.write(tmp_path, built(schema={"checks": [odd]}))
+    report.write(tmp_path, built(schema={"checks": [odd]}), {})
     text = (tmp_path / "latest/report.json").read_text("utf-8")
     assert '"somewhere"' in text and "Größe" in text
 
@@ -293,3 +311,107 @@ def test_without_a_validation_there_is_no_go(validation: dict[str, Any]) -> None
     told = built(validation=validation)
     assert told["verdict"] == "NO-GO"
     assert told["reasons"] == ["The validation did not run."]
+
+
+def test_the_sum_is_of_the_data_as_documented() -> None:
+    told = built()
+    data = {key: value for key, value in told.items() if key != "sha256"}
+    text = json.dumps(data, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+    assert told["sha256"] == hashlib.sha256(text.encode("utf-8")).hexdigest()
+
+
+values = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(), inner, max_size=3),
+    max_leaves=8,
+)
+
+
+@given(evidence=values)
+def test_a_report_vouches_for_itself_after_it_was_written_and_read(evidence: Any) -> None:
+    told = built(schema={"checks": [gate("odd", 2, evidence=evidence)]})
+    read = json.loads(json.dumps(told, indent=2, ensure_ascii=False).encode("utf-8"))
+    assert read == told and report.verify(read)
+
+
+@given(data=st.data())
+def test_a_report_that_was_changed_does_not_vouch_for_itself(data: st.DataObject) -> None:
+    told = built()
+    key = data.draw(st.sampled_from(sorted(told)))
+    changed = {**told, key: data.draw(values.filter(lambda value: value != told[key]))}
+    assert not report.verify(changed)
+    assert not report.verify({k: v for k, v in told.items() if k != key})
+
+
+def test_the_command_in_the_report_checks_it(tmp_path: Path) -> None:
+    report.write(tmp_path, built(title="Größe ≥ 1"), {})
+    for page in ("report.md", "report.html"):
+        text = html.unescape((tmp_path / "latest" / page).read_text("utf-8"))
+        assert VERIFY in text
+
+    def says() -> str:
+        folder = tmp_path / "latest"
+        done = subprocess.run(VERIFY, shell=True, cwd=folder, capture_output=True, text=True)
+        return done.stdout.strip()
+
+    assert says() == "True"
+    path = tmp_path / "latest/report.json"
+    path.write_text(path.read_text("utf-8").replace("Target of", "Trget of", 1), "utf-8")
+    assert says() == "False"
+
+
+def test_a_rollback_has_a_folder_of_its_own_and_leaves_the_runs_report(tmp_path: Path) -> None:
+    report.write(tmp_path, built(), {})
+    report.write(tmp_path, undone(), {})
+    assert os.readlink(tmp_path / "latest") == "phase9-1-rollback"
+    kinds = {
+        folder: json.loads((tmp_path / folder / "report.json").read_text("utf-8"))["kind"]
+        for folder in ("phase9-1", "phase9-1-rollback")
+    }
+    assert kinds == {"phase9-1": "run", "phase9-1-rollback": "rollback"}
+
+
+def undone(**changes: Any) -> dict[str, Any]:
+    """The report of a rollback that gave all rows back."""
+    schema = {"columns": {"regions": "text"}, "indexes": {}}
+    step = {"id": "rename", "title": "Back", "statements": ["ALTER b a"], "undo": [], "lock": "L"}
+    return report.build_rollback(
+        {
+            **{k: facts()[k] for k in ("run", "started_at", "finished_at", "error")},
+            "title": "Rollback of phase9-1",
+            "approvals": [{**APPROVAL, "scope": "rollback"}],
+            "plan": {
+                "counts": {"rows_eligible": 96},
+                "plan": {"steps": [step], "server": {"database": "shop"}},
+            },
+            "backfill": {"rows_changed": 96, "rows_left_alone": 0, "left_alone": []},
+            "column": {"schema": schema},
+            "history": {"before": schema},
+            **changes,
+        }
+    )
+
+
+def test_a_rollback_tells_what_was_given_back_and_what_was_left_alone() -> None:
+    told = undone()
+    assert told["verdict"] == "GO" and [c["status"] for c in told["checks"]] == ["pass", "pass"]
+    assert told["changes"][0]["statements"] == [{"sql": "ALTER b a", "undo": ""}]
+    left = undone(
+        backfill={"rows_changed": 94, "rows_left_alone": 2, "left_alone": [["k1", "x"], ["k2"]]}
+    )
+    assert left["verdict"] == "GO" and left["checks"][0]["status"] == "warn"
+    for page in (report.markdown(left), report.html(left, {})):
+        assert "94 given back; 2 left alone" in page and "k1" in page and "k2" in page
+
+
+def test_a_rollback_that_leaves_another_schema_says_so() -> None:
+    told = undone(column={"schema": {"columns": {"region": "text"}, "indexes": {}}})
+    assert told["checks"][1]["status"] == "warn"
+    assert "- regions: text\n+ region: text" in report.markdown(told)
+
+
+@pytest.mark.parametrize("changes", [{"column": {}}, {"error": "The rollback: no lock"}])
+def test_a_rollback_that_did_not_end_is_no_go(changes: dict[str, Any]) -> None:
+    told = undone(backfill={"failed": True}, **changes)
+    assert told["verdict"] == "NO-GO" and told["checks"] == []
+    assert told["reasons"] == [changes.get("error", "The rollback did not come to its end.")]

@@ -1,0 +1,145 @@
+#!/usr/bin/python
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""How a phase stands after its run."""
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+---
+module: pgrunbook_standing
+short_description: Judge how a phase stands after its run
+description:
+  - Takes the gates that M(pgrunbook_check), M(pgrunbook_schema) and M(pgrunbook_query) measured,
+    adds whether each query has kept its speed-up and whether all sessions only read, tells what to
+    do, and writes the figures as Prometheus metrics.
+  - It touches no database. The metrics are evidence, not managed state, so the module never
+    reports a change.
+extends_documentation_fragment:
+  - pgrunbook.spec
+options:
+  results:
+    description: What these modules returned. One without RV(ignore:checks) was skipped.
+    type: list
+    elements: dict
+    required: true
+  earlier:
+    description: What the latest run measured, as M(pgrunbook_earlier) returns it.
+    type: dict
+    required: true
+  speedup_fall_max:
+    description: How much of its earlier speed-up a query may lose, in per cent.
+    type: float
+    default: 20.0
+  command:
+    description: How the phase is run, for the messages.
+    type: str
+    required: true
+  metrics_file:
+    description:
+      - Where to write the figures as Prometheus metrics, for the textfile collector of
+        node_exporter. Empty writes none; neither does check mode.
+    type: path
+    default: ""
+attributes:
+  check_mode:
+    description: Writes no metrics, and returns the same.
+    support: full
+  diff_mode:
+    description: The metrics are new each time.
+    support: none
+author:
+  - The pgrunbook authors (@pgrunbook)
+"""
+
+EXAMPLES = r"""
+- name: Judge how the phase stands
+  pgrunbook_standing:
+    spec: "{{ phase_spec }}"
+    results: ["{{ validation_result }}", "{{ validation_schema }}", "{{ validation_queries }}"]
+    earlier: {}
+    command: ansible-playbook playbooks/phase3.yml
+"""
+
+RETURN = r"""
+checks:
+  description:
+    - The gates, each with RV(ignore:id), RV(ignore:title), RV(ignore:test), RV(ignore:target),
+      RV(ignore:measured), RV(ignore:status) (V(pass), V(fail) or V(warn)) and RV(ignore:evidence).
+  returned: success
+  type: list
+  elements: dict
+breached:
+  description: The ids of the gates that failed.
+  returned: success
+  type: list
+  elements: str
+text:
+  description: The gates as a person reads them, a line for each.
+  returned: success
+  type: str
+verdict:
+  description: C(OK), or C(BREACHED) with the next step for each gate, and the server's word for it
+    that the sessions only read.
+  returned: success
+  type: str
+"""
+
+from typing import Any
+
+from ansible.module_utils.basic import AnsibleModule
+
+from ansible.module_utils.pgrunbook import standing
+from ansible.module_utils.pgrunbook.errors import RunbookError
+from ansible.module_utils.pgrunbook.module import METRICS_FILE, SPEC
+from ansible.module_utils.pgrunbook.spec import parse
+
+
+def warnings(path: str, figures: dict[str, Any]) -> list[str]:
+    """Write the metrics to the path, if there is one; a warning where they cannot be written."""
+    if not path:
+        return []
+    try:
+        from ansible.module_utils.pgrunbook import metrics
+
+        metrics.write_standing(path, figures)
+    except (ImportError, OSError) as error:
+        return [
+            f"The metrics cannot be written to {path}: {error}. Next step: install "
+            "prometheus_client where the module runs and let it write there, or set "
+            "runbook_validation_metrics_file to another path, or to nothing."
+        ]
+    return []
+
+
+def main() -> None:
+    module = AnsibleModule(
+        argument_spec={
+            "spec": SPEC,
+            "results": {"type": "list", "elements": "dict", "required": True},
+            "earlier": {"type": "dict", "required": True},
+            "speedup_fall_max": {"type": "float", "default": 20.0},
+            "command": {"type": "str", "required": True},
+            "metrics_file": METRICS_FILE,
+        },
+        supports_check_mode=True,
+    )
+    given = module.params
+    try:
+        spec = parse(given["spec"])
+    except RunbookError as error:
+        module.fail_json(msg=str(error))
+    judged = standing.judge(
+        spec,
+        given["results"],
+        earlier=given["earlier"],
+        fall_max=given["speedup_fall_max"],
+        command=given["command"],
+    )
+    path = "" if module.check_mode else given["metrics_file"]
+    for warning in warnings(path, standing.figures(spec, judged["checks"])):
+        module.warn(warning)
+    module.exit_json(changed=False, **judged)
+
+
+if __name__ == "__main__":
+    main()

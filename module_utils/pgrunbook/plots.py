@@ -1,0 +1,353 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The report's plots as SVG, the same bytes for the same report.
+
+They stand on a ground of their own, so that a dark page leaves them readable. One plot has one
+panel, small enough that its text can be read on a telephone.
+"""
+
+from __future__ import annotations
+
+import io
+import re
+import warnings
+from collections.abc import Callable, Sequence
+from datetime import datetime
+from typing import Any
+
+import matplotlib
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_svg import FigureCanvasSVG
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
+
+Told = dict[str, Any]
+Point = dict[str, Any]
+
+GROUND, INK, FAINT = "#ffffff", "#1f2328", "#d0d7de"
+FIRST, SECOND, THIRD, GREY = "#0550ae", "#bc4c00", "#1a7f37", "#8c959f"
+WIDTH, HEIGHT = 4.4, 2.9  # inches: text of 10 points is 10 pixels high where 320 are left
+ROW_HEIGHT = 0.55  # inches of a plot with horizontal bars, for each column or query
+PAUSE_SECONDS = 20.0  # without work, from which on a plot marks a pause
+
+_STYLE: dict[Any, Any] = {
+    "svg.hashsalt": "pgrunbook",
+    "svg.fonttype": "none",
+    "font.family": "sans-serif",
+    "font.size": 10,
+    "text.parse_math": False,
+    "axes.titlesize": 11,
+    "axes.titleweight": "bold",
+    "axes.titlelocation": "left",
+    "axes.edgecolor": FAINT,
+    "axes.labelcolor": INK,
+    "axes.titlecolor": INK,
+    "axes.facecolor": GROUND,
+    "figure.facecolor": GROUND,
+    "xtick.color": INK,
+    "ytick.color": INK,
+    "text.color": INK,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.grid": True,
+    "axes.axisbelow": True,
+    "grid.color": FAINT,
+    "grid.linewidth": 0.6,
+    "legend.frameon": False,
+    "legend.fontsize": 9,
+}
+
+
+def draw(report: Told) -> dict[str, str]:
+    """The plots that the report has figures for, by their caption."""
+    slices, batches = report["history"]["slices"], report["history"]["batches"]
+    work = Work(slices, batches)
+    pairs = [pair for pair in report["queries"] if "time_ratio" in pair]
+    found: list[tuple[str, bool, float, Callable[[Axes], None]]] = [
+        (
+            "Rows filled over the run",
+            bool(slices),
+            HEIGHT,
+            lambda axes: _filled(axes, report, work),
+        ),
+        ("Rows a second", bool(slices), HEIGHT, lambda axes: _rate(axes, slices, work)),
+        ("Duration of batches", bool(batches), HEIGHT, lambda axes: _latency(axes, batches, work)),
+        (
+            "Heap-only updates, and the standby's lag",
+            any(point["hot_percent"] is not None for point in slices),
+            HEIGHT,
+            lambda axes: _hot(axes, slices, work),
+        ),
+        (
+            "Coverage by column",
+            bool(report["coverage"]),
+            _height(len(report["coverage"])),
+            lambda axes: _coverage(axes, report),
+        ),
+        (
+            "Speed-up by query",
+            bool(pairs),
+            _height(len(pairs)),
+            lambda axes: _speed_up(axes, pairs, report["targets"].get("speedup_min")),
+        ),
+    ]
+    return {
+        caption: _svg(panel, height, f"plot{number}")
+        for number, (caption, there, height, panel) in enumerate(found)
+        if there
+    }
+
+
+class Work:
+    """Maps moments to seconds of work: the time in which nothing was done, such as that at a
+    prompt or between two executions, takes no room."""
+
+    def __init__(self, slices: Sequence[Point], batches: Sequence[Point]) -> None:
+        ends = [(_time(point["at"]), point["seconds"] or 0.0) for point in [*slices, *batches]]
+        self._spans = _merged(sorted((end - seconds, end) for end, seconds in ends))
+
+    def at(self, moment: str) -> float:
+        """How many seconds were worked until then."""
+        then = _time(moment)
+        return sum(min(max(then - begin, 0.0), end - begin) for begin, end in self._spans)
+
+    def pauses(self) -> list[float]:
+        """At how many seconds of work there was a pause of PAUSE_SECONDS or more."""
+        found, worked = [], 0.0
+        for (begin, end), (following, _) in zip(self._spans, self._spans[1:], strict=False):
+            worked += end - begin
+            if following - end >= PAUSE_SECONDS:
+                found.append(worked)
+        return found
+
+
+def _merged(spans: list[tuple[float, float]]) -> list[tuple[float, float]]:
+    """Overlapping spans of time as one; the spans in order of their begin."""
+    merged: list[tuple[float, float]] = []
+    for begin, end in spans:
+        if merged and begin <= merged[-1][1]:
+            merged[-1] = (merged[-1][0], max(merged[-1][1], end))
+        else:
+            merged.append((begin, end))
+    return merged
+
+
+def _time(moment: str) -> float:
+    return datetime.fromisoformat(moment).timestamp()
+
+
+def _filled(axes: Axes, report: Told, work: Work) -> None:
+    slices = report["history"]["slices"]
+    wanted = report["backfill"]["rows_eligible"]
+    scale = 100 / wanted if wanted else 1.0
+    axes.plot(
+        [0.0, *(work.at(point["at"]) for point in slices)],
+        [0.0, *(point["rows_done"] * scale for point in slices)],
+        color=FIRST,
+        marker=_marker(slices),
+        markersize=3,
+    )
+    axes.set_ylim(bottom=0)
+    axes.set_ylabel("% of the rows to be filled" if wanted else "rows")
+    axes.yaxis.set_major_formatter(lambda value, _: f"{value:,.0f}")
+    _over_time(axes, work)
+
+
+def _rate(axes: Axes, slices: Sequence[Point], work: Work) -> None:
+    ends = [work.at(point["at"]) for point in slices]
+    begin = max(ends[0] - slices[0]["seconds"], 0.0)
+    rates = [point["rows"] / max(point["seconds"], 0.001) for point in slices]
+    axes.stairs(rates, [begin, *ends], color=FIRST, linewidth=1.5)
+    axes.set_ylim(bottom=0)
+    axes.set_ylabel("rows/s, mean of a slice")
+    axes.yaxis.set_major_formatter(lambda value, _: f"{value:,.0f}")
+    _over_time(axes, work)
+
+
+def _latency(axes: Axes, batches: Sequence[Point], work: Work) -> None:
+    at = [work.at(point["at"]) for point in batches]
+    alone = all(point["batches"] == 1 for point in batches)
+    for key, label, colour in (
+        (("max_ms", "each batch", FIRST),)
+        if alone
+        else (
+            ("max_ms", "longest", GREY),
+            ("p95_ms", "95 %", SECOND),
+            ("p50_ms", "median", FIRST),
+        )
+    ):
+        axes.plot(
+            at,
+            [point[key] for point in batches],
+            color=colour,
+            label=label,
+            linewidth=1.2,
+            marker=_marker(batches),
+            markersize=3,
+        )
+    axes.set_ylim(bottom=0)
+    axes.set_ylabel("ms")
+    _legend(axes)
+    _over_time(axes, work)
+
+
+def _hot(axes: Axes, slices: Sequence[Point], work: Work) -> None:
+    points = [point for point in slices if point["hot_percent"] is not None]
+    axes.plot(
+        [work.at(point["at"]) for point in points],
+        [point["hot_percent"] for point in points],
+        color=FIRST,
+        marker=_marker(points),
+        markersize=3,
+        label="heap-only, %",
+    )
+    axes.set_ylim(0, 105)
+    axes.set_ylabel("% of the updates")
+    lagging = [point for point in slices if point["replay_lag"] is not None]
+    handles, labels = axes.get_legend_handles_labels()
+    if lagging:
+        right = axes.twinx()
+        right.grid(False)
+        right.plot(
+            [work.at(point["at"]) for point in lagging],
+            [point["replay_lag"] for point in lagging],
+            color=SECOND,
+            linestyle="--",
+            marker=_marker(lagging),
+            markersize=3,
+            label="lag of the slowest standby, s",
+        )
+        right.set_ylim(0, max(1.0, right.get_ylim()[1]))
+        right.set_ylabel("s")
+        more = right.get_legend_handles_labels()
+        handles, labels = [*handles, *more[0]], [*labels, *more[1]]
+    else:
+        axes.plot([], [], " ", label="no standby seen")
+        handles, labels = axes.get_legend_handles_labels()
+    _legend(axes, handles, labels)
+    _over_time(axes, work)
+
+
+def _coverage(axes: Axes, report: Told) -> None:
+    shares = report["coverage"]
+    for key, colour, offset in (("before", GREY, -0.2), ("after", FIRST, 0.2)):
+        there = [(row, share[key]) for row, share in enumerate(shares.values()) if key in share]
+        _bars(axes, there, offset, colour, key, "{:g} %")
+    target = report["targets"].get("coverage_min")
+    if target is not None:
+        _target(axes, target, f"target {target:g} %")
+    axes.set_xlim(0, 118)
+    axes.xaxis.set_major_locator(MaxNLocator(5))
+    axes.set_xticks([0, 25, 50, 75, 100])
+    axes.set_xlabel("% of all rows")
+    _categories(axes, list(shares))
+
+
+def _speed_up(axes: Axes, pairs: Sequence[Point], target: float | None) -> None:
+    for key, label, colour, offset in (
+        ("time_ratio", "time", FIRST, -0.2),
+        ("buffer_ratio", "buffers", THIRD, 0.2),
+    ):
+        there = [(row, pair[key]) for row, pair in enumerate(pairs)]
+        _bars(axes, there, offset, colour, label, "{:g} ×")
+    if target is not None:
+        _target(axes, target, f"target {target:g} ×")
+    longest = max(max(pair["time_ratio"], pair["buffer_ratio"]) for pair in pairs)
+    axes.set_xlim(0, max(longest, target or 0.0) * 1.25)
+    axes.set_xlabel("times better than what it replaces")
+    _categories(axes, [pair["name"] for pair in pairs])
+
+
+def _bars(
+    axes: Axes,
+    values: Sequence[tuple[int, float]],
+    offset: float,
+    colour: str,
+    label: str,
+    figure: str,
+) -> None:
+    """Horizontal bars, each with its figure behind its end."""
+    if not values:
+        return
+    rows = [row + offset for row, _ in values]
+    axes.barh(rows, [value for _, value in values], height=0.36, color=colour, label=label)
+    for row, (_, value) in zip(rows, values, strict=True):
+        axes.annotate(
+            figure.format(value),
+            (value, row),
+            (4, 0),
+            textcoords="offset points",
+            va="center",
+            fontsize=9,
+            bbox={"facecolor": GROUND, "edgecolor": "none", "pad": 0.8},
+        )
+
+
+def _target(axes: Axes, value: float, label: str) -> None:
+    axes.axvline(value, color=SECOND, linestyle="--", linewidth=1.2, label=label, zorder=0.5)
+
+
+def _categories(axes: Axes, names: Sequence[str]) -> None:
+    axes.set_yticks(range(len(names)), [_broken(name) for name in names])
+    axes.set_ylim(len(names) - 0.4, -0.6)
+    axes.tick_params(axis="y", length=0)
+    axes.yaxis.grid(False)
+    _legend(axes, side="right")
+
+
+def _broken(name: str) -> str:
+    """A long name in two lines, cut where it is longer than two."""
+    short = name if len(name) <= 40 else f"{name[:39]}…"
+    if len(short) <= 20:
+        return short
+    cut = max(short.rfind(" ", 0, 21), short.rfind("_", 0, 21) + 1)
+    cut = cut if cut > 5 else 20
+    return f"{short[:cut].strip()}\n{short[cut:].strip()}"
+
+
+def _over_time(axes: Axes, work: Work) -> None:
+    for pause in work.pauses():
+        axes.axvline(pause, color=GREY, linestyle=":", linewidth=1)
+    axes.set_xlim(left=0)
+    label = "seconds of work"
+    axes.set_xlabel(f"{label}; dotted: a pause" if work.pauses() else label)
+    axes.xaxis.set_major_locator(MaxNLocator(5))
+    axes.xaxis.set_major_formatter(lambda value, _: f"{value:,.10g}")
+
+
+def _legend(axes: Axes, *entries: Any, side: str = "left") -> None:
+    """A line above the panel, where it hides nothing, that begins or ends with the panel's side."""
+    corner: Any = f"lower {side}"
+    axes.legend(
+        *entries,
+        loc=corner,
+        bbox_to_anchor=(float(side == "right"), 1.0),
+        ncols=3,
+        borderpad=0,
+        borderaxespad=0.3,
+        columnspacing=1.2,
+    )
+
+
+def _marker(points: Sequence[Point]) -> str:
+    return "o" if len(points) <= 40 else ""
+
+
+def _height(rows: int) -> float:
+    return max(HEIGHT, 1.3 + ROW_HEIGHT * rows)
+
+
+def _svg(panel: Callable[[Axes], None], height: float, prefix: str) -> str:
+    """A plot as an SVG element whose ids begin with the prefix, so that several fit on a page."""
+    with matplotlib.rc_context(_STYLE):
+        figure = Figure(figsize=(WIDTH, height), layout="constrained")
+        FigureCanvasSVG(figure)
+        panel(figure.subplots())
+        written = io.StringIO()
+        nothing = dict.fromkeys(("Date", "Creator", "Format", "Type"))
+        with warnings.catch_warnings(action="ignore", category=UserWarning):
+            # A letter that its own font lacks: the reader's font has it.
+            figure.savefig(written, format="svg", metadata=nothing)
+    element = written.getvalue()
+    element = element[element.index("<svg") :]
+    element = re.sub(r'\b(id="|xlink:href="#|url\(#)', rf"\g<1>{prefix}-", element)
+    return element

@@ -1,0 +1,157 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What a run did to the database, when, and how each part of it is undone."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from itertools import zip_longest
+from typing import Any
+
+from .report_repeat import playbook
+from .spec import Spec
+
+EVENTS = {
+    "approved": "Approved",
+    "rename": "Column renamed",
+    "rename_undone": "Column rename taken back",
+    "index_rename": "Index renamed",
+    "index_rename_undone": "Index rename taken back",
+    "index_defer": "Index to be dropped for the backfill",
+    "index_defer_undone": "Dropped index restored",
+    "index_build": "Index build begun",
+    "index_build_undone": "Built index taken back",
+    "pause": "Paused",
+    "resume": "Resumed",
+    "abort": "Aborted",
+    "throttle": "Rate limited",
+    "failed": "Broken off",
+    "finished": "Verdict recorded",
+    "reverted": "Rollback recorded",
+}
+"""The kinds of events of the ledger, for people."""
+
+MOST_BATCH_STATEMENTS = 2
+"""Of a backfill's statements, how many the report shows: those of further partitions differ in the
+table's name only."""
+
+
+def timeline(facts: dict[str, Any], history: dict[str, Any]) -> list[dict[str, str]]:
+    """What happened, in order: at (ISO 8601, UTC), event and text."""
+    batches = history.get("batches") or []
+    filled = [
+        {"at": batches[at]["at"], "event": event, "text": ""}
+        for at, event in ((0, "First batches committed"), (-1, "Last batches committed"))
+        if batches
+    ]
+    recorded = [
+        {
+            "at": event["at"],
+            "event": EVENTS.get(event["kind"], event["kind"]),
+            "text": _text(event["kind"], event["detail"] or {}),
+        }
+        for event in history.get("events") or []
+    ]
+    ends = [
+        {"at": facts["started_at"], "event": "This execution began", "text": ""},
+        {"at": facts["finished_at"], "event": "Report written", "text": ""},
+    ]
+    return sorted([*ends[:1], *recorded, *filled, *ends[1:]], key=lambda moment: _time(moment))
+
+
+def changes(told: dict[str, Any], facts: dict[str, Any]) -> list[dict[str, Any]]:
+    """Each step that was approved and has SQL: its statements, each with what undoes it, its lock,
+    and how many changes of it the ledger has recorded, and how many were taken back."""
+    if not told["approvals"]:
+        return []
+    plan = (facts.get("plan") or {}).get("plan") or {}
+    history = facts.get("history") or {}
+    rollback = told["kind"] == "rollback"
+    steps = plan.get("steps", []) if rollback else history.get("steps") or plan.get("steps", [])
+    events = [event["kind"] for event in history.get("events") or []]
+    found: dict[str, dict[str, Any]] = {}
+    for step in steps:
+        if not step["statements"]:
+            continue
+        entry = found.setdefault(
+            step["id"],
+            {
+                "step": step["id"],
+                "title": step["title"],
+                "statements": [],
+                "lock": step["lock"],
+                "omitted": 0,
+                "recorded": told["backfill"]["rows_changed"]
+                if step["id"] == "backfill"
+                else events.count(f"{step['id']}_undone" if rollback else step["id"]),
+                "taken_back": 0 if rollback else events.count(f"{step['id']}_undone"),
+            },
+        )
+        pairs = [
+            {"sql": sql, "undo": undo}
+            for sql, undo in zip_longest(step["statements"], step["undo"], fillvalue="")
+        ]
+        entry["statements"] += [pair for pair in pairs if pair not in entry["statements"]]
+    return [_shortened(entry) for entry in found.values()]
+
+
+def undo(told: dict[str, Any], spec: Spec | None, facts: dict[str, Any]) -> dict[str, Any]:
+    """How to take the run back: the command, a sentence about it, and the SQL that undoes each
+    statement, the last one first. Where the run came to its end, an index that was dropped and
+    built again needs none."""
+    pairs = [
+        pair
+        for change in reversed(told["changes"])
+        for pair in reversed(change["statements"])
+        if pair["undo"] and change["step"] != "backfill"
+    ]
+    back = {pair["sql"] for pair in pairs} & {pair["undo"] for pair in pairs}
+    restored = set() if told["error"] else back
+    statements = [pair["undo"] for pair in pairs if not restored & {pair["sql"], pair["undo"]}]
+    if told["kind"] == "rollback":
+        text = "A rollback is undone by running the phase again."
+        return {"command": playbook(facts), "text": text, "statements": []}
+    if not told["approvals"]:
+        text = "Nothing was approved, so nothing was changed and there is nothing to undo."
+        return {"command": "", "text": text, "statements": []}
+    if spec and spec.waive_rollback:
+        text = (
+            "The phase waived its rollback, so nobody knows which rows it changed: they come back "
+            "from a backup only. The SQL below undoes the schema change."
+        )
+        return {"command": "", "text": text, "statements": statements}
+    text = (
+        "The rollback gives back just the rows in the journal, and only where they still hold what "
+        "the run wrote; then it takes back indexes and renames, with the SQL below. It asks for an "
+        "approval of its own, and --check shows it beforehand."
+    )
+    command = playbook(facts, "playbooks/rollback.yml", f"-e run={told['run_id']}")
+    return {"command": command, "text": text, "statements": statements}
+
+
+def _shortened(entry: dict[str, Any]) -> dict[str, Any]:
+    """Of a backfill the first statement, which does a batch, and the last, which is the VACUUM."""
+    statements = entry["statements"]
+    if entry["step"] != "backfill" or len(statements) <= MOST_BATCH_STATEMENTS:
+        return entry
+    kept = [statements[0], statements[-1]]
+    return {**entry, "statements": kept, "omitted": len(statements) - len(kept)}
+
+
+def _text(kind: str, detail: dict[str, Any]) -> str:
+    if kind == "approved":
+        how = f"{detail.get('by')} from {detail.get('origin')}, {detail.get('method')}"
+        return f"{detail.get('scope')} {str(detail.get('plan_hash'))[:8]} by {how}"
+    if detail.get("old") and detail.get("new"):
+        return f"{detail['old']} → {detail['new']}"
+    return ", ".join(
+        f"{key} {value}" if key not in ("detail", "new", "verdict") else str(value)
+        for key, value in detail.items()
+        if value not in (None, "", 0) and key != "report_sha256"
+    )
+
+
+def _time(moment: dict[str, str]) -> float:
+    try:
+        return datetime.fromisoformat(moment["at"]).timestamp()
+    except ValueError:
+        return 0.0

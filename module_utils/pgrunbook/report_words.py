@@ -1,0 +1,39 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What several parts of the report say in the same words."""
+
+from __future__ import annotations
+
+from typing import Any
+
+PASSED = {
+    "run": "Every enforced gate passed.",
+    "rollback": "The rollback came to its end.",
+}
+"""What GO means."""
+
+VERIFY = (
+    'python3 -c \'import hashlib, json; d = json.load(open("report.json", encoding="utf-8")); '
+    's = d.pop("sha256"); print(s == hashlib.sha256(json.dumps(d, sort_keys=True, '
+    'separators=(",", ":"), ensure_ascii=False).encode()).hexdigest())\''
+)
+"""A command that needs nothing but Python, and does what report.verify() does."""
+
+
+def facts_line(report: dict[str, Any]) -> str:
+    """Which run, when, where."""
+    server = report["server"]
+    version = f", PostgreSQL {server['version']}" if server.get("version") else ""
+    return (
+        f"Run {report['run_id']}, {moment(report['started_at'])} to "
+        f"{moment(report['finished_at'])} UTC, on database {server.get('database', '?')}{version}."
+    )
+
+
+def moment(at: str) -> str:
+    """A time of ISO 8601 in UTC as a person reads it, to the second: 2026-01-31 04:05:06."""
+    return at[:19].replace("T", " ") if at.endswith("Z") else at
+
+
+def skipped(done: dict[str, Any]) -> str:
+    """The rows that were not filled, by reason."""
+    return ", ".join(f"{reason} {rows:,}" for reason, rows in done["rows_skipped"].items())

@@ -1,0 +1,242 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""How a phase is judged after its run: speed-ups that fell, sessions that could write, advice."""
+
+from __future__ import annotations
+
+import json
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from ansible.module_utils.pgrunbook.checks import check
+from ansible.module_utils.pgrunbook.standing import figures, judge, kept, latest_measured
+from tests.unit.conftest import parsed
+
+READ_ONLY = {"read_only": True, "xid": None}
+SERVER = {"system_identifier": "77", "database": "shop", "user": "alice", "standby": False}
+QUERY = {"name": "by region", "snapshot": "SELECT 1", "baseline": "SELECT 1", "enforce": True}
+
+
+def pair(time: float, buffers: float, *, cold: bool = False) -> dict[str, Any]:
+    return {
+        "time_ratio": time,
+        "buffer_ratio": buffers,
+        "read_from_outside": cold,
+    }
+
+
+@pytest.mark.parametrize(
+    ("before", "now", "left"),
+    [
+        (pair(10, 10, cold=True), pair(7, 10, cold=True), 0.7),
+        (pair(10, 10, cold=True), pair(8, 1, cold=True), 0.8),
+        (pair(10, 10), pair(7, 9), 0.9),
+        (pair(10, 10), pair(9, 7), 0.9),
+        (pair(10, 10), pair(7, 6), 0.7),
+        (pair(10, 10, cold=True), pair(3, 10), 1.0),
+        (pair(3, 10), pair(2, 10, cold=True), 1.0),
+        (pair(0.0, 0.0), pair(0.01, 0.0), 1.0),
+    ],
+)
+def test_what_is_left_of_a_speed_up(
+    before: dict[str, Any], now: dict[str, Any], left: float
+) -> None:
+    assert kept(before, now) == left
+
+
+def gate(id: str, *, passed: bool = True, evidence: Any = None) -> dict[str, Any]:
+    return check(
+        id, f"The {id}", test=3, target="9", measured=8, passed=passed, evidence=evidence or {}
+    )
+
+
+def judged(*gates: dict[str, Any], **more: Any) -> dict[str, Any]:
+    given = {
+        "earlier": {},
+        "fall_max": 20,
+        "command": "ansible-playbook playbooks/phase9.yml",
+        "proof": READ_ONLY,
+        "enforce": True,
+        **more,
+    }
+    spec = parsed(queries=[{**QUERY, "enforce": given.pop("enforce")}])
+    return judge(spec, [{"checks": list(gates), "proof": given.pop("proof")}], **given)
+
+
+def earlier(before: dict[str, Any]) -> dict[str, Any]:
+    return {"run_id": "phase9-1", "finished_at": "", "queries": {"by region": before}}
+
+
+def speedup(now: dict[str, Any], **more: Any) -> dict[str, Any]:
+    checks = judged(gate("query:by region", evidence={**now, "equal": True}), **more)["checks"]
+    found: dict[str, Any] = {c["id"]: c for c in checks}["speedup:by region"]
+    return found
+
+
+def test_a_speed_up_may_fall_by_just_what_is_allowed() -> None:
+    before = earlier(pair(10, 10))
+    assert speedup(pair(8, 8), earlier=before)["status"] == "pass"
+    assert speedup(pair(7.99, 7.99), earlier=before)["status"] == "fail"
+    assert speedup(pair(7.99, 7.99), earlier=before, fall_max=30)["status"] == "pass"
+    assert speedup(pair(7.99, 7.99), earlier=before, enforce=False)["status"] == "warn"
+
+
+@pytest.mark.parametrize(
+    ("matched", "time", "enforce", "status"),
+    [
+        (100, 9, True, "fail"),
+        (99, 9, True, "pass"),
+        (99, 1, True, "fail"),
+        (99, 1, False, "warn"),
+        (100, 9, False, "fail"),
+    ],
+)
+def test_results_may_differ_where_rows_differ_from_their_source(
+    matched: int, time: float, enforce: bool, status: str
+) -> None:
+    query = gate(
+        "query:by region",
+        passed=False,
+        evidence={**pair(time, time, cold=True), "equal": False, "name": "by region"},
+    )
+    rows = gate("comparison", evidence={"compared": 100, "matched": matched})
+    found = {c["id"]: c for c in judged(query, rows, enforce=enforce)["checks"]}["query:by region"]
+    assert found["status"] == status
+    assert ("1 rows differ" in str(found["measured"])) == (matched == 99)
+
+
+def test_a_speed_up_that_nobody_measured_before_is_a_warning() -> None:
+    for before in ({}, {**earlier({}), "queries": {"another": pair(1, 1)}}):
+        found = speedup(pair(8, 8), earlier=before)
+        assert (found["status"], found["measured"]) == ("warn", "no earlier measurement")
+        assert found["evidence"] == {"before": None, "kept": None}
+
+
+def test_of_a_query_that_was_not_measured_nothing_is_said() -> None:
+    assert [c["id"] for c in judged(gate("coverage"))["checks"]] == ["coverage", "read_only"]
+
+
+def test_where_nothing_is_breached_it_is_ok_and_tells_what_the_server_says() -> None:
+    found = judged(gate("coverage"), gate("remaining"))
+    assert found["breached"] == []
+    assert found["verdict"] == (
+        "OK  phase9 on public.orders, 3 gates. The server says: transaction_read_only on, "
+        "transaction id none, in 1 sessions."
+    )
+    assert found["text"].splitlines()[0] == "PASS  The coverage: 8"
+
+
+@pytest.mark.parametrize(
+    "proof", [{}, None, {"read_only": False, "xid": None}, {"read_only": True, "xid": "4711"}]
+)
+def test_a_session_that_could_write_is_a_breach(proof: Any) -> None:
+    found = judged(gate("coverage"), proof=proof)
+    assert found["breached"] == ["read_only"]
+    assert "transaction_read_only OFF" in found["verdict"]
+    assert ("4711" in found["verdict"]) == (bool(proof) and proof["xid"] == "4711")
+
+
+def test_a_result_that_was_skipped_proves_nothing_and_needs_no_proof() -> None:
+    spec = parsed()
+    known: dict[str, Any] = {"earlier": {}, "fall_max": 20, "command": ""}
+    results = [{"skipped": True}, {"checks": [gate("coverage")], "proof": READ_ONLY}]
+    assert judge(spec, results, **known)["breached"] == []
+    assert judge(spec, results[:1], **known)["breached"] == ["read_only"]
+
+
+def test_every_breached_gate_is_named_with_what_to_do() -> None:
+    ids = ["coverage", "remaining", "accuracy", "comparison", "indexes", "schema", "speedup:x", "a"]
+    unfilled = {"unfilled": 1234}
+    gates = [gate(id, passed=False, evidence=unfilled) for id in ids]
+    found = judged(*gates, gate("orphans"))
+    assert found["breached"] == ids
+    head, *steps = found["verdict"].splitlines()
+    assert head.startswith("BREACHED  phase9 on public.orders, 8 of 10 gates. The server says")
+    for id, step in zip(ids, steps, strict=True):
+        assert step.startswith(f"The {id}: wanted 9, measured 8. Next step: "), step
+    for step in steps[:2]:
+        assert "to fill 1,234 rows: ansible-playbook playbooks/phase9.yml" in step
+
+
+def test_where_no_row_can_be_filled_the_source_is_to_be_completed() -> None:
+    found = judged(gate("coverage", passed=False), gate("remaining", evidence={"unfilled": 0}))
+    assert "complete the source" in found["verdict"]
+
+
+def test_the_figures_for_the_metrics() -> None:
+    spec = parsed(coverage_min=90.0)
+    found = figures(spec, [gate("a"), gate("b", passed=False)])
+    assert (found["phase"], found["table"], found["coverage_min"]) == (
+        "phase9",
+        "public.orders",
+        0.9,
+    )
+    assert found["breached"] == {"a": False, "b": True}
+    assert abs(found["at"] - time.time()) < 60
+
+
+def report(**changes: Any) -> dict[str, Any]:
+    return {
+        "format": 1,
+        "kind": "run",
+        "run_id": "phase9-20260131T040506Z-1f2e",
+        "finished_at": "2026-01-31T04:05:00Z",
+        "server": SERVER,
+        "queries": [{"name": "by region", **pair(5, 6), "snapshot": {}}],
+        **changes,
+    }
+
+
+def measured_in(folder: Path, *reports: dict[str, Any]) -> str | None:
+    """The id of the run that is found among the reports."""
+    for number, told in enumerate(reports):
+        path = folder / f"phase9-{number}" / "report.json"
+        path.parent.mkdir(exist_ok=True)
+        path.write_text(json.dumps(told), encoding="utf-8")
+    found, unreadable = latest_measured(folder, "phase9", SERVER)
+    assert unreadable == []
+    return found.get("run_id")
+
+
+def test_the_latest_run_that_got_to_its_queries_counts(tmp_path: Path) -> None:
+    later = report(run_id="phase9-20260201T040506Z-1f2e", finished_at="2026-02-01T04:05:00Z")
+    broken_off = report(finished_at="2026-03-01T04:05:00Z", queries=[])
+    assert measured_in(tmp_path, later, report(), broken_off) == later["run_id"]
+    assert latest_measured(tmp_path, "phase9", SERVER)[0]["queries"] == {"by region": pair(5, 6)}
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        {"kind": "rollback"},
+        {"run_id": "phase9-b-20260131T040506Z-1f2e"},
+        {"server": {**SERVER, "system_identifier": "78"}},
+        {"server": {**SERVER, "database": "staging"}},
+        {"server": {}},
+        {"format": 2},
+    ],
+)
+def test_another_report_does_not_count(tmp_path: Path, other: dict[str, Any]) -> None:
+    assert measured_in(tmp_path, report(**other)) is None
+
+
+def test_a_report_without_a_kind_is_that_of_a_run(tmp_path: Path) -> None:
+    told = report()
+    del told["kind"]
+    assert measured_in(tmp_path, told) == told["run_id"]
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", "{}", '{"format": 1}'])
+def test_what_is_no_report_is_told(tmp_path: Path, text: str) -> None:
+    assert measured_in(tmp_path, report()) is not None
+    path = tmp_path / "phase9-x" / "report.json"
+    path.parent.mkdir()
+    path.write_text(text, encoding="utf-8")
+    found, unreadable = latest_measured(tmp_path, "phase9", SERVER)
+    assert found["run_id"] and unreadable == [str(path)]
+
+
+def test_without_a_folder_there_is_no_measurement(tmp_path: Path) -> None:
+    assert latest_measured(tmp_path / "none", "phase9", SERVER) == ({}, [])
