@@ -7,10 +7,10 @@ from __future__ import annotations
 DOCUMENTATION = r"""
 ---
 module: pgrunbook_run_info
-short_description: List the runs and verify the chain of events
+short_description: List the runs and verify what the ledger and the reports say
 description:
   - Lists every run with its state, progress and verdict, and verifies the hash chain of the
-    events.
+    events, the approvals and the reports.
 extends_documentation_fragment:
   - pgrunbook.login
   - pgrunbook.reads
@@ -21,6 +21,12 @@ options:
         Empty writes none; neither does check mode.
     type: path
     default: ""
+  reports:
+    description: The reports, as M(pgrunbook_report_info) returns them. Those on other databases are
+      passed over.
+    type: list
+    elements: dict
+    default: []
 """
 
 EXAMPLES = r"""
@@ -35,12 +41,13 @@ runs:
   returned: success
   type: list
   elements: dict
-broken_events:
+altered:
   description:
-    - Ids of events that do not follow from the one before. Somebody has changed the ledger.
+    - What somebody has changed since it was written, a sentence each. An event, an approval, a plan
+      that was approved, or a report.
   returned: success
   type: list
-  elements: int
+  elements: str
 text:
   description: The same as a person reads it.
   returned: success
@@ -64,17 +71,22 @@ from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
 
-from ansible.module_utils.pgrunbook import ledger
+from ansible.module_utils.pgrunbook import evidence, ledger
 from ansible.module_utils.pgrunbook.module import LOGIN, METRICS_FILE, execute, with_metrics
 
 
 def main() -> None:
     module = AnsibleModule(
-        argument_spec={"login": LOGIN, "metrics_file": METRICS_FILE}, supports_check_mode=True
+        argument_spec={
+            "login": LOGIN,
+            "metrics_file": METRICS_FILE,
+            "reports": {"type": "list", "elements": "dict", "default": []},
+        },
+        supports_check_mode=True,
     )
 
     def info(conn: Any, parameters: dict[str, Any], dry: bool) -> dict[str, Any]:
-        result = ledger.info(conn)
+        result = ledger.info(conn, evidence.altered(conn, parameters["reports"]))
         path = "" if module.check_mode else parameters["metrics_file"]
         return with_metrics(result, path, result["runs"])
 

@@ -510,19 +510,16 @@ def history(conn: Connection, run_id: str) -> dict[str, Any]:
     }
 
 
-def info(conn: Connection) -> dict[str, Any]:
-    """Every run, the newest first, and whether the chain of events holds."""
+def info(conn: Connection, altered: list[str]) -> dict[str, Any]:
+    """Every run, the newest first, and what evidence.altered() found."""
     found = runs(conn)
-    broken = broken_links(conn) if exists(conn) else []
     lines = [line for run in found for line in _status(run)] or ["No run yet."]
-    chain = (
-        f"The chain of events is BROKEN at {broken}." if broken else "The chain of events holds."
-    )
+    holds = "Events, approvals and reports are as they were written."
     return {
         "changed": False,
         "runs": found,
-        "broken_events": broken,
-        "text": "\n".join([*lines, chain]),
+        "altered": altered,
+        "text": "\n".join([*lines, *([f"ALTERED  {sentence}" for sentence in altered] or [holds])]),
     }
 
 
