@@ -222,7 +222,7 @@ chain of events {{ "{:,}".format(report.chain.events) }}, the last one
 {{ report.chain.head or "none" }}<br>
 sha256 {{ report.sha256 }}</p>
 <p>In the folder of this file; it says True where report.json is as it was written. The ledger has
-the same sha256 in the event that ended the run.</p>
+the same sha256 in the event that ended the run; playbooks/status.yml compares all of that.</p>
 <pre>{{ verify }}</pre>
 </main>
 </body>

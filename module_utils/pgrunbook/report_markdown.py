@@ -192,7 +192,8 @@ def _proof(report: Told) -> list[str]:
         "In the folder of this file, which says True where report.json is as it was written:",
         "",
         *_fenced(VERIFY, "sh"),
-        "The ledger has the same sha256 in the event that ended the run.",
+        "The ledger has the same sha256 in the event that ended the run; "
+        "playbooks/status.yml compares all of that.",
     ]
 
 
