@@ -84,31 +84,13 @@ verdict:
   type: str
 """
 
-from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
 
 from ansible.module_utils.pgrunbook import standing
 from ansible.module_utils.pgrunbook.errors import RunbookError
-from ansible.module_utils.pgrunbook.module import METRICS_FILE, SPEC
+from ansible.module_utils.pgrunbook.module import METRICS_FILE, SPEC, written
 from ansible.module_utils.pgrunbook.spec import parse
-
-
-def warnings(path: str, figures: dict[str, Any]) -> list[str]:
-    """Write the metrics to the path, if there is one; a warning where they cannot be written."""
-    if not path:
-        return []
-    try:
-        from ansible.module_utils.pgrunbook import metrics
-
-        metrics.write_standing(path, figures)
-    except (ImportError, OSError) as error:
-        return [
-            f"The metrics cannot be written to {path}: {error}. Next step: install "
-            "prometheus_client where the module runs and let it write there, or set "
-            "runbook_validation_metrics_file to another path, or to nothing."
-        ]
-    return []
 
 
 def main() -> None:
@@ -136,9 +118,14 @@ def main() -> None:
         command=given["command"],
     )
     path = "" if module.check_mode else given["metrics_file"]
-    for warning in warnings(path, standing.figures(spec, judged["checks"])):
-        module.warn(warning)
-    module.exit_json(changed=False, **judged)
+    figures = standing.figures(spec, judged["checks"])
+    result = written(
+        {"changed": False, **judged},
+        path,
+        "runbook_validation_metrics_file",
+        lambda metrics: metrics.write_standing(path, figures),
+    )
+    module.exit_json(**result)
 
 
 if __name__ == "__main__":

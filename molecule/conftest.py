@@ -44,6 +44,13 @@ def sql(host: Host) -> Callable[[str], Rows]:
 
 
 @pytest.fixture(scope="session")
+def server_log(host: Host) -> str:
+    """What the server has logged since its container was made."""
+    log: str = host.backend.run_local(f"{host.backend.NAME} logs {host.backend.name} 2>&1").stdout
+    return log
+
+
+@pytest.fixture(scope="session")
 def logged(folder: Path) -> Callable[[str], str]:
     """What a playbook printed that run.yml ran under a name, its lines joined."""
 

@@ -39,6 +39,19 @@ def check(
     }
 
 
+def orphans(rows: int) -> dict[str, Any]:
+    """The gate on rows whose source key is in no source row; it is a warning."""
+    return check(
+        "orphans",
+        "Rows whose source key has no source row",
+        test=1,
+        target="0",
+        measured=rows,
+        passed=rows == 0,
+        enforce=False,
+    )
+
+
 def verdict(checks: list[dict[str, Any]]) -> dict[str, Any]:
     """GO when no check failed, else NO-GO, with a reason for each that did."""
     reasons = [

@@ -75,21 +75,27 @@ def alone(
 
 
 def with_metrics(result: dict[str, Any], path: str, runs: list[dict[str, Any]]) -> dict[str, Any]:
-    """The result, once the runs, as ledger.info() has them, are in a Prometheus text file.
+    """The result, once the runs, as ledger.info() has them, are in a Prometheus text file; with a
+    warning where they could not be written, which stops no backfill."""
+    return written(result, path, "runbook_metrics_file", lambda metrics: metrics.write(path, runs))
 
-    No path, no file. Where it cannot be written the result has a warning: that stops no backfill.
-    """
+
+def written(
+    result: dict[str, Any], path: str, variable: str, write: Callable[[Any], None]
+) -> dict[str, Any]:
+    """The result, once write() was called with the module metrics; with a warning where the file
+    could not be written. No path, no file. variable is where the path comes from."""
     if not path:
         return result
     try:
         from . import metrics
 
-        metrics.write(path, runs)
+        write(metrics)
     except (ImportError, OSError) as error:
         warning = (
             f"The metrics cannot be written to {path}: {error}. Next step: install "
             "prometheus_client where the module runs and let it write there, or set "
-            "runbook_metrics_file to another path, or to nothing."
+            f"{variable} to another path, or to nothing."
         )
         return {**result, "warnings": [warning]}
     return result

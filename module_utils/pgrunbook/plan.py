@@ -52,11 +52,7 @@ def build(conn: Connection, spec: Spec) -> dict[str, Any]:
     steps = _steps(spec, info, strategy)
     plan = {
         "spec": spec.as_dict(),
-        "server": {
-            key: value
-            for key, value in catalog.server(conn).items()
-            if key in ("system_identifier", "database")
-        },
+        "server": _identity(conn),
         "schema": info.schema(),
         "source_columns": {n: c.type for n, c in source.columns.items()},
         "dependents": rename.require_safe(conn, spec, info),
@@ -115,7 +111,7 @@ def build_rollback(conn: Connection, run_id: str) -> dict[str, Any]:
     plan: dict[str, Any] = {
         "undoes": run_id,
         "spec": spec.as_dict(),
-        "server": {"database": catalog.server(conn)["database"]},
+        "server": _identity(conn),
         "schema": info.schema(),
         "steps": [
             _undo_step("backfill", "Give back the rows that the run changed", rows, revert.LOCK),
@@ -146,6 +142,12 @@ def new_run_id(phase: str) -> str:
     """An id that sorts by time and does not collide: phase3-20260131T040506Z-1f2e."""
     now = datetime.now(UTC).strftime("%Y%m%dT%H%M%SZ")
     return f"{phase}-{now}-{uuid.uuid4().hex[:4]}"
+
+
+def _identity(conn: Connection) -> dict[str, Any]:
+    """Which database an approval is bound to."""
+    server = catalog.server(conn)
+    return {key: server[key] for key in ("system_identifier", "database")}
 
 
 def _require_columns(conn: Connection, spec: Spec, info: TableInfo) -> dict[str, str]:

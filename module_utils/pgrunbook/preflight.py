@@ -9,7 +9,7 @@ from psycopg.sql import SQL
 
 from . import catalog
 from .catalog import TableInfo
-from .checks import check
+from .checks import check, orphans
 from .connection import Connection, one
 from .errors import RunbookError
 from .spec import Spec, require_open_window
@@ -54,15 +54,7 @@ def examine(conn: Connection, spec: Spec) -> dict[str, Any]:
                 f"{counts['source_rows']:,} source rows",
                 passed=True,
             ),
-            check(
-                "orphans",
-                "Rows whose source key has no source row",
-                test=1,
-                target="0",
-                measured=counts["orphans"],
-                passed=counts["orphans"] == 0,
-                enforce=False,
-            ),
+            orphans(counts["orphans"]),
         ],
     }
 

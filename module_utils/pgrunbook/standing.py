@@ -149,15 +149,7 @@ def _health(conn: Connection, spec: Spec, server: dict[str, Any]) -> list[Check]
             f"{row['rows']:,} rows, {row['sources']:,} source rows",
             passed=True,
         ),
-        check(
-            "orphans",
-            "Rows whose source key has no source row",
-            test=1,
-            target="0",
-            measured=row["orphans"],
-            passed=row["orphans"] == 0,
-            enforce=False,
-        ),
+        checks.orphans(row["orphans"]),
     ]
 
 

@@ -64,7 +64,7 @@ def sql_of(told: dict[str, Any], test: int) -> list[str]:
 
 
 def test_a_runs_report_and_its_rollbacks_are_what_the_database_says(
-    database: Database, playbook: Playbook, phase: dict[str, Any], tmp_path: Path
+    database: Database, module: Module, playbook: Playbook, phase: dict[str, Any], tmp_path: Path
 ) -> None:
     phase["phase_queries"] = [{**query, "enforce": False} for query in phase["phase_queries"]]
     play(playbook, database, "phase3", phase=phase)
@@ -133,6 +133,18 @@ def test_a_runs_report_and_its_rollbacks_are_what_the_database_says(
     assert ended["kind"] == "reverted" and ended["detail"]["report_sha256"] == undone["sha256"]
     kept = json.loads((tmp_path / f"reports/{told['run_id']}/report.json").read_text("utf-8"))
     assert kept == told, "the rollback leaves the run's report alone"
+
+    def altered() -> list[str]:
+        reports = module("pgrunbook_report_info", folder=str(tmp_path / "reports"))["reports"]
+        found: list[str] = module("pgrunbook_run_info", login=database.login, reports=reports)[
+            "altered"
+        ]
+        return found
+
+    assert altered() == []
+    path = (tmp_path / "reports/latest/report.json").resolve()
+    path.write_text(json.dumps({**undone, "verdict": "NO-GO"}), encoding="utf-8")
+    assert altered() == [f"{path} was changed since it was written."]
 
 
 def test_a_rollback_that_fails_has_a_report_that_says_so(

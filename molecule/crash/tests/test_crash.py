@@ -19,12 +19,11 @@ def test_the_first_run_failed_and_the_second_did_not(noted: Noted) -> None:
 
 
 def test_the_server_was_killed_in_the_midst_of_the_backfill(
-    host: Any, noted: Noted, sql: Sql
+    server_log: str, noted: Noted, sql: Sql
 ) -> None:
     batches = sql("SELECT count(*) AS n FROM pgrunbook.batch")[0]["n"]
     assert 100 < noted("committed") < batches
-    logged = host.backend.run_local(f"{host.backend.NAME} logs {host.backend.name} 2>&1").stdout
-    assert "database system was not properly shut down" in logged
+    assert "database system was not properly shut down" in server_log
 
 
 def test_the_failure_says_what_to_do(logged: Logged) -> None:

@@ -14,10 +14,9 @@ Sql = Callable[[str], Rows]
 
 
 @pytest.fixture(scope="module")
-def connections(host: Any) -> list[str]:
+def connections(server_log: str) -> list[str]:
     """What the server logged of connections since the role of the runbook was made."""
-    log: str = host.backend.run_local(f"{host.backend.NAME} logs {host.backend.name} 2>&1").stdout
-    return [line for line in log.splitlines() if "pgrunbook" in line]
+    return [line for line in server_log.splitlines() if "pgrunbook" in line]
 
 
 def test_every_connection_came_through_the_socket(connections: list[str]) -> None:

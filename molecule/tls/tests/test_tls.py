@@ -7,19 +7,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import pytest
-
 Rows = list[dict[str, Any]]
 Sql = Callable[[str], Rows]
 Noted = Callable[[str], Any]
 Logged = Callable[[str], str]
-
-
-@pytest.fixture(scope="module")
-def server_log(host: Any) -> str:
-    command = f"{host.backend.NAME} logs {host.backend.name} 2>&1"
-    log: str = host.backend.run_local(command).stdout
-    return log
 
 
 def test_only_the_right_authority_and_password_got_through(noted: Noted) -> None:
