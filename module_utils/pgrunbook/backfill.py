@@ -16,7 +16,7 @@ from typing import Any
 import psycopg
 from psycopg.sql import SQL, Composed
 
-from . import batch, catalog, ledger, supervisor
+from . import batch, catalog, conversion, ledger, supervisor
 from .catalog import TableInfo
 from .connection import Connection, be_patient, one, with_lock_retries
 from .eligibility import any_left, count, sample
@@ -61,7 +61,8 @@ class Progress:
 def batch_statements(spec: Spec, info: TableInfo, strategy: Strategy) -> dict[int, Composed]:
     """The statement of a batch for each leaf, by the leaf's oid."""
     place = batch.keys(spec, info) if strategy.name == "keyset" else batch.PAGES
-    return {leaf.oid: batch.statement(spec, leaf.table, place) for leaf in info.leaves}
+    held = conversion.held(spec, conversion.foreseen(spec, info).types)
+    return {leaf.oid: batch.statement(spec, held, leaf.table, place) for leaf in info.leaves}
 
 
 def vacuum_statement(spec: Spec) -> Composed:
@@ -231,7 +232,7 @@ def _sweeps(conn: Connection, current: Slice, info: TableInfo, strategy: Strateg
         if not route.exhausted():
             return False
         found = progress(conn, current.run.id).rows_this_sweep
-        if at.sweep + 1 >= MOST_SWEEPS or (not found and not any_left(conn, current.spec)):
+        if at.sweep + 1 >= MOST_SWEEPS or (not found and not any_left(conn, current.spec, info)):
             return True
         if at.sweep and not found:
             current.sleep(FIRST_WAIT_FOR_ROWS * 2 ** (at.sweep - 1))

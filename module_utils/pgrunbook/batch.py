@@ -8,6 +8,7 @@ else, and records each row that it changed.
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,7 +17,8 @@ from psycopg.sql import SQL, Composable, Composed, Literal
 from . import ledger
 from .catalog import TableInfo
 from .connection import Connection, one
-from .eligibility import any_of, eligible, matches, source_query
+from .conversion import Held
+from .eligibility import any_of, eligible, joined, matches, source_query, values
 from .spec import Spec, Table
 from .sql import comma, name, render, table, text
 
@@ -44,7 +46,7 @@ class Done:
     rows_per_second: int
 
 
-def statement(spec: Spec, leaf: Table, place: Composable) -> Composed:
+def statement(spec: Spec, held: Mapping[str, Held], leaf: Table, place: Composable) -> Composed:
     """The statement of one batch; its parameters are those of the place, most (rows), run, sweep,
     first and last (pages, or null), and it returns row_count and hot unless nothing was changed.
 
@@ -55,10 +57,8 @@ def statement(spec: Spec, leaf: Table, place: Composable) -> Composed:
     only the table and the place of the row, which is what the canary compares.
     """
     news = comma(
-        SQL("CASE WHEN t.{} IS NULL THEN s.{} END AS {}").format(
-            name(c.name), name(f"v{n}"), name(f"v{n}")
-        )
-        for n, c in enumerate(spec.columns)
+        SQL("CASE WHEN t.{} IS NULL THEN {} END AS {}").format(name(c.name), value, name(f"v{n}"))
+        for n, (c, value) in enumerate(zip(spec.columns, values(spec, held), strict=True))
     )
     sets = comma(
         SQL("{} = coalesce(t.{}, p.{})").format(name(c.name), name(c.name), name(f"v{n}"))
@@ -68,7 +68,7 @@ def statement(spec: Spec, leaf: Table, place: Composable) -> Composed:
         "WITH picked AS MATERIALIZED (\n"
         "  SELECT t.ctid AS tid, {news}\n"
         "  FROM {table} t\n"
-        "  JOIN ({source}) s ON {matches}\n"
+        "  {join} ({source}) s ON {matches}\n"
         "  WHERE {place}\n"
         "    AND {some_null}\n"
         "    AND {eligible}\n"
@@ -87,11 +87,12 @@ def statement(spec: Spec, leaf: Table, place: Composable) -> Composed:
     ).format(
         news=news,
         table=table(leaf),
+        join=joined(held),
         source=source_query(spec),
         matches=matches(spec),
         place=place,
         some_null=any_of(SQL("t.{} IS NULL").format(name(c.name)) for c in spec.columns),
-        eligible=eligible(spec, {c.name: c.name for c in spec.columns}),
+        eligible=eligible(spec, held),
         sets=sets,
         entry=_entry(spec),
         leaf=Literal(render(table(leaf)).replace("%", "%%")),

@@ -69,6 +69,11 @@ class TableInfo:
     columns: dict[str, ColumnInfo]
     indexes: dict[str, IndexInfo]
 
+    @property
+    def types(self) -> dict[str, str]:
+        """The columns' types by their names."""
+        return {name: column.type for name, column in self.columns.items()}
+
     def schema(self) -> dict[str, Any]:
         """Columns and indexes as JSON types: what a report shows as before and after."""
         return {
@@ -182,18 +187,28 @@ def resolve_type(conn: Connection, spelled: str) -> tuple[int, str] | None:
 
 def require_type(conn: Connection, table: Table, name: str, info: ColumnInfo, wanted: str) -> None:
     """Raise RunbookError when a column has another type than the phase expects."""
-    expected = resolve_type(conn, wanted)
-    if expected is None:
+    if _known_type(conn, name, wanted) != (info.type_oid, info.type):
+        raise RunbookError(
+            f"Column {name!r} of {table} is {info.type}; the phase expects {wanted}. "
+            "The runbook changes no type unannounced. Next step: correct the type in the variables "
+            f"file, or set converted_from: {info.type!r} and using in phase_columns to have it "
+            "converted."
+        )
+
+
+def require_known_type(conn: Connection, column: Column) -> None:
+    """Raise RunbookError where the server does not know the type that a column is to have."""
+    _known_type(conn, column.name, column.type)
+
+
+def _known_type(conn: Connection, name: str, wanted: str) -> tuple[int, str]:
+    found = resolve_type(conn, wanted)
+    if found is None:
         raise RunbookError(
             f"{wanted!r} is no type that this server knows. "
             f"Next step: correct the type of {name!r} in the variables file."
         )
-    if expected != (info.type_oid, info.type):
-        raise RunbookError(
-            f"Column {name!r} of {table} is {info.type}; the phase expects {wanted}. "
-            "The runbook does not change a type unannounced. Next step: correct the type in the "
-            "variables file, or convert the column in a migration of its own."
-        )
+    return found
 
 
 # Every column that an index depends on, also through an expression or a predicate.

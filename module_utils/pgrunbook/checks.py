@@ -3,11 +3,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from psycopg.sql import SQL, Composable, Composed, Literal
 
-from . import catalog, eligibility, indexes, ledger
+from . import catalog, conversion, eligibility, indexes, ledger
 from .catalog import TableInfo
 from .connection import Connection, one
 from .spec import Spec
@@ -176,22 +177,23 @@ def _indexes(spec: Spec, info: TableInfo) -> dict[str, Any]:
 def _compare(conn: Connection, spec: Spec, info: TableInfo, rows: Composable) -> dict[str, int]:
     """Compare rows of the table with their source: a row matches when each value that the source
     has is there. missing counts rows that lack one, different those that have another one."""
-    names = catalog.present_names(spec, info)
-    missing = _any_column(spec, names, "t.{c} IS NULL AND s.{v} IS NOT NULL")
-    different = _any_column(spec, names, "t.{c} <> s.{v}::{type}")
+    held = conversion.held(spec, info.types)
+    missing = eligibility.eligible(spec, held)
     query = SQL(
         "SELECT count(*) AS compared,"
         " count(*) FILTER (WHERE NOT coalesce({missing}, false)"
         "   AND NOT coalesce({different}, false)) AS matched,"
         " count(*) FILTER (WHERE {missing}) AS missing,"
         " count(*) FILTER (WHERE {different}) AS different"
-        " FROM ({rows}) t JOIN ({source}) s ON {matches}"
+        " FROM ({rows}) t {join} ({source}) s ON {matches} WHERE {has_origin}"
     ).format(
         missing=missing,
-        different=different,
+        different=different(spec, held),
         rows=rows,
+        join=eligibility.joined(held),
         source=eligibility.source_query(spec),
         matches=eligibility.matches(spec),
+        has_origin=eligibility.has_origin(held),
     )
     return one(conn, query, ())
 
@@ -200,24 +202,26 @@ def _drifted(conn: Connection, spec: Spec, info: TableInfo) -> int:
     """Rows that differ from the source but still hold what a run wrote: the source has changed."""
     if not ledger.exists(conn) or spec.waive_rollback:
         return 0
-    names = catalog.present_names(spec, info)
+    held = conversion.held(spec, info.types)
+    expected = eligibility.values(spec, held)
     width = len(spec.key)
     ours = SQL(" AND ").join(
-        SQL("(t.{c} = s.{v}::{type} OR t.{c}::text = j.e ->> {n})").format(
-            c=name(names[c.name]), v=name(f"v{n}"), n=Literal(width + n), type=text(c.type)
+        SQL("({c} = {v}::{type} OR {c}::text = j.e ->> {n})").format(
+            c=held[c.name].now, v=expected[n], n=Literal(width + n), type=text(c.type)
         )
         for n, c in enumerate(spec.columns)
     )
     query = SQL(
         "SELECT count(*) AS n FROM ({journal}) j JOIN {table} t ON {keys}"
-        " JOIN ({source}) s ON {matches} WHERE {different} AND {ours}"
+        " {join} ({source}) s ON {matches} WHERE {different} AND {ours}"
     ).format(
         journal=_journal(None),
         table=table(spec.table),
         keys=_journal_keys(spec, info),
+        join=eligibility.joined(held),
         source=eligibility.source_query(spec),
         matches=eligibility.matches(spec),
-        different=_any_column(spec, names, "t.{c} <> s.{v}::{type}"),
+        different=different(spec, held),
         ours=ours,
     )
     count: int = one(conn, query, ())["n"]
@@ -257,12 +261,9 @@ def _journal_keys(spec: Spec, info: TableInfo) -> Composed:
     )
 
 
-def _any_column(spec: Spec, names: dict[str, str], condition: str) -> Composed:
-    return SQL("({})").format(
-        SQL(" OR ").join(
-            SQL("({})").format(
-                text(condition).format(c=name(names[c.name]), v=name(f"v{n}"), type=text(c.type))
-            )
-            for n, c in enumerate(spec.columns)
-        )
+def different(spec: Spec, held: Mapping[str, conversion.Held]) -> Composed:
+    """The condition on t and s that a row has another value than it is to have."""
+    return eligibility.any_of(
+        SQL("({} <> {}::{})").format(held[c.name].now, value, text(c.type))
+        for c, value in zip(spec.columns, eligibility.values(spec, held), strict=True)
     )

@@ -5,31 +5,34 @@ from __future__ import annotations
 
 import json
 import statistics
+from collections.abc import Mapping
 from typing import Any
 
 import psycopg
-from psycopg.sql import SQL, Composed
+from psycopg.sql import SQL, Composable, Composed
 
-from . import catalog
+from . import catalog, conversion
+from .catalog import TableInfo
 from .checks import check
 from .connection import Connection, one
 from .errors import RunbookError
 from .proposal import described, propose
 from .spec import Query, Spec
-from .sql import name, table, text
+from .sql import table, text
 
 WARM_CACHE_TIME_RATIO = 2.0  # the least speed-up in time where buffers decide (DESIGN §7)
 
 
-def compile(spec: Spec, names: dict[str, str], query: str) -> Composed:
-    """The query with {table}, {source} and the phase's {column} names filled in, quoted.
+def compile(spec: Spec, columns: Mapping[str, Composable], query: str) -> Composed:
+    """The query with {table}, {source} and the phase's {column}s filled in, as
+    conversion.readable() gives them.
 
     Raises RunbookError where a placeholder is none of these.
     """
     values = {
         "table": table(spec.table),
         "source": table(spec.source),
-        **{column: name(present) for column, present in names.items()},
+        **columns,
     }
     try:
         return text(query).format(**values)
@@ -40,12 +43,13 @@ def compile(spec: Spec, names: dict[str, str], query: str) -> Composed:
         ) from None
 
 
-def require_sound_queries(conn: Connection, spec: Spec, names: dict[str, str]) -> None:
+def require_sound_queries(conn: Connection, spec: Spec, info: TableInfo) -> None:
     """Have the server plan each query. Raises RunbookError where one is wrong or would write,
     naming it."""
+    columns = conversion.readable(spec, info.types)
     for query in spec.queries:
         for side in (query.snapshot, query.baseline):
-            explain = SQL("EXPLAIN (FORMAT JSON) {}").format(compile(spec, names, side))
+            explain = SQL("EXPLAIN (FORMAT JSON) {}").format(compile(spec, columns, side))
             try:
                 plan = conn.execute(explain, (), prepare=True).fetchall()
             except psycopg.Error as error:
@@ -71,12 +75,12 @@ def compare(conn: Connection, spec: Spec, *, measure: bool) -> dict[str, Any]:
     """
     info = catalog.inspect(conn, spec.table)
     names = catalog.present_names(spec, info)
-    require_sound_queries(conn, spec, names)
+    require_sound_queries(conn, spec, info)
     if not measure:
         return {"changed": False, "pairs": [], "checks": []}
     pairs, checks = [], []
     for query in spec.queries:
-        pair = _measure(conn, spec, names, query)
+        pair = _measure(conn, spec, conversion.readable(spec, info.types), query)
         missed = not _decided(spec, pair)[0]
         pair["proposal"] = propose(conn, spec, info, names, query) if missed else None
         pairs.append(pair)
@@ -100,10 +104,12 @@ def decide(
     return passed, "buffers (the cache was warm)"
 
 
-def _measure(conn: Connection, spec: Spec, names: dict[str, str], query: Query) -> dict[str, Any]:
+def _measure(
+    conn: Connection, spec: Spec, columns: Mapping[str, Composable], query: Query
+) -> dict[str, Any]:
     compiled = {
-        "snapshot": compile(spec, names, query.snapshot),
-        "baseline": compile(spec, names, query.baseline),
+        "snapshot": compile(spec, columns, query.snapshot),
+        "baseline": compile(spec, columns, query.baseline),
     }
     results = {side: _rows(conn, sql) for side, sql in compiled.items()}
     runs: dict[str, list[dict[str, Any]]] = {"snapshot": [], "baseline": []}

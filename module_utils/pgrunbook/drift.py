@@ -215,7 +215,9 @@ def _compatible(conn: Connection, one_type: int, other: int) -> bool:
 def _columns(conn: Connection, spec: Spec, both: Both) -> Iterator[dict[str, Any]]:
     on, info, types = both.table, both.info, both.types
     present = {new: old for old, new in both.aliases.items()}
-    declared = {(c.renamed_from, c.name) for c in spec.columns if on == spec.table}
+    ours = spec.columns if on == spec.table else ()
+    declared = {(c.renamed_from, c.name) for c in ours}
+    converted = {(c.name, c.converted_from) for c in ours}
     for column in both.changes.missing:
         if column not in present:
             yield drift_text.missing_column(on, column, types[column][1])
@@ -245,6 +247,7 @@ def _columns(conn: Connection, spec: Spec, both: Both) -> Iterator[dict[str, Any
                 expected[1],
                 fits=how,
                 renamed=column.name in present,
+                by_phase=(column.name, found.type) in converted,
             )
         differs = column.nullable is found.not_null and not found.generated
         if column.name in both.changes.nullability or (column.name in present and differs):

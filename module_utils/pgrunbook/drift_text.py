@@ -9,9 +9,8 @@ from typing import Any
 
 from psycopg.sql import SQL, Composable
 
-from . import rename
-from .spec import MOST_NAME_BYTES, Table
-from .sql import comma, name, render, table, text
+from .spec import Table
+from .sql import comma, cut, name, rename_column, render, table, text
 
 CRITICAL, WARNING, NOTE = "critical", "warning", "note"
 SEVERITIES = (CRITICAL, WARNING, NOTE)
@@ -118,7 +117,7 @@ def renamed_column(
             _option(
                 f"rename the column in the database{here}",
                 True,
-                rename.statement(on, old[0], new[0]),
+                rename_column(on, old[0], new[0]),
                 f"{_BRIEFLY}; no change of the code, and what depends on the column is in the plan",
             ),
             _option(f"call it {old[0]} in the models", costs=_CODE),
@@ -134,11 +133,18 @@ def renamed_column(
 
 
 def other_type(
-    on: Table, column: str, found: str, expected: str, *, fits: str, renamed: bool = False
+    on: Table,
+    column: str,
+    found: str,
+    expected: str,
+    *,
+    fits: str,
+    renamed: bool = False,
+    by_phase: bool = False,
 ) -> dict[str, Any]:
     """fits is "all" where each type holds every value of the other, "wider" where the database's
     holds every value of the models', "narrower" where it is the other way round, else "". renamed:
-    the column has to be renamed first."""
+    the column has to be renamed first. by_phase: the phase itself converts it."""
     severity = {"all": NOTE, "wider": WARNING}.get(fits, CRITICAL)
     impact = {
         "all": "nothing breaks: both hold the same values",
@@ -149,18 +155,25 @@ def other_type(
         table(on), name(column), text(expected), _converted(column, found, expected)
     )
     catalog_only = fits == "narrower" and found.startswith("character varying")
-    into_models = fits in ("all", "wider")
+    into_models = fits in ("all", "wider") and not by_phase
+    swap = _option(
+        "put the column aside and fill a new one in batches; this phase does it, see the plan",
+        True,
+        costs=f"{_BRIEFLY}, without a rewrite; the old column stays until somebody drops it",
+    )
     return _difference(
         "type",
         severity,
         on,
         f"{on.name}.{column}",
-        f"the models have column {on.name}.{column} as {expected}, the database as {found}",
+        f"the models have column {on.name}.{column} as {expected}, the database as {found}"
+        + (": this phase converts it" if by_phase else ""),
         impact.get(fits, "values, comparisons and writes that suit one type fail with the other"),
         [
+            *([swap] if by_phase else []),
             _option(
                 f"convert the column in a migration of its own{_AFTER if renamed else ''}",
-                not into_models,
+                not into_models and not by_phase,
                 convert,
                 f"{_BRIEFLY}, since only the limit grows" if catalog_only else _REWRITE,
             ),
@@ -479,12 +492,6 @@ def _converted(column: str, found: str, expected: str) -> Composable:
 def _default_name(on: Table, columns: Sequence[str], suffix: str) -> str:
     """A name for a constraint to which the models give none, in the manner of PostgreSQL."""
     return cut("_".join([on.name, *columns]), f"_{suffix}")
-
-
-def cut(long: str, suffix: str) -> str:
-    """A name with a suffix, cut to what PostgreSQL keeps of a name."""
-    kept = long.encode()[: MOST_NAME_BYTES - len(suffix)].decode(errors="ignore")
-    return kept + suffix
 
 
 def _surplus_constraint(

@@ -2,7 +2,8 @@
 """Which rows gain a value, and from where: everything about the rows that is only read.
 
 A row is eligible when one of the phase's columns is NULL and the source has a value for it. In the
-SQL, t is the table and s the source.
+SQL, t is the table and s the source. Of a column that is converted, the values of the other type
+come before those of the source.
 """
 
 from __future__ import annotations
@@ -13,11 +14,12 @@ from typing import Any
 import psycopg
 from psycopg.sql import SQL, Composable, Composed, Literal
 
-from . import catalog
+from . import catalog, conversion
 from .catalog import TableInfo
 from .connection import Connection, one
+from .conversion import Held
 from .errors import RunbookError
-from .spec import Column, Spec
+from .spec import Column, Spec, Table
 from .sql import comma, expression, name, table, text
 
 
@@ -45,12 +47,29 @@ def matches(spec: Spec) -> Composed:
     )
 
 
-def eligible(spec: Spec, names: Mapping[str, str]) -> Composed:
+def joined(held: Mapping[str, Held]) -> SQL:
+    """How the source is joined to the table: where a column is converted, rows without a source can
+    gain a value as well."""
+    return SQL("JOIN" if all(h.moved is None for h in held.values()) else "LEFT JOIN")
+
+
+def values(spec: Spec, held: Mapping[str, Held]) -> list[Composed]:
+    """For each column, the value that a row is to have where it has none: of t and s."""
+    return [_value(held[c.name].moved, f"v{n}") for n, c in enumerate(spec.columns)]
+
+
+def eligible(spec: Spec, held: Mapping[str, Held]) -> Composed:
     """The condition on t and s under which a row gains at least one value."""
     return any_of(
-        SQL("(t.{} IS NULL AND s.{} IS NOT NULL)").format(name(names[c.name]), name(f"v{n}"))
-        for n, c in enumerate(spec.columns)
+        SQL("({} IS NULL AND {} IS NOT NULL)").format(held[c.name].filled, value)
+        for c, value in zip(spec.columns, values(spec, held), strict=True)
     )
+
+
+def has_origin(held: Mapping[str, Held]) -> Composed:
+    """The condition on t and s that there is something to fill a row from."""
+    moved = [h.moved for h in held.values() if h.moved is not None]
+    return any_of(SQL("{} IS NOT NULL").format(of) for of in (SQL("s.k0"), *moved))
 
 
 def count(conn: Connection, spec: Spec, info: TableInfo) -> dict[str, Any]:
@@ -59,32 +78,30 @@ def count(conn: Connection, spec: Spec, info: TableInfo) -> dict[str, Any]:
     Returns rows_total, rows_eligible, rows_skipped by reason, and for every column the share of
     rows that have a value now and would have one afterwards, in per cent.
     """
-    names = catalog.present_names(spec, info)
+    held = conversion.held(spec, info.types)
     complete = SQL(" AND ").join(
-        SQL("t.{} IS NOT NULL").format(name(names[c.name])) for c in spec.columns
+        SQL("{} IS NOT NULL").format(held[c.name].filled) for c in spec.columns
     )
     no_key = any_of(SQL("t.{} IS NULL").format(name(c)) for c in spec.source_key)
     shares = comma(
-        SQL("count(t.{now}) AS {n}, count(coalesce(t.{now}, s.{v})) AS {a}").format(
-            now=name(names[c.name]),
-            v=name(f"v{n}"),
-            n=name(f"now{n}"),
-            a=name(f"after{n}"),
+        SQL("count({now}) AS {n}, count(coalesce({now}, {value})) AS {a}").format(
+            now=held[c.name].now, value=value, n=name(f"now{n}"), a=name(f"after{n}")
         )
-        for n, c in enumerate(spec.columns)
+        for n, (c, value) in enumerate(zip(spec.columns, values(spec, held), strict=True))
     )
     query = SQL(
         "SELECT count(*) AS total,"
         " count(*) FILTER (WHERE {eligible}) AS eligible,"
         " count(*) FILTER (WHERE {complete}) AS already_complete,"
-        " count(*) FILTER (WHERE NOT ({complete}) AND ({no_key})) AS no_source_key,"
-        " count(*) FILTER (WHERE NOT ({complete}) AND NOT ({no_key}) AND s.k0 IS NULL)"
-        "   AS no_source_row,"
+        " count(*) FILTER (WHERE NOT ({complete}) AND ({no_key}) AND NOT ({eligible}))"
+        "   AS no_source_key,"
+        " count(*) FILTER (WHERE NOT ({complete}) AND NOT ({no_key}) AND s.k0 IS NULL"
+        "   AND NOT ({eligible})) AS no_source_row,"
         " count(*) FILTER (WHERE NOT ({complete}) AND s.k0 IS NOT NULL AND NOT ({eligible}))"
         "   AS source_has_no_value, {shares}"
         " FROM {table} t LEFT JOIN ({source}) s ON {matches}"
     ).format(
-        eligible=eligible(spec, names),
+        eligible=eligible(spec, held),
         complete=complete,
         no_key=no_key,
         shares=shares,
@@ -116,22 +133,22 @@ def sample(conn: Connection, spec: Spec, info: TableInfo, rows: int) -> list[dic
         SQL("to_jsonb(t.{}) AS {}").format(name(names[c.name]), name(f"b{n}"))
         for n, c in enumerate(spec.columns)
     ]
+    held = conversion.held(spec, info.types)
     after = [
-        SQL("to_jsonb(coalesce(t.{}, s.{})) AS {}").format(
-            name(names[c.name]), name(f"v{n}"), name(f"a{n}")
-        )
-        for n, c in enumerate(spec.columns)
+        SQL("to_jsonb(coalesce({}, {})) AS {}").format(held[c.name].filled, value, name(f"a{n}"))
+        for n, (c, value) in enumerate(zip(spec.columns, values(spec, held), strict=True))
     ]
     query = SQL(
-        "SELECT jsonb_build_array({keys}) AS key, {values} FROM {table} t JOIN ({source}) s"
+        "SELECT jsonb_build_array({keys}) AS key, {values} FROM {table} t {join} ({source}) s"
         " ON {matches} WHERE {eligible} ORDER BY {order} LIMIT %s"
     ).format(
         keys=identity(spec),
         values=comma([*before, *after]),
         table=table(spec.table),
+        join=joined(held),
         source=source_query(spec),
         matches=matches(spec),
-        eligible=eligible(spec, names),
+        eligible=eligible(spec, held),
         order=random_order(spec),
     )
     return [
@@ -159,43 +176,58 @@ def random_order(spec: Spec) -> Composed:
     )
 
 
-def require_sound_expressions(conn: Connection, spec: Spec) -> None:
-    """Run each source expression over the source in this READ ONLY transaction.
+def _value(moved: Composable | None, of_source: str) -> Composed:
+    value = SQL("s.{}").format(name(of_source))
+    return value if moved is None else SQL("coalesce({}, {})").format(moved, value)
+
+
+def require_sound_expressions(conn: Connection, spec: Spec, info: TableInfo) -> None:
+    """Run each source expression over the source, and each conversion over the table, in this READ
+    ONLY transaction.
 
     Raises RunbookError, naming the column, where one is no single expression, fails, tries to
     write, or gives a value that the column's type does not take. The extended query protocol,
     which prepare asks for, takes one statement only.
     """
+    held = conversion.held(spec, info.types)
     for column in spec.columns:
-        try:
-            for query in _trials(spec, column):
-                conn.execute(query, (), prepare=True)
-        except psycopg.errors.ReadOnlySqlTransaction as error:
-            why = f"it tries to write: {error.diag.message_primary}"
-        except psycopg.Error as error:
-            why = str(error.diag.message_primary)
-        else:
-            continue
-        raise RunbookError(
-            f"The source expression of column {column.name!r}, {column.source!r}, cannot be used "
-            f"on {spec.source}: {why}. Next step: correct source in phase_columns."
-        )
+        why = _refusal(conn, column, spec.source, expression(column.source))
+        if why:
+            raise RunbookError(
+                f"The source expression of column {column.name!r}, {column.source!r}, cannot be "
+                f"used on {spec.source}: {why}. Next step: correct source in phase_columns."
+            )
+        moved = held[column.name].moved
+        why = _refusal(conn, column, spec.table, moved) if moved else ""
+        if why:
+            raise RunbookError(
+                f"The expression {column.using!r} cannot convert column {column.name!r} of "
+                f"{spec.table}: {why}. Next step: correct using in phase_columns."
+            )
 
 
-def _trials(spec: Spec, column: Column) -> list[Composed]:
-    """Queries that fail where the column's source expression would make a batch fail.
+def _refusal(conn: Connection, column: Column, on: Table, of: Composable) -> str:
+    """Why an expression on the rows of a table cannot fill the column; empty where it can."""
+    try:
+        for query in _trials(column, on, of):
+            conn.execute(query, (), prepare=True)
+    except psycopg.errors.ReadOnlySqlTransaction as error:
+        return f"it tries to write: {error.diag.message_primary}"
+    except psycopg.Error as error:
+        return str(error.diag.message_primary)
+    return ""
+
+
+def _trials(column: Column, on: Table, of: Composable) -> list[Composed]:
+    """Queries that fail where an expression on the rows t of a table would make a batch fail.
 
     A cast cuts a value that is too long; reading it as a record's field refuses it, as UPDATE does.
     """
-    parts = {
-        "e": expression(column.source),
-        "type": text(column.type),
-        "source": table(spec.source),
-    }
-    trials = ["SELECT count({e}), count(coalesce(NULL::{type}, {e})) FROM {source}"]
+    parts = {"e": of, "type": text(column.type), "on": table(on)}
+    trials = ["SELECT count({e}), count(coalesce(NULL::{type}, {e})) FROM {on} t"]
     if column.type.endswith(")"):
         trials.append(
-            "SELECT count(r.v) FROM (SELECT {e}::text AS v FROM {source}) s,"
+            "SELECT count(r.v) FROM (SELECT {e}::text AS v FROM {on} t) s,"
             " jsonb_to_record(jsonb_build_object('v', s.v)) AS r(v {type})"
         )
     return [SQL(trial).format(**parts) for trial in trials]
@@ -217,13 +249,11 @@ def require_unique_source(conn: Connection, spec: Spec) -> None:
         )
 
 
-def any_left(conn: Connection, spec: Spec) -> bool:
+def any_left(conn: Connection, spec: Spec, info: TableInfo) -> bool:
     """Whether a row is eligible still: others had locked it, or it came behind the sweep."""
-    query = SQL("SELECT EXISTS (SELECT FROM {} t JOIN ({}) s ON {} WHERE {}) AS any").format(
-        table(spec.table),
-        source_query(spec),
-        matches(spec),
-        eligible(spec, {c.name: c.name for c in spec.columns}),
+    held = conversion.held(spec, info.types)
+    query = SQL("SELECT EXISTS (SELECT FROM {} t {} ({}) s ON {} WHERE {}) AS any").format(
+        table(spec.table), joined(held), source_query(spec), matches(spec), eligible(spec, held)
     )
     return bool(one(conn, query, ())["any"])
 

@@ -9,12 +9,12 @@ from typing import Any
 
 from psycopg.sql import SQL, Composed
 
-from . import catalog, ledger
+from . import catalog, conversion, ledger
 from .catalog import IndexInfo, TableInfo
 from .connection import Connection, be_patient, with_lock_retries
 from .errors import RunbookError
 from .spec import Index, Spec, Table, require_open_window
-from .sql import comma, name, render, table
+from .sql import comma, name, rename_index, render, table
 
 RENAME_LOCK = "SHARE UPDATE EXCLUSIVE on the index, for the catalog change only"
 DROP_LOCK = "SHARE UPDATE EXCLUSIVE: reads and writes go on"
@@ -38,14 +38,16 @@ def plan(spec: Spec, info: TableInfo, deferred: Collection[str] = ()) -> list[Ac
 
     Raises RunbookError where an index of the wanted name has another definition.
     """
-    return [action for index in spec.indexes for action in _plan_one(spec, index, info, deferred)]
+    after = conversion.foreseen(spec, info)
+    return [action for index in spec.indexes for action in _plan_one(spec, index, after, deferred)]
 
 
 def require_buildable(conn: Connection, spec: Spec, info: TableInfo) -> None:
     """Raise RunbookError where an index is on a column that the table will not have after the
     renames, or where something else in the schema bears its name."""
     gone = {c.renamed_from for c in spec.columns}
-    columns = {*(c.name for c in spec.columns), *(c for c in info.columns if c not in gone)}
+    after = conversion.foreseen(spec, info)
+    columns = {*(c.name for c in spec.columns), *(c for c in after.columns if c not in gone)}
     for index in spec.indexes:
         for column in index.columns:
             if column not in columns:
@@ -67,7 +69,7 @@ def require_buildable(conn: Connection, spec: Spec, info: TableInfo) -> None:
 def undo_statement(on: Table, action: Action) -> Composed:
     """The statement that takes an action back."""
     if action.kind == "rename":
-        return _rename(on, action.index.name, action.old)
+        return rename_index(on, action.index.name, action.old)
     if action.kind == "defer":
         return _build(on, action.index)
     return _drop(on, action.index.name)
@@ -155,7 +157,7 @@ def _undos(conn: Connection, spec: Spec, info: TableInfo, run: ledger.Run) -> li
             definition = (new or there.get(change["new"], "")).replace(
                 change["new"], change["old"], 1
             )
-            query = _rename(spec.table, change["new"], change["old"])
+            query = rename_index(spec.table, change["new"], change["old"])
             undos.append(_Undo(change, query, definition))
     return undos
 
@@ -178,7 +180,7 @@ def _plan_one(spec: Spec, index: Index, info: TableInfo, deferred: Collection[st
         return [Action("drop_invalid", index, index.name, _drop(spec.table, index.name)), build]
     old_name = index.renamed_from or ""
     if old and old.valid and _same(spec, index, old):
-        rename = _rename(spec.table, old_name, index.name)
+        rename = rename_index(spec.table, old_name, index.name)
         return [Action("rename", index, old_name, rename), *postponed]
     if old and not old.valid:
         return [Action("drop_invalid", index, old_name, _drop(spec.table, old_name)), build]
@@ -280,10 +282,6 @@ def _build(on: Table, index: Index) -> Composed:
 
 def _drop(on: Table, index: str) -> Composed:
     return SQL("DROP INDEX CONCURRENTLY {}").format(name(on.schema, index))
-
-
-def _rename(on: Table, old: str, new: str) -> Composed:
-    return SQL("ALTER INDEX {} RENAME TO {}").format(name(on.schema, old), name(new))
 
 
 def _definition(on: Table, index: Index) -> str:

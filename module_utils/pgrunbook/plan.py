@@ -8,7 +8,17 @@ import uuid
 from datetime import UTC, datetime
 from typing import Any
 
-from . import backfill, catalog, comparison, eligibility, indexes, ledger, rename, revert
+from . import (
+    backfill,
+    catalog,
+    comparison,
+    conversion,
+    eligibility,
+    indexes,
+    ledger,
+    rename,
+    revert,
+)
 from .catalog import TableInfo
 from .checks import check
 from .connection import Connection, proof, require_unlocked
@@ -16,7 +26,7 @@ from .errors import RunbookError
 from .load import horizon_holder
 from .plan_text import plan_text, rollback_text
 from .spec import Spec, parse, require_open_window
-from .sql import render
+from .sql import rename_column, render
 from .strategy import Strategy, choose
 from .supervisor import OLD_TRANSACTION_SECONDS
 
@@ -44,9 +54,10 @@ def build(conn: Connection, spec: Spec) -> dict[str, Any]:
     names = _require_columns(conn, spec, info)
     catalog.require_columns(spec.source, source, spec.source_key.values())
     indexes.require_buildable(conn, spec, info)
-    eligibility.require_sound_expressions(conn, spec)
+    eligibility.require_sound_expressions(conn, spec, info)
     eligibility.require_unique_source(conn, spec)
-    comparison.require_sound_queries(conn, spec, names)
+    comparison.require_sound_queries(conn, spec, info)
+    conversions = conversion.require_safe(conn, spec, info)
     counts = eligibility.count(conn, spec, info)
     strategy, why = choose(conn, spec, info, counts)
     steps = _steps(spec, info, strategy)
@@ -75,6 +86,7 @@ def build(conn: Connection, spec: Spec) -> dict[str, Any]:
         "resumes": bool(unfinished),
         "needed": bool(unfinished or counts["rows_eligible"] or any(s["needed"] for s in steps)),
         "counts": counts,
+        "conversions": conversions,
         "why_strategy": why,
         "horizon": horizon_holder(conn, [conn.info.backend_pid], OLD_TRANSACTION_SECONDS),
         "estimates": _estimates(spec, info, counts["rows_eligible"], strategy),
@@ -116,7 +128,7 @@ def build_rollback(conn: Connection, run_id: str) -> dict[str, Any]:
         "steps": [
             _undo_step("backfill", "Give back the rows that the run changed", rows, revert.LOCK),
             _undo_step("index", "Take the indexes back", built, indexes.BUILD_LOCK),
-            _undo_step("rename", "Take the rename back", renamed, rename.LOCK),
+            _undo_step("rename", "Take names and types of columns back", renamed, rename.LOCK),
         ],
     }
     hashed = ledger.plan_hash(plan)
@@ -165,9 +177,13 @@ def _require_columns(conn: Connection, spec: Spec, info: TableInfo) -> dict[str,
             f"{spec.table} is partitioned by {', '.join(sorted(moving))}, and filling that would "
             "move rows. Next step: take the column out of phase_columns."
         )
+    converted = {each.column.name for each in conversion.pending(spec, info)}
     for column in spec.columns:
         found = info.columns[names[column.name]]
-        catalog.require_type(conn, spec.table, names[column.name], found, column.type)
+        if column.name in converted:
+            catalog.require_known_type(conn, column)
+        else:
+            catalog.require_type(conn, spec.table, names[column.name], found, column.type)
         if found.generated:
             raise RunbookError(
                 f"Column {column.name!r} of {spec.table} is generated and cannot be filled. "
@@ -211,6 +227,7 @@ def _estimates(spec: Spec, info: TableInfo, rows: int, strategy: Strategy) -> di
     builds = sum(a.kind == "build" for a in indexes.plan(spec, info, strategy.deferred))
     return {
         "rename": 0.0,
+        "convert": 0.0,
         "index_rename": 0.0,
         "index_defer": 0.0,
         "backfill": round(rows / ROWS_PER_SECOND[strategy.name], 1),
@@ -220,6 +237,7 @@ def _estimates(spec: Spec, info: TableInfo, rows: int, strategy: Strategy) -> di
 
 def _steps(spec: Spec, info: TableInfo, strategy: Strategy) -> list[dict[str, Any]]:
     renames = rename.pending(spec, info)
+    conversions = conversion.pending(spec, info)
     actions = indexes.plan(spec, info, strategy.deferred)
     moved = [a for a in actions if a.kind == "rename"]
     dropped = [a for a in actions if a.kind in ("drop_invalid", "defer")]
@@ -229,13 +247,26 @@ def _steps(spec: Spec, info: TableInfo, strategy: Strategy) -> list[dict[str, An
             "id": "rename",
             "title": "Rename the column",
             "statements": [
-                render(rename.statement(spec.table, c.renamed_from or "", c.name)) for c in renames
+                render(rename_column(spec.table, c.renamed_from or "", c.name)) for c in renames
             ],
             "undo": [
-                render(rename.statement(spec.table, c.name, c.renamed_from or "")) for c in renames
+                render(rename_column(spec.table, c.name, c.renamed_from or "")) for c in renames
             ],
             "lock": rename.LOCK,
             "needed": bool(renames),
+        },
+        {
+            "id": "convert",
+            "title": "Put the column of the wrong type aside and make a new one",
+            "statements": [
+                render(s) for each in conversions for s in conversion.statements(spec, each)
+            ],
+            "undo": [
+                ";\n".join(render(s) for s in conversion.undo_statements(spec, each))
+                for each in conversions
+            ],
+            "lock": conversion.LOCK,
+            "needed": bool(conversions),
         },
         _index_step("index_rename", "Rename the index", spec, moved, indexes.RENAME_LOCK),
         _index_step(

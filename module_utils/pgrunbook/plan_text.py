@@ -35,6 +35,8 @@ def plan_text(result: dict[str, Any]) -> str:
             continue
         number += 1
         lines += [*_step(number, step), _time(result["estimates"][step["id"]])]
+        if step["id"] == "convert":
+            lines += [line for each in result["conversions"] for line in _conversion(each)]
         if step["id"] == "backfill":
             lines += _rows(result)
     if not number:
@@ -79,6 +81,18 @@ def _step(number: int, step: dict[str, Any]) -> list[str]:
 
 def _time(seconds: float) -> str:
     return f"   time  {f'about {seconds:g} s' if seconds else 'milliseconds'}"
+
+
+def _conversion(each: dict[str, Any]) -> list[str]:
+    """What becomes of the values of a column that is put aside."""
+    moved = "holds no value, so there is none to move"
+    if each["values"]:
+        lost = f", of which {each['become_null']:,} become NULL" if each["become_null"] else ""
+        moved = f"holds {each['values']:,} values, which the backfill moves{lost} (acknowledged)"
+    return [
+        *_labelled("moves", f"{each['old']} {moved}"),
+        *_labelled("keeps", f"{each['aside']}, as it was, until somebody drops it"),
+    ]
 
 
 def _rows(result: dict[str, Any]) -> list[str]:

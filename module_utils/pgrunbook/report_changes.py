@@ -14,6 +14,8 @@ EVENTS = {
     "approved": "Approved",
     "rename": "Column renamed",
     "rename_undone": "Column rename taken back",
+    "convert": "Column put aside for one of the right type",
+    "convert_undone": "Column that was put aside taken back",
     "index_rename": "Index renamed",
     "index_rename_undone": "Index rename taken back",
     "index_defer": "Index to be dropped for the backfill",

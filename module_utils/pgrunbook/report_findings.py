@@ -39,6 +39,7 @@ def risks(told: Told, spec: Spec | None, facts: dict[str, Any]) -> list[dict[str
         *_missed(told),
         *_schema(told),
         *_dependents(facts),
+        *_kept(told, facts),
         *_left(told),
         *_horizon(told, facts),
         *_held(told),
@@ -63,6 +64,9 @@ def _asked(told: Told, spec: Spec | None) -> Iterator[str]:
     renamed = [f"{c.renamed_from} to {c.name}" for c in spec.columns if c.renamed_from]
     if renamed:
         yield f"The phase renames {', '.join(renamed)}, where that is not done yet."
+    converted = [f"{c.name} from {c.converted_from} to {c.type}" for c in spec.columns if c.using]
+    if converted:
+        yield f"The phase converts {', '.join(converted)}, where that is not done yet."
 
 
 def _rows_of(told: Told) -> str:
@@ -233,10 +237,10 @@ def _dependents(facts: dict[str, Any]) -> Iterator[dict[str, str]]:
     broken = [d["object"] for d in plan.get("dependents", []) if not d.get("follows", True)]
     if broken:
         yield _risk(
-            f"These mention a column by its old name and do not follow the rename: "
+            f"These are on a column as it was, or have its old name as text, and do not go along: "
             f"{', '.join(broken)}.",
             "certain, unless they were changed",
-            "high: they fail when they are used",
+            "high: they fail, or find old values, when they are used",
             "The phase acknowledges them; somebody has to change each.",
         )
     if plan.get("triggers"):
@@ -245,6 +249,19 @@ def _dependents(facts: dict[str, Any]) -> Iterator[dict[str, str]]:
             "certain",
             "medium: a rollback does not take back what they did",
             "The phase acknowledges them.",
+        )
+
+
+def _kept(told: Told, facts: dict[str, Any]) -> Iterator[dict[str, str]]:
+    plan = facts.get("plan") or {}
+    made = any(c["step"] == "convert" and c["recorded"] > c["taken_back"] for c in told["changes"])
+    for each in plan.get("conversions", []) if made else []:
+        yield _risk(
+            f"{each['aside']} still holds the values of type {each['from']}.",
+            "certain",
+            "low: it takes space, and nobody fills it",
+            f"The rollback needs it. Once that is not wanted any more: ALTER TABLE … DROP COLUMN "
+            f"{each['aside']}, which also drops its indexes.",
         )
 
 

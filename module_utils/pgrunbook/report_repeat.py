@@ -11,10 +11,11 @@ from psycopg import ProgrammingError
 from psycopg.conninfo import make_conninfo
 from psycopg.sql import SQL, Composable, Literal
 
-from . import comparison
-from .eligibility import any_of, eligible, matches, source_query
+from . import comparison, conversion
+from .checks import different
+from .eligibility import eligible, has_origin, joined, matches, source_query
 from .spec import Query, Spec
-from .sql import comma, name, render, table, text
+from .sql import comma, name, render, table
 
 
 def commands(spec: Spec | None, facts: dict[str, Any]) -> dict[int, list[dict[str, str]]]:
@@ -40,7 +41,7 @@ def commands(spec: Spec | None, facts: dict[str, Any]) -> dict[int, list[dict[st
         3: [run("Coverage of each column, in per cent of all rows", _coverage(spec))],
         4: [play("The dry run; it ends with the server's word", "--check")],
         5: [run(f"{query.name}: both queries", *_pair(spec, query)) for query in spec.queries],
-        6: [run("Every row against its source", _differing(spec))],
+        6: [run("Every row against its source", _differing(spec, facts))],
     }
 
 
@@ -99,26 +100,25 @@ def _coverage(spec: Spec) -> Composable:
 
 
 def _pair(spec: Spec, query: Query) -> Iterator[Composable]:
-    names = {column.name: column.name for column in spec.columns}
+    columns = conversion.readable(spec, {c.name: c.type for c in spec.columns})
     for side in (query.snapshot, query.baseline):
-        yield SQL("EXPLAIN (ANALYZE, BUFFERS) {}").format(comparison.compile(spec, names, side))
+        yield SQL("EXPLAIN (ANALYZE, BUFFERS) {}").format(comparison.compile(spec, columns, side))
 
 
-def _differing(spec: Spec) -> Composable:
-    names = {column.name: column.name for column in spec.columns}
-    different = any_of(
-        SQL("t.{} <> s.{}::{}").format(name(c.name), name(f"v{n}"), text(c.type))
-        for n, c in enumerate(spec.columns)
-    )
+def _differing(spec: Spec, facts: dict[str, Any]) -> Composable:
+    schema = (facts.get("validation") or {}).get("schema") or {}
+    held = conversion.held(spec, schema.get("columns") or {c.name: c.type for c in spec.columns})
     return SQL(
         "SELECT count(*) AS compared,\n"
         "  count(*) FILTER (WHERE {missing}) AS missing,\n"
         "  count(*) FILTER (WHERE {different}) AS different\n"
-        "FROM {table} t JOIN ({source}) s ON {matches}"
+        "FROM {table} t {join} ({source}) s ON {matches}\nWHERE {has_origin}"
     ).format(
-        missing=eligible(spec, names),
-        different=different,
+        missing=eligible(spec, held),
+        different=different(spec, held),
         table=table(spec.table),
+        join=joined(held),
+        has_origin=has_origin(held),
         source=source_query(spec),
         matches=matches(spec),
     )

@@ -36,6 +36,8 @@ SPEC_OPTIONS: dict[str, Any] = {
             "name": {"type": "str", "required": True},
             "type": {"type": "str", "required": True},
             "renamed_from": {"type": "str"},
+            "converted_from": {"type": "str"},
+            "using": {"type": "str"},
             "source": {"type": "str", "required": True},
         },
     },
@@ -105,12 +107,18 @@ class Table:
 
 @dataclass(frozen=True)
 class Column:
-    """A column that the phase needs: its SQL type and the source expression that fills it."""
+    """A column that the phase needs: its SQL type and the source expression that fills it.
+
+    converted_from is another type that it may still have, in format_type()'s spelling, and using
+    the expression that turns a value of that type into one of the right type.
+    """
 
     name: str
     type: str
     renamed_from: str | None
     source: str
+    converted_from: str | None = None
+    using: str | None = None
 
 
 @dataclass(frozen=True)
@@ -249,7 +257,12 @@ def require_open_window(spec: Spec) -> None:
 
 def _column(option: Mapping[str, Any]) -> Column:
     return Column(
-        option["name"], option["type"], option.get("renamed_from") or None, option["source"]
+        option["name"],
+        option["type"],
+        option.get("renamed_from") or None,
+        option["source"],
+        option.get("converted_from") or None,
+        option.get("using") or None,
     )
 
 
@@ -316,6 +329,13 @@ def _check(spec: Spec) -> None:
             f"phase_name is {spec.phase!r}; it names a folder, so it takes letters, digits, dots, "
             "hyphens and underscores. Next step: correct phase_name in the variables file."
         )
+    for column in spec.columns:
+        if bool(column.converted_from) != bool(column.using):
+            raise RunbookError(
+                f"Column {column.name!r} in phase_columns has one of converted_from and using; a "
+                "conversion needs both, the type that it is from and the expression that does it. "
+                "Next step: add the other one, or take both out."
+            )
     for name in _repeated([c.name for c in spec.columns]):
         raise RunbookError(f"phase_columns lists {name!r} twice. Next step: keep one of the two.")
     if spec.workers > MOST_WORKERS:

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 
 from psycopg.sql import SQL, Composable, Composed, Identifier, Literal
 
-from .spec import Table
+from .spec import MOST_NAME_BYTES, Table
 
 
 def name(*parts: str) -> Identifier:
@@ -22,6 +22,22 @@ def name(*parts: str) -> Identifier:
 def table(of: Table) -> Identifier:
     """A table's name, schema-qualified and quoted."""
     return name(of.schema, of.name)
+
+
+def rename_column(on: Table, old: str, new: str) -> Composed:
+    """The ALTER TABLE … RENAME COLUMN that turns old into new."""
+    return SQL("ALTER TABLE {} RENAME COLUMN {} TO {}").format(table(on), name(old), name(new))
+
+
+def rename_index(on: Table, old: str, new: str) -> Composed:
+    """The ALTER INDEX … RENAME of an index of the table."""
+    return SQL("ALTER INDEX {} RENAME TO {}").format(name(on.schema, old), name(new))
+
+
+def cut(long: str, suffix: str) -> str:
+    """A name with a suffix, cut to what PostgreSQL keeps of a name."""
+    kept = long.encode()[: MOST_NAME_BYTES - len(suffix.encode())].decode(errors="ignore")
+    return kept + suffix
 
 
 def comma(parts: Iterable[Composable]) -> Composed:

@@ -13,7 +13,7 @@ from typing import Any
 
 from psycopg.sql import SQL, Composed
 
-from . import catalog, checks, eligibility
+from . import catalog, checks, conversion, eligibility
 from .checks import check
 from .comparison import decide
 from .connection import Connection, one
@@ -176,8 +176,7 @@ def _unfilled(
 def _still_unfilled(conn: Connection, spec: Spec, grace_seconds: float) -> int:
     """How many of the rows that can be filled now still can in that many seconds."""
     info = catalog.inspect(conn, spec.table)
-    names = catalog.present_names(spec, info)
-    unfilled = _eligible_keys(spec, names)
+    unfilled = _eligible_keys(spec, conversion.held(spec, info.types))
     keys = [row["key"] for row in conn.execute(unfilled, ())]
     _wait(conn, grace_seconds)
     query = SQL("SELECT count(*) AS n FROM ({}) u WHERE key = ANY (%s)").format(unfilled)
@@ -185,16 +184,17 @@ def _still_unfilled(conn: Connection, spec: Spec, grace_seconds: float) -> int:
     return count
 
 
-def _eligible_keys(spec: Spec, names: Mapping[str, str]) -> Composed:
+def _eligible_keys(spec: Spec, held: Mapping[str, conversion.Held]) -> Composed:
     return SQL(
-        "SELECT jsonb_build_array({keys})::text AS key FROM {table} t JOIN ({source}) s"
+        "SELECT jsonb_build_array({keys})::text AS key FROM {table} t {join} ({source}) s"
         " ON {matches} WHERE {eligible}"
     ).format(
+        join=eligibility.joined(held),
         keys=eligibility.identity(spec),
         table=table(spec.table),
         source=eligibility.source_query(spec),
         matches=eligibility.matches(spec),
-        eligible=eligibility.eligible(spec, names),
+        eligible=eligibility.eligible(spec, held),
     )
 
 

@@ -12,7 +12,7 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
-from . import catalog
+from . import catalog, conversion
 from .catalog import BLOCK_BYTES, TableInfo
 from .connection import Connection, one
 from .errors import RunbookError
@@ -119,7 +119,8 @@ def _require_key(spec: Spec, info: TableInfo) -> None:
 def _blocking(conn: Connection, spec: Spec, info: TableInfo) -> tuple[list[str], list[str]]:
     """The indexes on the filled columns: those of the phase, which can be deferred, under their
     names after the rename, and those that have to stay."""
-    names = set(catalog.present_names(spec, info).values())
+    after = conversion.foreseen(spec, info)
+    names = set(catalog.present_names(spec, after).values())
     wanted = {index.name: index.name for index in spec.indexes}
     wanted |= {index.renamed_from: index.name for index in spec.indexes if index.renamed_from}
     deferrable, foreign = [], []

@@ -123,11 +123,22 @@ options:
             type: str
             required: true
           type:
-            description: The column's SQL type. Another type stops the run.
+            description: The column's right SQL type. Any other one than these two stops the run.
             type: str
             required: true
           renamed_from:
             description: The wrong name that the column may still bear.
+            type: str
+          converted_from:
+            description:
+              - Another type that the column may still have, as format_type() spells it. It is then
+                put aside, a new column takes its place, and the backfill moves its values.
+            type: str
+          using:
+            description:
+              - SQL expression that turns a value of that type into one of the right type, such as
+                V({snapshot_ip_type}[1]), with the column's right name in braces. Goes with
+                O(ignore:converted_from).
             type: str
           source:
             description:

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from psycopg.sql import Identifier
 
 from ansible.module_utils.pgrunbook import comparison
 from ansible.module_utils.pgrunbook.errors import RunbookError
@@ -73,11 +74,11 @@ def test_nothing_slower_than_twice_as_fast_ever_passes(
         assert time_ratio >= 2
 
 
-NAMES = {"region": "regions"}
+COLUMNS = {"region": Identifier("regions")}
 
 
 def compiled(query: str, **changes: Any) -> str:
-    return render(comparison.compile(parsed(**changes), NAMES, query))
+    return render(comparison.compile(parsed(**changes), COLUMNS, query))
 
 
 def test_placeholders_are_quoted_and_columns_bear_their_present_name() -> None:

@@ -438,7 +438,7 @@ def test_a_waived_rollback_is_a_high_risk_and_no_command_undoes_the_run() -> Non
             a_slice(5, held_seconds=3.0, held="paused by bob")]}}),
         ("Approved without a prompt: backfill", {"approvals": [
             APPROVAL, {**APPROVAL, "scope": "backfill", "method": "unattended"}]}),
-        ("These mention a column by its old name", {"plan_is": {"dependents": [
+        ("These are on a column as it was", {"plan_is": {"dependents": [
             {"object": "function f()", "follows": False}, {"object": "view v", "follows": True}]}}),
         ("Triggers fired", {"plan_is": {"triggers": ["touch"]}}),
         ("The run was broken off", {"error": "lost"}),

@@ -39,8 +39,17 @@ old_names = st.none() | names
 @st.composite
 def option_dicts(draw: st.DrawFn) -> dict[str, Any]:
     """Any options that parse() should take."""
-    column = st.fixed_dictionaries(
-        {"name": names, "type": names, "renamed_from": old_names, "source": names}
+    conversions = st.sampled_from([(None, None), ("text[]", "{a}[1]")])
+    column = st.builds(
+        lambda fields, conversion: {
+            **fields,
+            "converted_from": conversion[0],
+            "using": conversion[1],
+        },
+        st.fixed_dictionaries(
+            {"name": names, "type": names, "renamed_from": old_names, "source": names}
+        ),
+        conversions,
     )
     index = st.fixed_dictionaries(
         {"name": names, "columns": st.lists(names, min_size=1), "renamed_from": old_names}

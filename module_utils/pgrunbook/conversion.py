@@ -1,0 +1,280 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""A column gets its right type without a rewrite of the table.
+
+ALTER COLUMN … TYPE would write the whole table and its indexes anew, under ACCESS EXCLUSIVE. Here
+the column of the wrong type is put aside under another name, and a new one takes its place: two
+changes of the catalog. The backfill then moves the old values over, converted, in its batches, and
+fills the others from the source. Nothing is lost: the old column stays until somebody drops it,
+with its values, its indexes and its place in the table, and undoing the conversion is giving its
+name back.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+from psycopg.sql import SQL, Composable, Composed
+
+from .catalog import ColumnInfo, TableInfo
+from .connection import Connection, one
+from .errors import RunbookError
+from .spec import Column, Spec
+from .sql import cut, name, rename_column, rename_index, table, text
+
+LOCK = "ACCESS EXCLUSIVE, for the catalog change only: milliseconds once it is granted, no rewrite"
+
+
+@dataclass(frozen=True)
+class Conversion:
+    """A column that has to be converted: old is the name that it bears now, aside the one that it
+    is kept under. The phase's indexes on it that already bear their right names are put aside too.
+    """
+
+    column: Column
+    old: str
+    aside: str
+    indexes: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Held:
+    """What a row holds for a column of the phase, as SQL of the right type.
+
+    now is what a query finds; filled is what the column of the right type has, which is NULL for
+    as long as there is none; moved is what the column of the other type gives, None where the
+    table has no such column.
+    """
+
+    now: Composable
+    filled: Composable
+    moved: Composable | None
+
+
+def pending(spec: Spec, info: TableInfo) -> list[Conversion]:
+    """The columns that still have the type that they are to be converted from."""
+    types = info.types
+    return [
+        Conversion(
+            c,
+            _present(c, types),
+            aside(spec, c.name),
+            tuple(
+                i.name
+                for i in spec.indexes
+                if i.name in info.indexes and _present(c, types) in info.indexes[i.name].columns
+            ),
+        )
+        for c in spec.columns
+        if _is_pending(c, types)
+    ]
+
+
+def held(spec: Spec, types: Mapping[str, str], row: str = "t.") -> dict[str, Held]:
+    """What the rows of a table with columns of these types hold, by the phase's column. row is
+    what stands before a column's name."""
+    return {c.name: _held(spec, c, types, row) for c in spec.columns}
+
+
+def readable(spec: Spec, types: Mapping[str, str]) -> dict[str, Composable]:
+    """What to write in a query for each of the phase's columns."""
+    return {column: values.now for column, values in held(spec, types, "").items()}
+
+
+def statements(spec: Spec, conversion: Conversion) -> list[Composed]:
+    """What puts the column aside and makes the new one, in one transaction."""
+    column = conversion.column
+    return [
+        rename_column(spec.table, conversion.old, conversion.aside),
+        *(rename_index(spec.table, index, aside(spec, index)) for index in conversion.indexes),
+        SQL("ALTER TABLE {} ADD COLUMN {} {}").format(
+            table(spec.table), name(column.name), text(column.type)
+        ),
+    ]
+
+
+def undo_statements(spec: Spec, conversion: Conversion) -> list[Composed]:
+    """What gives the column that was put aside its name back, in one transaction, and keeps the new
+    one under another name; the last one, which drops that, is for afterwards."""
+    column, on = conversion.column, spec.table
+    return [
+        rename_column(on, column.name, superseded(spec, column)),
+        rename_column(on, conversion.aside, conversion.old),
+        *(rename_index(on, aside(spec, index), index) for index in conversion.indexes),
+        SQL("ALTER TABLE {} DROP COLUMN {}").format(table(on), name(superseded(spec, column))),
+    ]
+
+
+def made(spec: Spec, info: TableInfo, column: str, old: str) -> Conversion:
+    """The conversion that was made of the column old, from what is there of it now."""
+    (wanted,) = [c for c in spec.columns if c.name == column]
+    indexes = tuple(i.name for i in spec.indexes if aside(spec, i.name) in info.indexes)
+    return Conversion(wanted, old, aside(spec, column), indexes)
+
+
+def foreseen(spec: Spec, info: TableInfo) -> TableInfo:
+    """The table as it is after the conversions that it needs."""
+    for each in pending(spec, info):
+        columns = {each.aside if n == each.old else n: c for n, c in info.columns.items()}
+        columns[each.column.name] = ColumnInfo(each.column.type, 0, False, False)
+        indexes = {
+            aside(spec, n) if n in each.indexes else n: replace(
+                i,
+                columns=tuple(each.aside if c == each.old else c for c in i.columns),
+                definition=_reworded(i.definition, each, spec),
+            )
+            for n, i in info.indexes.items()
+        }
+        info = replace(info, columns=columns, indexes=indexes)
+    return info
+
+
+def aside(spec: Spec, kept: str) -> str:
+    """The name that a column, or an index on it, is put aside under: after its right name, so that
+    it can be told later whatever it was called before."""
+    return cut(kept, f"_before_{spec.phase}")
+
+
+def superseded(spec: Spec, column: Column) -> str:
+    """The name of the new column between the two steps of an undo, and after it where it holds
+    values that the run did not write."""
+    return cut(column.name, f"_after_{spec.phase}")
+
+
+def require_safe(conn: Connection, spec: Spec, info: TableInfo) -> list[dict[str, Any]]:
+    """The conversions that are needed, for the plan: column, old, aside, type, using, how many
+    values there are to move, and how many of these the conversion makes NULL.
+
+    Raises RunbookError where a conversion would lose something, or a value is to be moved and
+    nobody acknowledged that.
+    """
+    return [_safe(conn, spec, info, each) for each in pending(spec, info)]
+
+
+def _safe(conn: Connection, spec: Spec, info: TableInfo, conversion: Conversion) -> dict[str, Any]:
+    _require_free(conn, spec, info, conversion)
+    _require_plain(conn, spec, info, conversion)
+    values, lost = _count(conn, spec, info, conversion)
+    if values and conversion.old not in spec.acknowledged:
+        raise RunbookError(
+            f"Column {conversion.old!r} of {spec.table} is {conversion.column.converted_from} and "
+            f"holds {values:,} values, of which {conversion.column.using!r} makes {lost:,} NULL. "
+            "The backfill would move them in its batches; until a row's turn comes, queries find "
+            f"NULL in {conversion.column.name!r}. Next step: if the application can bear that, "
+            f"list {conversion.old} in phase_acknowledged."
+        )
+    return {
+        "column": conversion.column.name,
+        "old": conversion.old,
+        "aside": conversion.aside,
+        "from": conversion.column.converted_from,
+        "type": conversion.column.type,
+        "using": conversion.column.using,
+        "values": values,
+        "become_null": lost,
+    }
+
+
+def _require_free(conn: Connection, spec: Spec, info: TableInfo, conversion: Conversion) -> None:
+    names = [conversion.aside, superseded(spec, conversion.column)]
+    taken = [n for n in names if n in info.columns]
+    taken += [
+        aside(spec, index)
+        for index in conversion.indexes
+        if one(
+            conn,
+            "SELECT EXISTS (SELECT FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace"
+            " WHERE n.nspname = %s AND c.relname = %s) AS taken",
+            (spec.table.schema, aside(spec, index)),
+        )["taken"]
+    ]
+    if taken:
+        raise RunbookError(
+            f"Column {conversion.old!r} of {spec.table} is to be converted, but the name "
+            f"{taken[0]!r}, which that needs, is taken, perhaps by what an earlier conversion "
+            "kept. Next step: see whether it is still needed, and drop or rename it."
+        )
+
+
+def _require_plain(conn: Connection, spec: Spec, info: TableInfo, conversion: Conversion) -> None:
+    row = one(
+        conn,
+        "SELECT array_remove(ARRAY["
+        " CASE WHEN attnotnull THEN 'is NOT NULL' END,"
+        " CASE WHEN attidentity <> '' THEN 'is an identity column'"
+        "      WHEN attgenerated <> '' THEN 'is generated'"
+        "      WHEN atthasdef THEN 'has a default' END,"
+        " CASE WHEN attacl IS NOT NULL THEN 'has privileges of its own' END], NULL) AS found"
+        " FROM pg_attribute WHERE attrelid = %s::oid AND attname = %s",
+        (info.oid, conversion.old),
+    )
+    if row["found"]:
+        raise RunbookError(
+            f"Column {conversion.old!r} of {spec.table} {' and '.join(row['found'])}, which the "
+            "new column of the right type would not have. Next step: take that from it first, or "
+            "convert it in a migration of its own."
+        )
+
+
+def _count(
+    conn: Connection, spec: Spec, info: TableInfo, conversion: Conversion
+) -> tuple[int, int]:
+    """How many values there are, and how many of them the conversion makes NULL."""
+    moved = held(spec, info.types)[conversion.column.name].moved
+    row = one(
+        conn,
+        SQL(
+            "SELECT count(t.{old}) AS values, count(t.{old}) FILTER (WHERE {moved} IS NULL) AS lost"
+            " FROM {table} t"
+        ).format(old=name(conversion.old), moved=moved, table=table(spec.table)),
+        (),
+    )
+    return row["values"], row["lost"]
+
+
+def _held(spec: Spec, column: Column, types: Mapping[str, str], row: str) -> Held:
+    present = _present(column, types)
+    kept = aside(spec, column.name)
+    if _is_pending(column, types):
+        moved = _converted(column, present, row)
+        return Held(moved, SQL("NULL::{}").format(text(column.type)), moved)
+    here = _column(present, row)
+    is_kept = bool(column.using) and types.get(kept) == column.converted_from
+    return Held(here, here, _converted(column, kept, row) if is_kept else None)
+
+
+def _present(column: Column, types: Mapping[str, str]) -> str:
+    return column.name if column.name in types else column.renamed_from or column.name
+
+
+def _is_pending(column: Column, types: Mapping[str, str]) -> bool:
+    return bool(column.using) and types.get(_present(column, types)) == column.converted_from
+
+
+def _converted(column: Column, of: str, row: str) -> Composed:
+    """The expression using, on a column that may bear another name by now.
+
+    Raises RunbookError where it has another placeholder than the column itself.
+    """
+    using = column.using or ""
+    try:
+        return SQL("({})").format(text(using).format(**{column.name: _column(of, row)}))
+    except (KeyError, ValueError, IndexError) as error:
+        raise RunbookError(
+            f"The expression {using!r} that converts {column.name!r} has a placeholder that "
+            f"cannot be filled ({error}). Next step: use {{{column.name}}} for the column in "
+            "phase_columns, and double any other brace."
+        ) from None
+
+
+def _column(of: str, row: str) -> Composed:
+    return SQL("{}{}").format(SQL(row), name(of))
+
+
+def _reworded(definition: str, conversion: Conversion, spec: Spec) -> str:
+    """An index's definition as a dry run shows it after the conversion."""
+    renamed = {conversion.old: conversion.aside, **{i: aside(spec, i) for i in conversion.indexes}}
+    words = "|".join(re.escape(old) for old in renamed)
+    return re.sub(rf"\b({words})\b", lambda found: renamed[found[0]], definition)

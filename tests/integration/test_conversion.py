@@ -1,0 +1,300 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""A column of the wrong type is converted without a rewrite, its values are moved, and a rollback
+gives everything back as it was."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.integration.conftest import Database, Played, plan_hash
+from tests.integration.steps import Module, Steps, content
+
+Phase = dict[str, Any]
+Playbook = Callable[..., Played]
+
+TABLE = ("public", "session_summaries")
+OLD, NEW, KEPT = "snapshot_ip_types", "snapshot_ip_type", "snapshot_ip_type_before_phase3"
+FIRST = "(SELECT session_id FROM session_summaries ORDER BY session_id LIMIT 20)"
+
+
+def as_array(database: Database, column: str = OLD) -> None:
+    """Give the column the type that production was found to have, and no value."""
+    database.sql(f"ALTER TABLE session_summaries ALTER COLUMN {column} TYPE text[] USING NULL")
+
+
+def converting(phase: Phase) -> Phase:
+    """The phase with the conversion of its third column."""
+    *others, column = phase["phase_columns"]
+    conversion = {"converted_from": "text[]", "using": "{snapshot_ip_type}[1]"}
+    queries = [{**query, "enforce": False} for query in phase["phase_queries"]]
+    columns = [*others, {**column, **conversion}]
+    return {**phase, "phase_columns": columns, "phase_queries": queries}
+
+
+@pytest.fixture
+def steps(module: Module, database: Database, phase: Phase) -> Steps:
+    as_array(database)
+    return Steps.of(module, database, converting(phase))
+
+
+def columns(database: Database) -> dict[str, str]:
+    rows = database.sql(
+        "SELECT attname, format_type(atttypid, atttypmod) AS type FROM pg_attribute"
+        " WHERE attrelid = 'session_summaries'::regclass AND attnum > 0 AND NOT attisdropped"
+        " AND attname LIKE 'snapshot%'"
+    )
+    return {row["attname"]: row["type"] for row in rows}
+
+
+def file_of(database: Database) -> int:
+    """Which file the table is in: a rewrite gives it another one."""
+    found: int = database.sql("SELECT pg_relation_filenode('session_summaries') AS n")[0]["n"]
+    return found
+
+
+def give_values(database: Database, column: str = OLD) -> None:
+    """Twenty rows with a value that the source does not have; five are empty arrays, and five have
+    no source row."""
+    database.sql(
+        f"UPDATE session_summaries SET {column} = ARRAY['OLD', 'second']"
+        f" WHERE session_id IN {FIRST};"
+        "ALTER TABLE session_summaries DROP CONSTRAINT IF EXISTS fk_session_source_ip;"
+        f"UPDATE session_summaries SET {column} = '{{}}' WHERE session_id IN {FIRST}"
+        f" AND session_id IN (SELECT session_id FROM session_summaries WHERE session_id IN {FIRST}"
+        "  ORDER BY session_id LIMIT 5);"
+        "UPDATE session_summaries SET source_ip = NULL WHERE session_id IN"
+        f" (SELECT session_id FROM session_summaries WHERE session_id IN {FIRST}"
+        "   ORDER BY session_id DESC LIMIT 5)"
+    )
+
+
+def test_an_empty_column_is_replaced_without_a_rewrite_and_comes_back(
+    steps: Steps, database: Database
+) -> None:
+    before, file = content(database, TABLE), file_of(database)
+    steps.forward()
+    assert columns(database) == {
+        "snapshot_asn": "integer",
+        "snapshot_country": "character varying(2)",
+        NEW: "text",
+        KEPT: "text[]",
+    }
+    assert file_of(database) == file
+    wrong = database.sql(
+        "SELECT count(*) AS n FROM session_summaries s JOIN ip_inventory i"
+        f" ON i.ip_address = s.source_ip WHERE s.{NEW} IS DISTINCT FROM i.ip_type"
+    )
+    assert wrong[0]["n"] == 0
+    indexes = {r["indexname"]: r["indexdef"] for r in database.sql("SELECT * FROM pg_indexes")}
+    assert f"({NEW})" in indexes["ix_session_summaries_snapshot_ip_type"]
+    assert f"({KEPT})" in indexes["ix_session_summaries_snapshot_ip_types"]
+
+    steps.plan()
+    assert not steps.planned["needed"], "a second run has nothing to do"
+    run = steps.planned["run"]
+    steps.planned["run"] = {**run, "id": _latest(database)}
+    steps.back()
+    assert content(database, TABLE) == before
+    assert file_of(database) == file
+
+
+def _latest(database: Database) -> str:
+    runs = database.sql("SELECT id FROM pgrunbook.run ORDER BY started_at DESC LIMIT 1")
+    return str(runs[0]["id"])
+
+
+def test_the_plan_and_a_dry_run_say_what_happens_and_write_nothing(
+    steps: Steps, database: Database
+) -> None:
+    before = database.fingerprint()
+    text = " ".join(steps.plan()["text"].split())
+    assert f"{OLD} holds no value, so there is none to move" in text
+    assert f"{KEPT}, as it was, until somebody drops it" in text
+    assert f'ADD COLUMN "{NEW}" text' in text and "no rewrite" in text
+    dry = steps.do("column", check=True)
+    assert dry["changed"] and dry["proof"] == {"read_only": True, "xid": None}
+    assert f"{NEW}: text\n" in dry["diff"]["after"] and f"{KEPT}: text[]\n" in dry["diff"]["after"]
+    assert steps.do("index", check=True, actions=["rename", "build"])["changed"]
+    assert steps.do("backfill", check=True)["rows_changed"] > 0
+    assert database.fingerprint() == before
+    steps.approve("plan")
+    done = steps.do("column")
+    assert done["schema"]["columns"] == dry["schema"]["columns"]
+    assert done["queries"] == dry["queries"]
+
+
+def test_values_are_moved_only_when_acknowledged_and_win_over_the_source(
+    steps: Steps, database: Database
+) -> None:
+    give_values(database)
+    said = steps.refused("plan")
+    assert "holds 20 values" in said and "makes 5 NULL" in said
+    assert f"list {OLD} in phase_acknowledged" in said
+    steps.spec |= {"acknowledged": [OLD], "queries": []}  # their results differ from the source's
+    before = content(database, TABLE)
+    text = " ".join(steps.plan()["text"].split())
+    assert "holds 20 values, which the backfill moves, of which 5 become NULL" in text
+    counts = steps.planned["counts"]
+    assert counts["rows_eligible"] + sum(counts["rows_skipped"].values()) == counts["rows_total"]
+    steps.forward()
+    moved = database.sql(
+        f"SELECT {NEW} AS now, {KEPT} AS before, source_ip IS NULL AS alone"
+        f" FROM session_summaries WHERE {KEPT} IS NOT NULL"
+    )
+    assert len(moved) == 20
+    assert {r["now"] for r in moved if r["before"]} == {"OLD"}
+    assert all(r["now"] != "OLD" for r in moved if not r["before"])
+    assert {r["now"] for r in moved if r["alone"]} == {"OLD"}
+    steps.back()
+    assert content(database, TABLE) == before
+
+
+def test_a_column_with_the_right_name_and_indexes_of_the_right_names(
+    module: Module, database: Database, phase: Phase
+) -> None:
+    database.sql(
+        f"ALTER TABLE session_summaries RENAME COLUMN {OLD} TO {NEW};"
+        "ALTER INDEX ix_session_summaries_snapshot_ip_types"
+        " RENAME TO ix_session_summaries_snapshot_ip_type;"
+        "CREATE INDEX ix_session_summaries_snapshot_country_ip_type"
+        f" ON session_summaries (snapshot_country, {NEW})"
+    )
+    as_array(database, NEW)
+    steps = Steps.of(module, database, converting(phase))
+    before = content(database, TABLE)
+    steps.forward()
+    assert columns(database)[NEW] == "text"
+    assert columns(database)[KEPT] == "text[]"
+    steps.back()
+    assert content(database, TABLE) == before
+
+
+REFUSED = {
+    "default": (
+        f"ALTER TABLE session_summaries ALTER {OLD} SET DEFAULT '{{}}'",
+        {},
+        "has a default",
+    ),
+    "privileges": (f"GRANT SELECT ({OLD}) ON session_summaries TO PUBLIC", {}, "privileges"),
+    "taken": (f"ALTER TABLE session_summaries ADD {KEPT} int", {}, f"{KEPT!r}, which that needs"),
+    "third type": (
+        f"ALTER TABLE session_summaries ALTER {OLD} TYPE int[] USING NULL",
+        {},
+        "is integer[]; the phase expects text",
+    ),
+    "view": (
+        f"CREATE VIEW seen AS SELECT {OLD} FROM session_summaries",
+        {},
+        "would leave view public.seen behind",
+    ),
+    "function": (
+        "CREATE FUNCTION f() RETURNS bigint LANGUAGE sql AS"
+        f" 'SELECT count({OLD}) FROM session_summaries'",
+        {},
+        "would leave function f() behind",
+    ),
+    "syntax": ("", {"using": "{snapshot_ip_type}["}, "cannot convert column"),
+    "type": ("", {"using": "cardinality({snapshot_ip_type})"}, "cannot convert column"),
+    "placeholder": ("", {"using": f"{{{OLD}}}[1]"}, "use {snapshot_ip_type} for the column"),
+    "half": ("", {"using": None}, "needs both"),
+}
+
+
+@pytest.mark.parametrize(("prepare", "changes", "said"), REFUSED.values(), ids=REFUSED)
+def test_what_a_conversion_would_lose_is_refused(
+    steps: Steps, database: Database, prepare: str, changes: Phase, said: str
+) -> None:
+    if prepare:
+        database.sql(prepare)
+    *others, column = steps.spec["columns"]
+    steps.spec["columns"] = [*others, {**column, **changes}]
+    before = database.fingerprint()
+    assert said in steps.refused("plan")
+    assert database.fingerprint() == before
+
+
+def test_a_using_that_writes_is_refused(steps: Steps, database: Database) -> None:
+    database.sql(
+        "CREATE TABLE seen (v text[]);"
+        "CREATE FUNCTION public.note(v text[]) RETURNS text LANGUAGE plpgsql AS"
+        " 'BEGIN INSERT INTO public.seen VALUES (v); RETURN v[1]; END'"
+    )
+    *others, column = steps.spec["columns"]
+    steps.spec["columns"] = [*others, {**column, "using": "public.note({snapshot_ip_type})"}]
+    assert "it tries to write" in steps.refused("plan")
+
+
+def test_what_is_left_behind_can_be_acknowledged_and_comes_back(
+    steps: Steps, database: Database
+) -> None:
+    database.sql(f"CREATE VIEW seen AS SELECT session_id, {OLD} FROM session_summaries")
+    steps.spec["acknowledged"] = ["public.seen"]
+    before = content(database, TABLE)
+    text = " ".join(steps.plan()["text"].split())
+    assert "public.seen" in text and "stays on the column that is put aside" in text
+    steps.forward()
+    steps.back()
+    assert content(database, TABLE) == before
+
+
+def test_values_that_came_later_are_kept_by_a_rollback(steps: Steps, database: Database) -> None:
+    steps.forward()
+    database.sql(
+        f"INSERT INTO session_summaries (session_id, {NEW}) VALUES ('arrived later', 'VPN')"
+    )
+    steps.plan(rollback_of=steps.planned["run"]["id"])
+    steps.approve("rollback")
+    steps.backfill(state="reverted")
+    steps.do("index", state="reverted")
+    done = steps.do("column", state="reverted")
+    warning = json.dumps(done["warnings"])
+    assert "1 rows of public.session_summaries hold values" in warning
+    assert "snapshot_ip_type_after_phase3" in warning
+    assert columns(database)[OLD] == "text[]"
+    kept = database.sql(
+        "SELECT session_id FROM session_summaries WHERE snapshot_ip_type_after_phase3 IS NOT NULL"
+    )
+    assert [row["session_id"] for row in kept] == ["arrived later"]
+
+
+def test_an_undo_that_was_broken_off_is_finished(steps: Steps, database: Database) -> None:
+    before = content(database, TABLE)
+    steps.begin()
+    undo = steps.planned["plan"]["steps"][1]["undo"][0].split(";\n")
+    database.sql(";".join(undo[:-1]))
+    assert steps.do("column", state="reverted")["changed"]
+    assert content(database, TABLE) == before
+    assert not steps.do("column", state="reverted")["changed"]
+
+
+def test_the_playbook_converts_reports_and_rolls_back(
+    database: Database, playbook: Playbook, phase: Phase, tmp_path: Path
+) -> None:
+    as_array(database)
+    phase = converting(phase)
+    before = content(database, TABLE)
+    dry = playbook(database.login, "phase3", "--check", phase=phase)
+    assert dry.status == 0, dry.output
+    assert "as text, the database as text[]: this phase converts it" in " ".join(dry.output.split())
+    approval = f"approval={plan_hash(dry.output)}"
+    played = playbook(database.login, "phase3", "-e", approval, phase=phase)
+    assert played.status == 0, played.output
+    told = json.loads((tmp_path / "reports/latest/report.json").read_text("utf-8"))
+    assert told["verdict"] == "GO"
+    (made,) = [change for change in told["changes"] if change["step"] == "convert"]
+    assert made["recorded"] == 1 and KEPT in made["statements"][0]["sql"]
+    assert any(f"DROP COLUMN {KEPT}" in risk["mitigation"] for risk in told["risks"])
+    assert any("converts snapshot_ip_type from text[] to text" in s for s in told["summary"])
+    run = f"run={told['run_id']}"
+    planned = playbook(database.login, "rollback", "-e", run, "--check", phase=phase)
+    approval = f"approval={plan_hash(planned.output)}"
+    played = playbook(database.login, "rollback", "-e", run, "-e", approval, phase=phase)
+    assert played.status == 0, played.output
+    assert content(database, TABLE) == before
+    undone = json.loads((tmp_path / "reports/latest/report.json").read_text("utf-8"))
+    assert {c["id"]: c["status"] for c in undone["checks"]}["schema_before"] == "pass"
