@@ -1,16 +1,18 @@
 #!/usr/bin/python
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Columns get their right names."""
+"""Columns get their right names and types."""
 
 from __future__ import annotations
 
 DOCUMENTATION = r"""
 ---
 module: pgrunbook_column
-short_description: Rename columns, or take that back
+short_description: Give columns their right names and types, or take that back
 description:
   - Renames the phase's columns that still bear their old name, in one catalog change that
     waits for its lock only briefly and tries again.
+  - A column that has the type it is to be converted from is put aside under another name, and a
+    new one of the right type takes its place. That rewrites nothing; the backfill moves its values.
   - Fails where a column is there under both names or neither, or where a function body with
     the old name would break.
 extends_documentation_fragment:
