@@ -32,9 +32,11 @@ options:
     type: dict
     required: true
   kind:
-    description: What is reported.
+    description:
+      - What is reported. With V(plan) it is what was found and planned before a run, in a dry run
+        or by a run that was refused.
     type: str
-    choices: [run, rollback]
+    choices: [plan, run, rollback]
     default: run
 attributes:
   check_mode:
@@ -102,11 +104,15 @@ def main() -> None:
         argument_spec={
             "folder": {"type": "path", "required": True},
             "facts": {"type": "dict", "required": True},
-            "kind": {"type": "str", "choices": ["run", "rollback"], "default": "run"},
+            "kind": {"type": "str", "choices": ["plan", "run", "rollback"], "default": "run"},
         },
         supports_check_mode=True,
     )
-    kinds = {"run": report.build, "rollback": report.build_rollback}
+    kinds = {
+        "plan": report.build_plan,
+        "run": report.build,
+        "rollback": report.build_rollback,
+    }
     built = kinds[module.params["kind"]](module.params["facts"])
     paths: dict[str, str] = {}
     if not module.check_mode:

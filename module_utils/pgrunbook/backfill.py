@@ -59,9 +59,11 @@ class Progress:
 
 
 def batch_statements(spec: Spec, info: TableInfo, strategy: Strategy) -> dict[int, Composed]:
-    """The statement of a batch for each leaf, by the leaf's oid."""
+    """The statement of a batch for each leaf, by the leaf's oid, on columns that have their right
+    names and types by then."""
     place = batch.keys(spec, info) if strategy.name == "keyset" else batch.PAGES
-    held = conversion.held(spec, conversion.foreseen(spec, info).types)
+    renamed = {c.name: c.type for c in spec.columns}
+    held = conversion.held(spec, {**renamed, **conversion.foreseen(spec, info).types})
     return {leaf.oid: batch.statement(spec, held, leaf.table, place) for leaf in info.leaves}
 
 

@@ -129,6 +129,7 @@ def renamed_column(
                 costs="two columns for one thing, to be kept alike for ever, and twice the space",
             ),
         ],
+        by_phase=by_phase,
     )
 
 
@@ -179,6 +180,7 @@ def other_type(
             ),
             _option(f"say {found} in the models", into_models, costs=_CODE),
         ],
+        by_phase=by_phase,
     )
 
 
@@ -232,6 +234,7 @@ def missing_index(
             _option(f"build the index{here}", True, sql, _BUILDING),
             _option("take the index out of the models", costs=_ONE_LINE),
         ],
+        by_phase=by_phase,
     )
 
 
@@ -275,6 +278,7 @@ def renamed_index(on: Table, new: str, old: str, *, by_phase: bool) -> dict[str,
             ),
             _option(f"call it {old} in the models", costs=_ONE_LINE),
         ],
+        by_phase=by_phase,
     )
 
 
@@ -316,6 +320,7 @@ def invalid_index(on: Table, index: str, *, modelled: bool, by_phase: bool) -> d
             _option(f"build it anew{here}", wanted, build, _BUILDING),
             _option("drop it", not wanted, drop, "SHARE UPDATE EXCLUSIVE: reads and writes go on"),
         ],
+        by_phase=by_phase,
     )
 
 
@@ -530,6 +535,8 @@ def _difference(
     told: str,
     impact: str,
     resolutions: Iterable[dict[str, Any]],
+    *,
+    by_phase: bool = False,
 ) -> dict[str, Any]:
     return {
         "kind": kind,
@@ -537,6 +544,7 @@ def _difference(
         "table": str(on),
         "severity": severity,
         "breaks": severity == CRITICAL,
+        "by_phase": by_phase,
         "text": told,
         "impact": impact,
         "resolutions": list(resolutions),

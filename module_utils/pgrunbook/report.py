@@ -52,6 +52,9 @@ READINESS = {
 }
 """The seed's checklist: each criterion with the ids, or beginnings of ids, of its checks."""
 
+SUFFIXES = {"plan": "-plan", "run": "", "rollback": "-rollback"}
+"""What follows a run's id in the name of its report's folder, by the report's kind."""
+
 STEPS = ("preflight", "plan", "canary", "backfill", "schema", "validation", "queries")
 
 
@@ -61,15 +64,27 @@ def build(facts: dict[str, Any]) -> dict[str, Any]:
     Besides those, facts has run, title, approvals, started_at, finished_at, and error, which is
     empty unless the run was broken off. It may have history, as ledger.history() gives it; login,
     how psql reaches the database, without a secret; command, with playbook and inventory as they
-    are typed; and drift, the differences from the models before the run.
+    are typed; and drift, the differences from the models before the run, None if nobody looked.
     """
+    validated = bool((facts.get("validation") or {}).get("checks"))
+    return _build(facts, "run", "" if validated else "The validation did not run.")
+
+
+def build_plan(facts: dict[str, Any]) -> dict[str, Any]:
+    """The report before a run, from the same facts: of a dry run, or of a run that was refused
+    before anything was approved. What was found, what would be done, what stands in the way."""
+    return _build({**facts, "title": f"Before the run: {facts['title']}"}, "plan", "")
+
+
+def _build(facts: dict[str, Any], kind: str, unfinished: str) -> dict[str, Any]:
     steps = {name: facts.get(name) or {} for name in STEPS}
+    if kind == "plan":
+        steps["schema"] = {"checks": _drift_checks(facts.get("drift"))}
     checks = [check for name in STEPS for check in steps[name].get("checks", [])]
     baseline = steps["plan"].get("baseline", {})
-    validated = bool(steps["validation"].get("checks"))
     spec = _spec(facts)
     told = {
-        **_frame(facts, "run", checks, "" if validated else "The validation did not run."),
+        **_frame(facts, kind, checks, unfinished),
         "server": steps["preflight"].get("server", {}),
         "health": steps["preflight"].get("health", {}),
         "tests": _tests(TESTS, OBJECTIVES, checks, report_repeat.commands(spec, facts)),
@@ -142,8 +157,7 @@ def write(folder: Path, report: dict[str, Any], plots: dict[str, str]) -> dict[s
     plots are SVG drawings, as plots.draw() makes them. Returns the files' paths by kind. Each file
     is replaced whole; report.json is the last.
     """
-    rollback = "-rollback" if report["kind"] == "rollback" else ""
-    target = folder / f"{report['run_id']}{rollback}"
+    target = folder / f"{report['run_id']}{SUFFIXES[report['kind']]}"
     target.mkdir(parents=True, exist_ok=True)
     files = {
         "html": ("report.html", html(report, plots)),
@@ -178,6 +192,7 @@ def _frame(
         "kind": kind,
         "run_id": facts["run"]["id"],
         "title": facts["title"],
+        "plan": (facts.get("plan") or {}).get("text", "") if kind == "plan" else "",
         "verdict": "NO-GO" if reasons else "GO",
         "reasons": reasons,
         "error": error,
@@ -291,6 +306,27 @@ def _backfill(
         "batches": sum(point["batches"] for point in batches),
         "longest_batch_ms": max((point["max_ms"] for point in batches), default=0.0),
     }
+
+
+def _drift_checks(drift: list[dict[str, Any]] | None) -> list[dict[str, Any]]:
+    """The gate on the differences from the models before a run; none where they were not looked
+    for."""
+    if drift is None:
+        return []
+    breaking = [d["text"] for d in drift if d["breaks"] and not d["by_phase"]]
+    mended = sum(d["breaks"] and d["by_phase"] for d in drift)
+    harmless = f"{mended} that the phase mends" if mended else "none"
+    return [
+        check(
+            "schema",
+            "Schema matches the application's models, once the phase is done",
+            test=2,
+            target="no difference that breaks the application, apart from those that the phase "
+            "mends",
+            measured="; ".join(breaking) or harmless,
+            passed=not breaking,
+        )
+    ]
 
 
 def _rollback_checks(

@@ -78,6 +78,8 @@ def _done(told: Told) -> Iterator[str]:
     done = told["backfill"]
     if not told["approvals"]:
         yield "Done: nothing was approved, and nothing was changed."
+        if told["kind"] == "plan" and done["rows_total"]:
+            yield f"Planned: {done['rows_eligible']:,} of {done['rows_total']:,} rows to fill."
         return
     batches = (
         f", in {done['batches']:,} batches of which the longest took "
@@ -151,7 +153,7 @@ def _rollback(told: Told) -> Iterator[str]:
 
 
 def _unfinished(told: Told) -> Iterator[dict[str, str]]:
-    if told["error"]:
+    if told["error"] and told["approvals"]:
         yield _risk(
             "The run was broken off, and the change is half-done.",
             "certain",

@@ -202,6 +202,10 @@ left out.{% endif %}</p>
 {% if done.left_alone %}<p>Left alone:</p>
 <pre>{% for entry in done.left_alone %}{{ entry }}
 {% endfor %}</pre>{% endif %}
+{% if report.plan %}
+<h2 id="plan">What would be done</h2>
+<pre>{{ report.plan }}</pre>
+{% endif %}
 <h2 id="undo">How to undo it</h2>
 <p>{{ report.undo.text }}</p>
 {% if report.undo.command %}<pre>{{ report.undo.command }}</pre>{% endif %}
@@ -238,6 +242,7 @@ _SECTIONS = (
     ("approvals", "Approvals"),
     ("timeline", "Timeline"),
     ("changes", "What was changed"),
+    ("plan", "What would be done"),
     ("undo", "How to undo it"),
     ("schema", "Schema"),
     ("proof", "Proof"),
@@ -255,6 +260,7 @@ def html(report: dict[str, Any], plots: dict[str, str]) -> str:
             ("readiness", report["readiness"]),
             ("risks", report["risks"]),
             ("plots", plots),
+            ("plan", report["plan"]),
             ("schema", schema),
         )
         if not there

@@ -34,6 +34,7 @@ def markdown(report: Told) -> str:
         *_approvals(report),
         *_timeline(report),
         *_changes(report),
+        *_plan(report["plan"]),
         *_undo(report["undo"]),
         *_schema(report["schema"]),
         *_proof(report),
@@ -149,6 +150,10 @@ def _recorded(change: dict[str, Any]) -> list[str]:
         f"Lock: {_text(change['lock'])}.{omitted if change['omitted'] else ''}",
         "",
     ]
+
+
+def _plan(text: str) -> list[str]:
+    return ["## What would be done", "", *_fenced(text, "text")] if text else []
 
 
 def _undo(undo: dict[str, Any]) -> list[str]:

@@ -7,6 +7,7 @@ from typing import Any
 
 PASSED = {
     "run": "Every enforced gate passed.",
+    "plan": "Nothing that can be seen beforehand stands in the way of a run.",
     "rollback": "The rollback came to its end.",
 }
 """What GO means."""
