@@ -10,7 +10,7 @@ from markupsafe import Markup
 
 from .report_evidence import blocks, differences, severity
 from .report_markdown import SCHEMA_TEST, changed_parts
-from .report_words import PASSED, VERIFY, facts_line, moment, skipped
+from .report_words import PASSED, VERIFY, facts_line, moment, passed_of, skipped
 
 _STYLE = """
 :root { color-scheme: light dark; --ground: #ffffff; --ink: #1f2328; --soft: #59636e;
@@ -54,7 +54,7 @@ code, pre, .mono { font-family: ui-monospace, "Liberation Mono", Menlo, Consolas
 details { margin: 0.4rem 0; }
 summary { cursor: pointer; color: var(--link); }
 .plots { display: grid; gap: 1rem;
-  grid-template-columns: repeat(auto-fit, minmax(min(100%, 26rem), 1fr)); }
+  grid-template-columns: repeat(auto-fill, minmax(min(100%, 26rem), 1fr)); }
 figure { margin: 0; background: #ffffff; color: #1f2328; border: 1px solid var(--line);
   border-radius: 6px; padding: 0.5rem; break-inside: avoid; }
 figcaption { font-weight: 600; }
@@ -153,6 +153,10 @@ _PAGE = """
 <figcaption>{{ caption }}</figcaption>{{ drawing }}</figure>
 {% endfor %}</div>
 {% endif %}
+{% if report.plan %}
+<h2 id="plan">What would be done</h2>
+<pre>{{ report.plan }}</pre>
+{% endif %}
 <h2 id="tests">Tests</h2>
 {% for test in tests %}
 <section>
@@ -202,10 +206,6 @@ left out.{% endif %}</p>
 {% if done.left_alone %}<p>Left alone:</p>
 <pre>{% for entry in done.left_alone %}{{ entry }}
 {% endfor %}</pre>{% endif %}
-{% if report.plan %}
-<h2 id="plan">What would be done</h2>
-<pre>{{ report.plan }}</pre>
-{% endif %}
 <h2 id="undo">How to undo it</h2>
 <p>{{ report.undo.text }}</p>
 {% if report.undo.command %}<pre>{{ report.undo.command }}</pre>{% endif %}
@@ -238,11 +238,11 @@ _SECTIONS = (
     ("readiness", "Readiness"),
     ("risks", "Risks"),
     ("plots", "Measured"),
+    ("plan", "What would be done"),
     ("tests", "Tests"),
     ("approvals", "Approvals"),
     ("timeline", "Timeline"),
     ("changes", "What was changed"),
-    ("plan", "What would be done"),
     ("undo", "How to undo it"),
     ("schema", "Schema"),
     ("proof", "Proof"),
@@ -274,10 +274,7 @@ def html(report: dict[str, Any], plots: dict[str, str]) -> str:
         facts_line=facts_line(report),
         passed=PASSED[report["kind"]],
         missed=[c["title"] for c in report["checks"] if c["status"] == "warn"],
-        readiness=[
-            [r["criterion"], f"{r['passed']} of {r['checks']} passed", r["status"]]
-            for r in report["readiness"]
-        ],
+        readiness=[[r["criterion"], passed_of(r), r["status"]] for r in report["readiness"]],
         risks=[[r["risk"], r["likelihood"], r["impact"], r["mitigation"]] for r in report["risks"]],
         approvals=[
             [a["scope"], a["approved_by"], a["approved_from"], a["method"], a["approved_at"]]

@@ -7,7 +7,7 @@ import re
 from typing import Any
 
 from .report_evidence import blocks, differences, severity
-from .report_words import PASSED, VERIFY, facts_line, moment, skipped
+from .report_words import PASSED, VERIFY, facts_line, moment, passed_of, skipped
 
 SCHEMA_TEST = 2  # where the differences from before the run belong
 
@@ -28,13 +28,13 @@ def markdown(report: Told) -> str:
         "## Verdict",
         "",
         *_verdict(report),
+        *_plan(report["plan"]),
         *(line for test in report["tests"] for line in _test(report, test)),
         *_readiness(report),
         *_risks(report),
         *_approvals(report),
         *_timeline(report),
         *_changes(report),
-        *_plan(report["plan"]),
         *_undo(report["undo"]),
         *_schema(report["schema"]),
         *_proof(report),
@@ -90,10 +90,7 @@ def _joined(sql: Any) -> str:
 
 
 def _readiness(report: Told) -> list[str]:
-    rows = [
-        [r["criterion"], f"{r['passed']} of {r['checks']} checks passed", r["status"]]
-        for r in report["readiness"]
-    ]
+    rows = [[r["criterion"], passed_of(r), r["status"]] for r in report["readiness"]]
     return ["## Readiness", "", *_table(["Criterion", "Checks", "Status"], rows)] if rows else []
 
 

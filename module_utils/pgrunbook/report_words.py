@@ -35,6 +35,11 @@ def moment(at: str) -> str:
     return at[:19].replace("T", " ") if at.endswith("Z") else at
 
 
+def passed_of(criterion: dict[str, Any]) -> str:
+    """How many of a criterion's checks passed."""
+    return f"{criterion['passed']} of {criterion['checks']} passed" if criterion["checks"] else ""
+
+
 def skipped(done: dict[str, Any]) -> str:
     """The rows that were not filled, by reason."""
     return ", ".join(f"{reason} {rows:,}" for reason, rows in done["rows_skipped"].items())
