@@ -5,10 +5,11 @@ from __future__ import annotations
 
 import json
 import statistics
+from collections.abc import Sequence
 from typing import Any
 
 import psycopg
-from psycopg.sql import SQL, Composed
+from psycopg.sql import SQL, Composed, Literal
 
 from . import catalog
 from .checks import check
@@ -32,7 +33,7 @@ def compile(spec: Spec, names: dict[str, str], query: str) -> Composed:
         **{column: name(present) for column, present in names.items()},
     }
     try:
-        return text(query).format(**values)
+        return text(query.rstrip("; \n")).format(**values)
     except (KeyError, ValueError, IndexError) as error:
         raise RunbookError(
             f"The query {query!r} has a placeholder that cannot be filled ({error}). Next step: "
@@ -45,19 +46,13 @@ def require_sound_queries(conn: Connection, spec: Spec, names: dict[str, str]) -
     naming it."""
     for query in spec.queries:
         for side in (query.snapshot, query.baseline):
-            explain = SQL("EXPLAIN (FORMAT JSON) {}").format(compile(spec, names, side))
-            try:
-                plan = conn.execute(explain, (), prepare=True).fetchall()
-            except psycopg.Error as error:
-                raise RunbookError(
-                    f"Query {query.name!r} is wrong: {error.diag.message_primary}. "
-                    "Next step: correct it in phase_queries."
-                ) from None
-            if '"ModifyTable"' in json.dumps(plan):
+            compiled = compile(spec, names, side)
+            if '"ModifyTable"' in json.dumps(_planned(conn, query, compiled)):
                 raise RunbookError(
                     f"Query {query.name!r} would write: {side} "
                     "Next step: correct it in phase_queries, which only compares what is read."
                 )
+            _planned(conn, query, _as_text(0, compiled))
 
 
 def compare(conn: Connection, spec: Spec, *, measure: bool) -> dict[str, Any]:
@@ -105,7 +100,7 @@ def _measure(conn: Connection, spec: Spec, names: dict[str, str], query: Query) 
         "snapshot": compile(spec, names, query.snapshot),
         "baseline": compile(spec, names, query.baseline),
     }
-    results = {side: _rows(conn, sql) for side, sql in compiled.items()}
+    results = _results(conn, list(compiled.values()))
     runs: dict[str, list[dict[str, Any]]] = {"snapshot": [], "baseline": []}
     for _ in range(spec.repetitions):
         for side, sql in compiled.items():
@@ -113,8 +108,8 @@ def _measure(conn: Connection, spec: Spec, names: dict[str, str], query: Query) 
     ours, theirs = _side(runs["snapshot"]), _side(runs["baseline"])
     return {
         "name": query.name,
-        "equal": results["snapshot"] == results["baseline"],
-        "rows": len(results["snapshot"]),
+        "equal": results[0] == results[1],
+        "rows": len(results[0]),
         "time_ratio": round(theirs["ms"]["median"] / max(ours["ms"]["median"], 0.001), 2),
         "buffer_ratio": round(theirs["buffers"] / max(ours["buffers"], 1), 2),
         "read_from_outside": ours["read"] + theirs["read"] > 0,
@@ -152,10 +147,33 @@ def _check(spec: Spec, query: Query, pair: dict[str, Any]) -> dict[str, Any]:
     )
 
 
-def _rows(conn: Connection, query: Composed) -> list[str]:
-    """The rows of a query in a form that can be compared: their order does not matter."""
-    rows = (tuple(row.values()) for row in conn.execute(query, ()))
-    return sorted(json.dumps(row, default=str) for row in rows)
+def _planned(conn: Connection, query: Query, side: Composed) -> list[dict[str, Any]]:
+    explain = SQL("EXPLAIN (FORMAT JSON) {}").format(side)
+    try:
+        return conn.execute(explain, (), prepare=True).fetchall()
+    except psycopg.Error as error:
+        raise RunbookError(
+            f"Query {query.name!r} is wrong: {error.diag.message_primary}. "
+            "Next step: correct it in phase_queries."
+        ) from None
+
+
+def _results(conn: Connection, queries: Sequence[Composed]) -> list[list[str]]:
+    """The rows of each query as text, sorted: their order does not matter.
+
+    All are read in one statement, and so in one snapshot: a row that others insert between two
+    queries is in the results of both or of neither.
+    """
+    together = SQL(" UNION ALL ").join(_as_text(n, query) for n, query in enumerate(queries))
+    found = conn.execute(together, ()).fetchall()
+    return [sorted(row["row"] for row in found if row["side"] == n) for n in range(len(queries))]
+
+
+def _as_text(side: int, query: Composed) -> Composed:
+    """Each row of a query as PostgreSQL writes it. A line break ends a trailing comment."""
+    return SQL("SELECT {} AS side, ROW(q.*)::text AS row FROM (\n{}\n) q").format(
+        Literal(side), query
+    )
 
 
 def _explain(conn: Connection, query: Composed) -> dict[str, Any]:
