@@ -15,7 +15,7 @@ from . import catalog
 from .checks import check
 from .connection import Connection, one
 from .errors import RunbookError
-from .proposal import described, propose
+from .proposal import described, megabytes, on_columns, proposals
 from .spec import Query, Spec
 from .sql import name, table, text
 
@@ -69,14 +69,17 @@ def compare(conn: Connection, spec: Spec, *, measure: bool) -> dict[str, Any]:
     require_sound_queries(conn, spec, names)
     if not measure:
         return {"changed": False, "pairs": [], "checks": []}
-    pairs, checks = [], []
-    for query in spec.queries:
-        pair = _measure(conn, spec, names, query)
-        missed = not _decided(spec, pair)[0]
-        pair["proposal"] = propose(conn, spec, info, names, query) if missed else None
-        pairs.append(pair)
-        checks.append(_check(spec, query, pair))
-    return {"changed": False, "pairs": pairs, "checks": checks}
+    pairs = [
+        {**pair, "proposal": None if met(spec, pair)[0] else proposal}
+        for query, proposal in zip(spec.queries, proposals(conn, spec, info, names), strict=True)
+        for pair in [measure_pair(conn, spec, names, query)]
+    ]
+    return {"changed": False, "pairs": pairs, "checks": judge(spec, pairs)}
+
+
+def judge(spec: Spec, pairs: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The gate of each query, from its pair as compare() has it, a trial's result included."""
+    return [_check(spec, query, pair) for query, pair in zip(spec.queries, pairs, strict=True)]
 
 
 def decide(
@@ -95,7 +98,20 @@ def decide(
     return passed, "buffers (the cache was warm)"
 
 
-def _measure(conn: Connection, spec: Spec, names: dict[str, str], query: Query) -> dict[str, Any]:
+def met(spec: Spec, pair: dict[str, Any]) -> tuple[bool, str]:
+    """Whether a pair that was measured meets the phase's speed-up, and which half decided."""
+    return decide(
+        time_ratio=pair["time_ratio"],
+        buffer_ratio=pair["buffer_ratio"],
+        read_from_outside=pair["read_from_outside"],
+        speedup_min=spec.speedup_min,
+    )
+
+
+def measure_pair(
+    conn: Connection, spec: Spec, names: dict[str, str], query: Query
+) -> dict[str, Any]:
+    """Both queries of a pair, measured as compare() says, and whether their results are equal."""
     compiled = {
         "snapshot": compile(spec, names, query.snapshot),
         "baseline": compile(spec, names, query.baseline),
@@ -118,19 +134,9 @@ def _measure(conn: Connection, spec: Spec, names: dict[str, str], query: Query) 
     }
 
 
-def _decided(spec: Spec, pair: dict[str, Any]) -> tuple[bool, str]:
-    return decide(
-        time_ratio=pair["time_ratio"],
-        buffer_ratio=pair["buffer_ratio"],
-        read_from_outside=pair["read_from_outside"],
-        speedup_min=spec.speedup_min,
-    )
-
-
 def _check(spec: Spec, query: Query, pair: dict[str, Any]) -> dict[str, Any]:
-    passed, decided_by = _decided(spec, pair)
-    equal = "equal results" if pair["equal"] else "DIFFERENT RESULTS"
-    proposal = f". {described(pair['proposal'])}" if pair["proposal"] else ""
+    passed, decided_by = met(spec, pair)
+    proposal = f". {_proposed(spec, pair['proposal'])}" if pair["proposal"] else ""
     return check(
         f"query:{query.name}",
         f"Query speed-up: {query.name}",
@@ -138,12 +144,52 @@ def _check(spec: Spec, query: Query, pair: dict[str, Any]) -> dict[str, Any]:
         target=f"equal results, ≥ {spec.speedup_min:g} × faster, or from a warm cache "
         f"≥ {spec.speedup_min:g} × fewer buffers and ≥ {WARM_CACHE_TIME_RATIO:g} × faster"
         + ("" if query.enforce else " (not enforced)"),
-        measured=f"{pair['time_ratio']} × in time ({pair['snapshot']['ms']['median']} against "
-        f"{pair['baseline']['ms']['median']} ms), {pair['buffer_ratio']} × in buffers, {equal}; "
-        f"decided by {decided_by}{proposal}",
+        measured=f"{_figures(pair)}; decided by {decided_by}{proposal}",
         passed=passed and pair["equal"],
         enforce=query.enforce or not pair["equal"],
         evidence=pair,
+    )
+
+
+def _figures(pair: dict[str, Any]) -> str:
+    equal = "equal results" if pair["equal"] else "DIFFERENT RESULTS"
+    return (
+        f"{pair['time_ratio']} × in time ({pair['snapshot']['ms']['median']} against "
+        f"{pair['baseline']['ms']['median']} ms), {pair['buffer_ratio']} × in buffers, {equal}"
+    )
+
+
+def _proposed(spec: Spec, proposal: dict[str, Any]) -> str:
+    """The index that would serve a query in a sentence or two: as estimated, or as tried."""
+    tried = proposal.get("tried")
+    if not tried:
+        return described(proposal)
+    index = f"index {on_columns(proposal)}, built in {tried['seconds']:g} s"
+    index += f", {megabytes(tried['bytes'])}"
+    if not tried["kept"]:
+        meets = "it meets the target" if tried["met"] else "it misses the target all the same"
+        decided_by = met(spec, tried)[1]
+        return (
+            f"With an {index}, and dropped again: {_figures(tried)}; decided by {decided_by}: "
+            f"{meets}"
+        )
+    without = tried["without"]
+    return (
+        f"The {index}, was kept. Without it: {without['time_ratio']} × in time, "
+        f"{without['buffer_ratio']} × in buffers. {_to_phase_indexes(proposal)}"
+    )
+
+
+def _to_phase_indexes(proposal: dict[str, Any]) -> str:
+    """What a person does about an index that was kept; phase_indexes knows no INCLUDE."""
+    if not proposal["include"]:
+        columns = ", ".join(proposal["columns"])
+        entry = f"{{name: {proposal['name']}, columns: [{columns}]}}"
+        return f"Put it into phase_indexes: {entry}"
+    columns = ", ".join([*proposal["columns"], *proposal["include"]])
+    return (
+        f"Put an index on ({columns}) into phase_indexes, which knows no INCLUDE, and drop "
+        f"{proposal['name']} once that is built"
     )
 
 
