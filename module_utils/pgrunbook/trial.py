@@ -100,6 +100,7 @@ def apply(
             continue
         queries.append(proposal["sql"])
         if dry:
+            queries += [proposal["undo"]] if spec.proposed_indexes == "try" else []
             continue
         ledger.require_approval(conn, run, "plan", [proposal["sql"]])
         tried = _try(conn, spec, info, run, proposal, [spec.queries[n] for n in served])
