@@ -6,7 +6,7 @@ export PATH := $(CURDIR)/$(BIN):$(PATH)
 # Ansible refuses a locale that is not UTF-8, which a bare machine has.
 export LC_ALL ?= C.UTF-8
 
-.PHONY: help demo demo-clean setup test lint unit integration molecule bench lock
+.PHONY: help demo demo-no-go demo-clean setup test lint unit integration molecule bench lock
 
 help: ## List the targets
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 14
@@ -14,8 +14,12 @@ help: ## List the targets
 demo: .venv/.use ## Dry run, then the real run, on an embedded PostgreSQL (SESSIONS=1682827 for full size)
 	@scripts/demo
 
-demo-clean: .venv/.use ## Stop the demo's server and delete its data
+demo-no-go: .venv/.use ## The same with the seed's indexes only: NO-GO, and the index that helps
+	@scripts/demo --no-go
+
+demo-clean: .venv/.use ## Stop the demos' servers and delete their data
 	@python -m demo.server destroy
+	@python -m demo.server destroy --data-dir .demo/no-go/pgdata
 
 setup: .venv/.dev ## Install what tests and development need into .venv
 

@@ -5,18 +5,18 @@ from __future__ import annotations
 
 import json
 import statistics
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import psycopg
-from psycopg.sql import SQL, Composable, Composed
+from psycopg.sql import SQL, Composable, Composed, Literal
 
 from . import catalog, conversion
 from .catalog import TableInfo
 from .checks import check
 from .connection import Connection, one
 from .errors import RunbookError
-from .proposal import described, propose
+from .proposal import described, megabytes, on_columns, proposals
 from .spec import Query, Spec
 from .sql import table, text
 
@@ -35,7 +35,7 @@ def compile(spec: Spec, columns: Mapping[str, Composable], query: str) -> Compos
         **columns,
     }
     try:
-        return text(query).format(**values)
+        return text(query.rstrip("; \n")).format(**values)
     except (KeyError, ValueError, IndexError) as error:
         raise RunbookError(
             f"The query {query!r} has a placeholder that cannot be filled ({error}). Next step: "
@@ -49,19 +49,13 @@ def require_sound_queries(conn: Connection, spec: Spec, info: TableInfo) -> None
     columns = conversion.readable(spec, info.types)
     for query in spec.queries:
         for side in (query.snapshot, query.baseline):
-            explain = SQL("EXPLAIN (FORMAT JSON) {}").format(compile(spec, columns, side))
-            try:
-                plan = conn.execute(explain, (), prepare=True).fetchall()
-            except psycopg.Error as error:
-                raise RunbookError(
-                    f"Query {query.name!r} is wrong: {error.diag.message_primary}. "
-                    "Next step: correct it in phase_queries."
-                ) from None
-            if '"ModifyTable"' in json.dumps(plan):
+            compiled = compile(spec, columns, side)
+            if '"ModifyTable"' in json.dumps(_planned(conn, query, compiled)):
                 raise RunbookError(
                     f"Query {query.name!r} would write: {side} "
                     "Next step: correct it in phase_queries, which only compares what is read."
                 )
+            _planned(conn, query, _as_text(0, compiled))
 
 
 def compare(conn: Connection, spec: Spec, *, measure: bool) -> dict[str, Any]:
@@ -78,14 +72,17 @@ def compare(conn: Connection, spec: Spec, *, measure: bool) -> dict[str, Any]:
     require_sound_queries(conn, spec, info)
     if not measure:
         return {"changed": False, "pairs": [], "checks": []}
-    pairs, checks = [], []
-    for query in spec.queries:
-        pair = _measure(conn, spec, conversion.readable(spec, info.types), query)
-        missed = not _decided(spec, pair)[0]
-        pair["proposal"] = propose(conn, spec, info, names, query) if missed else None
-        pairs.append(pair)
-        checks.append(_check(spec, query, pair))
-    return {"changed": False, "pairs": pairs, "checks": checks}
+    pairs = [
+        {**pair, "proposal": None if met(spec, pair)[0] else proposal}
+        for query, proposal in zip(spec.queries, proposals(conn, spec, info, names), strict=True)
+        for pair in [measure_pair(conn, spec, info, query)]
+    ]
+    return {"changed": False, "pairs": pairs, "checks": judge(spec, pairs)}
+
+
+def judge(spec: Spec, pairs: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The gate of each query, from its pair as compare() has it, a trial's result included."""
+    return [_check(spec, query, pair) for query, pair in zip(spec.queries, pairs, strict=True)]
 
 
 def decide(
@@ -104,32 +101,8 @@ def decide(
     return passed, "buffers (the cache was warm)"
 
 
-def _measure(
-    conn: Connection, spec: Spec, columns: Mapping[str, Composable], query: Query
-) -> dict[str, Any]:
-    compiled = {
-        "snapshot": compile(spec, columns, query.snapshot),
-        "baseline": compile(spec, columns, query.baseline),
-    }
-    results = {side: _rows(conn, sql) for side, sql in compiled.items()}
-    runs: dict[str, list[dict[str, Any]]] = {"snapshot": [], "baseline": []}
-    for _ in range(spec.repetitions):
-        for side, sql in compiled.items():
-            runs[side].append(_explain(conn, sql))
-    ours, theirs = _side(runs["snapshot"]), _side(runs["baseline"])
-    return {
-        "name": query.name,
-        "equal": results["snapshot"] == results["baseline"],
-        "rows": len(results["snapshot"]),
-        "time_ratio": round(theirs["ms"]["median"] / max(ours["ms"]["median"], 0.001), 2),
-        "buffer_ratio": round(theirs["buffers"] / max(ours["buffers"], 1), 2),
-        "read_from_outside": ours["read"] + theirs["read"] > 0,
-        "snapshot": ours,
-        "baseline": theirs,
-    }
-
-
-def _decided(spec: Spec, pair: dict[str, Any]) -> tuple[bool, str]:
+def met(spec: Spec, pair: dict[str, Any]) -> tuple[bool, str]:
+    """Whether a pair that was measured meets the phase's speed-up, and which half decided."""
     return decide(
         time_ratio=pair["time_ratio"],
         buffer_ratio=pair["buffer_ratio"],
@@ -138,10 +111,34 @@ def _decided(spec: Spec, pair: dict[str, Any]) -> tuple[bool, str]:
     )
 
 
+def measure_pair(conn: Connection, spec: Spec, info: TableInfo, query: Query) -> dict[str, Any]:
+    """Both queries of a pair, measured as compare() says, and whether their results are equal."""
+    columns = conversion.readable(spec, info.types)
+    compiled = {
+        "snapshot": compile(spec, columns, query.snapshot),
+        "baseline": compile(spec, columns, query.baseline),
+    }
+    results = _results(conn, list(compiled.values()))
+    runs: dict[str, list[dict[str, Any]]] = {"snapshot": [], "baseline": []}
+    for _ in range(spec.repetitions):
+        for side, sql in compiled.items():
+            runs[side].append(_explain(conn, sql))
+    ours, theirs = _side(runs["snapshot"]), _side(runs["baseline"])
+    return {
+        "name": query.name,
+        "equal": results[0] == results[1],
+        "rows": len(results[0]),
+        "time_ratio": round(theirs["ms"]["median"] / max(ours["ms"]["median"], 0.001), 2),
+        "buffer_ratio": round(theirs["buffers"] / max(ours["buffers"], 1), 2),
+        "read_from_outside": ours["read"] + theirs["read"] > 0,
+        "snapshot": ours,
+        "baseline": theirs,
+    }
+
+
 def _check(spec: Spec, query: Query, pair: dict[str, Any]) -> dict[str, Any]:
-    passed, decided_by = _decided(spec, pair)
-    equal = "equal results" if pair["equal"] else "DIFFERENT RESULTS"
-    proposal = f". {described(pair['proposal'])}" if pair["proposal"] else ""
+    passed, decided_by = met(spec, pair)
+    proposal = f". {_proposed(spec, pair['proposal'])}" if pair["proposal"] else ""
     return check(
         f"query:{query.name}",
         f"Query speed-up: {query.name}",
@@ -149,19 +146,82 @@ def _check(spec: Spec, query: Query, pair: dict[str, Any]) -> dict[str, Any]:
         target=f"equal results, ≥ {spec.speedup_min:g} × faster, or from a warm cache "
         f"≥ {spec.speedup_min:g} × fewer buffers and ≥ {WARM_CACHE_TIME_RATIO:g} × faster"
         + ("" if query.enforce else " (not enforced)"),
-        measured=f"{pair['time_ratio']} × in time ({pair['snapshot']['ms']['median']} against "
-        f"{pair['baseline']['ms']['median']} ms), {pair['buffer_ratio']} × in buffers, {equal}; "
-        f"decided by {decided_by}{proposal}",
+        measured=f"{_figures(pair)}; decided by {decided_by}{proposal}",
         passed=passed and pair["equal"],
         enforce=query.enforce or not pair["equal"],
         evidence=pair,
     )
 
 
-def _rows(conn: Connection, query: Composed) -> list[str]:
-    """The rows of a query in a form that can be compared: their order does not matter."""
-    rows = (tuple(row.values()) for row in conn.execute(query, ()))
-    return sorted(json.dumps(row, default=str) for row in rows)
+def _figures(pair: dict[str, Any]) -> str:
+    equal = "equal results" if pair["equal"] else "DIFFERENT RESULTS"
+    return (
+        f"{pair['time_ratio']} × in time ({pair['snapshot']['ms']['median']} against "
+        f"{pair['baseline']['ms']['median']} ms), {pair['buffer_ratio']} × in buffers, {equal}"
+    )
+
+
+def _proposed(spec: Spec, proposal: dict[str, Any]) -> str:
+    """The index that would serve a query in a sentence or two: as estimated, or as tried."""
+    tried = proposal.get("tried")
+    if not tried:
+        return described(proposal)
+    index = f"index {on_columns(proposal)}, built in {tried['seconds']:g} s"
+    index += f", {megabytes(tried['bytes'])}"
+    if not tried["kept"]:
+        meets = "it meets the target" if tried["met"] else "it misses the target all the same"
+        decided_by = met(spec, tried)[1]
+        return (
+            f"With an {index}, and dropped again: {_figures(tried)}; decided by {decided_by}: "
+            f"{meets}"
+        )
+    without = tried["without"]
+    return (
+        f"The {index}, was kept. Without it: {without['time_ratio']} × in time, "
+        f"{without['buffer_ratio']} × in buffers. {_to_phase_indexes(proposal)}"
+    )
+
+
+def _to_phase_indexes(proposal: dict[str, Any]) -> str:
+    """What a person does about an index that was kept; phase_indexes knows no INCLUDE."""
+    if not proposal["include"]:
+        columns = ", ".join(proposal["columns"])
+        entry = f"{{name: {proposal['name']}, columns: [{columns}]}}"
+        return f"Put it into phase_indexes: {entry}"
+    columns = ", ".join([*proposal["columns"], *proposal["include"]])
+    return (
+        f"Put an index on ({columns}) into phase_indexes, which knows no INCLUDE, and drop "
+        f"{proposal['name']} once that is built"
+    )
+
+
+def _planned(conn: Connection, query: Query, side: Composed) -> list[dict[str, Any]]:
+    explain = SQL("EXPLAIN (FORMAT JSON) {}").format(side)
+    try:
+        return conn.execute(explain, (), prepare=True).fetchall()
+    except psycopg.Error as error:
+        raise RunbookError(
+            f"Query {query.name!r} is wrong: {error.diag.message_primary}. "
+            "Next step: correct it in phase_queries."
+        ) from None
+
+
+def _results(conn: Connection, queries: Sequence[Composed]) -> list[list[str]]:
+    """The rows of each query as text, sorted: their order does not matter.
+
+    All are read in one statement, and so in one snapshot: a row that others insert between two
+    queries is in the results of both or of neither.
+    """
+    together = SQL(" UNION ALL ").join(_as_text(n, query) for n, query in enumerate(queries))
+    found = conn.execute(together, ()).fetchall()
+    return [sorted(row["row"] for row in found if row["side"] == n) for n in range(len(queries))]
+
+
+def _as_text(side: int, query: Composed) -> Composed:
+    """Each row of a query as PostgreSQL writes it. A line break ends a trailing comment."""
+    return SQL("SELECT {} AS side, ROW(q.*)::text AS row FROM (\n{}\n) q").format(
+        Literal(side), query
+    )
 
 
 def _explain(conn: Connection, query: Composed) -> dict[str, Any]:

@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from psycopg.sql import SQL, Composed
@@ -64,6 +64,24 @@ def require_buildable(conn: Connection, spec: Spec, info: TableInfo) -> None:
             "blocking writers. Next step: CREATE INDEX … ON ONLY the table, CREATE INDEX "
             "CONCURRENTLY on each partition, ALTER INDEX … ATTACH PARTITION, then run again."
         )
+
+
+def afterwards(spec: Spec, info: TableInfo, gone: Collection[str] = ()) -> TableInfo:
+    """The table as the run will leave it: columns under their right names, the phase's indexes
+    there, those in gone not."""
+    info = conversion.foreseen(spec, info)
+    right = {c.renamed_from: c.name for c in spec.columns if c.renamed_from}
+    replaced = {*gone, *(action.old for action in plan(spec, info))}
+    present = {
+        found: replace(index, columns=tuple(right.get(c, c) for c in index.columns))
+        for found, index in info.indexes.items()
+        if found not in replaced
+    }
+    wanted = {
+        index.name: IndexInfo(index.columns, True, False, True, True, "") for index in spec.indexes
+    }
+    columns = {right.get(found, found): column for found, column in info.columns.items()}
+    return replace(info, columns=columns, indexes={**present, **wanted})
 
 
 def undo_statement(on: Table, action: Action) -> Composed:
@@ -136,7 +154,11 @@ class _Undo:
 
 def _undos(conn: Connection, spec: Spec, info: TableInfo, run: ledger.Run) -> list[_Undo]:
     deferred = ledger.changes(conn, run.id, "index_defer")
-    built = ledger.changes(conn, run.id, "index_build")
+    built = [
+        change
+        for kind in (ledger.INDEX_TRIAL, ledger.INDEX_KEPT, "index_build")
+        for change in ledger.changes(conn, run.id, kind)
+    ]
     renamed = ledger.changes(conn, run.id, "index_rename")
     dropped = {change["new"] for change in deferred}
     there = {n: i.definition for n, i in info.indexes.items() if i.valid}

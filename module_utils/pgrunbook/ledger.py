@@ -17,6 +17,9 @@ from .connection import Connection, one
 from .errors import RunbookError
 
 STALE_AFTER_SECONDS = 60
+INDEX_TRIAL, INDEX_KEPT = "index_trial", "index_kept"
+"""Kinds of change: an index that is tried, and one that was tried and kept."""
+
 MOST_POINTS = 300  # of a history's slices, and of its batches: as many as a plot shows apart
 
 _TABLES = """
@@ -436,6 +439,30 @@ def change_undone(conn: Connection, run_id: str, kind: str, *, old: str, new: st
         (run_id, kind, old, new),
     )
     event(conn, run_id, f"{kind}_undone", old=old, new=new)
+
+
+def trial_kept(conn: Connection, run_id: str, index: str) -> None:
+    """Record that an index that was tried stays: from now on it is a change like any other."""
+    with conn.transaction():
+        conn.execute(
+            "UPDATE pgrunbook.change SET kind = %s"
+            " WHERE run_id = %s AND kind = %s AND new = %s AND undone_at IS NULL",
+            (INDEX_KEPT, run_id, INDEX_TRIAL, index),
+        )
+        event(conn, run_id, INDEX_KEPT, old="", new=index)
+
+
+def open_trials(conn: Connection, table: str) -> list[dict[str, Any]]:
+    """The trials of indexes of a table, in any run, that neither dropped nor kept theirs: run_id
+    and new, the index. Where none is at work they were broken off."""
+    if not exists(conn):
+        return []
+    return conn.execute(
+        "SELECT DISTINCT c.run_id, c.new FROM pgrunbook.change c"
+        " JOIN pgrunbook.run r ON r.id = c.run_id"
+        " WHERE r.table_name = %s AND c.kind = %s AND c.undone_at IS NULL ORDER BY 1, 2",
+        (table, INDEX_TRIAL),
+    ).fetchall()
 
 
 def changes(conn: Connection, run_id: str, kind: str) -> list[dict[str, Any]]:

@@ -18,6 +18,7 @@ from . import (
     ledger,
     rename,
     revert,
+    trial,
 )
 from .catalog import TableInfo
 from .checks import check
@@ -60,7 +61,9 @@ def build(conn: Connection, spec: Spec) -> dict[str, Any]:
     conversions = conversion.require_safe(conn, spec, info)
     counts = eligibility.count(conn, spec, info)
     strategy, why = choose(conn, spec, info, counts)
-    steps = _steps(spec, info, strategy)
+    tried = trial.planned(conn, spec, info)
+    left = trial.left_behind(conn, spec, info)
+    steps = [*trial.steps_before(left), *_steps(spec, info, strategy), *trial.steps(spec, tried)]
     plan = {
         "spec": spec.as_dict(),
         "server": _identity(conn),
@@ -89,7 +92,10 @@ def build(conn: Connection, spec: Spec) -> dict[str, Any]:
         "conversions": conversions,
         "why_strategy": why,
         "horizon": horizon_holder(conn, [conn.info.backend_pid], OLD_TRANSACTION_SECONDS),
-        "estimates": _estimates(spec, info, counts["rows_eligible"], strategy),
+        "estimates": {
+            **_estimates(spec, info, counts["rows_eligible"], strategy),
+            **trial.estimates(tried),
+        },
         "sample": eligibility.sample(conn, spec, info, 100),
         "schema": info.schema(),
         "queries": [q for step in steps if step["needed"] for q in step["statements"]],

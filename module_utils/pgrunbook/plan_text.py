@@ -76,7 +76,7 @@ def _step(number: int, step: dict[str, Any]) -> list[str]:
         lines += _labelled("SQL", statement)
     for statement in step["undo"]:
         lines += _labelled("undo", statement)
-    return [*lines, *_labelled("lock", step["lock"])]
+    return [*lines, *_labelled("lock", step["lock"]), *_labelled("note", step.get("note", ""))]
 
 
 def _time(seconds: float) -> str:

@@ -1,13 +1,13 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Which index would serve a query that misses its speed-up: its SQL, its size, how long it takes.
 
-It is estimated, not tried. What it would do for the query only a measurement tells.
+Here it is estimated. What it does for the query only a measurement tells: trial.py.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any
 
 from psycopg.sql import SQL, Composed
@@ -22,25 +22,48 @@ FILL_FACTOR = 0.9  # of leaf pages, the default of B-tree
 BUILD_BYTES_PER_SECOND = 100_000_000  # bytes of table indexed a second; docs/benchmark.md, rounded
 
 
+def proposals(
+    conn: Connection, spec: Spec, info: TableInfo, names: Mapping[str, str]
+) -> list[dict[str, Any] | None]:
+    """For each query of the phase, in their order, what propose() says. Where the index of an
+    earlier query holds all that a later one reads, that one has the same."""
+    taken = {*info.indexes, *_names_of_others(conn, spec.table, info)}
+    found: list[dict[str, Any] | None] = []
+    for query in spec.queries:
+        by, include = index_columns(query.snapshot, names, info.columns)
+        shared = (p for p in found if p and by and _serves(_all_columns(p), by, include))
+        proposal = next(shared, None) or propose(conn, spec, info, names, query, taken)
+        taken |= {proposal["name"]} if proposal else set()
+        found.append(proposal)
+    return found
+
+
 def propose(
-    conn: Connection, spec: Spec, info: TableInfo, names: Mapping[str, str], query: Query
+    conn: Connection,
+    spec: Spec,
+    info: TableInfo,
+    names: Mapping[str, str],
+    query: Query,
+    taken: Collection[str],
 ) -> dict[str, Any] | None:
     """An index that holds all that the query on the filled columns reads, or None where the table
     has such an index already or the query names no column of the phase.
 
-    Returns columns and include (names of columns), sql, undo, bytes (an upper bound: B-tree stores
-    equal keys once) and seconds.
+    Returns name, which is none of those taken, columns and include (names of columns), sql, undo,
+    bytes (an upper bound: B-tree stores equal keys once) and seconds.
     """
     by, include = index_columns(query.snapshot, names, info.columns)
-    if not by or any(_serves(index.columns, by, include) for index in info.indexes.values()):
+    usable = (index for index in info.indexes.values() if index.valid)
+    if not by or any(_serves(index.columns, by, include) for index in usable):
         return None
-    index = _free_name(spec.table, by, info.indexes)
+    index = _free_name(spec.table, by, taken)
     widths = _widths(conn, spec.table, [*by, *include])
     return {
+        "name": index,
         "columns": by,
         "include": include,
         "sql": render(_create(spec.table, index, by, include)),
-        "undo": render(SQL("DROP INDEX CONCURRENTLY {}").format(name(spec.table.schema, index))),
+        "undo": drop(spec, index),
         "bytes": index_bytes(info.rows_estimate, widths),
         "seconds": round(info.size / BUILD_BYTES_PER_SECOND, 1),
     }
@@ -71,14 +94,34 @@ def index_bytes(rows: int, widths: Sequence[float]) -> int:
     return round(rows * (aligned + LINE_POINTER) / FILL_FACTOR)
 
 
+def drop(spec: Spec, index: str) -> str:
+    """The statement that drops an index of the phase's table."""
+    return render(SQL("DROP INDEX CONCURRENTLY {}").format(name(spec.table.schema, index)))
+
+
 def described(proposal: Mapping[str, Any]) -> str:
     """The proposal in a sentence."""
-    include = f" including {', '.join(proposal['include'])}" if proposal["include"] else ""
+    why = f": {proposal['not_tried']}" if proposal.get("not_tried") else ""
     return (
-        f"An index on ({', '.join(proposal['columns'])}){include} would hold all that it reads: "
-        f"at most about {proposal['bytes'] / 1e6:,.1f} MB, built in about "
-        f"{proposal['seconds']:g} s (estimated, not tried)"
+        f"An index {on_columns(proposal)} would hold all that it reads: "
+        f"at most about {megabytes(proposal['bytes'])}, built in about "
+        f"{proposal['seconds']:g} s (estimated, not tried{why})"
     )
+
+
+def on_columns(proposal: Mapping[str, Any]) -> str:
+    """What the index is on: "on (a, b) including c"."""
+    include = f" including {', '.join(proposal['include'])}" if proposal["include"] else ""
+    return f"on ({', '.join(proposal['columns'])}){include}"
+
+
+def megabytes(size: int) -> str:
+    """Bytes for a person, in MB of 1,000,000 bytes."""
+    return f"{size / 1e6:,.1f} MB" if size >= 1e5 else f"{size / 1e6:,.3f} MB"
+
+
+def _all_columns(proposal: Mapping[str, Any]) -> list[str]:
+    return [*proposal["columns"], *proposal["include"]]
 
 
 def _serves(columns: Sequence[str], by: Sequence[str], include: Sequence[str]) -> bool:
@@ -93,13 +136,24 @@ def _create(on: Table, index: str, by: Sequence[str], include: Sequence[str]) ->
 
 
 def _free_name(on: Table, by: Sequence[str], taken: Collection[str]) -> str:
-    """A name in the manner of the others that no index of the table has."""
+    """A name in the manner of the others that nothing in the schema bears."""
     stem = f"ix_{on.name}_{'_'.join(by)}"
     for suffix in ("", *(f"_{n}" for n in range(1, len(taken) + 2))):
         room = stem.encode()[: MOST_NAME_BYTES - len(suffix)].decode(errors="ignore")
         if room + suffix not in taken:
             return room + suffix
     raise AssertionError("there are more suffixes than names taken")
+
+
+def _names_of_others(conn: Connection, on: Table, info: TableInfo) -> Iterable[str]:
+    """What bears a name in the table's schema, its own indexes apart."""
+    found = conn.execute(
+        "SELECT c.relname FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace"
+        " WHERE n.nspname = %s AND NOT EXISTS (SELECT FROM pg_index i"
+        "   WHERE i.indexrelid = c.oid AND i.indrelid = %s::oid)",
+        (on.schema, info.oid),
+    )
+    return [row["relname"] for row in found]
 
 
 def _widths(conn: Connection, on: Table, columns: Sequence[str]) -> list[float]:

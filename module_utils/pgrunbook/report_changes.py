@@ -7,6 +7,8 @@ from datetime import datetime
 from itertools import zip_longest
 from typing import Any
 
+from .ledger import INDEX_KEPT
+from .proposal import drop
 from .report_repeat import playbook
 from .spec import Spec
 
@@ -22,6 +24,10 @@ EVENTS = {
     "index_defer_undone": "Dropped index restored",
     "index_build": "Index build begun",
     "index_build_undone": "Built index taken back",
+    "index_trial": "Trial of an index begun",
+    "index_trial_undone": "Index of a trial dropped",
+    "index_kept": "Index of a trial kept",
+    "index_kept_undone": "Kept index taken back",
     "pause": "Paused",
     "resume": "Resumed",
     "abort": "Aborted",
@@ -99,16 +105,19 @@ def changes(told: dict[str, Any], facts: dict[str, Any]) -> list[dict[str, Any]]
 def undo(told: dict[str, Any], spec: Spec | None, facts: dict[str, Any]) -> dict[str, Any]:
     """How to take the run back: the command, a sentence about it, and the SQL that undoes each
     statement, the last one first. Where the run came to its end, an index that was dropped and
-    built again needs none."""
+    built again needs none; nor does one that was tried and not kept."""
     pairs = [
         pair
         for change in reversed(told["changes"])
         for pair in reversed(change["statements"])
-        if pair["undo"] and change["step"] != "backfill"
+        if pair["undo"] and change["step"] not in ("backfill", "index_trial")
     ]
     back = {pair["sql"] for pair in pairs} & {pair["undo"] for pair in pairs}
     restored = set() if told["error"] else back
     statements = [pair["undo"] for pair in pairs if not restored & {pair["sql"], pair["undo"]}]
+    events = (facts.get("history") or {}).get("events") or []
+    kept = [event["detail"]["new"] for event in events if event["kind"] == INDEX_KEPT]
+    statements = [*(drop(spec, index) for index in kept if spec), *statements]
     if told["kind"] == "rollback":
         text = "A rollback is undone by running the phase again."
         return {"command": playbook(facts), "text": text, "statements": []}

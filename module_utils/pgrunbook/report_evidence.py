@@ -6,6 +6,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
+from .proposal import megabytes
+
 SIDES = (("snapshot", "Query on the filled columns"), ("baseline", "Query that it replaces"))
 
 _NODE = (
@@ -35,6 +37,38 @@ def blocks(check: dict[str, Any]) -> list[tuple[str, str]]:
     return [("Figures", "\n".join(_flat("", evidence)))]
 
 
+PROPOSED = ("Query", "Index", "Size", "Build", "With the index")
+
+
+def proposed(checks: list[dict[str, Any]]) -> list[list[str]]:
+    """A row under PROPOSED for each query that has a proposal of an index: estimated, or tried."""
+    pairs = [c["evidence"] for c in checks if c["id"].startswith("query:") and c["evidence"]]
+    return [_proposal(pair["name"], found) for pair in pairs if (found := pair.get("proposal"))]
+
+
+def _proposal(query: str, found: dict[str, Any]) -> list[str]:
+    tried = found.get("tried")
+    if not tried:
+        why = found.get("not_tried")
+        return [
+            query,
+            found["sql"],
+            f"at most about {megabytes(found['bytes'])}",
+            f"about {found['seconds']:g} s",
+            f"not tried{f': {why}' if why else ''}",
+        ]
+    return [
+        query,
+        found["sql"],
+        megabytes(tried["bytes"]),
+        f"{tried['seconds']:g} s",
+        f"{tried['time_ratio']} × in time, {tried['buffer_ratio']} × in buffers; without it "
+        f"{tried['without']['time_ratio']} × and {tried['without']['buffer_ratio']} ×. "
+        f"{'Meets' if tried['met'] else 'Misses'} the target; "
+        f"{'kept' if tried['kept'] else 'dropped again'}",
+    ]
+
+
 def severity(difference: dict[str, Any]) -> str:
     """How bad a difference is: critical, warning or note."""
     told = difference.get("severity") or ("critical" if difference.get("breaks") else "note")
@@ -42,13 +76,22 @@ def severity(difference: dict[str, Any]) -> str:
 
 
 def _query(pair: dict[str, Any]) -> Iterator[tuple[str, str]]:
+    proposal = pair.get("proposal") or {}
+    tried = proposal.get("tried") or {}
+    without_sides = {key: value for key, value in tried.items() if key not in dict(SIDES)}
+    told = {**proposal, **({"tried": without_sides} if tried else {})}
     figures = {key: value for key, value in pair.items() if key not in dict(SIDES)}
-    yield "Figures", "\n".join(_flat("", figures))
+    yield "Figures", "\n".join(_flat("", {**figures, "proposal": told or None}))
     for side, caption in SIDES:
-        measured = pair.get(side) or {}
-        figures = {key: value for key, value in measured.items() if key != "plan"}
-        plan = list(_node(measured.get("plan") or {}, 0))
-        yield caption, "\n".join([*_flat("", figures), "", *plan])
+        yield caption, _side(pair.get(side) or {})
+    if tried and not tried["kept"]:
+        for side, caption in SIDES:
+            yield f"{caption}, with the index", _side(tried.get(side) or {})
+
+
+def _side(measured: dict[str, Any]) -> str:
+    figures = {key: value for key, value in measured.items() if key != "plan"}
+    return "\n".join([*_flat("", figures), "", *_node(measured.get("plan") or {}, 0)])
 
 
 def _flat(path: str, value: Any) -> Iterator[str]:

@@ -8,7 +8,7 @@ from typing import Any
 from jinja2 import Environment, StrictUndefined
 from markupsafe import Markup
 
-from .report_evidence import blocks, differences, severity
+from .report_evidence import PROPOSED, blocks, differences, proposed, severity
 from .report_markdown import SCHEMA_TEST, changed_parts
 from .report_words import PASSED, VERIFY, facts_line, moment, passed_of, skipped
 
@@ -164,6 +164,9 @@ _PAGE = """
 <p>{{ test.objective }}</p>
 {% if test.checks %}{{ table(["Check", "Target", "Measured", "Status"], test.rows) }}
 {% else %}<p>Not run.</p>{% endif %}
+{% if test.proposed %}<p>Indexes that would serve a query which misses its speed-up:</p>
+{{ table(proposed_header, test.proposed) }}
+{% endif %}
 {% for check in test.checks %}
 {% for difference in check.differences %}{{ differing(difference) }}{% endfor %}
 {% if check.blocks %}<details><summary>Evidence: {{ check.title }}</summary>
@@ -281,6 +284,7 @@ def html(report: dict[str, Any], plots: dict[str, str]) -> str:
             for a in report["approvals"]
         ],
         timeline=[[moment(m["at"]), m["event"], m["text"]] for m in report["timeline"]],
+        proposed_header=PROPOSED,
         tests=[_test(report, test) for test in report["tests"]],
         skipped=skipped(report["backfill"]),
         schema=schema,
@@ -294,6 +298,7 @@ def _test(report: dict[str, Any], test: dict[str, Any]) -> dict[str, Any]:
     return {
         **test,
         "drift": [_difference(d) for d in report["drift"]] if test["test"] == SCHEMA_TEST else [],
+        "proposed": proposed(checks),
         "rows": [[c["title"], c["target"], c["measured"], c["status"].upper()] for c in checks],
         "checks": [
             {

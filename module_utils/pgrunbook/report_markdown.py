@@ -6,7 +6,7 @@ from __future__ import annotations
 import re
 from typing import Any
 
-from .report_evidence import blocks, differences, severity
+from .report_evidence import PROPOSED, blocks, differences, proposed, severity
 from .report_words import PASSED, VERIFY, facts_line, moment, passed_of, skipped
 
 SCHEMA_TEST = 2  # where the differences from before the run belong
@@ -60,6 +60,9 @@ def _test(report: Told, test: dict[str, Any]) -> list[str]:
     rows = [[c["title"], c["target"], c["measured"], c["status"].upper()] for c in checks]
     lines = [f"## Test {test['test']}: {test['title']}", "", _text(test["objective"]), ""]
     lines += _table(["Check", "Target", "Measured", "Status"], rows) if rows else ["Not run.", ""]
+    if rows := proposed(checks):
+        lines += ["Indexes that would serve a query which misses its speed-up:", ""]
+        lines += _table(list(PROPOSED), rows)
     for found in checks:
         for difference in differences(found):
             lines += _difference(difference)

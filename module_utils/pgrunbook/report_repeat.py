@@ -15,7 +15,7 @@ from . import comparison, conversion
 from .checks import different
 from .eligibility import eligible, has_origin, joined, matches, source_query
 from .spec import Query, Spec
-from .sql import comma, name, render, table
+from .sql import comma, name, render, table, text
 
 
 def commands(spec: Spec | None, facts: dict[str, Any]) -> dict[int, list[dict[str, str]]]:
@@ -40,7 +40,10 @@ def commands(spec: Spec | None, facts: dict[str, Any]) -> dict[int, list[dict[st
         ],
         3: [run("Coverage of each column, in per cent of all rows", _coverage(spec))],
         4: [play("The dry run; it ends with the server's word", "--check")],
-        5: [run(f"{query.name}: both queries", *_pair(spec, query)) for query in spec.queries],
+        5: [
+            *(run(f"{query.name}: both queries", *_pair(spec, query)) for query in spec.queries),
+            *(run(what, *queries) for what, queries in _trials(spec, facts)),
+        ],
         6: [run("Every row against its source", _differing(spec, facts))],
     }
 
@@ -103,6 +106,16 @@ def _pair(spec: Spec, query: Query) -> Iterator[Composable]:
     columns = conversion.readable(spec, {c.name: c.type for c in spec.columns})
     for side in (query.snapshot, query.baseline):
         yield SQL("EXPLAIN (ANALYZE, BUFFERS) {}").format(comparison.compile(spec, columns, side))
+
+
+def _trials(spec: Spec, facts: dict[str, Any]) -> Iterator[tuple[str, list[Composable]]]:
+    """How to try once more each index that was tried and dropped again."""
+    pairs = (facts.get("queries") or {}).get("pairs", [])
+    for query, pair in zip(spec.queries, pairs, strict=False):
+        proposal = pair.get("proposal") or {}
+        if proposal.get("tried") and not proposal["tried"]["kept"]:
+            queries = [text(proposal["sql"]), *_pair(spec, query), text(proposal["undo"])]
+            yield f"{query.name}: both with the index, which is built and dropped again", queries
 
 
 def _differing(spec: Spec, facts: dict[str, Any]) -> Composable:

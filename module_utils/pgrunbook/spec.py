@@ -80,6 +80,11 @@ SPEC_OPTIONS: dict[str, Any] = {
     "sample_seed": {"type": "int", "default": 7},
     "speedup_min": {"type": "float", "default": 5.0},
     "repetitions": {"type": "int", "default": 11},
+    "proposed_indexes": {
+        "type": "str",
+        "default": "estimate",
+        "choices": ["estimate", "try", "keep"],
+    },
     "queries": {
         "type": "list",
         "elements": "dict",
@@ -174,6 +179,7 @@ class Spec:
     sample_seed: int
     speedup_min: float
     repetitions: int
+    proposed_indexes: str
     queries: tuple[Query, ...]
 
     def as_dict(self) -> dict[str, Any]:
@@ -219,6 +225,7 @@ def parse(options: Mapping[str, Any]) -> Spec:
         "sample_seed",
         "speedup_min",
         "repetitions",
+        "proposed_indexes",
     ]
     spec = Spec(
         table=Table(given["schema"], given["table"]),

@@ -273,6 +273,14 @@ options:
         description: How often each query is timed. The median counts.
         type: int
         default: 11
+      proposed_indexes:
+        description:
+          - What to do with the index that would serve a query that misses its speed-up. V(estimate)
+            tells its size and build time, V(try) builds it, measures the query again and drops it,
+            V(keep) keeps it if the query then meets its speed-up.
+        type: str
+        choices: [estimate, try, keep]
+        default: estimate
       queries:
         description: Pairs of queries that must give equal results.
         type: list

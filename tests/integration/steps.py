@@ -14,8 +14,18 @@ from tests.integration.conftest import Database, options
 Module = Callable[..., dict[str, Any]]
 Result = dict[str, Any]
 
-NEED_SPEC = {"preflight", "plan", "column", "index", "backfill", "check", "query", "schema"}
-NEED_RUN = {"approval", "column", "index", "backfill", "run"}
+NEED_SPEC = {
+    "preflight",
+    "plan",
+    "column",
+    "index",
+    "backfill",
+    "check",
+    "query",
+    "schema",
+    "trial",
+}
+NEED_RUN = {"approval", "column", "index", "backfill", "run", "trial"}
 
 # An index keeps the names that its columns had when it was built, and nothing reads them.
 _CATALOG = """

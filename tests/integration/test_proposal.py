@@ -4,11 +4,18 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
-from tests.integration.conftest import Database
+import pytest
+import yaml
+
+from demo import no_go
+from tests.integration.conftest import ROOT, Database, Played, plan_hash
 from tests.integration.steps import Module, Steps
 
+SEEDS_INDEXES = yaml.safe_load((ROOT / "demo/seed-indexes.yml").read_text(encoding="utf-8"))
 MISSED_BY_ALL = {"phase_speedup_min": 1e6, "phase_repetitions": 1}
 
 
@@ -20,7 +27,7 @@ def seeds_own(phase: dict[str, Any], database: Database) -> dict[str, Any]:
         " snapshot_ip_type = ip_type FROM ip_inventory WHERE ip_address = source_ip"
     )
     database.sql("VACUUM (ANALYZE) session_summaries")
-    return {**phase, "phase_indexes": phase["phase_indexes"][:3]}
+    return {**phase, **SEEDS_INDEXES}
 
 
 def test_the_seeds_query_is_told_of_the_covering_index_and_that_serves_it(
@@ -71,3 +78,52 @@ def test_the_proposal_has_a_name_that_is_free(
     )
     missed = Steps.of(module, database, phase).do("query")
     database.sql(missed["pairs"][0]["proposal"]["sql"])
+
+
+def played(playbook: Callable[..., Played], database: Database, phase: dict[str, Any]) -> Played:
+    """Phase 3 as make demo-no-go runs it, on the test's database."""
+    arguments = ["-e", f"@{ROOT}/demo/seed-indexes.yml", "-e", "phase_proposed_indexes=try"]
+    shown = playbook(database.login, "phase3", "--check", *arguments, phase=phase)
+    assert shown.status == 0, shown.output
+    approval = f"approval={plan_hash(shown.output)}"
+    return playbook(database.login, "phase3", "-e", approval, *arguments, phase=phase)
+
+
+def test_the_demo_with_the_seeds_indexes_ends_in_no_go_for_its_query_and_only_that(
+    database: Database,
+    playbook: Callable[..., Played],
+    tmp_path: Path,
+    phase: dict[str, Any],
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    ended = played(playbook, database, {k: phase[k] for k in phase if k != "phase_indexes"})
+    assert ended.status == 2, ended.output
+    path = tmp_path / "reports/latest/report.json"
+    report = json.loads(path.read_text(encoding="utf-8"))
+    (reason,) = report["reasons"]
+    assert report["verdict"] == "NO-GO"
+    assert reason.startswith("Query speed-up: sessions of a country and type: wanted")
+    assert "With an index on (snapshot_country, snapshot_ip_type), built in" in reason
+    statuses = {check["id"]: check["status"] for check in report["checks"]}
+    assert [id for id, status in statuses.items() if status == "fail"] == [
+        "query:sessions of a country and type"
+    ]
+    for file in ("report.html", "report.md"):
+        text = (tmp_path / "reports/latest" / file).read_text(encoding="utf-8")
+        assert "Indexes that would serve a query" in text and "; dropped again" in text, file
+    (change,) = [c for c in report["changes"] if c["step"] == "index_trial"]
+    assert change["recorded"] == change["taken_back"] >= 1
+    assert not [sql for sql in report["undo"]["statements"] if "DROP INDEX" in sql]
+    (again, *_) = [r for t in report["tests"] for r in t["repeat"] if "with the index" in r["what"]]
+    assert [line for line in again["command"].splitlines() if line.startswith("DROP INDEX")]
+
+    assert no_go.main([str(path)]) == 0
+    for wrong, told in (
+        ({"error": "The run stopped"}, "The run was broken off: The run stopped"),
+        ({"checks": []}, "every query meets its speed-up"),
+        ({"checks": [{**report["checks"][0], "status": "fail"}]}, "Not only a speed-up was missed"),
+    ):
+        path.write_text(json.dumps({**report, **wrong}), encoding="utf-8")
+        assert no_go.main([str(path)]) == 1
+        assert told in capsys.readouterr().err
+    assert no_go.main([str(tmp_path / "nowhere")]) == 1

@@ -94,6 +94,7 @@ def option_dicts(draw: st.DrawFn) -> dict[str, Any]:
         "sample_seed": st.integers(min_value=-(2**63), max_value=2**63 - 1),
         "speedup_min": st.floats(min_value=0.1, max_value=1000),
         "repetitions": counts,
+        "proposed_indexes": st.sampled_from(["estimate", "try", "keep"]),
         "queries": st.lists(query, max_size=2),
     }
     assert set(fields) == set(SPEC_OPTIONS)
