@@ -201,9 +201,10 @@ def _with_rollback(told: Told, spec: Spec | None) -> Iterator[dict[str, str]]:
 
 def _missed(told: Told) -> Iterator[dict[str, str]]:
     for found in told["checks"]:
-        if found["status"] == "pass" or found["id"] in ("schema", "remaining", "orphans"):
-            continue
         failed = found["status"] == "fail"
+        told_elsewhere = ["schema"] if failed else ["schema", "remaining", "orphans"]
+        if found["status"] == "pass" or found["id"] in told_elsewhere:
+            continue
         yield _risk(
             f"{found['title']}: wanted {found['target']}, measured {found['measured']}.",
             "certain: measured",

@@ -21,6 +21,24 @@ THRESHOLDS = (
     "most_unarchived_wal_mb",
     "most_wal_mb_per_second",
 )
+GATES = (
+    "connectivity",
+    "orphans",
+    "schema",
+    "indexes",
+    "baseline",
+    "requirement",
+    "coverage",
+    "remaining",
+    "dry_run",
+    "canary",
+    "accuracy",
+    "comparison",
+    "read_only",
+)
+"""The ids of the gates that phase_gates may name; docs/report.md says what each is. Each query has
+an enforce of its own."""
+ENFORCE, WARN = "enforce", "warn"
 
 SPEC_OPTIONS: dict[str, Any] = {
     "phase": {"type": "str", "required": True},
@@ -72,6 +90,7 @@ SPEC_OPTIONS: dict[str, Any] = {
     "most_active_sessions": {"type": "int", "default": 16},
     "most_unarchived_wal_mb": {"type": "int", "default": 1024},
     "most_wal_mb_per_second": {"type": "int", "default": 200},
+    "gates": {"type": "dict", "default": {}},
     "coverage_min": {"type": "float", "default": 95.0},
     "accuracy_min": {"type": "float", "default": 99.0},
     "sample_rows": {"type": "int", "default": 1000},
@@ -160,6 +179,7 @@ class Spec:
     most_active_sessions: int
     most_unarchived_wal_mb: int
     most_wal_mb_per_second: int
+    gates: dict[str, str]
     coverage_min: float
     accuracy_min: float
     sample_rows: int
@@ -223,6 +243,7 @@ def parse(options: Mapping[str, Any]) -> Spec:
             for i in given["indexes"]
         ),
         acknowledged=tuple(given["acknowledged"]),
+        gates={str(gate): str(word) for gate, word in given.get("gates", {}).items()},
         queries=tuple(
             Query(q["name"], q["snapshot"], q["baseline"], q.get("enforce", True))
             for q in given["queries"]
@@ -334,6 +355,7 @@ def _check(spec: Spec) -> None:
                 f"phase_{name} is empty. Next step: fill it in the variables file; "
                 "playbooks/vars/phase3.yml shows how."
             )
+    _check_gates(spec.gates)
     for where, name in _names(spec):
         if not 1 <= len(name.encode()) <= MOST_NAME_BYTES:
             raise RunbookError(
@@ -342,6 +364,25 @@ def _check(spec: Spec) -> None:
             )
     if spec.window_end:
         _window_end(spec.window_end)
+
+
+def _check_gates(gates: Mapping[str, str]) -> None:
+    for gate, word in gates.items():
+        if gate.startswith(("query:", "speedup:")):
+            raise RunbookError(
+                f"phase_gates names {gate!r}, but each query has a setting of its own. "
+                "Next step: take it out, and set enforce of that query in phase_queries."
+            )
+        if gate not in GATES:
+            raise RunbookError(
+                f"phase_gates names {gate!r}, which is no gate of a phase; these are: "
+                f"{', '.join(GATES)}. Next step: correct the name in the variables file."
+            )
+        if word not in (ENFORCE, WARN):
+            raise RunbookError(
+                f"phase_gates sets {gate} to {word!r}; it takes {ENFORCE} or {WARN}. "
+                "Next step: correct phase_gates in the variables file."
+            )
 
 
 def _repeated(names: list[str]) -> list[str]:
