@@ -11,6 +11,8 @@ from psycopg.sql import SQL, Composable, Composed, Literal
 from . import catalog, eligibility, indexes, ledger
 from .catalog import TableInfo
 from .connection import Connection, one
+from .estimate import rows_left
+from .progress import about
 from .spec import ENFORCE, WARN, Spec
 from .sql import literal, name, table, text
 
@@ -85,7 +87,8 @@ def verdict(checks: list[dict[str, Any]]) -> dict[str, Any]:
 
 
 def canary(conn: Connection, spec: Spec, run_id: str) -> dict[str, Any]:
-    """Compare every row that this run has changed with its source."""
+    """Compare every row that this run has changed with its source; and what is left of the run, as
+    estimated from these rows."""
     info = catalog.inspect(conn, spec.table)
     found = _compare(conn, spec, info, _rows_of_run(spec, info, run_id))
     share = eligibility.percentage(found["matched"], found["compared"])
@@ -100,9 +103,34 @@ def canary(conn: Connection, spec: Spec, run_id: str) -> dict[str, Any]:
                 measured=f"{share} % of {found['compared']:,} rows",
                 passed=found["compared"] > 0 and share >= spec.accuracy_min,
                 evidence=found,
-            )
+            ),
+            *_estimate(spec, rows_left(conn, spec, run_id)),
         ],
     }
+
+
+def _estimate(spec: Spec, left: dict[str, Any] | None) -> list[dict[str, Any]]:
+    """The gate on the time that is left, a warning by default; none where nothing was measured."""
+    if left is None:
+        return []
+    window = left["window_seconds"]
+    alone = left["rows_measured"] <= spec.canary_rows
+    conditions = "; one worker, all indexes in place" if alone else ""
+    ends = "" if window is None else f"; the window ends in {about(max(window, 0.0))}"
+    return [
+        check(
+            "estimate",
+            "Rows, batches and time that are left",
+            test=3,
+            target=f"done before {spec.window_end}" if spec.window_end else "measured",
+            measured=f"{left['rows']:,} rows in about {left['batches']:,} batches, "
+            f"{about(left['seconds'])} at {left['rows_per_second']:,} rows/s, the rate of the "
+            f"first {left['rows_measured']:,} rows{conditions}{ends}",
+            passed=window is None or left["seconds"] <= window,
+            enforce=False,
+            evidence=left,
+        )
+    ]
 
 
 def validate(conn: Connection, spec: Spec) -> dict[str, Any]:

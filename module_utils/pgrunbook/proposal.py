@@ -14,12 +14,12 @@ from psycopg.sql import SQL, Composed
 
 from .catalog import TableInfo
 from .connection import Connection
+from .estimate import index_seconds
 from .spec import MOST_NAME_BYTES, Query, Spec, Table
 from .sql import comma, name, render, table
 
 TUPLE_HEADER, LINE_POINTER, ALIGNMENT = 8, 4, 8  # bytes; PostgreSQL, "Database Page Layout"
 FILL_FACTOR = 0.9  # of leaf pages, the default of B-tree
-BUILD_BYTES_PER_SECOND = 100_000_000  # bytes of table indexed a second; docs/benchmark.md, rounded
 
 
 def propose(
@@ -42,7 +42,7 @@ def propose(
         "sql": render(_create(spec.table, index, by, include)),
         "undo": render(SQL("DROP INDEX CONCURRENTLY {}").format(name(spec.table.schema, index))),
         "bytes": index_bytes(info.rows_estimate, widths),
-        "seconds": round(info.size / BUILD_BYTES_PER_SECOND, 1),
+        "seconds": round(index_seconds(conn, spec.table, info.pages, by, include), 1),
     }
 
 

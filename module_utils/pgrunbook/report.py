@@ -75,9 +75,10 @@ def build(facts: dict[str, Any]) -> dict[str, Any]:
         "tests": _tests(TESTS, OBJECTIVES, checks, report_repeat.commands(spec, facts)),
         "readiness": _readiness(checks),
         "coverage": _coverage(checks),
-        "backfill": _backfill(
-            steps["backfill"] or steps["canary"], baseline.get("counts", {}), facts
-        ),
+        "backfill": {
+            **_backfill(steps["backfill"] or steps["canary"], baseline.get("counts", {}), facts),
+            **_after_canary(steps["backfill"], checks),
+        },
         "drift": facts.get("drift") or [],
         "schema": {
             "before": baseline.get("schema", {}),
@@ -111,6 +112,7 @@ def build_rollback(facts: dict[str, Any]) -> dict[str, Any]:
         "coverage": {},
         "backfill": {
             **_backfill({}, {}, {}),
+            **_after_canary({}, []),
             "rows_changed": work.get("rows_changed", 0),
             "rows_left_alone": work.get("rows_left_alone", 0),
             "left_alone": work.get("left_alone", []),
@@ -290,6 +292,19 @@ def _backfill(
         "rows_per_second": round(changed / seconds) if seconds else 0,
         "batches": sum(point["batches"] for point in batches),
         "longest_batch_ms": max((point["max_ms"] for point in batches), default=0.0),
+    }
+
+
+def _after_canary(work: dict[str, Any], checks: list[dict[str, Any]]) -> dict[str, Any]:
+    """The seconds of work that the rows after the canary were estimated to take, and took; null
+    where they were not estimated, or not all filled."""
+    left = next((c["evidence"] for c in checks if c["id"] == "estimate"), None)
+    done = bool(left and work.get("done"))
+    return {
+        "after_canary_estimated_seconds": left["seconds"] if left else None,
+        "after_canary_seconds": round(work["seconds"] - left["seconds_worked"], 3)
+        if left and done
+        else None,
     }
 
 

@@ -28,6 +28,7 @@ GATES = (
     "indexes",
     "baseline",
     "requirement",
+    "estimate",
     "coverage",
     "remaining",
     "dry_run",
@@ -254,9 +255,17 @@ def parse(options: Mapping[str, Any]) -> Spec:
     return spec
 
 
+def seconds_left(spec: Spec) -> float | None:
+    """Seconds until the maintenance window ends, negative afterwards; None where it has no end."""
+    if not spec.window_end:
+        return None
+    return (_window_end(spec.window_end) - datetime.now(UTC)).total_seconds()
+
+
 def window_closed(spec: Spec) -> bool:
     """Whether the maintenance window has an end and that end has passed."""
-    return bool(spec.window_end) and datetime.now(UTC) >= _window_end(spec.window_end)
+    left = seconds_left(spec)
+    return left is not None and left <= 0
 
 
 def require_open_window(spec: Spec) -> None:
