@@ -115,7 +115,7 @@ def _estimate(spec: Spec, left: dict[str, Any] | None) -> list[dict[str, Any]]:
         return []
     window = left["window_seconds"]
     alone = left["rows_measured"] <= spec.canary_rows
-    conditions = "; one worker, all indexes in place" if alone else ""
+    conditions = ", with one worker and all indexes in place" if alone else ""
     ends = "" if window is None else f"; the window ends in {about(max(window, 0.0))}"
     return [
         check(
@@ -124,8 +124,8 @@ def _estimate(spec: Spec, left: dict[str, Any] | None) -> list[dict[str, Any]]:
             test=3,
             target=f"done before {spec.window_end}" if spec.window_end else "measured",
             measured=f"{left['rows']:,} rows in about {left['batches']:,} batches, "
-            f"{about(left['seconds'])} at {left['rows_per_second']:,} rows/s, the rate of the "
-            f"first {left['rows_measured']:,} rows{conditions}{ends}",
+            f"{about(left['seconds'])} at {left['rows_per_second']:,} rows/s (measured on the "
+            f"first {left['rows_measured']:,} rows{conditions}){ends}",
             passed=window is None or left["seconds"] <= window,
             enforce=False,
             evidence=left,

@@ -33,8 +33,8 @@ def about(seconds: float) -> str:
     """A duration as a person says it: about 83 s, about 12 min, about 3.5 h."""
     for least, unit, word in _UNITS:
         if seconds >= least:
-            return f"about {seconds / unit:.3g} {word}"
-    return f"about {seconds:.3g} s"
+            return f"about {round(seconds / unit, 1):g} {word}"
+    return f"about {round(seconds, 1):g} s"
 
 
 def _condition(result: dict[str, Any]) -> list[str]:

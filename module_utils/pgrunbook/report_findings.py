@@ -87,9 +87,9 @@ def _done(told: Told) -> Iterator[str]:
         f"fill were filled in {done['seconds']:,.1f} s of work "
         f"({done['rows_per_second']:,} rows/s){batches}."
     )
-    if done["after_canary_seconds"] is not None:
+    if done["after_canary_estimated_seconds"] and done["after_canary_seconds"] is not None:
         yield (
-            "When all other rows were approved, the canary's rate promised "
+            "When all other rows were approved, the rate so far promised "
             f"{about(done['after_canary_estimated_seconds'])} for them; they took "
             f"{done['after_canary_seconds']:,.1f} s of work, the VACUUM included."
         )

@@ -109,9 +109,11 @@ def test_after_the_canary_it_says_what_is_left_and_for_how_long(
     assert abs(left["batches"] - left["rows"] * canary["batches"] / 100) < 1 + left["rows"] / 100
     assert abs(left["seconds"] - left["rows"] / left["rows_per_second"]) < 0.2
     assert left["window_seconds"] is None
+    worked = database.sql("SELECT seconds FROM pgrunbook.run")[0]["seconds"]
+    assert left["seconds_worked"] == round(worked, 3) > 0
     assert (found["status"], found["target"]) == ("pass", "measured (not enforced)")
     assert found["measured"].startswith(f"{left['rows']:,} rows in about {left['batches']:,} batch")
-    assert found["measured"].endswith("first 100 rows; one worker, all indexes in place")
+    assert found["measured"].endswith("100 rows, with one worker and all indexes in place)")
 
     steps.approve("backfill")
     steps.defer()

@@ -148,12 +148,13 @@ def test_time_to_go_adds_up(rows: int, rate: float) -> None:
     ("seconds", "words"),
     [
         (0.0, "about 0 s"),
-        (0.125, "about 0.125 s"),
+        (0.125, "about 0.1 s"),
         (83.44, "about 83.4 s"),
         (119, "about 119 s"),
         (120, "about 2 min"),
         (7199, "about 120 min"),
         (7200, "about 2 h"),
+        (11_931, "about 3.3 h"),
         (3.5 * 86400, "about 84 h"),
     ],
 )

@@ -123,7 +123,7 @@ def test_what_the_canary_promised_is_told_beside_what_it_took() -> None:
     told = built(canary=canary, backfill={"rows_done": 96, "seconds": 2.5, "done": True})
     assert told["backfill"]["after_canary_estimated_seconds"] == 9.0
     assert told["backfill"]["after_canary_seconds"] == 1.5
-    promised = "the canary's rate promised about 9 s for them; they took 1.5 s of work"
+    promised = "the rate so far promised about 9 s for them; they took 1.5 s of work"
     assert promised in " ".join(told["summary"])
     stopped = built(canary=canary, backfill={"rows_done": 96, "seconds": 2.5, "done": False})
     assert stopped["backfill"]["after_canary_estimated_seconds"] == 9.0
