@@ -11,7 +11,8 @@ short_description: Validate the rows and indexes
 description:
   - Measures coverage, accuracy on a random sample, the exact equality of every row with its
     source, and the indexes.
-  - With O(canary_of), compares just the rows that a run has changed so far.
+  - With O(canary_of), compares just the rows that a run has changed so far, and estimates from
+    them how long the others take, and whether that is within the window.
   - With O(unfilled_max), for a day after the run, measures the database's health as well, and rows
     that the source could fill fail their gate.
 extends_documentation_fragment:

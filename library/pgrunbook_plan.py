@@ -92,9 +92,18 @@ horizon:
   returned: unless O(rollback_of) is given
   type: str
 estimates:
-  description: About how many seconds each step would take, by the step's id, waits for locks apart.
+  description:
+    - About how many seconds each step would take, by the step's id, waits for locks apart. That of
+      the backfill is from the latest run of the phase on this table, null where there is none;
+      that of the index builds is from a sample of the table's pages. Not hashed.
   returned: unless O(rollback_of) is given
   type: dict
+measured_rate:
+  description:
+    - From which run the estimate of the backfill is, and how fast that was, in words. Empty where
+      there is none. Not hashed.
+  returned: unless O(rollback_of) is given
+  type: str
 sample:
   description: Up to 100 rows that would change, each with key, before and after.
   returned: unless O(rollback_of) is given

@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from psycopg.sql import SQL, Composable, Composed, Literal
@@ -11,8 +11,12 @@ from psycopg.sql import SQL, Composable, Composed, Literal
 from . import catalog, conversion, eligibility, indexes, ledger
 from .catalog import TableInfo
 from .connection import Connection, one
-from .spec import Spec
+from .estimate import rows_left
+from .progress import about
+from .spec import ENFORCE, WARN, Spec
 from .sql import literal, name, table, text
+
+NOT_ENFORCED = " (not enforced)"
 
 
 def check(
@@ -40,8 +44,27 @@ def check(
     }
 
 
+def settle(spec: Spec, gates: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The gates, enforced or not as phase_gates has it: one that it sets to warn says so in its
+    target, one that it does not name stays as it is. To settle them twice changes nothing."""
+    return [_settled(gate, spec.gates.get(gate["id"])) for gate in gates]
+
+
+def _settled(gate: dict[str, Any], word: str | None) -> dict[str, Any]:
+    if word is None:
+        return gate
+    missed = "fail" if word == ENFORCE else "warn"
+    return {
+        **gate,
+        "target": gate["target"].removesuffix(NOT_ENFORCED)
+        + (NOT_ENFORCED if word == WARN else ""),
+        "status": "pass" if gate["status"] == "pass" else missed,
+    }
+
+
 def orphans(rows: int) -> dict[str, Any]:
-    """The gate on rows whose source key is in no source row; it is a warning."""
+    """The gate on rows whose source key is in no source row; it is a warning
+    unless phase_gates says otherwise."""
     return check(
         "orphans",
         "Rows whose source key has no source row",
@@ -64,7 +87,8 @@ def verdict(checks: list[dict[str, Any]]) -> dict[str, Any]:
 
 
 def canary(conn: Connection, spec: Spec, run_id: str) -> dict[str, Any]:
-    """Compare every row that this run has changed with its source."""
+    """Compare every row that this run has changed with its source; and what is left of the run, as
+    estimated from these rows."""
     info = catalog.inspect(conn, spec.table)
     found = _compare(conn, spec, info, _rows_of_run(spec, info, run_id))
     share = eligibility.percentage(found["matched"], found["compared"])
@@ -79,9 +103,34 @@ def canary(conn: Connection, spec: Spec, run_id: str) -> dict[str, Any]:
                 measured=f"{share} % of {found['compared']:,} rows",
                 passed=found["compared"] > 0 and share >= spec.accuracy_min,
                 evidence=found,
-            )
+            ),
+            *_estimate(spec, rows_left(conn, spec, run_id)),
         ],
     }
+
+
+def _estimate(spec: Spec, left: dict[str, Any] | None) -> list[dict[str, Any]]:
+    """The gate on the time that is left, a warning by default; none where nothing was measured."""
+    if left is None:
+        return []
+    window = left["window_seconds"]
+    alone = left["rows_measured"] <= spec.canary_rows
+    conditions = ", with one worker and all indexes in place" if alone else ""
+    ends = "" if window is None else f"; the window ends in {about(max(window, 0.0))}"
+    return [
+        check(
+            "estimate",
+            "Rows, batches and time that are left",
+            test=3,
+            target=f"done before {spec.window_end}" if spec.window_end else "measured",
+            measured=f"{left['rows']:,} rows in about {left['batches']:,} batches, "
+            f"{about(left['seconds'])} at {left['rows_per_second']:,} rows/s (measured on the "
+            f"first {left['rows_measured']:,} rows{conditions}){ends}",
+            passed=window is None or left["seconds"] <= window,
+            enforce=False,
+            evidence=left,
+        )
+    ]
 
 
 def validate(conn: Connection, spec: Spec) -> dict[str, Any]:

@@ -150,6 +150,25 @@ FROM (SELECT ntile({MOST_POINTS}) OVER (ORDER BY id) AS part, row_count, millise
 GROUP BY part ORDER BY part
 """
 
+_RATE = """
+SELECT run_id, rows, rows / seconds AS rows_per_second,
+       a.plan -> 'strategy' ->> 'name' AS strategy, (a.plan -> 'spec' ->> 'workers')::int AS workers
+FROM (SELECT r.id AS run_id, r.started_at, sum((d ->> 'rows_changed')::int8)::int8 AS rows,
+             sum((d ->> 'slice_seconds')::float8 - (d ->> 'held_seconds')::float8) AS seconds
+      FROM pgrunbook.run r JOIN pgrunbook.event e ON e.body ->> 'run' = r.id,
+           jsonb_extract_path(e.body, 'detail') d
+      WHERE r.phase = %(phase)s AND r.table_name = %(table)s
+        AND (%(run)s::text IS NULL OR r.id = %(run)s) AND e.body ->> 'kind' = 'progress'
+        AND NOT EXISTS (SELECT FROM pgrunbook.event b
+                        WHERE b.body ->> 'run' = r.id AND b.body ->> 'kind' = 'approved'
+                          AND b.body -> 'detail' ->> 'scope' = 'rollback' AND b.id < e.id)
+      GROUP BY r.id) m,
+     LATERAL (SELECT plan FROM pgrunbook.approval
+              WHERE run_id = m.run_id AND scope = 'plan' ORDER BY id DESC LIMIT 1) a
+WHERE rows > 0 AND seconds > 0
+ORDER BY started_at DESC LIMIT 1
+"""
+
 
 @dataclass(frozen=True)
 class Run:
@@ -535,6 +554,21 @@ def history(conn: Connection, run_id: str) -> dict[str, Any]:
             " FROM pgrunbook.event",
         ),
     }
+
+
+def measured_rate(
+    conn: Connection, phase: str, table: str, run_id: str | None = None
+) -> dict[str, Any] | None:
+    """How fast the newest run of the phase on the table, or that run of it, filled rows: run_id,
+    rows, rows_per_second, strategy and workers. None where no slice has filled any.
+
+    The seconds are those of its slices, the final VACUUM included, but not those in which it was
+    held; what a rollback did later is left out.
+    """
+    if not exists(conn):
+        return None
+    given = {"phase": phase, "table": table, "run": run_id}
+    return conn.execute(_RATE, given).fetchone()
 
 
 def info(conn: Connection, altered: list[str]) -> dict[str, Any]:

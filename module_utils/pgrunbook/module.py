@@ -17,6 +17,7 @@ except ImportError:
     sys.exit(1)
 
 from . import catalog
+from .checks import settle
 from .connection import LOGIN_OPTIONS, Connection, connect, proof, table_lock
 from .errors import RunbookError
 from .spec import SPEC_OPTIONS, Spec, parse
@@ -41,7 +42,8 @@ def execute(module: AnsibleModule, work: Work, *, name: str, writes: bool) -> No
     """Connect, do work(connection, parameters, dry) and exit with what it returns.
 
     Where the module only reads, or in check mode, the connection is one READ ONLY transaction, and
-    the result's proof holds what the server says of it. Every failure exits through fail_json.
+    the result's proof holds what the server says of it. Whatever gates the result has are enforced
+    or not as the phase wants it. Every failure exits through fail_json.
     """
     parameters = module.params
     dry = module.check_mode or not writes
@@ -56,6 +58,8 @@ def execute(module: AnsibleModule, work: Work, *, name: str, writes: bool) -> No
         ) as conn:
             result = work(conn, {**parameters, "spec": spec}, dry)
             result.setdefault("queries", [])
+            if spec and "checks" in result:
+                result["checks"] = settle(spec, result["checks"])
             result["proof"] = proof(conn)
     except RunbookError as error:
         module.fail_json(msg=str(error))

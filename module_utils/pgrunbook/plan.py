@@ -24,6 +24,7 @@ from .catalog import TableInfo
 from .checks import check
 from .connection import Connection, proof, require_unlocked
 from .errors import RunbookError
+from .estimate import backfill_seconds, index_seconds
 from .load import horizon_holder
 from .plan_text import plan_text, rollback_text
 from .spec import Spec, parse, require_open_window
@@ -31,17 +32,13 @@ from .sql import rename_column, render
 from .strategy import Strategy, choose
 from .supervisor import OLD_TRANSACTION_SECONDS
 
-ROWS_PER_SECOND = {"interleaved": 20_000, "ranges": 10_000, "keyset": 8_000}
-BUILD_BYTES_PER_SECOND = 100_000_000
-"""Rows filled and bytes of table indexed a second: what docs/benchmark.md has, rounded. They are
-for the estimates in the plan, which no gate depends on."""
-
 
 def build(conn: Connection, spec: Spec) -> dict[str, Any]:
     """The plan for the database as it is now, in a READ ONLY transaction.
 
     Returns plan (what the hash covers), plan_hash, run (id, plan_hash, execution), needed,
-    counts, estimates, a sample of 100 rows before and after, checks and text. Raises
+    counts, estimates (seconds by step, null where nothing was measured), measured_rate (which run
+    the backfill's is from), a sample of 100 rows before and after, checks and text. Raises
     RunbookError for everything that would make the run fail later.
     """
     started = time.monotonic()
@@ -64,6 +61,8 @@ def build(conn: Connection, spec: Spec) -> dict[str, Any]:
     tried = trial.planned(conn, spec, info)
     left = trial.left_behind(conn, spec, info)
     steps = [*trial.steps_before(left), *_steps(spec, info, strategy), *trial.steps(spec, tried)]
+    backfill_estimate, measured_rate = backfill_seconds(conn, spec, counts["rows_eligible"])
+    build_estimate = _build_seconds(conn, spec, info, names, strategy)
     plan = {
         "spec": spec.as_dict(),
         "server": _identity(conn),
@@ -93,9 +92,15 @@ def build(conn: Connection, spec: Spec) -> dict[str, Any]:
         "why_strategy": why,
         "horizon": horizon_holder(conn, [conn.info.backend_pid], OLD_TRANSACTION_SECONDS),
         "estimates": {
-            **_estimates(spec, info, counts["rows_eligible"], strategy),
+            "rename": 0.0,
+            "convert": 0.0,
+            "index_rename": 0.0,
+            "index_defer": 0.0,
+            "backfill": backfill_estimate,
+            "index_build": build_estimate,
             **trial.estimates(tried),
         },
+        "measured_rate": measured_rate,
         "sample": eligibility.sample(conn, spec, info, 100),
         "schema": info.schema(),
         "queries": [q for step in steps if step["needed"] for q in step["statements"]],
@@ -227,18 +232,13 @@ def _require_triggers(
     return found
 
 
-def _estimates(spec: Spec, info: TableInfo, rows: int, strategy: Strategy) -> dict[str, float]:
-    """About how many seconds each step takes, waiting for locks apart. A rename changes only the
-    catalog."""
-    builds = sum(a.kind == "build" for a in indexes.plan(spec, info, strategy.deferred))
-    return {
-        "rename": 0.0,
-        "convert": 0.0,
-        "index_rename": 0.0,
-        "index_defer": 0.0,
-        "backfill": round(rows / ROWS_PER_SECOND[strategy.name], 1),
-        "index_build": round(builds * info.size / BUILD_BYTES_PER_SECOND, 1),
-    }
+def _build_seconds(
+    conn: Connection, spec: Spec, info: TableInfo, names: dict[str, str], strategy: Strategy
+) -> float:
+    """About how many seconds the index builds take, one after the other, waits for locks apart."""
+    actions = indexes.plan(spec, info, strategy.deferred)
+    columns = [[names.get(c, c) for c in a.index.columns] for a in actions if a.kind == "build"]
+    return round(sum(index_seconds(conn, spec.table, info.pages, c) for c in columns), 1)
 
 
 def _steps(spec: Spec, info: TableInfo, strategy: Strategy) -> list[dict[str, Any]]:

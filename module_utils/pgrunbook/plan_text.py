@@ -6,6 +6,8 @@ from __future__ import annotations
 import textwrap
 from typing import Any
 
+from .progress import about
+
 WIDTH = 98
 MARGIN = 9
 SHOWN_ROWS = 5
@@ -34,7 +36,7 @@ def plan_text(result: dict[str, Any]) -> str:
         if not needed:
             continue
         number += 1
-        lines += [*_step(number, step), _time(result["estimates"][step["id"]])]
+        lines += [*_step(number, step), *_time(step["id"], result)]
         if step["id"] == "convert":
             lines += [line for each in result["conversions"] for line in _conversion(each)]
         if step["id"] == "backfill":
@@ -79,8 +81,19 @@ def _step(number: int, step: dict[str, Any]) -> list[str]:
     return [*lines, *_labelled("lock", step["lock"]), *_labelled("note", step.get("note", ""))]
 
 
-def _time(seconds: float) -> str:
-    return f"   time  {f'about {seconds:g} s' if seconds else 'milliseconds'}"
+def _time(step: str, result: dict[str, Any]) -> list[str]:
+    """The step's estimate, and what it was measured on. A rename changes only the catalog."""
+    seconds = result["estimates"][step]
+    if seconds is None:
+        return _labelled(
+            "time",
+            "not known yet: no run of this phase has filled this table. The canary measures it, "
+            "before you are asked for all other rows",
+        )
+    if not seconds:
+        return _labelled("time", "milliseconds")
+    how = result["measured_rate"] if step == "backfill" else "from a sample of the pages"
+    return _labelled("time", f"{about(seconds)}, {how}")
 
 
 def _conversion(each: dict[str, Any]) -> list[str]:

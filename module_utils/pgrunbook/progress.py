@@ -5,6 +5,8 @@ from __future__ import annotations
 
 from typing import Any
 
+_UNITS = ((2 * 3600, 3600, "h"), (120, 60, "min"))  # from how many seconds, seconds, name
+
 
 def line(result: dict[str, Any], *, reverting: bool) -> str:
     """One slice's result: rows done and wanted, per cent, rows/s of the slice, time to go, the
@@ -25,6 +27,14 @@ def line(result: dict[str, Any], *, reverting: bool) -> str:
     if result["sweep"] and not reverting:
         parts.append(f"closing sweep {result['sweep']}")
     return "  ".join([*parts, *_hindrances(result)])
+
+
+def about(seconds: float) -> str:
+    """A duration as a person says it: about 83 s, about 12 min, about 3.5 h."""
+    for least, unit, word in _UNITS:
+        if seconds >= least:
+            return f"about {round(seconds / unit, 1):g} {word}"
+    return f"about {round(seconds, 1):g} s"
 
 
 def _condition(result: dict[str, Any]) -> list[str]:

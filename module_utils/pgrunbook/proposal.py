@@ -12,28 +12,37 @@ from typing import Any
 
 from psycopg.sql import SQL, Composed
 
+from . import catalog
 from .catalog import TableInfo
 from .connection import Connection
+from .estimate import index_seconds
 from .spec import MOST_NAME_BYTES, Query, Spec, Table
 from .sql import comma, name, render, table
 
 TUPLE_HEADER, LINE_POINTER, ALIGNMENT = 8, 4, 8  # bytes; PostgreSQL, "Database Page Layout"
 FILL_FACTOR = 0.9  # of leaf pages, the default of B-tree
-BUILD_BYTES_PER_SECOND = 100_000_000  # bytes of table indexed a second; docs/benchmark.md, rounded
 
 
 def proposals(
     conn: Connection, spec: Spec, info: TableInfo, names: Mapping[str, str]
 ) -> list[dict[str, Any] | None]:
-    """For each query of the phase, in their order, what propose() says. Where the index of an
-    earlier query holds all that a later one reads, that one has the same."""
+    """For each query of the phase, in their order, what propose() says, and the seconds that the
+    build takes. Where the index of an earlier query holds all that a later one reads, that one has
+    the same."""
     taken = {*info.indexes, *_names_of_others(conn, spec.table, info)}
+    present = catalog.present_names(spec, catalog.inspect(conn, spec.table))
     found: list[dict[str, Any] | None] = []
     for query in spec.queries:
         by, include = index_columns(query.snapshot, names, info.columns)
         shared = (p for p in found if p and by and _serves(_all_columns(p), by, include))
         proposal = next(shared, None) or propose(conn, spec, info, names, query, taken)
-        taken |= {proposal["name"]} if proposal else set()
+        if proposal and "seconds" not in proposal:
+            taken |= {proposal["name"]}
+            by, include = (
+                [present.get(c, c) for c in proposal[part]] for part in ("columns", "include")
+            )
+            seconds = index_seconds(conn, spec.table, info.pages, by, include)
+            proposal = {**proposal, "seconds": round(seconds, 1)}
         found.append(proposal)
     return found
 
@@ -50,7 +59,7 @@ def propose(
     has such an index already or the query names no column of the phase.
 
     Returns name, which is none of those taken, columns and include (names of columns), sql, undo,
-    bytes (an upper bound: B-tree stores equal keys once) and seconds.
+    and bytes (an upper bound: B-tree stores equal keys once).
     """
     by, include = index_columns(query.snapshot, names, info.columns)
     usable = (index for index in info.indexes.values() if index.valid)
@@ -65,7 +74,6 @@ def propose(
         "sql": render(_create(spec.table, index, by, include)),
         "undo": drop(spec, index),
         "bytes": index_bytes(info.rows_estimate, widths),
-        "seconds": round(info.size / BUILD_BYTES_PER_SECOND, 1),
     }
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from . import report_changes, report_findings, report_repeat
-from .checks import check, verdict
+from .checks import check, settle, verdict
 from .report_html import html
 from .report_junit import junit
 from .report_markdown import markdown
@@ -77,12 +77,13 @@ def build_plan(facts: dict[str, Any]) -> dict[str, Any]:
 
 
 def _build(facts: dict[str, Any], kind: str, unfinished: str) -> dict[str, Any]:
+    spec = _spec(facts)
     steps = {name: facts.get(name) or {} for name in STEPS}
     if kind == "plan":
-        steps["schema"] = {"checks": _drift_checks(facts.get("drift"))}
+        found = _drift_checks(facts.get("drift"))
+        steps["schema"] = {"checks": settle(spec, found) if spec else found}
     checks = [check for name in STEPS for check in steps[name].get("checks", [])]
     baseline = steps["plan"].get("baseline", {})
-    spec = _spec(facts)
     told = {
         **_frame(facts, kind, checks, unfinished),
         "server": steps["preflight"].get("server", {}),
@@ -90,9 +91,10 @@ def _build(facts: dict[str, Any], kind: str, unfinished: str) -> dict[str, Any]:
         "tests": _tests(TESTS, OBJECTIVES, checks, report_repeat.commands(spec, facts)),
         "readiness": _readiness(checks),
         "coverage": _coverage(checks),
-        "backfill": _backfill(
-            steps["backfill"] or steps["canary"], baseline.get("counts", {}), facts
-        ),
+        "backfill": {
+            **_backfill(steps["backfill"] or steps["canary"], baseline.get("counts", {}), facts),
+            **_after_canary(steps["backfill"], checks),
+        },
         "drift": facts.get("drift") or [],
         "schema": {
             "before": baseline.get("schema", {}),
@@ -126,6 +128,7 @@ def build_rollback(facts: dict[str, Any]) -> dict[str, Any]:
         "coverage": {},
         "backfill": {
             **_backfill({}, {}, {}),
+            **_after_canary({}, []),
             "rows_changed": work.get("rows_changed", 0),
             "rows_left_alone": work.get("rows_left_alone", 0),
             "left_alone": work.get("left_alone", []),
@@ -327,6 +330,19 @@ def _drift_checks(drift: list[dict[str, Any]] | None) -> list[dict[str, Any]]:
             passed=not breaking,
         )
     ]
+
+
+def _after_canary(work: dict[str, Any], checks: list[dict[str, Any]]) -> dict[str, Any]:
+    """The seconds of work that the rows after the canary were estimated to take, and took; null
+    where they were not estimated, or not all filled."""
+    left = next((c["evidence"] for c in checks if c["id"] == "estimate"), None)
+    done = bool(left and work.get("done"))
+    return {
+        "after_canary_estimated_seconds": left["seconds"] if left else None,
+        "after_canary_seconds": round(work["seconds"] - left["seconds_worked"], 3)
+        if left and done
+        else None,
+    }
 
 
 def _rollback_checks(

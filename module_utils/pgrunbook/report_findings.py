@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from .plan_text import REASONS
+from .progress import about
 from .report_evidence import differences, severity
 from .report_words import PASSED
 from .spec import Spec
@@ -92,6 +93,12 @@ def _done(told: Told) -> Iterator[str]:
         f"fill were filled in {done['seconds']:,.1f} s of work "
         f"({done['rows_per_second']:,} rows/s){batches}."
     )
+    if done["after_canary_estimated_seconds"] and done["after_canary_seconds"] is not None:
+        yield (
+            "When all other rows were approved, the rate so far promised "
+            f"{about(done['after_canary_estimated_seconds'])} for them; they took "
+            f"{done['after_canary_seconds']:,.1f} s of work, the VACUUM included."
+        )
     skipped = [
         f"{rows:,} {REASONS.get(reason, reason)}"
         for reason, rows in done["rows_skipped"].items()
@@ -207,9 +214,10 @@ def _with_rollback(told: Told, spec: Spec | None) -> Iterator[dict[str, str]]:
 
 def _missed(told: Told) -> Iterator[dict[str, str]]:
     for found in told["checks"]:
-        if found["status"] == "pass" or found["id"] in ("schema", "remaining", "orphans"):
-            continue
         failed = found["status"] == "fail"
+        told_elsewhere = ["schema"] if failed else ["schema", "remaining", "orphans"]
+        if found["status"] == "pass" or found["id"] in told_elsewhere:
+            continue
         yield _risk(
             f"{found['title']}: wanted {found['target']}, measured {found['measured']}.",
             "certain: measured",

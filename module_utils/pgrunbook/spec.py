@@ -21,6 +21,25 @@ THRESHOLDS = (
     "most_unarchived_wal_mb",
     "most_wal_mb_per_second",
 )
+GATES = (
+    "connectivity",
+    "orphans",
+    "schema",
+    "indexes",
+    "baseline",
+    "requirement",
+    "estimate",
+    "coverage",
+    "remaining",
+    "dry_run",
+    "canary",
+    "accuracy",
+    "comparison",
+    "read_only",
+)
+"""The ids of the gates that phase_gates may name; docs/report.md says what each is. Each query has
+an enforce of its own."""
+ENFORCE, WARN = "enforce", "warn"
 
 SPEC_OPTIONS: dict[str, Any] = {
     "phase": {"type": "str", "required": True},
@@ -74,6 +93,7 @@ SPEC_OPTIONS: dict[str, Any] = {
     "most_active_sessions": {"type": "int", "default": 16},
     "most_unarchived_wal_mb": {"type": "int", "default": 1024},
     "most_wal_mb_per_second": {"type": "int", "default": 200},
+    "gates": {"type": "dict", "default": {}},
     "coverage_min": {"type": "float", "default": 95.0},
     "accuracy_min": {"type": "float", "default": 99.0},
     "sample_rows": {"type": "int", "default": 1000},
@@ -173,6 +193,7 @@ class Spec:
     most_active_sessions: int
     most_unarchived_wal_mb: int
     most_wal_mb_per_second: int
+    gates: dict[str, str]
     coverage_min: float
     accuracy_min: float
     sample_rows: int
@@ -238,6 +259,7 @@ def parse(options: Mapping[str, Any]) -> Spec:
             for i in given["indexes"]
         ),
         acknowledged=tuple(given["acknowledged"]),
+        gates={str(gate): str(word) for gate, word in given.get("gates", {}).items()},
         queries=tuple(
             Query(q["name"], q["snapshot"], q["baseline"], q.get("enforce", True))
             for q in given["queries"]
@@ -248,9 +270,17 @@ def parse(options: Mapping[str, Any]) -> Spec:
     return spec
 
 
+def seconds_left(spec: Spec) -> float | None:
+    """Seconds until the maintenance window ends, negative afterwards; None where it has no end."""
+    if not spec.window_end:
+        return None
+    return (_window_end(spec.window_end) - datetime.now(UTC)).total_seconds()
+
+
 def window_closed(spec: Spec) -> bool:
     """Whether the maintenance window has an end and that end has passed."""
-    return bool(spec.window_end) and datetime.now(UTC) >= _window_end(spec.window_end)
+    left = seconds_left(spec)
+    return left is not None and left <= 0
 
 
 def require_open_window(spec: Spec) -> None:
@@ -361,6 +391,7 @@ def _check(spec: Spec) -> None:
                 f"phase_{name} is empty. Next step: fill it in the variables file; "
                 "playbooks/vars/phase3.yml shows how."
             )
+    _check_gates(spec.gates)
     for where, name in _names(spec):
         if not 1 <= len(name.encode()) <= MOST_NAME_BYTES:
             raise RunbookError(
@@ -369,6 +400,25 @@ def _check(spec: Spec) -> None:
             )
     if spec.window_end:
         _window_end(spec.window_end)
+
+
+def _check_gates(gates: Mapping[str, str]) -> None:
+    for gate, word in gates.items():
+        if gate.startswith(("query:", "speedup:")):
+            raise RunbookError(
+                f"phase_gates names {gate!r}, but each query has a setting of its own. "
+                "Next step: take it out, and set enforce of that query in phase_queries."
+            )
+        if gate not in GATES:
+            raise RunbookError(
+                f"phase_gates names {gate!r}, which is no gate of a phase; these are: "
+                f"{', '.join(GATES)}. Next step: correct the name in the variables file."
+            )
+        if word not in (ENFORCE, WARN):
+            raise RunbookError(
+                f"phase_gates sets {gate} to {word!r}; it takes {ENFORCE} or {WARN}. "
+                "Next step: correct phase_gates in the variables file."
+            )
 
 
 def _repeated(names: list[str]) -> list[str]:

@@ -102,7 +102,8 @@ def judge(
     found = [c for result in results for c in result.get("checks", [])]
     measured = [_explained(spec, c, _evidence(found, "comparison")) for c in found]
     proofs = [result.get("proof") or {} for result in results if "checks" in result]
-    gates = [*measured, *_speedups(spec, measured, earlier, fall_max), _only_read(proofs)]
+    judged = [*measured, *_speedups(spec, measured, earlier, fall_max), _only_read(proofs)]
+    gates = checks.settle(spec, judged)
     breached = [c for c in gates if c["status"] == "fail"]
     unfilled = _evidence(gates, "remaining").get("unfilled", 0)
     return {

@@ -249,6 +249,13 @@ options:
         description: WAL written by the whole server, in megabytes a second, above which it holds.
         type: int
         default: 200
+      gates:
+        description:
+          - Whether a gate that is missed makes the verdict NO-GO (V(enforce)) or is a warning
+            (V(warn)), by the gate's id. One that is not named keeps its default. Each query has
+            an RV(ignore:enforce) of its own.
+        type: dict
+        default: {}
       coverage_min:
         description: Per cent of all rows that must have a value in each column afterwards.
         type: float

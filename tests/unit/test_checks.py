@@ -3,14 +3,22 @@
 
 from __future__ import annotations
 
+import ast
+from collections.abc import Iterator
 from fractions import Fraction
+from pathlib import Path
 
 import pytest
+import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ansible.module_utils.pgrunbook.checks import check, verdict
+from ansible.module_utils.pgrunbook.checks import check, settle, verdict
 from ansible.module_utils.pgrunbook.eligibility import percentage
+from ansible.module_utils.pgrunbook.spec import GATES
+from tests.unit.conftest import parsed
+
+ROOT = Path(__file__).resolve().parents[2]
 
 
 @pytest.mark.parametrize(
@@ -38,6 +46,62 @@ def test_status(passed: bool, enforce: bool, status: str) -> None:
 def test_a_gate_is_enforced_unless_it_is_said_not_to_be() -> None:
     found = check("id", "A", test=3, target="1", measured=2, passed=False)
     assert found["status"] == "fail"
+
+
+@pytest.mark.parametrize("enforce", [True, False])
+@pytest.mark.parametrize(
+    ("gates", "passed", "status", "target"),
+    [
+        ({"id": "enforce"}, False, "fail", "1"),
+        ({"id": "warn"}, False, "warn", "1 (not enforced)"),
+        ({"id": "enforce"}, True, "pass", "1"),
+        ({"id": "warn"}, True, "pass", "1 (not enforced)"),
+    ],
+)
+def test_a_gate_is_settled_as_the_phase_has_it_whatever_its_default(
+    enforce: bool,
+    gates: dict[str, str],
+    passed: bool,
+    status: str,
+    target: str,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("ansible.module_utils.pgrunbook.spec.GATES", ("id",))
+    spec = parsed(gates=gates)
+    gate = check("id", "A", test=3, target="1", measured=2, passed=passed, enforce=enforce)
+    (settled,) = settle(spec, [gate])
+    assert settled == {**gate, "status": status, "target": target}
+    assert settle(spec, [settled]) == [settled], "twice is as once"
+    (turned,) = settle(parsed(gates={"id": "enforce"}), [settled])
+    assert turned["target"] == "1", "an enforced gate does not say that it is not"
+
+
+def test_a_gate_that_the_phase_does_not_name_stays_as_it_is() -> None:
+    gates = [
+        check("coverage", "A", test=3, target="1", measured=2, passed=False),
+        check("query:q", "B", test=5, target="1", measured=2, passed=False, enforce=False),
+    ]
+    assert settle(parsed(gates={"orphans": "enforce", "schema": "warn"}), gates) == gates
+
+
+def calls_of_check() -> Iterator[tuple[str, str]]:
+    """The ids with which the program calls check(), as far as they are constants, each with its
+    default: enforce or warn."""
+    for path in (ROOT / "module_utils/pgrunbook").glob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.Call) and getattr(node.func, "id", "") == "check":
+                named = {word.arg: word.value for word in node.keywords}
+                enforced = ast.unparse(named["enforce"]) if "enforce" in named else "True"
+                if isinstance(node.args[0], ast.Constant):
+                    yield str(node.args[0].value), "enforce" if enforced == "True" else "warn"
+
+
+def test_every_gate_can_be_set_and_phase_3_sets_each_to_its_default() -> None:
+    calls = set(calls_of_check()) - {("given_back", "warn"), ("schema_before", "warn")}
+    assert {gate for gate, _ in calls} == set(GATES)
+    phase = yaml.safe_load((ROOT / "playbooks/vars/phase3.yml").read_text(encoding="utf-8"))
+    assert set(phase["phase_gates"].items()) == {c for c in calls if c[0] != "remaining"}
+    assert {word for gate, word in calls if gate == "remaining"} == {"enforce", "warn"}
 
 
 def checks(*statuses: str) -> list[dict[str, object]]:

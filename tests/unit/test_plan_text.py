@@ -59,6 +59,7 @@ def result(**changes: Any) -> dict[str, Any]:
             "backfill": 0.1,
             "index_build": 2.5,
         },
+        "measured_rate": "at the 12,340 rows/s of run phase9-0",
         "sample": [
             {"key": [n, "a"], "before": before, "after": {"region": "east", "zone": "north"}}
             for n in range(7)
@@ -100,11 +101,20 @@ def test_steps_that_are_needed_are_numbered_with_sql_undo_and_lock() -> None:
 
 def test_rows_estimate_strategy_and_five_rows_of_the_sample() -> None:
     shown = text()
-    assert "   time  about 0.1 s\n   rows  1,234 of 5,678 would change\n" in shown
+    rate = "at the 12,340 rows/s of run phase9-0"
+    assert f"   time  about 0.1 s, {rate}\n   rows  1,234 of 5,678 would change\n" in shown
+    assert "   time  about 2.5 s, from a sample of the pages\n" in shown
+    assert shown.count("   time  milliseconds\n") == 1, "the rename"
     assert "   how   ranges: the phase asks for it\n" in shown
     assert "   the first 5 of a sample of 7 (all of them with --diff):" in shown
     assert "     - 4, a: region=NULL zone=north\n     + 4, a: region=east zone=north" in shown
     assert "5, a:" not in shown
+
+
+def test_where_nothing_was_measured_it_says_so_and_who_will() -> None:
+    shown = " ".join(text(estimates={**result()["estimates"], "backfill": None}).split())
+    assert "time not known yet: no run of this phase has filled this table. The canary" in shown
+    assert "12,340" not in shown
 
 
 INTERLEAVED = {"name": "interleaved", "passes": 8, "deferred": ["ix_region", "ix_zone"]}

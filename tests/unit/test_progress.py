@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ansible.module_utils.pgrunbook.progress import line, to_go
+from ansible.module_utils.pgrunbook.progress import about, line, to_go
 
 
 def result(**changes: Any) -> dict[str, Any]:
@@ -142,3 +142,21 @@ def test_time_to_go_adds_up(rows: int, rate: float) -> None:
     assert all(part < 60 for part in parts[1:])
     seconds = sum(part * 60**n for n, part in enumerate(reversed(parts)))
     assert abs(seconds - rows / rate) <= 0.5 + 1e-6
+
+
+@pytest.mark.parametrize(
+    ("seconds", "words"),
+    [
+        (0.0, "about 0 s"),
+        (0.125, "about 0.1 s"),
+        (83.44, "about 83.4 s"),
+        (119, "about 119 s"),
+        (120, "about 2 min"),
+        (7199, "about 120 min"),
+        (7200, "about 2 h"),
+        (11_931, "about 3.3 h"),
+        (3.5 * 86400, "about 84 h"),
+    ],
+)
+def test_a_duration_as_a_person_says_it(seconds: float, words: str) -> None:
+    assert about(seconds) == words

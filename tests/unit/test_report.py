@@ -104,6 +104,8 @@ def test_the_promised_keys_and_their_values() -> None:
         "rows_per_second": 38,
         "batches": 0,
         "longest_batch_ms": 0.0,
+        "after_canary_estimated_seconds": None,
+        "after_canary_seconds": None,
     }
     assert told["schema"]["before"]["columns"] == {"regions": "text"}
     assert told["schema"]["after"]["columns"] == {"region": "text"}
@@ -113,6 +115,20 @@ def test_the_promised_keys_and_their_values() -> None:
     assert [a["approved_by"] for a in told["approvals"]] == ["alice", "bob"]
     for entry in told["checks"]:
         assert {"id", "title", "test", "target", "measured", "status"} <= set(entry)
+
+
+def test_what_the_canary_promised_is_told_beside_what_it_took() -> None:
+    left = {"seconds": 9.0, "seconds_worked": 1.0}
+    canary = {"checks": [gate("canary", 6), gate("estimate", 3, evidence=left)]}
+    told = built(canary=canary, backfill={"rows_done": 96, "seconds": 2.5, "done": True})
+    assert told["backfill"]["after_canary_estimated_seconds"] == 9.0
+    assert told["backfill"]["after_canary_seconds"] == 1.5
+    promised = "the rate so far promised about 9 s for them; they took 1.5 s of work"
+    assert promised in " ".join(told["summary"])
+    stopped = built(canary=canary, backfill={"rows_done": 96, "seconds": 2.5, "done": False})
+    assert stopped["backfill"]["after_canary_estimated_seconds"] == 9.0
+    assert stopped["backfill"]["after_canary_seconds"] is None
+    assert "promised" not in " ".join([*stopped["summary"], *built()["summary"]])
 
 
 def test_checks_come_in_the_order_of_the_steps() -> None:

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 from ansible.module_utils.pgrunbook.errors import RunbookError
 from ansible.module_utils.pgrunbook.spec import (
+    GATES,
     MOST_WORKERS,
     SPEC_OPTIONS,
     THRESHOLDS,
@@ -88,6 +89,7 @@ def option_dicts(draw: st.DrawFn) -> dict[str, Any]:
         **dict.fromkeys(THRESHOLDS, thresholds),
         "most_replay_lag_seconds": st.floats(min_value=0, max_value=1e6),
         "window_end": st.just("") | ends,
+        "gates": st.dictionaries(st.sampled_from(GATES), st.sampled_from(["enforce", "warn"])),
         "coverage_min": percentages,
         "accuracy_min": percentages,
         "sample_rows": counts,
@@ -128,6 +130,32 @@ def test_values_land_in_their_fields() -> None:
     assert spec.queries == (Query("q", "s", "b", enforce=True),)
     assert spec.acknowledged == ("f(integer)",)
     assert (spec.phase, spec.title) == ("phase9", "Nine")
+
+
+def test_a_phase_that_was_approved_before_there_were_gates_sets_none() -> None:
+    old = options()
+    del old["gates"]
+    assert parse(old).gates == {}
+
+
+@pytest.mark.parametrize("gate", ["query:q", "speedup:q"])
+def test_the_gate_of_a_query_is_set_beside_the_query(gate: str) -> None:
+    with pytest.raises(RunbookError, match=rf"'{gate}'.*Next step: .*enforce .* phase_queries"):
+        parsed(gates={gate: "warn"})
+
+
+@pytest.mark.parametrize("gate", ["Coverage", "given_back", ""])
+def test_a_gate_that_is_none_is_refused_with_those_that_are(gate: str) -> None:
+    with pytest.raises(RunbookError) as refused:
+        parsed(gates={"orphans": "warn", gate: "warn"})
+    assert f"phase_gates names {gate!r}" in str(refused.value)
+    assert ", ".join(GATES) in str(refused.value) and "Next step:" in str(refused.value)
+
+
+@pytest.mark.parametrize("word", ["Warn", "", True, None])
+def test_a_gate_takes_one_of_two_words(word: object) -> None:
+    with pytest.raises(RunbookError, match=f"coverage to '{word}'; it takes enforce or warn. Next"):
+        parsed(gates={"coverage": word})
 
 
 def test_empty_old_name_is_none() -> None:

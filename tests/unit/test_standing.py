@@ -61,7 +61,8 @@ def judged(*gates: dict[str, Any], **more: Any) -> dict[str, Any]:
         "enforce": True,
         **more,
     }
-    spec = parsed(queries=[{**QUERY, "enforce": given.pop("enforce")}])
+    queries = [{**QUERY, "enforce": given.pop("enforce")}]
+    spec = parsed(queries=queries, gates=given.pop("gates", {}))
     return judge(spec, [{"checks": list(gates), "proof": given.pop("proof")}], **given)
 
 
@@ -144,6 +145,20 @@ def test_a_result_that_was_skipped_proves_nothing_and_needs_no_proof() -> None:
     results = [{"skipped": True}, {"checks": [gate("coverage")], "proof": READ_ONLY}]
     assert judge(spec, results, **known)["breached"] == []
     assert judge(spec, results[:1], **known)["breached"] == ["read_only"]
+
+
+def test_a_gate_that_the_phase_does_not_enforce_is_no_breach() -> None:
+    unproved = {"read_only": False, "xid": None}
+    found = judged(
+        gate("coverage", passed=False),
+        gate("schema"),
+        proof=unproved,
+        gates={"coverage": "warn", "read_only": "warn"},
+    )
+    assert found["breached"] == [] and found["verdict"].startswith("OK")
+    statuses = {c["id"]: (c["status"], c["target"]) for c in found["checks"]}
+    assert statuses["coverage"] == ("warn", "9 (not enforced)")
+    assert statuses["read_only"][0] == "warn" and statuses["schema"] == ("pass", "9")
 
 
 def test_every_breached_gate_is_named_with_what_to_do() -> None:

@@ -1,0 +1,110 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""How long work will take, from what was measured on this database. Only reads.
+
+Estimates are shown and never hashed: they must not void an approval.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import psycopg
+from psycopg.sql import SQL, Composable, Literal
+
+from . import ledger
+from .connection import Connection, one
+from .spec import Spec, Table, seconds_left
+from .sql import comma, name, table
+
+FIRST_PAGES, MOST_PAGES = 500, 2000  # of a sample; all pages of a table that has fewer
+QUICK_SECONDS = 0.2  # for the first sample; a slower one is the only one
+
+
+def index_seconds(
+    conn: Connection, on: Table, pages: int, by: Sequence[str], include: Sequence[str] = ()
+) -> float:
+    """About how many seconds CREATE INDEX CONCURRENTLY on the columns, under their present names,
+    would take, waits for other transactions apart; pages is the size of the table.
+
+    A sample of its pages is read, and read again and sorted, since the server scans the table twice
+    and sorts once. Both times are the server's, and are multiplied by the pages that were left out.
+    Writing the index is not in it.
+    """
+    if not pages:
+        return 0.0
+    columns = comma(name(c) for c in [*by, *include])
+    order = SQL(" ORDER BY {}").format(comma(name(c) for c in by))
+    seconds = _sampled(conn, on, columns, order, FIRST_PAGES / pages)
+    if pages > FIRST_PAGES and seconds < QUICK_SECONDS * pages / FIRST_PAGES:
+        return _sampled(conn, on, columns, order, MOST_PAGES / pages)
+    return seconds
+
+
+def backfill_seconds(conn: Connection, spec: Spec, rows: int) -> tuple[float | None, str]:
+    """About how many seconds of work filling so many rows takes, at the rate that the latest run of
+    the phase on this table had so far, and which run that was; None where there is none."""
+    found = ledger.measured_rate(conn, spec.phase, str(spec.table))
+    if not found:
+        return None, ""
+    workers = f"{found['workers']} worker{'s' if found['workers'] > 1 else ''}"
+    return round(rows / found["rows_per_second"], 1), (
+        f"at the {found['rows_per_second']:,.0f} rows/s of run {found['run_id']} "
+        f"({found['rows']:,} rows, {found['strategy']}, {workers})"
+    )
+
+
+def rows_left(conn: Connection, spec: Spec, run_id: str) -> dict[str, Any] | None:
+    """What is left of the run: rows and batches to come, and the seconds of work that they take at
+    the rate that the run had so far, VACUUM and index builds apart.
+
+    Besides rows, batches and seconds it has rows_per_second, rows_measured, seconds_worked so far,
+    and window_seconds, the time to the window's end, which is None where it has none. None where
+    the run has measured nothing.
+    """
+    found = ledger.measured_rate(conn, spec.phase, str(spec.table), run_id)
+    if not found:
+        return None
+    run = one(
+        conn,
+        "SELECT r.seconds, greatest(r.rows_eligible - coalesce(sum(b.row_count), 0), 0)::int8"
+        " AS rows, avg(b.row_count) FILTER (WHERE b.row_count > 0)::float8 AS rows_per_batch"
+        " FROM pgrunbook.run r LEFT JOIN pgrunbook.batch b"
+        "   ON b.run_id = r.id AND b.reverted_at IS NULL"
+        " WHERE r.id = %s GROUP BY r.id",
+        (run_id,),
+    )
+    left = seconds_left(spec)
+    return {
+        "rows": run["rows"],
+        "batches": -(-run["rows"] // max(round(run["rows_per_batch"] or 1), 1)),
+        "seconds": round(run["rows"] / found["rows_per_second"], 1),
+        "rows_per_second": round(found["rows_per_second"]),
+        "rows_measured": found["rows"],
+        "seconds_worked": round(run["seconds"], 3),
+        "window_seconds": None if left is None else round(left, 1),
+    }
+
+
+def _sampled(
+    conn: Connection, on: Table, columns: Composable, order: Composable, share: float
+) -> float:
+    """Seconds for the whole table, from two reads of a share (0 to 1) of its pages."""
+    share = min(share, 1.0)
+    read = SQL("SELECT {} FROM {} TABLESAMPLE SYSTEM ({})").format(
+        columns, table(on), Literal(100 * share)
+    )
+    once = _server_seconds(conn, read)
+    try:
+        with conn.transaction():
+            again = _server_seconds(conn, read + order)
+    except psycopg.errors.UndefinedFunction:  # a type without an order, such as json
+        again = once
+    return (once + again) / share
+
+
+def _server_seconds(conn: Connection, query: Composable) -> float:
+    """How long the server takes to run a query whose rows it throws away."""
+    explain = SQL("EXPLAIN (ANALYZE, TIMING OFF, FORMAT JSON) {}").format(query)
+    milliseconds: float = one(conn, explain, ())["QUERY PLAN"][0]["Execution Time"]
+    return milliseconds / 1000

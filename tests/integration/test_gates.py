@@ -1,0 +1,118 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""phase_gates: what is enforced and what only warns, in a run and on a day after it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.integration.conftest import Database, Played, plan_hash
+from tests.integration.steps import Module, Steps
+
+Phase = dict[str, Any]
+Playbook = Callable[..., Played]
+
+
+@pytest.fixture
+def phase(phase: Phase) -> Phase:
+    """Without queries, which have an enforce of their own."""
+    return {**phase, "phase_queries": []}
+
+
+def run(playbook: Playbook, database: Database, phase: Phase) -> Played:
+    """The whole run, approved without a prompt."""
+    planned = playbook(database.login, "phase3", "--check", "--tags", "plan", phase=phase)
+    approval = f"approval={plan_hash(planned.output)}"
+    return playbook(database.login, "phase3", "-e", approval, phase=phase)
+
+
+def report(folder: Path) -> tuple[dict[str, Any], str]:
+    """The newest report, as data and as Markdown."""
+    latest = folder / "reports/latest"
+    told: dict[str, Any] = json.loads((latest / "report.json").read_text("utf-8"))
+    return told, (latest / "report.md").read_text("utf-8")
+
+
+def gate(told: dict[str, Any], id: str) -> dict[str, Any]:
+    found: dict[str, Any] = {check["id"]: check for check in told["checks"]}[id]
+    return found
+
+
+def test_coverage_that_only_warns_is_go_and_holds_on_a_later_day(
+    database: Database, playbook: Playbook, phase: Phase, tmp_path: Path
+) -> None:
+    warned = {**phase, "phase_coverage_min": 100, "phase_gates": {"coverage": "warn"}}
+    played = run(playbook, database, warned)
+    assert played.status == 0, played.output
+    told, page = report(tmp_path)
+    assert told["verdict"] == "GO"
+    assert gate(told, "coverage")["status"] == "warn"
+    assert gate(told, "coverage")["target"] == "≥ 100 % of all rows (not enforced)"
+    assert "Missed, but not enforced by the phase: " in page and "(not enforced)" in page
+    assert gate(told, "accuracy")["target"] == "≥ 99 % of 1,000 rows"
+
+    later = playbook(database.login, "validate", phase=warned)
+    assert later.status == 0, later.output
+    assert "WARN  Coverage of each column" in later.output
+    enforced = playbook(database.login, "validate", phase={**warned, "phase_gates": {}})
+    assert enforced.status == 2, enforced.output
+    assert "BREACHED  phase3 on public.session_summaries, 1 of" in enforced.output
+    assert "FAIL  Coverage of each column" in enforced.output
+
+
+def test_orphans_that_are_enforced_are_no_go_and_told_before_the_first_approval(
+    database: Database, playbook: Playbook, phase: Phase, tmp_path: Path
+) -> None:
+    database.sql("ALTER TABLE session_summaries DROP CONSTRAINT fk_session_source_ip")
+    database.sql("INSERT INTO session_summaries (session_id, source_ip) VALUES ('x', '192.0.2.1')")
+    enforced = {**phase, "phase_gates": {"orphans": "enforce"}}
+    played = run(playbook, database, enforced)
+    assert played.status == 2, played.output
+    missed = "Rows whose source key has no source row: wanted 0, measured 1"
+    before = played.output.split("3/8 Approval")[0]
+    assert f"FAIL  {missed}" in before
+    told, page = report(tmp_path)
+    assert told["verdict"] == "NO-GO" and told["reasons"] == [missed]
+    assert gate(told, "orphans")["target"] == "0"
+    assert "an enforced gate" in page
+    assert told["backfill"]["rows_changed"] > 2000, "it stopped nothing"
+
+
+def test_the_models_and_the_canary_go_by_it_too(
+    database: Database, module: Module, phase: Phase
+) -> None:
+    warning = {**phase, "phase_gates": {"schema": "warn", "canary": "warn"}}
+    models = phase["phase_models"]
+    enforced, warned = (Steps.of(module, database, p) for p in (phase, warning))
+    assert enforced.do("schema", models=models)["checks"][0]["status"] == "fail"
+    assert warned.do("schema", models=models)["checks"][0]["status"] == "warn"
+
+    enforced.begin()
+    enforced.backfill(canary=True)
+    database.sql("UPDATE session_summaries SET snapshot_asn = -1 WHERE snapshot_asn IS NOT NULL")
+    of = {"canary_of": enforced.planned["run"]["id"]}
+    assert enforced.do("check", **of)["checks"][0]["status"] == "fail"
+    assert warned.do("check", **of)["checks"][0]["status"] == "warn"
+
+
+def test_the_gates_are_part_of_the_plan(database: Database, module: Module, phase: Phase) -> None:
+    one, other = (
+        Steps.of(module, database, {**phase, "phase_gates": gates}).plan()["plan_hash"]
+        for gates in ({}, {"coverage": "warn"})
+    )
+    assert one != other
+
+
+def test_a_gate_that_is_none_stops_the_playbook_before_it_reads(
+    database: Database, playbook: Playbook, phase: Phase
+) -> None:
+    wrong = {**phase, "phase_gates": {"covrage": "warn"}}
+    for book in ("phase3", "validate"):
+        played = playbook(database.login, book, "--check", phase=wrong)
+        words = " ".join(played.output.split())
+        assert played.status == 2, played.output
+        assert "phase_gates names 'covrage', which is no gate of a phase; these are:" in words
