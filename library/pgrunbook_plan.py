@@ -81,6 +81,14 @@ baseline:
   description: The counts, schema and statements that the run started from, before an interruption.
   returned: unless O(rollback_of) is given
   type: dict
+conversions:
+  description:
+    - The columns that have to be converted, each with RV(ignore:column), RV(ignore:old) and
+      RV(ignore:aside) (its names), RV(ignore:from), RV(ignore:type), RV(ignore:using), and how many
+      RV(ignore:values) there are to move, of which some RV(ignore:become_null). Not hashed.
+  returned: unless O(rollback_of) is given
+  type: list
+  elements: dict
 why_strategy:
   description: Why the backfill takes the strategy that RV(plan) names, in a sentence. Not hashed.
   returned: unless O(rollback_of) is given

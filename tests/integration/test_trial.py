@@ -179,7 +179,7 @@ def test_the_plan_holds_what_could_be_built_and_its_hash_says_so(
         plans[way] = steps.do("plan")
     assert trial_statements(plans["estimate"]) == []
     assert {step["id"] for step in plans["estimate"]["plan"]["steps"]} == {
-        *("rename", "index_rename", "index_defer", "backfill", "index_build")
+        *("rename", "convert", "index_rename", "index_defer", "backfill", "index_build")
     }
     for way in ("try", "keep"):
         (statement,) = trial_statements(plans[way])
