@@ -227,6 +227,7 @@ def _columns(conn: Connection, spec: Spec, both: Both) -> Iterator[dict[str, Any
             (new, types[new][1]),
             (old, info.columns[old].type),
             by_phase=(old, new) in declared,
+            converted=(new, info.columns[old].type) in converted,
         )
     required = _required(conn, info)
     for column in both.changes.surplus:

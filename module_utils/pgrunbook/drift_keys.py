@@ -14,7 +14,7 @@ from typing import Any
 
 from psycopg.sql import SQL
 
-from . import catalog, drift_text
+from . import catalog, conversion, drift_text
 from .catalog import IndexInfo, TableInfo
 from .connection import Connection
 from .drift_changes import Both, Key
@@ -86,7 +86,9 @@ def index_differences(
         for n in models
         if n in found and n not in missing + invalid and found[n].plain != _is_plain(models[n])
     ]
-    by_name = _same_indexes(both, models, missing, surplus)
+    converting = conversion.pending(spec, both.info) if on == spec.table else []
+    aside = {n for n in surplus if {each.old for each in converting} & set(found[n].columns)}
+    by_name = _same_indexes(both, models, missing, [n for n in surplus if n not in aside])
     for index in invalid:
         yield drift_text.invalid_index(
             on, index, modelled=index in models, by_phase=_made_by(phase, index)
@@ -110,7 +112,7 @@ def index_differences(
                 unique=models[index].unique,
             )
     for index in surplus:
-        if index not in by_name and index not in changed:
+        if index not in by_name and index not in changed and index not in aside:
             yield drift_text.surplus_index(
                 on, index, found[index].definition, by_phase=_made_by(phase, index)
             )

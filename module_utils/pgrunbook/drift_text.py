@@ -100,11 +100,18 @@ def surplus_column(on: Table, column: str, type_: str, *, required: bool) -> dic
 
 
 def renamed_column(
-    on: Table, new: tuple[str, str], old: tuple[str, str], *, by_phase: bool
+    on: Table,
+    new: tuple[str, str],
+    old: tuple[str, str],
+    *,
+    by_phase: bool,
+    converted: bool = False,
 ) -> dict[str, Any]:
-    """new and old are each a name and a type; by_phase: the phase itself renames old to new."""
+    """new and old are each a name and a type; by_phase: the phase itself renames old to new, or
+    puts it aside because its type is converted too."""
     known = "this phase renames it" if by_phase else "probably the same under another name"
-    here = "; this phase does it, in its step Rename the column" if by_phase else ""
+    alone = by_phase and not converted
+    here = "; this phase does it, in its step Rename the column" if alone else ""
     return _difference(
         "renamed_column",
         CRITICAL,
@@ -114,9 +121,10 @@ def renamed_column(
         f"({old[1]}) in its place: {known}",
         _not_there(new[0]),
         [
+            *([_swapped()] if converted else []),
             _option(
                 f"rename the column in the database{here}",
-                True,
+                not converted,
                 rename_column(on, old[0], new[0]),
                 f"{_BRIEFLY}; no change of the code, and what depends on the column is in the plan",
             ),
@@ -157,11 +165,6 @@ def other_type(
     )
     catalog_only = fits == "narrower" and found.startswith("character varying")
     into_models = fits in ("all", "wider") and not by_phase
-    swap = _option(
-        "put the column aside and fill a new one in batches; this phase does it, see the plan",
-        True,
-        costs=f"{_BRIEFLY}, without a rewrite; the old column stays until somebody drops it",
-    )
     return _difference(
         "type",
         severity,
@@ -171,7 +174,7 @@ def other_type(
         + (": this phase converts it" if by_phase else ""),
         impact.get(fits, "values, comparisons and writes that suit one type fail with the other"),
         [
-            *([swap] if by_phase else []),
+            *([_swapped()] if by_phase else []),
             _option(
                 f"convert the column in a migration of its own{_AFTER if renamed else ''}",
                 not into_models and not by_phase,
@@ -181,6 +184,14 @@ def other_type(
             _option(f"say {found} in the models", into_models, costs=_CODE),
         ],
         by_phase=by_phase,
+    )
+
+
+def _swapped() -> dict[str, Any]:
+    return _option(
+        "put the column aside and fill a new one in batches; this phase does it, see the plan",
+        True,
+        costs=f"{_BRIEFLY}, without a rewrite; the old column stays until somebody drops it",
     )
 
 
