@@ -35,7 +35,7 @@ unit: .venv/.dev ## Tests that need no database
 	python -m pytest tests/unit -q
 
 integration: .venv/.dev ## Tests on embedded PostgreSQL 16 and 18
-	python -m pytest tests/integration -q --numprocesses auto --maxprocesses 4 --dist worksteal
+	python -m pytest tests/integration -q
 
 molecule: .venv/.dev ## The runbook against PostgreSQL 17 in a container; see molecule/README.md
 	@scripts/molecule

@@ -89,7 +89,7 @@ from ansible.module_utils.basic import AnsibleModule
 
 from ansible.module_utils.pgrunbook import standing
 from ansible.module_utils.pgrunbook.errors import RunbookError
-from ansible.module_utils.pgrunbook.module import METRICS_FILE, SPEC, written
+from ansible.module_utils.pgrunbook.module import METRICS_FILE, SPEC, leave, written
 from ansible.module_utils.pgrunbook.spec import parse
 
 
@@ -125,7 +125,7 @@ def main() -> None:
         "runbook_validation_metrics_file",
         lambda metrics: metrics.write_standing(path, figures),
     )
-    module.exit_json(**result)
+    leave(module, result)
 
 
 if __name__ == "__main__":

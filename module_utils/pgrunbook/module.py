@@ -65,7 +65,14 @@ def execute(module: AnsibleModule, work: Work, *, name: str, writes: bool) -> No
         module.fail_json(msg=str(error))
     except psycopg.Error as error:
         module.fail_json(msg=database_failure(error), sqlstate=error.sqlstate)
-    module.exit_json(**result)
+    leave(module, result)
+
+
+def leave(module: AnsibleModule, result: dict[str, Any]) -> None:
+    """Exit with the result; its warnings, a list of texts, are shown as Ansible's."""
+    for warning in result.get("warnings", []):
+        module.warn(warning)
+    module.exit_json(**{key: value for key, value in result.items() if key != "warnings"})
 
 
 def alone(

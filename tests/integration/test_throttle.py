@@ -200,7 +200,7 @@ def test_metrics_follow_the_slices(database: Database, steps: Steps, tmp_path: P
     labels = '{phase="phase3",table="public.session_summaries"}'
     assert f"pgrunbook_rows_filled{labels} {result['rows_done']}.0" in path.read_text()
     unwritable = steps.do("backfill", metrics_file=str(path / "is a file.prom"))
-    assert "cannot be written" in str(unwritable["warnings"][0])
+    assert "cannot be written" in str(unwritable["warnings"])
 
 
 def test_waiters_behind_our_locks_hold_it(database: Database, steps: Steps) -> None:
