@@ -72,10 +72,12 @@ def compare(conn: Connection, spec: Spec, *, measure: bool) -> dict[str, Any]:
     require_sound_queries(conn, spec, info)
     if not measure:
         return {"changed": False, "pairs": [], "checks": []}
+    measured = [measure_pair(conn, spec, info, query) for query in spec.queries]
+    missed = [not met(spec, pair)[0] for pair in measured]
+    found = proposals(conn, spec, info, names) if any(missed) else [None] * len(measured)
     pairs = [
-        {**pair, "proposal": None if met(spec, pair)[0] else proposal}
-        for query, proposal in zip(spec.queries, proposals(conn, spec, info, names), strict=True)
-        for pair in [measure_pair(conn, spec, info, query)]
+        {**pair, "proposal": proposal if miss else None}
+        for pair, miss, proposal in zip(measured, missed, found, strict=True)
     ]
     return {"changed": False, "pairs": pairs, "checks": judge(spec, pairs)}
 

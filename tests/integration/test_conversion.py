@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from psycopg.sql import SQL, Identifier
 
 from tests.integration.conftest import Database, Played, plan_hash
 from tests.integration.steps import Module, Steps, content
@@ -170,6 +171,25 @@ def test_a_column_with_the_right_name_and_indexes_of_the_right_names(
     steps.forward()
     assert columns(database)[NEW] == "text"
     assert columns(database)[KEPT] == "text[]"
+    steps.back()
+    assert content(database, TABLE) == before
+
+
+def test_names_are_quoted(steps: Steps, database: Database) -> None:
+    odd, indexed = 'Ip "Type" of Mine', "Ix of Mine"
+    *others, column = steps.spec["columns"]
+    using = f"{{{odd}}}[1]"
+    steps.spec |= {
+        "columns": [*others, {**column, "name": odd, "using": using}],
+        "indexes": [{"name": indexed, "columns": [odd]}],
+        "queries": [],
+    }
+    before = content(database, TABLE)
+    steps.forward()
+    filled = database.sql(
+        SQL("SELECT count({}) AS n FROM session_summaries").format(Identifier(odd))
+    )
+    assert filled[0]["n"] > 2000
     steps.back()
     assert content(database, TABLE) == before
 
