@@ -18,7 +18,7 @@ from psycopg.sql import SQL, Composed
 
 from . import batch, catalog, conversion, ledger, supervisor
 from .catalog import TableInfo
-from .connection import Connection, be_patient, one, with_lock_retries
+from .connection import Connection, one, patient, with_lock_retries
 from .eligibility import any_left, count, sample
 from .errors import RunbookError
 from .plan_text import sample_text
@@ -416,8 +416,8 @@ class _Worker:
 
 def _vacuum(conn: Connection, spec: Spec, run: ledger.Run) -> None:
     started = time.monotonic()
-    be_patient(conn)
-    conn.execute(vacuum_statement(spec), ())
+    with patient(conn) as other:
+        other.execute(vacuum_statement(spec), ())
     conn.execute(
         "UPDATE pgrunbook.run SET seconds = seconds + %s WHERE id = %s",
         (time.monotonic() - started, run.id),

@@ -200,7 +200,7 @@ def _to_phase_indexes(proposal: dict[str, Any]) -> str:
 def _planned(conn: Connection, query: Query, side: Composed) -> list[dict[str, Any]]:
     explain = SQL("EXPLAIN (FORMAT JSON) {}").format(side)
     try:
-        return conn.execute(explain, (), prepare=True).fetchall()
+        return conn.execute(explain, (), binary=True).fetchall()
     except psycopg.Error as error:
         raise RunbookError(
             f"Query {query.name!r} is wrong: {error.diag.message_primary}. "

@@ -4,16 +4,19 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import random
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, TypeVar
 
 import psycopg
+from psycopg.pq import TransactionStatus
 from psycopg.rows import dict_row
 from psycopg.sql import SQL, Identifier
 
 from .errors import RunbookError
+from .pooler import require_own_session
 
 LOGIN_OPTIONS: dict[str, Any] = {
     "host": {"type": "str"},
@@ -32,7 +35,7 @@ LOGIN_OPTIONS: dict[str, Any] = {
 
 MINIMUM_VERSION = 140000  # TID range scans came with PostgreSQL 14
 STATEMENT_TIMEOUT = "15min"
-IDLE_IN_TRANSACTION_TIMEOUT = "60s"
+IDLE_IN_TRANSACTION_TIMEOUT = "1min"
 PATIENT_LOCK_TIMEOUT = "30min"
 _TRANSIENT = (
     psycopg.errors.LockNotAvailable,
@@ -58,46 +61,82 @@ def connect(
 
     login holds libpq's parameters under libpq's names. name becomes application_name, after
     "pgrunbook/". A read_only connection is one READ ONLY transaction for all that it does;
-    otherwise it is in autocommit mode. Raises RunbookError when the server cannot be used.
+    otherwise it is in autocommit mode. Names are looked up in pg_catalog, then in the schemas.
+    Raises RunbookError when the server cannot be used, or others may get the session behind it.
     """
-    parameters = {key: value for key, value in login.items() if value not in (None, "")}
-    try:
-        conn = psycopg.connect(
-            **parameters,
-            application_name=f"pgrunbook/{name}",
-            autocommit=True,
-            row_factory=dict_row,
-        )
-    except psycopg.Error as error:
-        raise RunbookError(_connection_failure(login, error)) from None
-    with contextlib.closing(conn):
-        _bound(conn, schemas, lock_timeout_ms, read_only)
+    parameters = {
+        **{key: value for key, value in login.items() if value not in (None, "")},
+        "application_name": f"pgrunbook/{name}",
+        "client_encoding": "UTF8",
+    }
+    settings = {
+        **_OURS,
+        "lock_timeout": f"{lock_timeout_ms}ms",
+        "statement_timeout": STATEMENT_TIMEOUT,
+        "search_path": search_path(schemas),
+    }
+    with contextlib.ExitStack() as stack:
+        try:
+            conn = stack.enter_context(_session(parameters, settings, read_only=read_only))
+        except psycopg.Error as error:
+            raise RunbookError(_connection_failure(login, error)) from None
         require_version(conn.info.server_version)
-        if read_only:
-            conn.read_only = True
-            conn.autocommit = False
+        require_encoding(conn.info.parameter_status("server_encoding") or "")
         yield conn
 
 
 @contextlib.contextmanager
-def sibling(conn: Connection, *, statement_timeout_ms: int) -> Iterator[Connection]:
-    """Open another connection to the same database with the same settings, and close it.
-
-    JIT is off: it would be compiled for every short statement again.
-    """
+def sibling(conn: Connection, **settings: str) -> Iterator[Connection]:
+    """Open another connection to the same database with the settings of this one, apart from those
+    given, and close it. It is in autocommit mode. Raises RunbookError where there is none left."""
     parameters: dict[str, Any] = conn.info.get_parameters()
     if conn.info.password:
         parameters["password"] = conn.info.password
-    with contextlib.closing(
-        psycopg.connect(**parameters, autocommit=True, row_factory=dict_row)
-    ) as other:
-        settings = {
-            **{name: one(conn, "SELECT current_setting(%s) AS v", (name,))["v"] for name in _KEPT},
-            "statement_timeout": f"{statement_timeout_ms}ms",
-            "jit": "off",
-        }
-        _set(other, settings)
+    query = "SELECT pg_catalog.current_setting(%s, true) AS value"
+    kept = {name: one(conn, query, (name,))["value"] for name in _KEPT}
+    wanted = {name: value for name, value in {**kept, **settings}.items() if value is not None}
+    if conn.read_only:
+        wanted["default_transaction_read_only"] = "on"
+    with contextlib.ExitStack() as stack:
+        try:
+            other = stack.enter_context(_session(parameters, wanted, beside=conn))
+        except psycopg.Error as error:
+            raise RunbookError(
+                f"Cannot open another connection to {conn.info.host}:{conn.info.port}: "
+                f"{_in_one_line(error)}. Next step: let server, role, database and connection pool "
+                "allow one connection for each of phase_workers and one more, or lower "
+                "phase_workers."
+            ) from None
         yield other
+
+
+def patient(conn: Connection) -> contextlib.AbstractContextManager[Connection]:
+    """Another connection, which may wait: for CREATE INDEX CONCURRENTLY, which must outwait older
+    snapshots, and for VACUUM. Both leave readers and writers alone while they wait, and an
+    autovacuum gives way only to a wait longer than deadlock_timeout."""
+    return sibling(conn, lock_timeout=PATIENT_LOCK_TIMEOUT, statement_timeout="0")
+
+
+def require_connections(conn: Connection, others: int) -> None:
+    """Raise RunbookError unless so many connections can be open beside this one."""
+    with contextlib.ExitStack() as stack:
+        for _ in range(others):
+            stack.enter_context(sibling(conn))
+
+
+@contextlib.contextmanager
+def looking_in(conn: Connection, schemas: Sequence[str]) -> Iterator[None]:
+    """Look names up in pg_catalog, then in these schemas, and afterwards where they were looked up
+    before. Nothing may be written meanwhile: it is rolled back."""
+    with conn.transaction(force_rollback=True):
+        conn.execute(SQL("SET LOCAL search_path = {}").format(SQL(search_path(schemas))))
+        yield
+
+
+def search_path(schemas: Sequence[str] = ()) -> str:
+    """Where names are looked up: in pg_catalog first, in temporary tables last, which PostgreSQL
+    would search before all others if they were not named."""
+    return SQL(", ").join(map(Identifier, ("pg_catalog", *schemas, "pg_temp"))).as_string(None)
 
 
 def require_version(version: int) -> None:
@@ -106,6 +145,17 @@ def require_version(version: int) -> None:
         raise RunbookError(
             f"The server is PostgreSQL {version // 10000}; pgrunbook needs 14 or newer, for TID "
             "range scans. Next step: upgrade the server, or choose another."
+        )
+
+
+def require_encoding(encoding: str) -> None:
+    """Raise RunbookError where the database does not know which characters its texts hold."""
+    if encoding == "SQL_ASCII":
+        raise RunbookError(
+            "The database's encoding is SQL_ASCII: it holds bytes and does not know which "
+            "characters they are, so texts can be neither compared nor shown reliably. Nothing was "
+            "changed. Next step: move it to a database with the encoding UTF8 (pg_dump with the "
+            "encoding that the bytes are in)."
         )
 
 
@@ -158,14 +208,6 @@ def with_lock_retries(
             sleep(wait * random.uniform(0.5, 1.0))
             wait = min(wait * 2, LONGEST_WAIT)
     raise AssertionError("tries is at least 1")
-
-
-def be_patient(conn: Connection) -> None:
-    """From now on let this session wait: for CREATE INDEX CONCURRENTLY, which must outwait older
-    snapshots, and for VACUUM. Both leave readers and writers alone while they wait, and an
-    autovacuum gives way only to a wait longer than deadlock_timeout."""
-    conn.execute("SELECT set_config('lock_timeout', %s, false)", (PATIENT_LOCK_TIMEOUT,))
-    conn.execute("SET statement_timeout = 0")
 
 
 def blockers(conn: Connection, table_oid: int) -> str:
@@ -221,45 +263,118 @@ def _at_work(who: str, table: str) -> str:
     )
 
 
-_KEPT = (
-    "lock_timeout",
-    "idle_in_transaction_session_timeout",
-    "search_path",
-    "TimeZone",
-    "DateStyle",
-    "IntervalStyle",
-    "extra_float_digits",
-    "bytea_output",
-)
 _LOCK_CLASS = 0x70677262  # "pgrb"
 
+_OURS = {
+    "idle_in_transaction_session_timeout": IDLE_IN_TRANSACTION_TIMEOUT,
+    "idle_session_timeout": "0",
+    "row_security": "off",
+    "default_transaction_isolation": "read committed",
+    "default_transaction_deferrable": "off",
+    "standard_conforming_strings": "on",
+    "quote_all_identifiers": "off",
+    "TimeZone": "UTC",
+    "DateStyle": "ISO, YMD",
+    "IntervalStyle": "postgres",
+    "extra_float_digits": "1",
+    "bytea_output": "hex",
+}
+"""What every session of ours has, whatever role and database set for others. With row_security off
+the server refuses to read a table whose policies would hide rows, instead of hiding them."""
 
-def _bound(conn: Connection, schemas: Sequence[str], lock_timeout_ms: int, read_only: bool) -> None:
-    path = SQL(", ").join(Identifier(s) for s in schemas or ["pg_catalog"])
-    settings = {
-        "lock_timeout": f"{lock_timeout_ms}ms",
-        "statement_timeout": STATEMENT_TIMEOUT,
-        "idle_in_transaction_session_timeout": IDLE_IN_TRANSACTION_TIMEOUT,
-        "default_transaction_read_only": "on" if read_only else "off",
-        "search_path": path.as_string(conn),
-        "TimeZone": "UTC",
-        "DateStyle": "ISO, YMD",
-        "IntervalStyle": "postgres",
-        "extra_float_digits": "1",
-        "bytea_output": "hex",
-    }
-    _set(conn, settings)
+_KEPT = (
+    *_OURS,
+    "lock_timeout",
+    "statement_timeout",
+    "search_path",
+    "transaction_timeout",
+)
 
 
-def _set(conn: Connection, settings: Mapping[str, str]) -> None:
+@contextlib.contextmanager
+def _session(
+    parameters: Mapping[str, Any],
+    settings: Mapping[str, str],
+    *,
+    read_only: bool = False,
+    beside: Connection | None = None,
+) -> Iterator[Connection]:
+    """Open a connection whose settings come with its startup packet, and close it.
+
+    beside is a connection to the same place whose session was found to be ours alone. Raises
+    psycopg.Error where the connection cannot be opened.
+    """
+    with contextlib.closing(_open(parameters, settings)) as conn:
+        if beside is None:
+            require_own_session(conn, lambda: _open(parameters, {}))
+        late = _late(conn, settings)
+        if read_only:
+            conn.read_only = True
+            conn.autocommit = False
+        _set(conn, late, local=read_only)
+        try:
+            yield conn
+        finally:
+            if not read_only and conn.info.transaction_status == TransactionStatus.IDLE:
+                for setting in late:
+                    conn.execute(SQL("RESET {}").format(Identifier(setting)))
+
+
+def _open(parameters: Mapping[str, Any], settings: Mapping[str, str]) -> Connection:
+    """A connection in autocommit mode, with the settings unless a pooler does not pass them on.
+
+    Nothing is prepared under a name, which would stay in a pooled session.
+    """
+    ours = [f"-c {setting}={_escaped(value)}" for setting, value in settings.items()]
+
+    def opened(options: str) -> Connection:
+        return psycopg.connect(
+            **{**parameters, "options": options},
+            autocommit=True,
+            row_factory=dict_row,
+            prepare_threshold=None,
+        )
+
+    try:
+        return opened(" ".join([*os.environ.get("PGOPTIONS", "").split(), *ours]))
+    except psycopg.OperationalError as error:
+        if "unsupported startup parameter" not in str(error):
+            raise
+        return opened("")
+
+
+def _escaped(value: str) -> str:
+    """A value in libpq's parameter options, where a space ends it unless it is escaped."""
+    return value.replace("\\", "\\\\").replace(" ", "\\ ")
+
+
+def _late(conn: Connection, settings: Mapping[str, str]) -> dict[str, str]:
+    """The settings that did not come with the startup packet: all of them where a pooler took them
+    away, or where the path has letters that the database spells in another encoding."""
+    late = {} if _shown(conn, "search_path") == settings["search_path"] else dict(settings)
+    if conn.info.server_version >= 170000 and _shown(conn, "transaction_timeout") != "0":
+        late["transaction_timeout"] = "0"
+    return late
+
+
+def _shown(conn: Connection, setting: str) -> str:
+    row = one(conn, SQL("SHOW {}").format(Identifier(setting)))
+    return str(row[setting])
+
+
+def _set(conn: Connection, settings: Mapping[str, str], *, local: bool) -> None:
     for setting, value in settings.items():
-        conn.execute("SELECT set_config(%s, %s, false)", (setting, value))
+        conn.execute("SELECT pg_catalog.set_config(%s, %s, %s)", (setting, value, local))
+
+
+def _in_one_line(error: psycopg.Error) -> str:
+    return " ".join(str(error).split()).rstrip(".")
 
 
 def _connection_failure(login: Mapping[str, Any], error: psycopg.Error) -> str:
     where = login.get("host") or "the default host"
     port = f":{login['port']}" if login.get("port") else ""
-    reason = " ".join(str(error).split()).rstrip(".")
+    reason = _in_one_line(error)
     password = login.get("password")
     if password:
         reason = reason.replace(password, "********")
@@ -276,6 +391,8 @@ _CONNECTION_STEPS = {
     "does not match host name": "connect to a name or address that the server's certificate holds.",
     "password authentication failed": "check user and password, or what the passfile has for them.",
     "no password supplied": "give a password, or a passfile with one for this server and role.",
+    "unrecognized configuration parameter": "see which version the server is; pgrunbook needs "
+    "PostgreSQL 14 or newer.",
     "no pg_hba.conf entry": "have the server's pg_hba.conf let this role in from here, or set "
     "sslmode as it asks.",
 }

@@ -187,7 +187,7 @@ def require_sound_expressions(conn: Connection, spec: Spec, info: TableInfo) -> 
 
     Raises RunbookError, naming the column, where one is no single expression, fails, tries to
     write, or gives a value that the column's type does not take. The extended query protocol,
-    which prepare asks for, takes one statement only.
+    which binary results ask for, takes one statement only.
     """
     held = conversion.held(spec, info.types)
     for column in spec.columns:
@@ -210,7 +210,7 @@ def _refusal(conn: Connection, column: Column, on: Table, of: Composable) -> str
     """Why an expression on the rows of a table cannot fill the column; empty where it can."""
     try:
         for query in _trials(column, on, of):
-            conn.execute(query, (), prepare=True)
+            conn.execute(query, (), binary=True)
     except psycopg.errors.ReadOnlySqlTransaction as error:
         return f"it tries to write: {error.diag.message_primary}"
     except psycopg.Error as error:

@@ -11,7 +11,7 @@ from psycopg.sql import SQL, Composed
 
 from . import catalog, conversion, ledger
 from .catalog import IndexInfo, TableInfo
-from .connection import Connection, be_patient, with_lock_retries
+from .connection import Connection, patient, with_lock_retries
 from .errors import RunbookError
 from .spec import Index, Spec, Table, require_open_window
 from .sql import comma, name, rename_index, render, table
@@ -241,25 +241,23 @@ def _do(conn: Connection, spec: Spec, info: TableInfo, run: ledger.Run, action: 
     def build() -> None:
         ledger.change_made(conn, run.id, "index_build", old="", new=action.index.name)
         try:
-            conn.execute(action.statement, ())
+            _patiently(conn, action.statement)
         except BaseException:
             if not conn.closed:
                 left = catalog.inspect(conn, spec.table).indexes.get(action.index.name)
                 if left and not left.valid:
-                    conn.execute(_drop(spec.table, action.index.name), ())
+                    _patiently(conn, _drop(spec.table, action.index.name))
                 ledger.change_undone(conn, run.id, "index_build", old="", new=action.index.name)
             raise
 
     def drop() -> None:
-        conn.execute(action.statement, ())
+        _patiently(conn, action.statement)
 
     def defer() -> None:
         ledger.change_made(conn, run.id, "index_defer", old="", new=action.index.name)
-        conn.execute(action.statement, ())
+        _patiently(conn, action.statement)
 
     work = {"rename": rename, "build": build, "drop_invalid": drop, "defer": defer}[action.kind]
-    if action.kind != "rename":
-        be_patient(conn)
     with_lock_retries(
         conn,
         work,
@@ -279,11 +277,10 @@ def _undo(conn: Connection, spec: Spec, info: TableInfo, run: ledger.Run, undo: 
             ledger.change_undone(conn, run.id, kind, old=old, new=new)
 
     def concurrently() -> None:
-        be_patient(conn)
         if kind == "index_defer" and undo.left_over:
-            conn.execute(_drop(spec.table, new), ())
+            _patiently(conn, _drop(spec.table, new))
         if undo.statement:
-            conn.execute(undo.statement, ())
+            _patiently(conn, undo.statement)
         ledger.change_undone(conn, run.id, kind, old=old, new=new)
 
     waits = undo.statement and kind != "index_rename"
@@ -294,6 +291,11 @@ def _undo(conn: Connection, spec: Spec, info: TableInfo, run: ledger.Run, undo: 
         what=render(undo.statement) if undo.statement else new,
         tries=spec.lock_tries,
     )
+
+
+def _patiently(conn: Connection, statement: Composed) -> None:
+    with patient(conn) as other:
+        other.execute(statement, ())
 
 
 def _build(on: Table, index: Index) -> Composed:

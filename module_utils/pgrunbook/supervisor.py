@@ -163,11 +163,10 @@ def supervise(
 
     What a worker raises is raised here, once the others have ended their batch.
     """
-    timeout = statement_timeout_ms(current.spec)
+    # JIT would be compiled for every short statement again.
+    settings = {"statement_timeout": f"{statement_timeout_ms(current.spec)}ms", "jit": "off"}
     with ExitStack() as stack:
-        conns = [
-            stack.enter_context(sibling(conn, statement_timeout_ms=timeout)) for _ in range(workers)
-        ]
+        conns = [stack.enter_context(sibling(conn, **settings)) for _ in range(workers)]
         watcher = _Watcher(conn, current, [c.info.backend_pid for c in (conn, *conns)], cursor)
         watcher.begin()
         pool = stack.enter_context(ThreadPoolExecutor(workers))

@@ -14,7 +14,7 @@ import psycopg
 from . import catalog, indexes, ledger
 from .catalog import TableInfo
 from .comparison import judge, measure_pair, met
-from .connection import STATEMENT_TIMEOUT, Connection, be_patient, one, with_lock_retries
+from .connection import STATEMENT_TIMEOUT, Connection, one, patient, with_lock_retries
 from .proposal import drop, proposals
 from .spec import Query, Spec, window_closed
 
@@ -153,7 +153,7 @@ def _try(
         ledger.change_made(conn, run.id, ledger.INDEX_TRIAL, old="", new=index)
         try:
             started = time.monotonic()
-            conn.execute(proposal["sql"])
+            _patiently(conn, proposal["sql"])
             seconds = round(time.monotonic() - started, 3)
             measured = _measure(conn, spec, info, queries)
             size = _size(conn, spec, index)
@@ -171,16 +171,19 @@ def _try(
             raise
         return {"bytes": size, "seconds": seconds, "kept": kept, "measured": measured}
 
-    be_patient(conn)
     return with_lock_retries(conn, once, table_oid=info.oid, what=proposal["sql"], tries=2)
 
 
 def _drop(conn: Connection, spec: Spec, run_id: str, index: str) -> None:
     """Drop an index that a run tried, if it is there, and record that it is gone."""
-    be_patient(conn)
     if index in catalog.inspect(conn, spec.table).indexes:
-        conn.execute(drop(spec, index))
+        _patiently(conn, drop(spec, index))
     ledger.change_undone(conn, run_id, ledger.INDEX_TRIAL, old="", new=index)
+
+
+def _patiently(conn: Connection, statement: str) -> None:
+    with patient(conn) as other:
+        other.execute(statement)
 
 
 def _measure(conn: Connection, spec: Spec, info: TableInfo, queries: Sequence[Query]) -> list[Pair]:

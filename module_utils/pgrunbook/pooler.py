@@ -1,0 +1,98 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Is the server session behind a connection ours alone, or does a pooler hand it to others too?
+
+A pooler gives each client a made-up process id, so a session whose own pid is another one is behind
+a pooler. Where that pools by session, nobody else gets ours until we leave. Where it pools by
+transaction or statement, whatever is set in the session stays there for the application.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import socket
+import threading
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import psycopg
+
+from .errors import RunbookError
+
+ASKED, ROUNDS = 3, 5
+ANSWER_SECONDS = 10.0  # a pool that is used up lets a client wait for two minutes (PgBouncer)
+
+_SHARED = (
+    "A connection pooler that pools by transaction or by statement is between here and {where}: "
+    "what one session sets or locks, the application would get. Nothing was changed. Next step: "
+    "point runbook_login at the server itself, beside the pooler (its own host and port), or at a "
+    "pool with pool_mode = session."
+)
+_NO_ANSWER = (
+    "{where} took the connection and gave no answer within {seconds:g} s: the server is frozen, or "
+    "a connection pool has no session left. Nothing was changed by this call. Next step: point "
+    "runbook_login at the server itself, or give the pool room for phase_workers and two more "
+    "sessions."
+)
+
+Connection = psycopg.Connection[dict[str, Any]]
+
+
+def require_own_session(conn: Connection, another: Callable[[], Connection]) -> None:
+    """Raise RunbookError where others may get the server session behind the connection, which is
+    in autocommit mode. another opens one more connection of the same kind. Nothing is set."""
+    if all(_pid(conn) == conn.info.backend_pid for _ in range(ASKED)):
+        return
+    with contextlib.closing(another()) as other:
+        if any(_shared(conn, other) for _ in range(ROUNDS)):
+            raise RunbookError(_SHARED.format(where=_where(conn)))
+
+
+def _shared(conn: Connection, other: Connection) -> bool:
+    """Whether two connections are seen to share sessions: while the other one's transaction holds
+    its session, this one's must be as before, and not the same."""
+    ours = _pid(conn)
+    try:
+        with _answering(other):
+            other.execute("BEGIN READ ONLY")
+    except psycopg.Error:  # statement pooling allows no transaction
+        return True
+    try:
+        return _pid(other) == ours or _pid(conn) != ours
+    finally:
+        other.execute("ROLLBACK")
+
+
+def _pid(conn: Connection) -> int:
+    with _answering(conn):
+        row = conn.execute("SELECT pg_catalog.pg_backend_pid() AS pid").fetchone()
+    assert row is not None, "the query gives one row"
+    return int(row["pid"])
+
+
+@contextlib.contextmanager
+def _answering(conn: Connection) -> Iterator[None]:
+    """Cut the connection off where it has not answered within ANSWER_SECONDS, and say so."""
+    late = threading.Event()
+
+    def cut() -> None:
+        late.set()
+        with socket.socket(fileno=os.dup(conn.fileno())) as ours:
+            ours.shutdown(socket.SHUT_RDWR)
+
+    timer = threading.Timer(ANSWER_SECONDS, cut)
+    timer.start()
+    try:
+        yield
+    except psycopg.Error:
+        if late.is_set():
+            raise RunbookError(
+                _NO_ANSWER.format(where=_where(conn), seconds=ANSWER_SECONDS)
+            ) from None
+        raise
+    finally:
+        timer.cancel()
+
+
+def _where(conn: Connection) -> str:
+    return f"{conn.info.host or 'the default host'}:{conn.info.port}"
