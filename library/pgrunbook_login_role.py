@@ -108,7 +108,7 @@ def main() -> None:
         },
         supports_check_mode=True,
     )
-    execute(module, apply, name="login_role", writes=True)
+    execute(module, apply, name="login_role", writes=True, administers=True)
 
 
 if __name__ == "__main__":

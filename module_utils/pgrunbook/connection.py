@@ -16,7 +16,7 @@ from psycopg.rows import dict_row
 from psycopg.sql import SQL, Identifier
 
 from .errors import RunbookError
-from .pooler import require_own_session
+from .pooler import answering, require_own_session
 
 LOGIN_OPTIONS: dict[str, Any] = {
     "host": {"type": "str"},
@@ -307,7 +307,8 @@ def _session(
     with contextlib.closing(_open(parameters, settings)) as conn:
         if beside is None:
             require_own_session(conn, lambda: _open(parameters, {}))
-        late = _late(conn, settings)
+        with answering(conn):
+            late = _late(conn, settings)
         if read_only:
             conn.read_only = True
             conn.autocommit = False

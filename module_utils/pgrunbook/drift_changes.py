@@ -12,7 +12,7 @@ from psycopg.rows import tuple_row
 
 from . import catalog
 from .catalog import TableInfo
-from .connection import Connection
+from .connection import Connection, looking_in
 from .errors import RunbookError
 from .spec import Spec, Table
 
@@ -143,9 +143,9 @@ def compare_tables(
         return kind != "table" or (item.schema, item.name) in wanted
 
     engine = create_engine("postgresql+psycopg://", creator=lambda: conn, poolclass=StaticPool)
-    with _tuple_rows(conn), engine.connect() as connection:
+    engine.dialect.do_rollback = _nothing  # type: ignore[method-assign, assignment]
+    with looking_in(conn, ()), _tuple_rows(conn), engine.connect() as connection:
         connection.dialect.default_schema_name = "pg_catalog"
-        conn.execute("SELECT set_config('search_path', 'pg_catalog', true)")
         context = MigrationContext.configure(
             connection,
             opts={
@@ -160,6 +160,10 @@ def compare_tables(
             return _sorted(tables, compare_metadata(context, metadata))
         except SQLAlchemyError as error:
             raise _incomparable(error) from None
+
+
+def _nothing(connection: Any) -> None:
+    """Instead of the rollback with which SQLAlchemy leaves a connection, in our transaction."""
 
 
 @contextlib.contextmanager

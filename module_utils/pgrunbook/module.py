@@ -16,7 +16,7 @@ except ImportError:
     print(json.dumps({"failed": True, "msg": missing_required_lib("psycopg (version 3)")}))
     sys.exit(1)
 
-from . import catalog
+from . import catalog, trust
 from .checks import settle
 from .connection import LOGIN_OPTIONS, Connection, connect, proof, table_lock
 from .errors import RunbookError
@@ -38,8 +38,13 @@ RUN = {
 }
 
 
-def execute(module: AnsibleModule, work: Work, *, name: str, writes: bool) -> None:
+def execute(
+    module: AnsibleModule, work: Work, *, name: str, writes: bool, administers: bool = False
+) -> None:
     """Connect, do work(connection, parameters, dry) and exit with what it returns.
+
+    Unless it administers, which needs nothing of the phase's but its names, the phase's schemas
+    have to be trusted, and all rows of its tables to be seen.
 
     Where the module only reads, or in check mode, the connection is one READ ONLY transaction, and
     the result's proof holds what the server says of it. Whatever gates the result has are enforced
@@ -53,9 +58,12 @@ def execute(module: AnsibleModule, work: Work, *, name: str, writes: bool) -> No
             parameters["login"],
             name=name,
             read_only=dry,
-            schemas=_schemas(spec),
+            schemas=trust.schemas(spec) if spec and not administers else (),
             lock_timeout_ms=spec.lock_timeout_ms if spec else 500,
         ) as conn:
+            if spec and not administers:
+                trust.require_trusted(conn, spec)
+                trust.require_all_rows(conn, spec)
             result = work(conn, {**parameters, "spec": spec}, dry)
             result.setdefault("queries", [])
             if spec and "checks" in result:
@@ -133,7 +141,3 @@ _NEXT_STEPS = {
     "57": "see that the server is up and who cancelled the statement, then run again.",
     "53": "free the resource that the server lacks (disk, memory, connections), then run again.",
 }
-
-
-def _schemas(spec: Spec | None) -> list[str]:
-    return sorted({spec.table.schema, spec.source.schema}) if spec else []

@@ -19,6 +19,7 @@ from . import (
     rename,
     revert,
     trial,
+    trust,
 )
 from .catalog import TableInfo
 from .checks import check
@@ -120,6 +121,8 @@ def build_rollback(conn: Connection, run_id: str) -> dict[str, Any]:
     row = ledger.get_run(conn, run_id)
     ledger.require_idle(ledger.unfinished(conn, row["phase"], row["table_name"]))
     spec = stored_spec(conn, run_id)
+    trust.look_up(conn, spec)
+    trust.require_all_rows(conn, spec)
     if spec.waive_rollback:
         raise RunbookError(
             f"Run {run_id} waived its rollback (phase_waive_rollback), so nobody knows which rows "

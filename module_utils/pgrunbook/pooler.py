@@ -53,7 +53,7 @@ def _shared(conn: Connection, other: Connection) -> bool:
     its session, this one's must be as before, and not the same."""
     ours = _pid(conn)
     try:
-        with _answering(other):
+        with answering(other):
             other.execute("BEGIN READ ONLY")
     except psycopg.Error:  # statement pooling allows no transaction
         return True
@@ -64,14 +64,14 @@ def _shared(conn: Connection, other: Connection) -> bool:
 
 
 def _pid(conn: Connection) -> int:
-    with _answering(conn):
+    with answering(conn):
         row = conn.execute("SELECT pg_catalog.pg_backend_pid() AS pid").fetchone()
     assert row is not None, "the query gives one row"
     return int(row["pid"])
 
 
 @contextlib.contextmanager
-def _answering(conn: Connection) -> Iterator[None]:
+def answering(conn: Connection) -> Iterator[None]:
     """Cut the connection off where it has not answered within ANSWER_SECONDS, and say so."""
     late = threading.Event()
 

@@ -10,7 +10,7 @@ from psycopg.sql import SQL
 from . import catalog
 from .catalog import TableInfo
 from .checks import check, orphans
-from .connection import Connection, one
+from .connection import Connection, one, require_connections
 from .errors import RunbookError
 from .spec import Spec, require_open_window
 from .sql import name, table
@@ -39,6 +39,7 @@ def examine(conn: Connection, spec: Spec) -> dict[str, Any]:
         "table_bytes": target.size,
         "oldest_transaction_seconds": _oldest_transaction(conn),
     }
+    require_connections(conn, spec.workers + 1)
     return {
         "changed": False,
         "server": server,
@@ -55,8 +56,31 @@ def examine(conn: Connection, spec: Spec) -> dict[str, Any]:
                 passed=True,
             ),
             orphans(counts["orphans"]),
+            _role(conn, spec),
         ],
     }
+
+
+def _role(conn: Connection, spec: Spec) -> dict[str, Any]:
+    """The gate on a login role that may do more than the phase needs. Raises RunbookError where
+    the phase refuses a superuser."""
+    user = conn.info.user
+    is_superuser = one(conn, "SELECT current_setting('is_superuser') = 'on' AS it")["it"]
+    if is_superuser and spec.superuser == "refuse":
+        raise RunbookError(
+            f"Role {user!r} is a superuser, which this phase refuses (phase_superuser). Nothing "
+            "was changed. Next step: playbooks/login_role.yml makes a role that may do what the "
+            "phase needs, and no more."
+        )
+    return check(
+        "superuser",
+        "Privileges of the login role",
+        test=1,
+        target="no superuser",
+        measured=f"{user} is {'a' if is_superuser else 'no'} superuser",
+        passed=not is_superuser,
+        enforce=False,
+    )
 
 
 def _require_primary(conn: Connection, server: dict[str, Any]) -> None:

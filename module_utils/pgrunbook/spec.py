@@ -23,6 +23,7 @@ THRESHOLDS = (
 )
 GATES = (
     "connectivity",
+    "superuser",
     "orphans",
     "schema",
     "indexes",
@@ -74,6 +75,8 @@ SPEC_OPTIONS: dict[str, Any] = {
         },
     },
     "acknowledged": {"type": "list", "elements": "str", "default": []},
+    "trusted_roles": {"type": "list", "elements": "str", "default": []},
+    "superuser": {"type": "str", "default": "warn", "choices": ["refuse", "warn"]},
     "strategy": {
         "type": "str",
         "default": "auto",
@@ -178,6 +181,8 @@ class Spec:
     source_key: dict[str, str]
     indexes: tuple[Index, ...]
     acknowledged: tuple[str, ...]
+    trusted_roles: tuple[str, ...]
+    superuser: str
     strategy: str
     workers: int
     batch_rows: int
@@ -225,6 +230,7 @@ def parse(options: Mapping[str, Any]) -> Spec:
     scalars = [
         "phase",
         "title",
+        "superuser",
         "strategy",
         "workers",
         "batch_rows",
@@ -259,6 +265,7 @@ def parse(options: Mapping[str, Any]) -> Spec:
             for i in given["indexes"]
         ),
         acknowledged=tuple(given["acknowledged"]),
+        trusted_roles=tuple(given["trusted_roles"]),
         gates={str(gate): str(word) for gate, word in given.get("gates", {}).items()},
         queries=tuple(
             Query(q["name"], q["snapshot"], q["baseline"], q.get("enforce", True))

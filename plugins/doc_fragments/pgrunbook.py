@@ -183,6 +183,21 @@ options:
         type: list
         elements: str
         default: []
+      trusted_roles:
+        description:
+          - Roles whose functions and operators may run as the login role, because they may create
+            some in the schemas of the two tables. The schemas' owners, their members and superusers
+            are trusted without being named.
+        type: list
+        elements: str
+        default: []
+      superuser:
+        description:
+          - What to do where the login role is a superuser. V(refuse) stops in the preflight,
+            V(warn) shows it.
+        type: str
+        choices: [refuse, warn]
+        default: warn
       strategy:
         description:
           - The way through the table. V(interleaved) makes most updates heap-only, without the

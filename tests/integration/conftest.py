@@ -12,7 +12,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Iterator
-from contextlib import closing
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -269,3 +269,18 @@ def _copy(server: demo_server.Server) -> Iterator[Database]:
         )
         yield database
         conn.execute(SQL("DROP DATABASE {} WITH (FORCE)").format(name))
+
+
+@contextmanager
+def other_database(beside: Database, encoding: str) -> Iterator[Database]:
+    """An empty database of another encoding on the same server."""
+    database = Database(beside.server, f"other_{next(_numbers)}")
+    maintenance = beside.conninfo(beside.server.user)
+    with psycopg.connect(maintenance, autocommit=True) as conn:
+        conn.execute(
+            SQL("CREATE DATABASE {} OWNER {} ENCODING {} LOCALE 'C' TEMPLATE template0").format(
+                Identifier(database.name), Identifier(data.ROLE), encoding
+            )
+        )
+        yield database
+        conn.execute(SQL("DROP DATABASE {} WITH (FORCE)").format(Identifier(database.name)))

@@ -1,0 +1,147 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Whose code may run as our role, and which rows may be hidden from it. Only reads.
+
+What a phase supplies (source, using, queries, types) is looked up in the schemas of its two tables.
+Whoever may create a function or an operator there, or has, could have it run as our role
+(CVE-2018-1058). Trusted are the schema's owner and its members, superusers, our own role, and those
+that the phase names.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import psycopg
+from psycopg.sql import SQL
+
+from .connection import Connection, looking_in, search_path
+from .errors import RunbookError
+from .spec import Spec, Table
+from .sql import name, render, table
+
+_TRUSTED = """(pg_has_role({role}, n.nspowner, 'MEMBER') OR {role} = current_user::regrole
+    OR {role} IN (SELECT oid FROM pg_roles WHERE rolname = ANY (%(trusted)s)))"""
+
+# A grantee of 0 is PUBLIC.
+_CREATORS = f"""
+SELECT n.nspname AS schema, r.rolname AS role
+FROM pg_namespace n
+CROSS JOIN LATERAL aclexplode(coalesce(n.nspacl, acldefault('n', n.nspowner))) a
+LEFT JOIN pg_roles r ON r.oid = a.grantee
+WHERE n.nspname = ANY (%(schemas)s) AND a.privilege_type = 'CREATE'
+AND (a.grantee = 0 OR NOT {_TRUSTED.format(role="a.grantee")})
+ORDER BY 1, 2 LIMIT 1
+"""
+
+_MADE = f"""
+SELECT what, role FROM (
+    SELECT pg_describe_object('pg_proc'::regclass, p.oid, 0) AS what, p.proowner AS owner,
+           p.pronamespace AS namespace
+    FROM pg_proc p
+    UNION ALL
+    SELECT pg_describe_object('pg_operator'::regclass, o.oid, 0), o.oprowner, o.oprnamespace
+    FROM pg_operator o
+) made
+JOIN pg_namespace n ON n.oid = made.namespace
+CROSS JOIN LATERAL (SELECT pg_get_userbyid(made.owner) AS role) r
+WHERE n.nspname = ANY (%(schemas)s) AND NOT {_TRUSTED.format(role="made.owner")}
+ORDER BY 1 LIMIT 1
+"""
+
+_POLICIES = """
+SELECT format('%%s.%%s', n.nspname, c.relname) AS table,
+       ARRAY(SELECT polname::text FROM pg_policy WHERE polrelid = c.oid ORDER BY 1) AS policies
+FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
+WHERE c.relkind IN ('r', 'p') AND row_security_active(c.oid)
+AND c.oid IN (SELECT f.oid FROM pg_class f JOIN pg_namespace m ON m.oid = f.relnamespace
+              WHERE m.nspname = %(schema)s AND f.relname = %(name)s
+              UNION
+              SELECT t.relid FROM pg_class f JOIN pg_namespace m ON m.oid = f.relnamespace,
+              LATERAL pg_partition_tree(f.oid) t
+              WHERE m.nspname = %(schema)s AND f.relname = %(name)s)
+ORDER BY 1
+"""
+
+_SEE_ALL = (
+    "Next step: connect as the table's owner (and without FORCE ROW LEVEL SECURITY), as a role "
+    "with BYPASSRLS, or fill each tenant's rows as a phase on a table of their own."
+)
+
+
+def schemas(spec: Spec) -> list[str]:
+    """The schemas in which what the phase supplies is looked up."""
+    return sorted({spec.table.schema, spec.source.schema})
+
+
+def require_trusted(conn: Connection, spec: Spec) -> None:
+    """Raise RunbookError where an untrusted role may make code in a schema of the phase, or where
+    some of it is there, naming role and schema."""
+    given = {"schemas": schemas(spec), "trusted": list(spec.trusted_roles)}
+    with looking_in(conn, ()):
+        creator = conn.execute(_CREATORS, given).fetchone()
+        made = conn.execute(_MADE, given).fetchone()
+    if creator:
+        raise RunbookError(_may_create(conn, creator["schema"], creator["role"]))
+    if made:
+        raise RunbookError(
+            f"{made['what']} was made by role {made['role']!r}, which is not trusted, in a schema "
+            f"where the phase's expressions are looked up: it could run as {conn.info.user!r}. "
+            "Nothing was changed. Next step: see what it does; drop it, give it to the schema's "
+            "owner, or list the role in phase_trusted_roles."
+        )
+
+
+def look_up(conn: Connection, spec: Spec) -> None:
+    """From now on, in this transaction, look names up in the phase's schemas too. Raises
+    RunbookError where these are not to be trusted."""
+    require_trusted(conn, spec)
+    conn.execute(SQL("SET LOCAL search_path = {}").format(SQL(search_path(schemas(spec)))))
+
+
+def require_all_rows(conn: Connection, spec: Spec) -> None:
+    """Raise RunbookError where policies hide rows of the table or the source from this role."""
+    for of in dict.fromkeys((spec.table, spec.source)):
+        found = conn.execute(_POLICIES, {"schema": of.schema, "name": of.name}).fetchall()
+        if found:
+            named = "; ".join(f"{row['table']} ({_listed(row)})" for row in found)
+            raise RunbookError(
+                f"Row-level security would hide rows from role {conn.info.user!r}: {named}. What "
+                f"is hidden can be neither filled nor counted. Nothing was changed. {_SEE_ALL}"
+            )
+    _require_readable_view(conn, spec.source)
+
+
+def _require_readable_view(conn: Connection, source: Table) -> None:
+    """Have the server plan a read of a view, whose tables may have policies of their own."""
+    kind = conn.execute(
+        "SELECT c.relkind = 'v' AND has_table_privilege(c.oid, 'SELECT') AS view FROM pg_class c"
+        " JOIN pg_namespace n ON n.oid = c.relnamespace WHERE n.nspname = %s AND c.relname = %s",
+        (source.schema, source.name),
+    ).fetchone()
+    if not (kind and kind["view"]):
+        return
+    try:
+        with conn.transaction(force_rollback=True):
+            conn.execute(SQL("EXPLAIN SELECT FROM {}").format(table(source)), ())
+    except psycopg.errors.InsufficientPrivilege as error:
+        raise RunbookError(
+            f"Role {conn.info.user!r} cannot read all rows of {source}: "
+            f"{error.diag.message_primary}. Nothing was changed. {_SEE_ALL}"
+        ) from None
+
+
+def _listed(row: dict[str, Any]) -> str:
+    policies = row["policies"]
+    return f"policies {', '.join(policies)}" if policies else "no policy lets anybody in"
+
+
+def _may_create(conn: Connection, schema: str, role: str | None) -> str:
+    who = f"Role {role!r}" if role else "Every role (PUBLIC)"
+    grantee = name(role) if role else SQL("PUBLIC")
+    revoke = SQL("REVOKE CREATE ON SCHEMA {} FROM {}").format(name(schema), grantee)
+    listed = f", or list {role} in phase_trusted_roles if you trust it" if role else ""
+    return (
+        f"{who} may create functions and operators in schema {schema!r}, where the phase's "
+        f"expressions are looked up: they could run as {conn.info.user!r}. Nothing was changed. "
+        f"Next step: {render(revoke)}{listed}."
+    )

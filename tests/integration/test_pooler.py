@@ -1,0 +1,119 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""A connection pooler in between: refused where others may get our session, and never poisoned."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from ansible.module_utils.pgrunbook import pooler as pooler_module
+from demo import data
+from tests.integration.conftest import Database
+from tests.integration.pooler import application, pgbouncer
+from tests.integration.steps import Module, Steps
+from tests.integration.test_modules import everything
+
+Phase = dict[str, Any]
+
+READS = {
+    "preflight": {},
+    "plan": {},
+    "check": {},
+    "query": {},
+    "run_info": {"reports": []},
+    "control": {"action": "pause", "by": "bob"},
+}
+
+
+def begun(database: Database, module: Module, phase: Phase) -> Steps:
+    steps = Steps.of(module, database, phase)
+    steps.begin()
+    return steps
+
+
+@pytest.mark.parametrize(
+    ("mode", "settings"),
+    [
+        ("transaction", {}),
+        ("transaction", {"ignore_startup_parameters": "options"}),
+        ("transaction", {"default_pool_size": 1}),
+        ("statement", {}),
+    ],
+)
+def test_a_pool_that_others_share_is_refused_and_not_poisoned(
+    database: Database, module: Module, phase: Phase, mode: str, settings: dict[str, Any]
+) -> None:
+    steps = begun(database, module, phase)
+    before = everything(database)
+    with pgbouncer(database, mode, **settings) as login, application(login) as seen:
+        through = Steps(module, login, steps.spec, steps.planned)
+        for check in (True, False):
+            for name, arguments in READS.items():
+                assert "beside the pooler" in through.refused(name, check=check, **arguments)
+            assert "beside the pooler" in through.refused("backfill", check=check, canary=True)
+        rollback = {"rollback_of": steps.planned["run"]["id"]}
+        assert "beside the pooler" in through.refused("plan", **rollback)
+    assert seen.writes > 50
+    assert seen.findings == []
+    assert everything(database) == before
+
+
+def test_an_idle_pool_that_others_share_is_refused_too(
+    database: Database, module: Module, phase: Phase
+) -> None:
+    with pgbouncer(database, "transaction") as login:
+        for _ in range(3):
+            steps = Steps.of(module, database, phase)
+            steps.login = login
+            assert "beside the pooler" in steps.refused("preflight", check=True)
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [{}, {"server_reset_query": "", "ignore_startup_parameters": "options"}],
+    ids=["as it comes", "nothing reset by the pooler"],
+)
+def test_a_pool_by_session_works_and_is_left_as_it_was(
+    database: Database, module: Module, phase: Phase, settings: dict[str, Any]
+) -> None:
+    before = database.state()
+    steps = Steps.of(module, database, {**phase, "phase_workers": 2, "phase_queries": []})
+    with (
+        pgbouncer(database, "session", **settings) as login,
+        application(login, threads=2) as seen,
+    ):
+        steps.login = login
+        proof = steps.do("preflight", check=True)["proof"]
+        steps.forward()
+        steps.back()
+    assert proof == {"read_only": True, "xid": None}
+    assert seen.writes > 50
+    assert seen.findings == []
+    assert database.state() == before
+
+
+def test_a_pool_without_a_session_left_is_found_by_the_dry_run(
+    database: Database, module: Module, phase: Phase, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pooler_module, "ANSWER_SECONDS", 0.5)
+    steps = Steps.of(module, database, {**phase, "phase_workers": 3})
+    for size in (1, 3):
+        with pgbouncer(database, "session", default_pool_size=size) as login:
+            steps.login = login
+            assert "a connection pool has no session left" in steps.refused("preflight", check=True)
+    with pgbouncer(database, "session", default_pool_size=5) as login:
+        steps.login = login
+        steps.do("preflight", check=True)
+
+
+def test_too_few_connections_for_the_workers_are_found_by_the_dry_run(
+    database: Database, module: Module, phase: Phase
+) -> None:
+    steps = Steps.of(module, database, {**phase, "phase_workers": 4})
+    database.superuser(f"ALTER ROLE {data.ROLE} CONNECTION LIMIT 3")
+    try:
+        refused = steps.refused("preflight", check=True)
+    finally:
+        database.superuser(f"ALTER ROLE {data.ROLE} CONNECTION LIMIT -1")
+    assert "too many connections" in refused and "phase_workers" in refused

@@ -1,0 +1,244 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Code of others never runs as the login role, and rows that it may not see are never left out."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import closing
+from typing import Any
+
+import pytest
+
+from demo import data
+from tests.integration.conftest import Database, Played, other_database
+from tests.integration.steps import Module, Steps
+
+Phase = dict[str, Any]
+
+# What a role that may only CREATE in public would have run as somebody else (CVE-2018-1058).
+HIJACK = """
+CREATE TABLE public.caught (who text);
+GRANT INSERT ON public.caught TO PUBLIC;
+CREATE FUNCTION public.format(text, bigint) RETURNS text LANGUAGE plpgsql AS
+$$ BEGIN INSERT INTO public.caught VALUES (current_user); RETURN pg_catalog.format($1, $2); END $$;
+CREATE FUNCTION public.jsonb_build_array(text, text, text) RETURNS jsonb LANGUAGE plpgsql AS
+$$ BEGIN INSERT INTO public.caught VALUES (current_user);
+   RETURN pg_catalog.jsonb_build_array($1, $2, $3); END $$;
+CREATE FUNCTION public.same(varchar, varchar) RETURNS boolean LANGUAGE plpgsql AS
+$$ BEGIN INSERT INTO public.caught VALUES (current_user); RETURN $1::text = $2::text; END $$;
+CREATE OPERATOR public.= (LEFTARG = varchar, RIGHTARG = varchar, FUNCTION = public.same);
+"""
+
+
+@pytest.fixture
+def mallory(database: Database) -> Iterator[str]:
+    """A role that may make things in public, where the demo's tables are."""
+    database.superuser("CREATE ROLE mallory LOGIN; GRANT CREATE ON SCHEMA public TO mallory")
+    yield "mallory"
+    database.superuser("DROP OWNED BY mallory CASCADE; DROP ROLE mallory")
+
+
+def steps_of(module: Module, database: Database, phase: Phase, **phase_of: Any) -> Steps:
+    return Steps.of(module, database, {**phase, "phase_queries": [], **phase_of})
+
+
+def test_a_schema_in_which_others_may_make_code_is_refused(
+    database: Database, module: Module, phase: Phase, mallory: str
+) -> None:
+    database.sql(HIJACK, user=mallory)
+    steps = steps_of(module, database, phase)
+    for name in ("preflight", "plan", "check", "schema"):
+        arguments = {"models": phase["phase_models"]} if name == "schema" else {}
+        refused = steps.refused(name, check=True, **arguments)
+        assert "'mallory'" in refused and "'public'" in refused
+        assert 'REVOKE CREATE ON SCHEMA "public" FROM "mallory"' in refused
+    database.superuser("REVOKE CREATE ON SCHEMA public FROM mallory")
+    assert "function public.format(text,bigint) was made by role 'mallory'" in steps.refused("plan")
+    assert database.superuser("SELECT who FROM public.caught") == []
+
+
+def test_a_role_that_the_phase_trusts_may_make_code(
+    database: Database, module: Module, phase: Phase, mallory: str
+) -> None:
+    database.sql(
+        "CREATE FUNCTION public.lower_country(varchar) RETURNS varchar IMMUTABLE"
+        " RETURN pg_catalog.upper($1)::varchar",
+        user=mallory,
+    )
+    country = {"name": "snapshot_country", "type": "varchar(2)"}
+    phase["phase_columns"][1] = {**country, "source": "lower_country(geo_country)"}
+    steps_of(module, database, phase, phase_trusted_roles=["mallory"]).forward()
+
+
+def test_everybody_s_privilege_to_create_is_refused(
+    database: Database, module: Module, phase: Phase
+) -> None:
+    database.superuser("GRANT CREATE ON SCHEMA public TO PUBLIC")
+    refused = steps_of(module, database, phase).refused("plan")
+    assert 'REVOKE CREATE ON SCHEMA "public" FROM PUBLIC' in refused
+
+
+def test_a_privilege_that_is_given_during_the_run_stops_it_and_its_rollback(
+    database: Database, module: Module, phase: Phase, mallory: str
+) -> None:
+    database.superuser("REVOKE CREATE ON SCHEMA public FROM mallory")
+    steps = steps_of(module, database, phase)
+    steps.begin()
+    database.superuser("GRANT CREATE ON SCHEMA public TO mallory")
+    database.sql(HIJACK, user=mallory)
+    assert "'mallory'" in steps.refused("backfill", canary=True)
+    steps.do("run", state="failed", verdict="NO-GO")
+    assert "'mallory'" in steps.refused("plan", rollback_of=steps.planned["run"]["id"])
+    assert database.superuser("SELECT who FROM public.caught") == []
+
+
+def test_what_bears_the_name_of_a_system_function_elsewhere_is_never_called(
+    database: Database, module: Module, phase: Phase, mallory: str
+) -> None:
+    """The tables are in a schema of their own; the role's default path has public in it."""
+    database.sql(HIJACK, user=mallory)
+    database.superuser("REVOKE CREATE ON SCHEMA public FROM mallory")
+    database.sql("CREATE SCHEMA app")
+    for table in ("session_summaries", "ip_inventory"):
+        database.sql(f"ALTER TABLE public.{table} SET SCHEMA app")
+    schemas = {"phase_schema": "app", "phase_source_schema": "app"}
+    steps = steps_of(module, database, phase, **schemas)
+    steps.forward()
+    steps.back()
+    assert database.superuser("SELECT who FROM public.caught") == []
+
+
+HIDE_HALF = """
+ALTER TABLE {0} ENABLE ROW LEVEL SECURITY;
+ALTER TABLE {0} FORCE ROW LEVEL SECURITY;
+CREATE POLICY half ON {0} USING (hashtext({0}::text) % 2 = 0);
+"""
+
+
+@pytest.mark.parametrize("table", ["session_summaries", "ip_inventory"])
+def test_policies_that_hide_rows_are_named_and_refused(
+    database: Database, module: Module, phase: Phase, table: str
+) -> None:
+    steps = steps_of(module, database, phase)
+    steps.begin()
+    database.sql(HIDE_HALF.format(table))
+    for name, check in (("preflight", True), ("plan", False), ("check", False)):
+        refused = steps.refused(name, check=check)
+        assert f"public.{table} (policies half)" in refused and "BYPASSRLS" in refused
+    assert "policies half" in steps.refused("backfill", canary=True)
+    steps.do("run", state="failed", verdict="NO-GO")
+    assert "policies half" in steps.refused("plan", rollback_of=steps.planned["run"]["id"])
+
+
+def test_policies_of_a_table_behind_the_source_view_are_refused(
+    database: Database, module: Module, phase: Phase
+) -> None:
+    database.sql("CREATE VIEW addresses AS SELECT * FROM ip_inventory")
+    database.sql(HIDE_HALF.format("ip_inventory"))
+    steps = steps_of(module, database, phase, phase_source_table="addresses")
+    refused = steps.refused("plan", check=True)
+    assert "cannot read all rows of public.addresses" in refused and '"ip_inventory"' in refused
+
+
+def test_policies_that_do_not_apply_to_the_role_are_none_of_its_business(
+    database: Database, module: Module, phase: Phase
+) -> None:
+    database.sql(HIDE_HALF.format("session_summaries"))
+    database.sql("ALTER TABLE session_summaries NO FORCE ROW LEVEL SECURITY")
+    steps_of(module, database, phase).forward()
+
+
+def test_validation_says_why_it_judges_nothing(
+    database: Database, playbook: Any, phase: Phase
+) -> None:
+    database.sql(HIDE_HALF.format("session_summaries"))
+    played: Played = playbook(database.login, "validate", phase=phase)
+    assert played.status != 0
+    assert "public.session_summaries (policies half)" in " ".join(played.output.split())
+
+
+def test_a_superuser_is_shown_or_refused(database: Database, module: Module, phase: Phase) -> None:
+    login = {**database.login, "user": database.server.user}
+    steps = steps_of(module, database, phase)
+    steps.login = login
+    gates = {gate["id"]: gate["status"] for gate in steps.do("preflight")["checks"]}
+    assert gates["superuser"] == "warn"
+    strict = steps_of(module, database, phase, phase_superuser="refuse")
+    strict.login = login
+    assert "login_role.yml" in strict.refused("preflight", check=True)
+    strict.login = database.login
+    gates = {gate["id"]: gate["status"] for gate in strict.do("preflight")["checks"]}
+    assert gates["superuser"] == "pass"
+
+
+SETTINGS = {
+    "idle_session_timeout": "300ms",
+    "idle_in_transaction_session_timeout": "300ms",
+    "statement_timeout": "300ms",
+    "lock_timeout": "1ms",
+    "default_transaction_isolation": "serializable",
+    "DateStyle": "SQL, DMY",
+    "client_encoding": "LATIN1",
+    "quote_all_identifiers": "on",
+    "row_security": "on",
+    "search_path": "public",
+    "standard_conforming_strings": "off",
+    "transaction_timeout": "300ms",
+}
+
+
+def test_what_the_role_has_set_for_itself_does_not_reach_a_run(
+    any_database: Database, module: Module, phase: Phase
+) -> None:
+    with closing(any_database.connect(any_database.server.user)) as conn:
+        known = {row["name"] for row in conn.execute("SELECT name FROM pg_settings")}
+        for name in SETTINGS.keys() & known:
+            conn.execute(f"ALTER ROLE {data.ROLE} SET {name} = '{SETTINGS[name]}'")
+        try:
+            steps = steps_of(module, any_database, phase, phase_batch_rows=20)
+            steps.forward()
+            steps.back()
+        finally:
+            conn.execute(f"ALTER ROLE {data.ROLE} RESET ALL")
+
+
+@pytest.mark.parametrize("schema", ["public", "données"])
+def test_a_database_in_another_encoding_is_filled(
+    database: Database, module: Module, phase: Phase, schema: str
+) -> None:
+    """The values have a letter that is two bytes in UTF-8 and one in LATIN1."""
+    with other_database(database, "LATIN1") as latin:
+        latin.sql(f'CREATE SCHEMA IF NOT EXISTS "{schema}"')
+        latin.sql(
+            f'CREATE TABLE "{schema}".visit (id int PRIMARY KEY, place text, town varchar(20));'
+            f'CREATE TABLE "{schema}".place (name text PRIMARY KEY, town text);'
+            f"""INSERT INTO "{schema}".place VALUES ('café', 'Orléans');"""
+            f"""INSERT INTO "{schema}".visit SELECT n, 'café' FROM generate_series(1, 300) n"""
+        )
+        column = {"name": "town", "type": "varchar(20)", "source": "town"}
+        steps = steps_of(
+            module,
+            latin,
+            phase,
+            phase_schema=schema,
+            phase_table="visit",
+            phase_key=["id"],
+            phase_columns=[column],
+            phase_source_schema=schema,
+            phase_source_table="place",
+            phase_source_key={"place": "name"},
+            phase_indexes=[],
+        )
+        steps.forward()
+        filled = latin.sql(f'SELECT town, count(*) AS n FROM "{schema}".visit GROUP BY 1')
+        assert filled == [{"town": "Orléans", "n": 300}]
+        steps.back()
+        assert latin.sql(f'SELECT FROM "{schema}".visit WHERE town IS NOT NULL') == []
+
+
+def test_a_database_that_does_not_know_its_characters_is_refused(
+    database: Database, module: Module, phase: Phase
+) -> None:
+    with other_database(database, "SQL_ASCII") as bytes_only:
+        steps = steps_of(module, bytes_only, phase)
+        assert "SQL_ASCII" in steps.refused("preflight", check=True)
