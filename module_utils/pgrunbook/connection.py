@@ -85,29 +85,14 @@ def connect(
         yield conn
 
 
-@contextlib.contextmanager
-def sibling(conn: Connection, **settings: str) -> Iterator[Connection]:
-    """Open another connection to the same database with the settings of this one, apart from those
-    given, and close it. It is in autocommit mode. Raises RunbookError where there is none left."""
-    parameters: dict[str, Any] = conn.info.get_parameters()
-    if conn.info.password:
-        parameters["password"] = conn.info.password
+def sibling(conn: Connection, **settings: str) -> contextlib.AbstractContextManager[Connection]:
+    """Another connection to the same database with the settings of this one, which writes, apart
+    from those given. It is in autocommit mode. Raises RunbookError where there is none left."""
+    assert not conn.read_only, "what only reads has one connection and one transaction"
     query = "SELECT pg_catalog.current_setting(%s, true) AS value"
     kept = {name: one(conn, query, (name,))["value"] for name in _KEPT}
     wanted = {name: value for name, value in {**kept, **settings}.items() if value is not None}
-    if conn.read_only:
-        wanted["default_transaction_read_only"] = "on"
-    with contextlib.ExitStack() as stack:
-        try:
-            other = stack.enter_context(_session(parameters, wanted, beside=conn))
-        except psycopg.Error as error:
-            raise RunbookError(
-                f"Cannot open another connection to {conn.info.host}:{conn.info.port}: "
-                f"{_in_one_line(error)}. Next step: let server, role, database and connection pool "
-                "allow one connection for each of phase_workers and one more, or lower "
-                "phase_workers."
-            ) from None
-        yield other
+    return _beside(conn, wanted)
 
 
 def patient(conn: Connection) -> contextlib.AbstractContextManager[Connection]:
@@ -118,10 +103,11 @@ def patient(conn: Connection) -> contextlib.AbstractContextManager[Connection]:
 
 
 def require_connections(conn: Connection, others: int) -> None:
-    """Raise RunbookError unless so many connections can be open beside this one."""
+    """Raise RunbookError unless so many connections can be open beside this one. Nothing is done
+    in them."""
     with contextlib.ExitStack() as stack:
         for _ in range(others):
-            stack.enter_context(sibling(conn))
+            stack.enter_context(_beside(conn, {}))
 
 
 @contextlib.contextmanager
@@ -292,6 +278,24 @@ _KEPT = (
 
 
 @contextlib.contextmanager
+def _beside(conn: Connection, settings: Mapping[str, str]) -> Iterator[Connection]:
+    parameters: dict[str, Any] = conn.info.get_parameters()
+    if conn.info.password:
+        parameters["password"] = conn.info.password
+    with contextlib.ExitStack() as stack:
+        try:
+            other = stack.enter_context(_session(parameters, settings, beside=conn))
+        except psycopg.Error as error:
+            raise RunbookError(
+                f"Cannot open another connection to {conn.info.host}:{conn.info.port}: "
+                f"{_in_one_line(error)}. Next step: let server, role, database and connection pool "
+                "allow one connection for each of phase_workers and one more, or lower "
+                "phase_workers."
+            ) from None
+        yield other
+
+
+@contextlib.contextmanager
 def _session(
     parameters: Mapping[str, Any],
     settings: Mapping[str, str],
@@ -305,10 +309,10 @@ def _session(
     psycopg.Error where the connection cannot be opened.
     """
     with contextlib.closing(_open(parameters, settings)) as conn:
-        if beside is None:
-            require_own_session(conn, lambda: _open(parameters, {}))
         with answering(conn):
             late = _late(conn, settings)
+        if beside is None:
+            require_own_session(conn, lambda: _open(parameters, {}), doubtful=bool(late))
         if read_only:
             conn.read_only = True
             conn.autocommit = False
@@ -352,8 +356,13 @@ def _escaped(value: str) -> str:
 def _late(conn: Connection, settings: Mapping[str, str]) -> dict[str, str]:
     """The settings that did not come with the startup packet: all of them where a pooler took them
     away, or where the path has letters that the database spells in another encoding."""
-    late = {} if _shown(conn, "search_path") == settings["search_path"] else dict(settings)
-    if conn.info.server_version >= 170000 and _shown(conn, "transaction_timeout") != "0":
+    path = _shown(conn, "search_path")
+    late = {} if path == settings.get("search_path", path) else dict(settings)
+    if (
+        settings
+        and conn.info.server_version >= 170000
+        and _shown(conn, "transaction_timeout") != "0"
+    ):
         late["transaction_timeout"] = "0"
     return late
 

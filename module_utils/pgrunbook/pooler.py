@@ -38,10 +38,16 @@ _NO_ANSWER = (
 Connection = psycopg.Connection[dict[str, Any]]
 
 
-def require_own_session(conn: Connection, another: Callable[[], Connection]) -> None:
+def require_own_session(
+    conn: Connection, another: Callable[[], Connection], *, doubtful: bool
+) -> None:
     """Raise RunbookError where others may get the server session behind the connection, which is
-    in autocommit mode. another opens one more connection of the same kind. Nothing is set."""
-    if all(_pid(conn) == conn.info.backend_pid for _ in range(ASKED)):
+    in autocommit mode. Nothing is set.
+
+    another opens one more connection of the same kind. doubtful is whether the right process id is
+    not proof enough, because something on the way took away what the startup packet had.
+    """
+    if not doubtful and all(_pid(conn) == conn.info.backend_pid for _ in range(ASKED)):
         return
     with contextlib.closing(another()) as other:
         if any(_shared(conn, other) for _ in range(ROUNDS)):

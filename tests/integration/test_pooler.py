@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from ansible.module_utils.pgrunbook import connection as connection_module
 from ansible.module_utils.pgrunbook import pooler as pooler_module
 from demo import data
 from tests.integration.conftest import Database
@@ -67,6 +68,25 @@ def test_an_idle_pool_that_others_share_is_refused_too(
             steps = Steps.of(module, database, phase)
             steps.login = login
             assert "beside the pooler" in steps.refused("preflight", check=True)
+
+
+@pytest.mark.parametrize("settings", [{}, {"ignore_startup_parameters": "options"}])
+def test_a_dry_run_leaves_nothing_in_a_pool_that_is_not_recognised(
+    database: Database,
+    module: Module,
+    phase: Phase,
+    settings: dict[str, Any],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(connection_module, "require_own_session", lambda *_, **__: None)
+    steps = Steps.of(module, database, phase)
+    with pgbouncer(database, "transaction", **settings) as login, application(login) as seen:
+        steps.login = login
+        for name in ("preflight", "plan", "check", "query"):
+            assert steps.do(name, check=True)["proof"] == {"read_only": True, "xid": None}
+        steps.do("schema", models=phase["phase_models"])
+    assert seen.writes > 50
+    assert seen.findings == []
 
 
 @pytest.mark.parametrize(

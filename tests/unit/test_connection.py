@@ -1,7 +1,9 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Which servers are too old."""
+"""Which servers are too old, and who may open a connection to one."""
 
 from __future__ import annotations
+
+from pathlib import Path
 
 import pytest
 
@@ -18,3 +20,14 @@ def test_old_server_is_refused(version: int, named: str) -> None:
 @pytest.mark.parametrize("version", [140000, 170006, 180000])
 def test_newer_server_is_not(version: int) -> None:
     require_version(version)
+
+
+def test_connections_are_opened_in_one_place() -> None:
+    """There it is found out whether a pooler is in between, before anything is set."""
+    root = Path(__file__).resolve().parents[2]
+    programs = [
+        p for part in ("module_utils", "library", "plugins") for p in root.glob(f"{part}/**/*.py")
+    ]
+    assert programs
+    opening = [p.name for p in programs if "psycopg.connect(" in p.read_text(encoding="utf-8")]
+    assert opening == ["connection.py"]
