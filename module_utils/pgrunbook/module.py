@@ -61,6 +61,7 @@ def execute(
             schemas=trust.schemas(spec) if spec and not administers else (),
             lock_timeout_ms=spec.lock_timeout_ms if spec else 500,
         ) as conn:
+            trust.require_own_ledger(conn)
             if spec and not administers:
                 trust.require_trusted(conn, spec)
                 trust.require_all_rows(conn, spec)

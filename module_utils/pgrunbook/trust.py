@@ -3,8 +3,8 @@
 
 What a phase supplies (source, using, queries, types) is looked up in the schemas of its two tables.
 Whoever may create a function or an operator there, or has, could have it run as our role
-(CVE-2018-1058). Trusted are the schema's owner and its members, superusers, our own role, and those
-that the phase names.
+(CVE-2018-1058). Trusted are the owners of the schema and of the phase's table, members of the
+former, superusers, our own role, and those that the phase names.
 """
 
 from __future__ import annotations
@@ -19,8 +19,11 @@ from .errors import RunbookError
 from .spec import Spec, Table
 from .sql import name, render, table
 
-_TRUSTED = """(pg_has_role({role}, n.nspowner, 'MEMBER') OR {role} = current_user::regrole
-    OR {role} IN (SELECT oid FROM pg_roles WHERE rolname = ANY (%(trusted)s)))"""
+_TRUSTED = """(pg_has_role({role}, n.nspowner, 'MEMBER')
+    OR {role} IN (SELECT oid FROM pg_roles
+                  WHERE rolname = current_user OR rolname = ANY (%(trusted)s))
+    OR {role} IN (SELECT t.relowner FROM pg_class t JOIN pg_namespace s ON s.oid = t.relnamespace
+                  WHERE s.nspname = %(schema)s AND t.relname = %(table)s))"""
 
 # A grantee of 0 is PUBLIC.
 _CREATORS = f"""
@@ -46,6 +49,19 @@ JOIN pg_namespace n ON n.oid = made.namespace
 CROSS JOIN LATERAL (SELECT pg_get_userbyid(made.owner) AS role) r
 WHERE n.nspname = ANY (%(schemas)s) AND NOT {_TRUSTED.format(role="made.owner")}
 ORDER BY 1 LIMIT 1
+"""
+
+_LEDGER = """
+SELECT what, role FROM (
+    SELECT 'Schema pgrunbook' AS what, nspowner AS owner, 0 AS n
+    FROM pg_namespace WHERE nspname = 'pgrunbook'
+    UNION ALL
+    SELECT format('pgrunbook.%s', c.relname), c.relowner, 1
+    FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace WHERE n.nspname = 'pgrunbook'
+) part CROSS JOIN LATERAL (SELECT pg_get_userbyid(owner) AS role) r
+WHERE NOT pg_has_role(current_user, owner, 'MEMBER')
+AND NOT EXISTS (SELECT FROM pg_roles WHERE oid = owner AND rolsuper)
+ORDER BY n, what LIMIT 1
 """
 
 _POLICIES = """
@@ -76,7 +92,12 @@ def schemas(spec: Spec) -> list[str]:
 def require_trusted(conn: Connection, spec: Spec) -> None:
     """Raise RunbookError where an untrusted role may make code in a schema of the phase, or where
     some of it is there, naming role and schema."""
-    given = {"schemas": schemas(spec), "trusted": list(spec.trusted_roles)}
+    given = {
+        "schemas": schemas(spec),
+        "schema": spec.table.schema,
+        "table": spec.table.name,
+        "trusted": list(spec.trusted_roles),
+    }
     with looking_in(conn, ()):
         creator = conn.execute(_CREATORS, given).fetchone()
         made = conn.execute(_MADE, given).fetchone()
@@ -88,6 +109,19 @@ def require_trusted(conn: Connection, spec: Spec) -> None:
             f"where the phase's expressions are looked up: it could run as {conn.info.user!r}. "
             "Nothing was changed. Next step: see what it does; drop it, give it to the schema's "
             "owner, or list the role in phase_trusted_roles."
+        )
+
+
+def require_own_ledger(conn: Connection) -> None:
+    """Raise RunbookError where the ledger, or part of it, belongs to a role that is neither ours
+    nor one that we are a member of: its triggers would run as our role."""
+    found = conn.execute(_LEDGER).fetchone()
+    if found:
+        raise RunbookError(
+            f"{found['what']} belongs to role {found['role']!r}, of which {conn.info.user!r} is no "
+            "member: what it does when it is written to would run with our rights. Nothing was "
+            "changed. Next step: find out who made it; make it over to the owner of the phase's "
+            "table, or drop it if it is no ledger of yours."
         )
 
 

@@ -108,6 +108,24 @@ def test_what_bears_the_name_of_a_system_function_elsewhere_is_never_called(
     assert database.superuser("SELECT who FROM public.caught") == []
 
 
+def test_a_ledger_that_somebody_else_made_first_is_refused(
+    database: Database, module: Module, phase: Phase, mallory: str
+) -> None:
+    """Its tables could have triggers, which would run as the login role at the first approval."""
+    database.superuser("REVOKE CREATE ON SCHEMA public FROM mallory")
+    steps = steps_of(module, database, phase)
+    steps.plan()
+    database.superuser(
+        f"GRANT CREATE ON DATABASE {database.name} TO mallory;"
+        "SET ROLE mallory; CREATE SCHEMA pgrunbook; GRANT ALL ON SCHEMA pgrunbook TO PUBLIC"
+    )
+    refused = steps.refused("approval", **steps.approval("plan"))
+    assert "Schema pgrunbook belongs to role 'mallory'" in refused
+    assert "'mallory'" in steps.refused("plan")
+    database.superuser(f"ALTER SCHEMA pgrunbook OWNER TO {data.ROLE}")
+    steps.approve("plan")
+
+
 HIDE_HALF = """
 ALTER TABLE {0} ENABLE ROW LEVEL SECURITY;
 ALTER TABLE {0} FORCE ROW LEVEL SECURITY;
