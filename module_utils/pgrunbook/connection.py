@@ -14,6 +14,7 @@ from psycopg.rows import dict_row
 from psycopg.sql import SQL, Identifier
 
 from .errors import RunbookError
+from .shown import line
 
 LOGIN_OPTIONS: dict[str, Any] = {
     "host": {"type": "str"},
@@ -179,7 +180,9 @@ def blockers(conn: Connection, table_oid: int) -> str:
     ).fetchall()
     if not rows:
         return "No session holds a lock on it any more."
-    held = "; ".join(f"pid {r['pid']} ({r['usename']}, {r['state']}): {r['query']}" for r in rows)
+    held = "; ".join(
+        f"pid {r['pid']} ({r['usename']}, {r['state']}): {line(r['query'])}" for r in rows
+    )
     return f"It is held by {held}."
 
 
@@ -260,9 +263,6 @@ def _connection_failure(login: Mapping[str, Any], error: psycopg.Error) -> str:
     where = login.get("host") or "the default host"
     port = f":{login['port']}" if login.get("port") else ""
     reason = " ".join(str(error).split()).rstrip(".")
-    password = login.get("password")
-    if password:
-        reason = reason.replace(password, "********")
     next_step = next((step for part, step in _CONNECTION_STEPS.items() if part in reason), _ANY)
     return (
         f"Cannot connect to {where}{port}, database {login.get('dbname') or '(default)'}, as "

@@ -12,6 +12,7 @@ from .catalog import TableInfo
 from .checks import check, orphans
 from .connection import Connection, one
 from .errors import RunbookError
+from .shown import line
 from .spec import Spec, require_open_window
 from .sql import name, table
 
@@ -44,6 +45,7 @@ def examine(conn: Connection, spec: Spec) -> dict[str, Any]:
         "server": server,
         "health": health,
         "schema": target.schema(),
+        "text": _text(server, health),
         "checks": [
             check(
                 "connectivity",
@@ -57,6 +59,17 @@ def examine(conn: Connection, spec: Spec) -> dict[str, Any]:
             orphans(counts["orphans"]),
         ],
     }
+
+
+def _text(server: dict[str, Any], health: dict[str, Any]) -> str:
+    return "\n".join(
+        [
+            line(f"PostgreSQL {server['version']}, database {server['database']}"),
+            f"{health['rows']:,} rows, {health['source_rows']:,} source rows, "
+            f"{health['orphans']:,} orphans",
+            f"Oldest transaction: {health['oldest_transaction_seconds']} s",
+        ]
+    )
 
 
 def _require_primary(conn: Connection, server: dict[str, Any]) -> None:
