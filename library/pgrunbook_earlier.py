@@ -59,6 +59,7 @@ from pathlib import Path
 from ansible.module_utils.basic import AnsibleModule
 
 from ansible.module_utils.pgrunbook import standing
+from ansible.module_utils.pgrunbook.module import failures, leave, passed_over
 
 
 def main() -> None:
@@ -70,12 +71,11 @@ def main() -> None:
         },
         supports_check_mode=True,
     )
-    found, unreadable = standing.latest_measured(
-        Path(module.params["folder"]), module.params["phase"], module.params["server"]
-    )
-    for path in unreadable:
-        module.warn(f"{path} is no report, and is passed over. Next step: move it elsewhere.")
-    module.exit_json(changed=False, earlier=found)
+    with failures(module, writes=False):
+        found, unreadable = standing.latest_measured(
+            Path(module.params["folder"]), module.params["phase"], module.params["server"]
+        )
+        leave(module, {"changed": False, "earlier": found, "warnings": passed_over(unreadable)})
 
 
 if __name__ == "__main__":

@@ -74,6 +74,10 @@ queries:
   returned: success
   type: list
   elements: str
+text:
+  description: The same as a person reads it, a statement in a line.
+  returned: success
+  type: str
 proof:
   description:
     - What the server says of this session's writes. RV(ignore:read_only) is

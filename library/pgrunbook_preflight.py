@@ -41,6 +41,10 @@ health:
   description: Counts, sizes in bytes, and the age of the oldest transaction in seconds.
   returned: success
   type: dict
+text:
+  description: Server, counts and the oldest transaction as a person reads them.
+  returned: success
+  type: str
 schema:
   description: The table's columns and indexes.
   returned: success

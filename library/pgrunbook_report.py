@@ -84,7 +84,8 @@ from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
 
-from ansible.module_utils.pgrunbook import report
+from ansible.module_utils.pgrunbook import report, shown
+from ansible.module_utils.pgrunbook.module import failures, leave
 
 
 def draw(told: dict[str, Any]) -> tuple[dict[str, str], list[str]]:
@@ -96,7 +97,7 @@ def draw(told: dict[str, Any]) -> tuple[dict[str, str], list[str]]:
             f"The report has no plots: {error}. Next step: install matplotlib for the Python that "
             "runs ansible-playbook; requirements.txt has it."
         ]
-    return plots.draw(told), []
+    return plots.draw(shown.every(told)), []
 
 
 def main() -> None:
@@ -113,14 +114,13 @@ def main() -> None:
         "run": report.build,
         "rollback": report.build_rollback,
     }
-    built = kinds[module.params["kind"]](module.params["facts"])
-    paths: dict[str, str] = {}
-    if not module.check_mode:
-        drawn, warnings = draw(built)
-        paths = report.write(Path(module.params["folder"]), built, drawn)
-        for warning in warnings:
-            module.warn(warning)
-    module.exit_json(changed=False, report=built, paths=paths, text=report.summary(built))
+    with failures(module, writes=False):
+        built = kinds[module.params["kind"]](module.params["facts"])
+        result = {"changed": False, "report": built, "paths": {}, "text": report.summary(built)}
+        if not module.check_mode:
+            drawn, result["warnings"] = draw(built)
+            result["paths"] = report.write(Path(module.params["folder"]), built, drawn)
+        leave(module, result)
 
 
 if __name__ == "__main__":

@@ -49,16 +49,16 @@ from pathlib import Path
 from ansible.module_utils.basic import AnsibleModule
 
 from ansible.module_utils.pgrunbook import report_info
+from ansible.module_utils.pgrunbook.module import failures, leave, passed_over
 
 
 def main() -> None:
     module = AnsibleModule(
         argument_spec={"folder": {"type": "path", "required": True}}, supports_check_mode=True
     )
-    found, unreadable = report_info.reports(Path(module.params["folder"]))
-    for path in unreadable:
-        module.warn(f"{path} is no report, and is passed over. Next step: move it elsewhere.")
-    module.exit_json(changed=False, reports=found)
+    with failures(module, writes=False):
+        found, unreadable = report_info.reports(Path(module.params["folder"]))
+        leave(module, {"changed": False, "reports": found, "warnings": passed_over(unreadable)})
 
 
 if __name__ == "__main__":

@@ -88,8 +88,7 @@ verdict:
 from ansible.module_utils.basic import AnsibleModule
 
 from ansible.module_utils.pgrunbook import standing
-from ansible.module_utils.pgrunbook.errors import RunbookError
-from ansible.module_utils.pgrunbook.module import METRICS_FILE, SPEC, leave, written
+from ansible.module_utils.pgrunbook.module import METRICS_FILE, SPEC, failures, leave, written
 from ansible.module_utils.pgrunbook.spec import parse
 
 
@@ -106,26 +105,24 @@ def main() -> None:
         supports_check_mode=True,
     )
     given = module.params
-    try:
+    with failures(module, writes=False):
         spec = parse(given["spec"])
-    except RunbookError as error:
-        module.fail_json(msg=str(error))
-    judged = standing.judge(
-        spec,
-        given["results"],
-        earlier=given["earlier"],
-        fall_max=given["speedup_fall_max"],
-        command=given["command"],
-    )
-    path = "" if module.check_mode else given["metrics_file"]
-    figures = standing.figures(spec, judged["checks"])
-    result = written(
-        {"changed": False, **judged},
-        path,
-        "runbook_validation_metrics_file",
-        lambda metrics: metrics.write_standing(path, figures),
-    )
-    leave(module, result)
+        judged = standing.judge(
+            spec,
+            given["results"],
+            earlier=given["earlier"],
+            fall_max=given["speedup_fall_max"],
+            command=given["command"],
+        )
+        path = "" if module.check_mode else given["metrics_file"]
+        figures = standing.figures(spec, judged["checks"])
+        result = written(
+            {"changed": False, **judged},
+            path,
+            "runbook_validation_metrics_file",
+            lambda metrics: metrics.write_standing(path, figures),
+        )
+        leave(module, result)
 
 
 if __name__ == "__main__":

@@ -15,7 +15,7 @@ from . import catalog, conversion
 from .catalog import TableInfo
 from .checks import check
 from .connection import Connection, one
-from .errors import RunbookError
+from .errors import RunbookError, reason
 from .proposal import described, megabytes, on_columns, proposals
 from .spec import Query, Spec
 from .sql import table, text
@@ -203,7 +203,7 @@ def _planned(conn: Connection, query: Query, side: Composed) -> list[dict[str, A
         return conn.execute(explain, (), binary=True).fetchall()
     except psycopg.Error as error:
         raise RunbookError(
-            f"Query {query.name!r} is wrong: {error.diag.message_primary}. "
+            f"Query {query.name!r} is wrong: {reason(error)}. "
             "Next step: correct it in phase_queries."
         ) from None
 

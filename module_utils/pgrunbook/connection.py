@@ -17,6 +17,7 @@ from psycopg.sql import SQL, Identifier
 
 from .errors import RunbookError
 from .pooler import answering, require_own_session
+from .shown import line
 
 LOGIN_OPTIONS: dict[str, Any] = {
     "host": {"type": "str"},
@@ -207,7 +208,9 @@ def blockers(conn: Connection, table_oid: int) -> str:
     ).fetchall()
     if not rows:
         return "No session holds a lock on it any more."
-    held = "; ".join(f"pid {r['pid']} ({r['usename']}, {r['state']}): {r['query']}" for r in rows)
+    held = "; ".join(
+        f"pid {r['pid']} ({r['usename']}, {r['state']}): {line(r['query'])}" for r in rows
+    )
     return f"It is held by {held}."
 
 
@@ -385,9 +388,6 @@ def _connection_failure(login: Mapping[str, Any], error: psycopg.Error) -> str:
     where = login.get("host") or "the default host"
     port = f":{login['port']}" if login.get("port") else ""
     reason = _in_one_line(error)
-    password = login.get("password")
-    if password:
-        reason = reason.replace(password, "********")
     next_step = next((step for part, step in _CONNECTION_STEPS.items() if part in reason), _ANY)
     return (
         f"Cannot connect to {where}{port}, database {login.get('dbname') or '(default)'}, as "

@@ -18,7 +18,7 @@ from . import catalog, conversion
 from .catalog import TableInfo
 from .connection import Connection, one
 from .conversion import Held
-from .errors import RunbookError
+from .errors import RunbookError, reason
 from .spec import Column, Spec, Table
 from .sql import comma, expression, name, table, text
 
@@ -212,9 +212,9 @@ def _refusal(conn: Connection, column: Column, on: Table, of: Composable) -> str
         for query in _trials(column, on, of):
             conn.execute(query, (), binary=True)
     except psycopg.errors.ReadOnlySqlTransaction as error:
-        return f"it tries to write: {error.diag.message_primary}"
+        return f"it tries to write: {reason(error)}"
     except psycopg.Error as error:
-        return str(error.diag.message_primary)
+        return reason(error)
     return ""
 
 

@@ -1,8 +1,52 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The one exception whose message is meant for the person in the maintenance window."""
+"""The one exception whose message is meant for the person in the maintenance window, and what of
+the server's own errors they are told."""
 
 from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import psycopg
 
 
 class RunbookError(Exception):
     """A run cannot go on: the message names the object and the next step, and no secret."""
+
+
+def reason(error: psycopg.Error) -> str:
+    """The first line of what the server, or the driver, says of an error, without the value that it
+    quotes where it says that a value is wrong (class 22): that may be a whole document of a row."""
+    said = error.diag.message_primary or " ".join(str(error).split()) or type(error).__name__
+    return _QUOTED.sub(r"\1…\2", said) if _of_a_value(error) else said
+
+
+def detail(error: psycopg.Error) -> str:
+    """The server's DETAIL where it is about objects or sessions; elsewhere it may have a row."""
+    known = (error.sqlstate or "")[:2] in _DETAILED
+    return (error.diag.message_detail or "") if known else ""
+
+
+def place(error: psycopg.Error) -> str:
+    """The function in which it happened, or the tuple: the first line of the server's CONTEXT that
+    is only that. Other lines may have values."""
+    found = _PLACE.search(error.diag.context or "")
+    return found[0] if found else ""
+
+
+_DETAILED = ("0A", "2B", "40", "42", "53", "55")
+_PLACE = re.compile(
+    r"^(PL/pgSQL function .+ line \d+ at [\w ]+"
+    r'|SQL function "[^"\n]+" (statement \d+|during \w+)'
+    r'|while \w+ tuple \(\d+,\d+\) in relation "[^"\n]+")$',
+    re.MULTILINE,
+)
+_QUOTED = re.compile("([\"'«„“‘]).*([\"'»“”’])", re.DOTALL)
+
+
+def _of_a_value(error: psycopg.Error) -> bool:
+    by_the_driver = error.sqlstate is None and "DataError" in {
+        kind.__name__ for kind in type(error).__mro__
+    }
+    return by_the_driver or (error.sqlstate or "").startswith("22")

@@ -14,7 +14,7 @@ import psycopg
 from psycopg.types.json import Jsonb
 
 from .connection import Connection, one
-from .errors import RunbookError
+from .errors import RunbookError, reason
 
 STALE_AFTER_SECONDS = 60
 INDEX_TRIAL, INDEX_KEPT = "index_trial", "index_kept"
@@ -256,6 +256,7 @@ def approve(
     at work.
     """
     if plan_hash(plan) != run.plan_hash:
+        _require_unmasked(plan)
         raise RunbookError(
             f"The plan does not have the hash {run.plan_hash[:8]} that was approved. "
             "Next step: run the playbook again and read the new plan."
@@ -614,6 +615,16 @@ def running(conn: Connection) -> str:
     return str(ids[0])
 
 
+def _require_unmasked(plan: dict[str, Any]) -> None:
+    """Raise RunbookError where Ansible has put its mask for secrets into a plan."""
+    if any(mask in json.dumps(plan) for mask in ("********", "VALUE_SPECIFIED_IN_NO_LOG")):
+        raise RunbookError(
+            "Ansible has masked a part of the plan on its way here, because a task with a no_log "
+            "value that is also in the plan has handed it on. Nothing was changed. Next step: take "
+            "that task out of the play, or keep the secret in a passfile."
+        )
+
+
 def _listing(told: dict[str, Any]) -> str:
     return "".join(f"{key}: {value or 'none'}\n" for key, value in told.items())
 
@@ -640,7 +651,7 @@ def _create(conn: Connection) -> None:
     except psycopg.errors.InsufficientPrivilege as error:
         raise RunbookError(
             f"Cannot make the ledger, schema pgrunbook (SQLSTATE {error.sqlstate}): "
-            f"{error.diag.message_primary}. Next step: GRANT CREATE ON DATABASE to this role; "
+            f"{reason(error)}. Next step: GRANT CREATE ON DATABASE to this role; "
             "playbooks/login_role.yml grants all that is needed."
         ) from None
 

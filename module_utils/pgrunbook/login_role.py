@@ -16,6 +16,7 @@ from . import catalog
 from .catalog import TableInfo
 from .connection import Connection, one
 from .errors import RunbookError
+from .shown import line
 from .spec import MOST_NAME_BYTES, Spec, Table
 from .sql import literal, name, render, table
 
@@ -62,6 +63,7 @@ def apply(
     return {
         "changed": bool(missing),
         "queries": [need.query for need in missing],
+        "text": "\n".join(line(need.query) for need in missing),
         "may": sorted(need.may for need in needs),
         "diff": {
             "before_header": f"role {role}",

@@ -3,9 +3,13 @@
 
 from __future__ import annotations
 
+import contextlib
+import copy
 import json
 import sys
-from collections.abc import Callable
+import traceback
+from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule, missing_required_lib
@@ -16,10 +20,10 @@ except ImportError:
     print(json.dumps({"failed": True, "msg": missing_required_lib("psycopg (version 3)")}))
     sys.exit(1)
 
-from . import catalog, trust
+from . import catalog, shown, trust
 from .checks import settle
 from .connection import LOGIN_OPTIONS, Connection, connect, proof, table_lock
-from .errors import RunbookError
+from .errors import RunbookError, detail, place, reason
 from .spec import SPEC_OPTIONS, Spec, parse
 
 METRICS_FILE = {"type": "path", "default": ""}
@@ -50,9 +54,9 @@ def execute(
     the result's proof holds what the server says of it. Whatever gates the result has are enforced
     or not as the phase wants it. Every failure exits through fail_json.
     """
-    parameters = module.params
+    parameters = take_secrets(module)
     dry = module.check_mode or not writes
-    try:
+    with failures(module, writes=not dry):
         spec = parse(parameters["spec"]) if parameters.get("spec") else None
         with connect(
             parameters["login"],
@@ -70,18 +74,56 @@ def execute(
             if spec and "checks" in result:
                 result["checks"] = settle(spec, result["checks"])
             result["proof"] = proof(conn)
+        leave(module, result)
+
+
+def take_secrets(module: AnsibleModule) -> dict[str, Any]:
+    """The module's parameters. In module.params, which Ansible returns as the invocation, the
+    passwords are masked from now on.
+
+    Ansible would mask every text of a result that has the password in it, so a password such as
+    "public" would change the plan, and its hash. No result of ours has a password, so nothing else
+    has to be masked.
+    """
+    parameters: dict[str, Any] = copy.deepcopy(module.params)
+    for options in (module.params, module.params.get("login") or {}):
+        if options.get("password"):
+            options["password"] = MASK
+    module.no_log_values.clear()
+    return parameters
+
+
+@contextlib.contextmanager
+def failures(module: AnsibleModule, *, writes: bool) -> Iterator[None]:
+    """Exit through fail_json where the work inside fails, with a sentence for the person. writes
+    says whether it may have changed the database. Where the work failed in the program is told from
+    verbosity 3 on."""
+    try:
+        yield
     except RunbookError as error:
-        module.fail_json(msg=str(error))
+        _fail(module, str(error), error)
     except psycopg.Error as error:
-        module.fail_json(msg=database_failure(error), sqlstate=error.sqlstate)
-    leave(module, result)
+        _fail(module, database_failure(error), error, sqlstate=error.sqlstate)
+    except Exception as error:
+        _fail(module, _unforeseen(error, writes), error)
 
 
 def leave(module: AnsibleModule, result: dict[str, Any]) -> None:
-    """Exit with the result; its warnings, a list of texts, are shown as Ansible's."""
+    """Exit with the result; its warnings, a list of texts, are shown as Ansible's. In what a person
+    reads of it, nothing is left that could not be seen."""
     for warning in result.get("warnings", []):
-        module.warn(warning)
-    module.exit_json(**{key: value for key, value in result.items() if key != "warnings"})
+        module.warn(shown.text(warning))
+    module.exit_json(
+        **{key: _for_people(key, value) for key, value in result.items() if key != "warnings"}
+    )
+
+
+def passed_over(unreadable: list[str]) -> list[str]:
+    """A warning for each path of a file that should be a report."""
+    return [
+        f"{path} is no report, and is passed over. Next step: move it elsewhere."
+        for path in unreadable
+    ]
 
 
 def alone(
@@ -122,18 +164,22 @@ def written(
 
 
 def database_failure(error: psycopg.Error) -> str:
-    """An unforeseen database error in one line: what, where, SQLSTATE and the next step."""
+    """An unforeseen database error in one line: what, where, SQLSTATE and the next step. It has no
+    value of a row."""
     diag = error.diag
-    what = diag.message_primary or " ".join(str(error).split()) or type(error).__name__
     where = ".".join(p for p in (diag.schema_name, diag.table_name, diag.column_name) if p)
-    detail = f" {diag.message_detail}" if diag.message_detail else ""
-    context = f" ({diag.context.splitlines()[0]})" if diag.context else ""
     on = f" on {where}" if where else ""
+    more = f" {detail(error)}" if detail(error) else ""
+    context = f" ({place(error)})" if place(error) else ""
     return (
-        f"PostgreSQL: {what}{on} (SQLSTATE {error.sqlstate or 'none: the connection is gone'})."
-        f"{detail}{context} Next step: {_NEXT_STEPS.get((error.sqlstate or '')[:2], _ANY_STEP)}"
+        f"PostgreSQL: {reason(error)}{on} "
+        f"(SQLSTATE {error.sqlstate or 'none: the connection is gone'}).{more}{context} "
+        f"Next step: {_NEXT_STEPS.get((error.sqlstate or '')[:2], _ANY_STEP)}"
     )
 
+
+MASK = "VALUE_SPECIFIED_IN_NO_LOG_PARAMETER"
+"""What Ansible itself shows in place of a secret."""
 
 _ANY_STEP = "mend the cause and run the playbook again; committed batches are kept."
 _NEXT_STEPS = {
@@ -142,3 +188,57 @@ _NEXT_STEPS = {
     "57": "see that the server is up and who cancelled the statement, then run again.",
     "53": "free the resource that the server lacks (disk, memory, connections), then run again.",
 }
+
+
+_TEXTS = ("altered", "diff", "progress", "stopped_by", "text", "verdict")
+_OF_A_CHECK = ("title", "target", "measured")
+_OF_A_DIFFERENCE = ("text", "impact", "resolutions")
+
+
+def _for_people(key: str, value: Any) -> Any:
+    """A value of a result, where its texts are for people as they may be shown; else as it is."""
+    if key in _TEXTS:
+        return shown.every(value)
+    if key == "checks":
+        return [_parts(check, _OF_A_CHECK, shown.line) for check in value]
+    if key == "differences":
+        return [_parts(difference, _OF_A_DIFFERENCE, shown.text) for difference in value]
+    return value
+
+
+def _parts(of: dict[str, Any], keys: tuple[str, ...], how: Callable[[Any], str]) -> dict[str, Any]:
+    return {key: shown.every(value, how) if key in keys else value for key, value in of.items()}
+
+
+def _fail(module: AnsibleModule, message: str, error: Exception, **more: Any) -> None:
+    """Ansible shows exception where its configuration says so, and everything else always."""
+    trace = shown.text("\n".join(_trace(error)))
+    if module._verbosity >= _TRACED_FROM:
+        more["traceback"] = trace.splitlines()
+    module.fail_json(msg=shown.text(message), exception=trace, **more)
+
+
+_TRACED_FROM = 3  # -vvv
+
+
+def _unforeseen(error: Exception, writes: bool) -> str:
+    """What a person can do about a mistake of the program. The error's own text may have values."""
+    last = traceback.extract_tb(error.__traceback__)[-1]
+    state = (
+        "What was committed is kept; playbooks/status.yml tells how far the run is."
+        if writes
+        else "Nothing was changed in the database."
+    )
+    return (
+        f"A mistake in pgrunbook: {type(error).__name__} in {Path(last.filename).name}, line "
+        f"{last.lineno}. {state} Next step: run the same again with -vvv, and give what it shows "
+        "to whoever maintains pgrunbook."
+    )
+
+
+def _trace(error: BaseException) -> list[str]:
+    """The traceback without the text of database errors, which may have a row."""
+    said = type(error).__name__ if isinstance(error, psycopg.Error) else repr(error)
+    lines = "".join(traceback.format_tb(error.__traceback__)).splitlines()
+    cause = error.__cause__ or (None if error.__suppress_context__ else error.__context__)
+    return [*([*_trace(cause), "which led to:"] if cause else []), *lines, said]

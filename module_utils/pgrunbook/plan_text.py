@@ -6,6 +6,7 @@ from __future__ import annotations
 import textwrap
 from typing import Any
 
+from . import shown
 from .progress import about
 
 WIDTH = 98
@@ -21,12 +22,18 @@ REASONS = {
 
 
 def plan_text(result: dict[str, Any]) -> str:
-    """What a run would do: for each step its SQL, lock and undo, then the rows and the hash."""
+    """What a run would do: for each step its SQL, lock and undo, then the rows and the hash.
+
+    What comes from the database cannot end a line that it did not begin.
+    """
+    result = shown.every(result)
     spec, counts = result["plan"]["spec"], result["counts"]
     run = result["run"]["id"]
     lines = [
-        f"{spec['title'] or spec['phase']}: {spec['schema']}.{spec['table']} "
-        f"in database {result['plan']['server']['database']}",
+        shown.line(
+            f"{spec['title'] or spec['phase']}: {spec['schema']}.{spec['table']} "
+            f"in database {result['plan']['server']['database']}"
+        ),
         f"Run {run}, which goes on where it stopped" if result["resumes"] else f"Run {run}",
         "",
     ]
@@ -47,12 +54,15 @@ def plan_text(result: dict[str, Any]) -> str:
             lines.append("What is left of the run is its validation and its verdict.")
     lines += _dependents(result["plan"]["dependents"])
     for trigger in result["plan"]["triggers"]:
-        lines.append(f"Trigger {trigger} fires for every row that is filled (acknowledged).")
+        lines.append(
+            f"Trigger {shown.line(trigger)} fires for every row that is filled (acknowledged)."
+        )
     return "\n".join([*lines, "", f"Plan hash: {result['plan_hash']}"])
 
 
 def rollback_text(result: dict[str, Any]) -> str:
     """What a rollback would undo, and its hash."""
+    result = shown.every(result)
     lines = [f"Rollback of run {result['run']['id']}", ""]
     if not result["needed"]:
         lines.append("Nothing to undo: the run left no change that still stands.")
@@ -67,13 +77,13 @@ def sample_text(rows: list[dict[str, Any]]) -> str:
     """Rows before (-) and after (+), in pairs."""
     lines = []
     for row in rows:
-        key = ", ".join(str(part) for part in row["key"])
+        key = ", ".join(shown.line(part) for part in row["key"])
         lines += [f"- {key}: {_values(row['before'])}", f"+ {key}: {_values(row['after'])}"]
     return "\n".join(lines)
 
 
 def _step(number: int, step: dict[str, Any]) -> list[str]:
-    lines = [f"{number}. {step['title']}"]
+    lines = [f"{number}. {shown.line(step['title'])}"]
     for statement in step["statements"]:
         lines += _labelled("SQL", statement)
     for statement in step["undo"]:
@@ -147,7 +157,7 @@ def _dependents(dependents: list[dict[str, Any]]) -> list[str]:
     for column in dict.fromkeys(d["column"] for d in dependents):
         found = [d for d in dependents if d["column"] == column]
         carried = [d for d in found if d["follows"]]
-        lines += ["", f"What depends on {column}:"]
+        lines += ["", f"What depends on {shown.line(column)}:"]
         if carried:
             lines += _listed("carried along with the rename", carried)
         if len(carried) < len(found):
@@ -174,7 +184,9 @@ def _listed(heading: str, dependents: list[dict[str, Any]]) -> list[str]:
 
 
 def _values(values: dict[str, Any]) -> str:
-    return " ".join(f"{k}={'NULL' if v is None else v}" for k, v in values.items())
+    return " ".join(
+        f"{shown.line(k)}={'NULL' if v is None else shown.line(v)}" for k, v in values.items()
+    )
 
 
 def _labelled(label: str, text: str) -> list[str]:

@@ -12,6 +12,7 @@ from .catalog import TableInfo
 from .checks import check, orphans
 from .connection import Connection, one, require_connections
 from .errors import RunbookError
+from .shown import line
 from .spec import Spec, require_open_window
 from .sql import name, table
 
@@ -45,6 +46,7 @@ def examine(conn: Connection, spec: Spec) -> dict[str, Any]:
         "server": server,
         "health": health,
         "schema": target.schema(),
+        "text": _text(server, health),
         "checks": [
             check(
                 "connectivity",
@@ -80,6 +82,17 @@ def _role(conn: Connection, spec: Spec) -> dict[str, Any]:
         measured=f"{user} is {'a' if is_superuser else 'no'} superuser",
         passed=not is_superuser,
         enforce=False,
+    )
+
+
+def _text(server: dict[str, Any], health: dict[str, Any]) -> str:
+    return "\n".join(
+        [
+            line(f"PostgreSQL {server['version']}, database {server['database']}"),
+            f"{health['rows']:,} rows, {health['source_rows']:,} source rows, "
+            f"{health['orphans']:,} orphans",
+            f"Oldest transaction: {health['oldest_transaction_seconds']} s",
+        ]
     )
 
 

@@ -6,14 +6,17 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import stat
 from pathlib import Path
 from typing import Any
 
 from . import report_changes, report_findings, report_repeat
 from .checks import check, settle, verdict
+from .errors import RunbookError
 from .report_html import html
 from .report_junit import junit
 from .report_markdown import markdown
+from .shown import in_json, line
 from .spec import Spec, parse
 
 FORMAT = 1
@@ -54,6 +57,9 @@ READINESS = {
 
 SUFFIXES = {"plan": "-plan", "run": "", "rollback": "-rollback"}
 """What follows a run's id in the name of its report's folder, by the report's kind."""
+
+FILE_MODE, FOLDER_MODE = 0o640, 0o750
+_OTHERS = 0o027  # what a folder that was there may lose: writing by the group, all by others
 
 STEPS = ("preflight", "plan", "canary", "backfill", "schema", "validation", "queries")
 
@@ -158,15 +164,27 @@ def write(folder: Path, report: dict[str, Any], plots: dict[str, str]) -> dict[s
     """Write the report's files to a folder of their own, and point folder/latest there.
 
     plots are SVG drawings, as plots.draw() makes them. Returns the files' paths by kind. Each file
-    is replaced whole; report.json is the last.
+    is replaced whole; report.json is the last. Because rows of the tables are in them, only the
+    owner and the group may read them, and no more than the umask lets them. Raises RunbookError
+    where the folder cannot be written to.
     """
+    try:
+        return _write(folder, report, plots)
+    except OSError as error:
+        raise RunbookError(
+            f"The report cannot be written to {folder}: {error.strerror}. Next step: let "
+            "whoever runs ansible-playbook write there, or set runbook_reports to another folder."
+        ) from None
+
+
+def _write(folder: Path, report: dict[str, Any], plots: dict[str, str]) -> dict[str, str]:
     target = folder / f"{report['run_id']}{SUFFIXES[report['kind']]}"
-    target.mkdir(parents=True, exist_ok=True)
+    _private_folder(target)
     files = {
         "html": ("report.html", html(report, plots)),
         "markdown": ("report.md", markdown(report)),
         "junit": ("junit.xml", junit(report)),
-        "json": ("report.json", json.dumps(report, indent=2, ensure_ascii=False) + "\n"),
+        "json": ("report.json", in_json(json.dumps(report, indent=2, ensure_ascii=False)) + "\n"),
     }
     for name, content in files.values():
         _replace(target / name, content)
@@ -179,8 +197,13 @@ def write(folder: Path, report: dict[str, Any], plots: dict[str, str]) -> dict[s
 
 def summary(report: dict[str, Any]) -> str:
     """The verdict as the terminal shows it: every check in a line, then the reasons."""
-    lines = [f"{c['status'].upper():4}  {c['title']}: {c['measured']}" for c in report["checks"]]
-    return "\n".join([*lines, "", f"{report['verdict']}  {report['title']}", *report["reasons"]])
+    lines = [
+        *(f"{c['status'].upper():4}  {c['title']}: {c['measured']}" for c in report["checks"]),
+        "",
+        f"{report['verdict']}  {report['title']}",
+        *report["reasons"],
+    ]
+    return "\n".join(map(line, lines))
 
 
 def _frame(
@@ -378,5 +401,21 @@ def _rollback_checks(
 
 def _replace(path: Path, content: str) -> None:
     temporary = path.with_suffix(f"{path.suffix}.new")
-    temporary.write_text(content, encoding="utf-8")
+    temporary.unlink(missing_ok=True)
+    opened = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, FILE_MODE)
+    with open(opened, "w", encoding="utf-8") as file:
+        file.write(content)
     temporary.replace(path)
+
+
+def _private_folder(folder: Path) -> None:
+    """Make the folder, and those above it that are missing; take from one that is there what others
+    may do."""
+    if folder.is_dir():
+        mode = stat.S_IMODE(folder.stat().st_mode)
+        if mode & _OTHERS:
+            folder.chmod(mode & ~_OTHERS)
+        return
+    for missing in [folder, *folder.parents][::-1]:
+        if not missing.exists():
+            missing.mkdir(mode=FOLDER_MODE)

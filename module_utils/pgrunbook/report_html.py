@@ -8,6 +8,7 @@ from typing import Any
 from jinja2 import Environment, StrictUndefined
 from markupsafe import Markup
 
+from . import shown
 from .report_evidence import PROPOSED, blocks, differences, proposed, severity
 from .report_markdown import SCHEMA_TEST, changed_parts
 from .report_words import PASSED, VERIFY, facts_line, moment, passed_of, skipped
@@ -254,7 +255,8 @@ _SECTIONS = (
 
 def html(report: dict[str, Any], plots: dict[str, str]) -> str:
     """The page. plots are SVG elements by caption, which are trusted; every other value is
-    escaped."""
+    escaped, also for the eye."""
+    report = shown.every(report)
     environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True)
     schema = changed_parts(report["schema"])
     absent = {

@@ -8,6 +8,8 @@ from datetime import datetime
 from typing import Any
 from xml.etree import ElementTree
 
+from . import shown
+
 _NOT_XML = re.compile("[^\t\n\r -\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 """Everything but the production Char of XML 1.0, section 2.2."""
 
@@ -15,6 +17,7 @@ _NOT_XML = re.compile("[^\t\n\r -\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 def junit(report: dict[str, Any]) -> str:
     """One suite with a case for each check. A failed gate is a failure; one that was missed but is
     not enforced passes, and says so in its output; a run that was broken off is an error."""
+    report = shown.every(report)
     checks = report["checks"]
     suite = ElementTree.Element(
         "testsuite",

@@ -6,6 +6,7 @@ from __future__ import annotations
 import re
 from typing import Any
 
+from . import shown
 from .report_evidence import PROPOSED, blocks, differences, proposed, severity
 from .report_words import PASSED, VERIFY, facts_line, moment, passed_of, skipped
 
@@ -13,9 +14,14 @@ SCHEMA_TEST = 2  # where the differences from before the run belong
 
 Told = dict[str, Any]
 
+_MARKUP = re.compile(r"([\\`*~|\[\]]|(?<![^\W_])_|_(?![^\W_]))")
+"""What Markdown reads as markup within a line; an underscore within a word is none."""
+
 
 def markdown(report: Told) -> str:
-    """The report as a change board reads it. What comes from the database cannot become markup."""
+    """The report as a change board reads it. What comes from the database cannot become markup,
+    and has nothing in it that could not be seen."""
+    report = shown.every(report)
     lines = [
         f"# {_text(report['title'])}: {report['verdict']}",
         "",
@@ -228,7 +234,7 @@ def _table(header: list[str], rows: list[list[Any]]) -> list[str]:
 
 def _text(of: Any) -> str:
     """A text in one line, with nothing in it that Markdown or HTML would read as markup."""
-    escaped = re.sub(r"([\\`*|\[\]])", r"\\\1", " ".join(str(of).split()))
+    escaped = _MARKUP.sub(r"\\\1", " ".join(str(of).split()))
     return escaped.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
 
 

@@ -1,0 +1,65 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""How text from outside is shown: with an escape for every character that cannot be seen.
+
+Such characters move the cursor, turn the direction of the text or hide what is there, so that a
+person approves something else than they read. What is stored or hashed keeps them.
+"""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from collections.abc import Callable
+from typing import Any
+
+_UNSEEN = frozenset({"Cc", "Cf", "Cs", "Zl", "Zp"})
+"""Unicode's categories of control, format and surrogate characters, line and paragraph separators.
+The direction of text and zero-width characters are format."""
+
+
+def line(of: Any) -> str:
+    r"""The text in one line: a line break is shown as \n, ESC as \x1b, U+202E as \u202e."""
+    return _escaped(str(of), "")
+
+
+def text(of: Any) -> str:
+    """The text with its line breaks and tabs; every other character that cannot be seen is shown as
+    line() does."""
+    return _escaped(str(of), "\n\t")
+
+
+def every(value: Any, how: Callable[[Any], str] = text) -> Any:
+    """A value of lists and mappings, with each text in it, and each key, as how() shows it."""
+    if isinstance(value, str):
+        return how(value)
+    if isinstance(value, dict):
+        return {every(key, how): every(inner, how) for key, inner in value.items()}
+    if isinstance(value, list | tuple):
+        return [every(inner, how) for inner in value]
+    return value
+
+
+def in_json(document: str) -> str:
+    """A JSON document that means the same, with JSON's escape for what cannot be seen."""
+    return _PLAIN.sub(lambda run: "".join(map(_json, run[0])), document)
+
+
+_PLAIN = re.compile(r"[^\n\x20-\x7e]+")
+
+
+def _json(char: str) -> str:
+    if unicodedata.category(char) not in _UNSEEN:
+        return char
+    units = char.encode("utf-16-be", "surrogatepass")
+    return "".join(f"\\u{units[n : n + 2].hex()}" for n in range(0, len(units), 2))
+
+
+def _escaped(of: str, kept: str) -> str:
+    if of.isprintable():
+        return of
+    return "".join(
+        char.encode("unicode_escape").decode()
+        if unicodedata.category(char) in _UNSEEN and char not in kept
+        else char
+        for char in of
+    )

@@ -1,0 +1,75 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What cannot be seen is shown as an escape; everything else stays as it is."""
+
+from __future__ import annotations
+
+import json
+import unicodedata
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from ansible.module_utils.pgrunbook import shown
+
+UNSEEN = [
+    *map(chr, range(0x20)),
+    *map(chr, range(0x7F, 0xA0)),
+    *map(chr, range(0x200B, 0x2010)),
+    *map(chr, range(0x2028, 0x202F)),
+    *map(chr, range(0x2060, 0x2065)),
+    *map(chr, range(0x2066, 0x206A)),
+    "\u061c",
+    "\ufeff",
+    "\u00ad",
+    "\U000e0041",
+]
+
+
+@pytest.mark.parametrize(
+    ("hostile", "seen"),
+    [
+        ("\x1b[2J", r"\x1b[2J"),
+        ("\x9b2J", r"\x9b2J"),
+        ("a\u202eb\u2066", r"a\u202eb\u2066"),
+        ("a\u200bb\u2028c", r"a\u200bb\u2028c"),
+        ("a\r\nb\tc", r"a\r\nb\tc"),
+        ("\U000e0041", r"\U000e0041"),
+        ("\ud800", r"\ud800"),
+    ],
+)
+def test_what_cannot_be_seen_is_escaped(hostile: str, seen: str) -> None:
+    assert shown.line(hostile) == seen
+
+
+@pytest.mark.parametrize("plain", ["é", "日本　語", "a\u00a0b", r"\x1b", 'say "no"', "🙂", ""])
+def test_what_can_be_seen_stays(plain: str) -> None:
+    assert shown.line(plain) == shown.text(plain) == plain
+
+
+def test_text_keeps_its_lines_and_tabs_alone() -> None:
+    assert shown.text("a\n\tb\r\x0b\x85\u2028") == "a\n\tb" + r"\r\x0b\x85\u2028"
+
+
+@pytest.mark.parametrize("char", UNSEEN, ids=lambda char: f"U+{ord(char):04X}")
+def test_no_such_character_is_left(char: str) -> None:
+    assert char not in shown.line(f"a{char}b")
+    assert char not in shown.in_json(json.dumps(f"a{char}b", ensure_ascii=False))
+
+
+@given(st.text())
+def test_escaping_twice_is_escaping_once(text: str) -> None:
+    once = shown.line(text)
+    assert shown.line(once) == shown.text(once) == once
+    assert not [c for c in once if unicodedata.category(c) in ("Cc", "Cf", "Cs", "Zl", "Zp")]
+
+
+@given(st.text())
+def test_json_means_the_same(text: str) -> None:
+    document = shown.in_json(json.dumps({text: [text]}, ensure_ascii=False, indent=2))
+    assert json.loads(document) == {text: [text]}
+
+
+def test_every_text_in_a_value_is_escaped_and_nothing_else() -> None:
+    value = {"a\x1b": ["b\x1b", ("c\x1b", 1, None, True)], "d": 1.5}
+    assert shown.every(value) == {r"a\x1b": [r"b\x1b", [r"c\x1b", 1, None, True]], "d": 1.5}
