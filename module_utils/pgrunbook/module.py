@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import sys
 from collections.abc import Callable
@@ -16,7 +17,7 @@ except ImportError:
     print(json.dumps({"failed": True, "msg": missing_required_lib("psycopg (version 3)")}))
     sys.exit(1)
 
-from . import catalog
+from . import catalog, identity, ledger
 from .checks import settle
 from .connection import LOGIN_OPTIONS, Connection, connect, proof, table_lock
 from .errors import RunbookError
@@ -34,6 +35,7 @@ RUN = {
         "id": {"type": "str", "required": True},
         "plan_hash": {"type": "str", "required": True},
         "execution": {"type": "str", "required": True},
+        "server": {"type": "dict", "default": {}},
     },
 }
 
@@ -44,19 +46,23 @@ def execute(module: AnsibleModule, work: Work, *, name: str, writes: bool) -> No
     Where the module only reads, or in check mode, the connection is one READ ONLY transaction, and
     the result's proof holds what the server says of it. Whatever gates the result has are enforced
     or not as the phase wants it. Every failure exits through fail_json.
+
+    With a run, outside check mode, the server has to be the one that the run was planned on, and
+    from its approval on the spec is the approved plan's, whatever the parameters say.
     """
     parameters = module.params
     dry = module.check_mode or not writes
+    bound = bool(parameters.get("run")) and not module.check_mode
     try:
-        spec = parse(parameters["spec"]) if parameters.get("spec") else None
-        with connect(
-            parameters["login"],
-            name=name,
-            read_only=dry,
-            schemas=_schemas(spec),
-            lock_timeout_ms=spec.lock_timeout_ms if spec else 500,
-        ) as conn:
-            result = work(conn, {**parameters, "spec": spec}, dry)
+        with contextlib.ExitStack() as stack:
+            spec = _given_spec(parameters)
+            conn = stack.enter_context(_connect(parameters, spec, name=name, read_only=dry))
+            approved = _approved_spec(conn, parameters["run"]) if bound else None
+            if approved and spec and _settings(approved) != _settings(spec):
+                conn = stack.enter_context(_connect(parameters, approved, name=name, read_only=dry))
+                _approved_spec(conn, parameters["run"])
+            spec = approved or spec
+            result = work(conn, {**_without_server(parameters), "spec": spec}, dry)
             result.setdefault("queries", [])
             if spec and "checks" in result:
                 result["checks"] = settle(spec, result["checks"])
@@ -135,5 +141,50 @@ _NEXT_STEPS = {
 }
 
 
-def _schemas(spec: Spec | None) -> list[str]:
-    return sorted({spec.table.schema, spec.source.schema}) if spec else []
+def _given_spec(parameters: dict[str, Any]) -> Spec | None:
+    """The spec of the parameters; of a module that takes a plan, the plan's."""
+    given = parameters.get("spec")
+    plan, run = parameters.get("plan"), parameters.get("run")
+    if plan and run and ledger.plan_hash(plan) == run["plan_hash"]:
+        given = plan.get("spec")
+    return parse(given) if given else None
+
+
+def _approved_spec(conn: Connection, run: dict[str, Any]) -> Spec | None:
+    """The spec that this execution of the run was approved with, None before its approval. Raises
+    RunbookError on another server than the one that it was planned on."""
+    identity.require_same(conn, run.get("server") or {})
+    plan = ledger.plan_at_work(conn, ledger.Run(run["id"], run["plan_hash"], run["execution"]))
+    if plan is None:
+        return None
+    identity.require_same(conn, plan.get("server") or {})
+    return parse(plan["spec"])
+
+
+def _without_server(parameters: dict[str, Any]) -> dict[str, Any]:
+    """The parameters with the run as ledger.Run takes it."""
+    if not parameters.get("run"):
+        return parameters
+    run = {key: value for key, value in parameters["run"].items() if key != "server"}
+    return {**parameters, "run": run}
+
+
+def _connect(
+    parameters: dict[str, Any], spec: Spec | None, *, name: str, read_only: bool
+) -> contextlib.AbstractContextManager[Connection]:
+    schemas, lock_timeout_ms = _settings(spec)
+    return connect(
+        parameters["login"],
+        name=name,
+        read_only=read_only,
+        schemas=schemas,
+        lock_timeout_ms=lock_timeout_ms,
+    )
+
+
+def _settings(spec: Spec | None) -> tuple[list[str], int]:
+    """What a session takes from the spec: the schemas of its search path, and its lock_timeout in
+    milliseconds."""
+    if spec is None:
+        return [], 500
+    return sorted({spec.table.schema, spec.source.schema}), spec.lock_timeout_ms
