@@ -566,6 +566,15 @@ def changes(conn: Connection, run_id: str, kind: str) -> list[dict[str, Any]]:
     ).fetchall()
 
 
+def standing(conn: Connection, run_id: str) -> list[dict[str, Any]]:
+    """All schema changes of a run that still stand, the latest first: kind, old and new."""
+    return conn.execute(
+        "SELECT kind, old, new FROM pgrunbook.change WHERE run_id = %s AND undone_at IS NULL"
+        " GROUP BY kind, old, new ORDER BY max(id) DESC",
+        (run_id,),
+    ).fetchall()
+
+
 def event(conn: Connection, run_id: str, kind: str, **detail: Any) -> None:
     """Append an event to the chain: its hash covers its body and the hash before it."""
     with conn.transaction():
