@@ -9,8 +9,11 @@ DOCUMENTATION = r"""
 module: pgrunbook_approval
 short_description: Record an approval in the ledger
 description:
-  - Records who approved which plan, when and from where. Without it the writing modules
-    refuse to work.
+  - Asks a person to type the beginning of the plan's hash, or takes the whole hash from
+    O(approval), on the controller, and records who approved which plan, when and from where.
+    Without it the writing modules refuse to work.
+  - What was typed is compared here and is never a variable.
+  - Refuses where the server, or what surrounds the table, is not what the plan was made on.
   - The first approval makes the ledger, schema C(pgrunbook), and claims the run for this
     execution.
 extends_documentation_fragment:
@@ -33,8 +36,19 @@ options:
         approval of a run, and reports of the run count from it.
     type: dict
     default: {}
+  summary:
+    description: What the person should know when they decide. It is shown before the question.
+    type: str
+    default: ""
+  approval:
+    description:
+      - The hash of the plan that is approved without a question, all 64 digits, as they are and not
+        as an expression. Left out, a person is asked.
+    type: str
   approved_by:
-    description: Who approved.
+    description:
+      - Who approved. Where that is not the account that the playbook runs under, the name is
+        recorded as claimed.
     type: str
     required: true
   approved_from:
@@ -42,10 +56,17 @@ options:
     type: str
     required: true
   method:
-    description: Whether it was typed at the prompt or passed as a variable.
+    description: Whether it was typed at the prompt or passed as a variable. The controller sets it.
     type: str
-    required: true
+    default: unattended
     choices: [prompt, unattended]
+  controller_user:
+    description: The account that the playbook runs under. The controller sets it.
+    type: str
+    default: ""
+  controller_uid:
+    description: The number of that account. The controller sets it.
+    type: int
 """
 
 EXAMPLES = r"""
@@ -55,9 +76,9 @@ EXAMPLES = r"""
     run: "{{ plan_result.run }}"
     plan: "{{ plan_result.plan }}"
     scope: plan
+    summary: "{{ plan_result.text }}"
     approved_by: alice
     approved_from: bastion.example.org
-    method: prompt
 """
 
 RETURN = r"""
@@ -65,6 +86,10 @@ approved_by:
   description: Who approved.
   returned: success
   type: str
+claimed:
+  description: Whether nobody but the approver says that they are this person.
+  returned: success
+  type: bool
 queries:
   description: The SQL that was run, or in check mode would be.
   returned: success
@@ -80,29 +105,38 @@ proof:
   sample: {"read_only": true, "xid": null}
 """
 
+import os
+import pwd
 from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
 
-from ansible.module_utils.pgrunbook import ledger
+from ansible.module_utils.pgrunbook import catalog, ledger, surroundings
 from ansible.module_utils.pgrunbook.module import LOGIN, RUN, execute
 
 
 def approve(conn: Any, parameters: dict[str, Any], dry: bool) -> dict[str, Any]:
-    run = ledger.Run(**parameters["run"])
-    known = ledger.is_approved(conn, run, parameters["scope"], parameters["approved_by"])
+    run, by = ledger.Run(**parameters["run"]), parameters["approved_by"]
+    uid = os.getuid() if parameters["controller_uid"] is None else parameters["controller_uid"]
+    account = parameters["controller_user"] or pwd.getpwuid(uid).pw_name
+    known = ledger.is_approved(conn, run, parameters["scope"], by)
     if not known and not dry:
+        if parameters["spec"]:
+            info = catalog.inspect(conn, parameters["spec"].table)
+            surroundings.require_unchanged(conn, parameters["spec"], info, parameters["plan"])
         ledger.approve(
             conn,
             run,
             plan=parameters["plan"],
             scope=parameters["scope"],
             baseline=parameters["baseline"],
-            approved_by=parameters["approved_by"],
+            approved_by=by,
             approved_from=parameters["approved_from"],
             method=parameters["method"],
+            claimed=by != account,
+            controller_user=f"{account} (uid {uid})",
         )
-    return {"changed": not known, "approved_by": parameters["approved_by"]}
+    return {"changed": not known, "approved_by": by, "claimed": by != account}
 
 
 def main() -> None:
@@ -113,9 +147,17 @@ def main() -> None:
             "plan": {"type": "dict", "required": True},
             "scope": {"type": "str", "required": True, "choices": ["plan", "backfill", "rollback"]},
             "baseline": {"type": "dict", "default": {}},
+            "summary": {"type": "str", "default": ""},
+            "approval": {"type": "str"},
             "approved_by": {"type": "str", "required": True},
             "approved_from": {"type": "str", "required": True},
-            "method": {"type": "str", "required": True, "choices": ["prompt", "unattended"]},
+            "method": {
+                "type": "str",
+                "choices": ["prompt", "unattended"],
+                "default": "unattended",
+            },
+            "controller_user": {"type": "str", "default": ""},
+            "controller_uid": {"type": "int"},
         },
         supports_check_mode=True,
     )

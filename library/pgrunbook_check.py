@@ -18,6 +18,7 @@ description:
 extends_documentation_fragment:
   - pgrunbook.login
   - pgrunbook.spec
+  - pgrunbook.of_run
   - pgrunbook.reads
 options:
   canary_of:
@@ -93,7 +94,7 @@ from typing import Any
 from ansible.module_utils.basic import AnsibleModule
 
 from ansible.module_utils.pgrunbook import checks, standing
-from ansible.module_utils.pgrunbook.module import LOGIN, SPEC, execute
+from ansible.module_utils.pgrunbook.module import LOGIN, RUN, SPEC, execute
 
 
 def measure(conn: Any, parameters: dict[str, Any], dry: bool) -> dict[str, Any]:
@@ -114,6 +115,7 @@ def main() -> None:
         argument_spec={
             "login": LOGIN,
             "spec": SPEC,
+            "run": {**RUN, "required": False},
             "canary_of": {"type": "str"},
             "unfilled_max": {"type": "int"},
             "grace_seconds": {"type": "float", "default": 30.0},

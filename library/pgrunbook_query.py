@@ -16,6 +16,7 @@ description:
 extends_documentation_fragment:
   - pgrunbook.login
   - pgrunbook.spec
+  - pgrunbook.of_run
   - pgrunbook.reads
 """
 
@@ -57,11 +58,14 @@ proof:
 from ansible.module_utils.basic import AnsibleModule
 
 from ansible.module_utils.pgrunbook.comparison import compare
-from ansible.module_utils.pgrunbook.module import LOGIN, SPEC, execute
+from ansible.module_utils.pgrunbook.module import LOGIN, RUN, SPEC, execute
 
 
 def main() -> None:
-    module = AnsibleModule(argument_spec={"login": LOGIN, "spec": SPEC}, supports_check_mode=True)
+    module = AnsibleModule(
+        argument_spec={"login": LOGIN, "spec": SPEC, "run": {**RUN, "required": False}},
+        supports_check_mode=True,
+    )
     execute(
         module,
         lambda conn, parameters, dry: compare(

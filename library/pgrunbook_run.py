@@ -61,6 +61,13 @@ history:
       C(before) and C(chain). Empty where the ledger does not have the run.
   returned: success
   type: dict
+standing:
+  description:
+    - The changes of the schema that the run made and that still stand, the latest first, each with
+      RV(ignore:kind), RV(ignore:old) and RV(ignore:new).
+  returned: success
+  type: list
+  elements: dict
 queries:
   description: The SQL that was run, or in check mode would be.
   returned: success
@@ -87,7 +94,7 @@ from ansible.module_utils.pgrunbook.module import LOGIN, METRICS_FILE, RUN, exec
 def record(conn: Any, parameters: dict[str, Any], dry: bool) -> dict[str, Any]:
     run = ledger.Run(**parameters["run"])
     if not ledger.has_run(conn, run.id):
-        return {"changed": False, "approvals": [], "history": {}}
+        return {"changed": False, "approvals": [], "history": {}, "standing": []}
     state, verdict = parameters["state"], parameters["verdict"]
     if not dry:
         ledger.require_owner(conn, run)
@@ -101,6 +108,7 @@ def record(conn: Any, parameters: dict[str, Any], dry: bool) -> dict[str, Any]:
         "changed": ends,
         "approvals": ledger.approvals(conn, run.id),
         "history": ledger.history(conn, run.id),
+        "standing": ledger.standing(conn, run.id),
     }
     path = "" if dry else parameters["metrics_file"]
     return with_metrics(result, path, ledger.runs(conn) if path else [])

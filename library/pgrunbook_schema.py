@@ -17,6 +17,7 @@ description:
 extends_documentation_fragment:
   - pgrunbook.login
   - pgrunbook.spec
+  - pgrunbook.of_run
   - pgrunbook.reads
 options:
   models:
@@ -99,7 +100,7 @@ proof:
 from ansible.module_utils.basic import AnsibleModule
 
 from ansible.module_utils.pgrunbook.drift import compare
-from ansible.module_utils.pgrunbook.module import LOGIN, SPEC, execute
+from ansible.module_utils.pgrunbook.module import LOGIN, RUN, SPEC, execute
 
 
 def main() -> None:
@@ -107,6 +108,7 @@ def main() -> None:
         argument_spec={
             "login": LOGIN,
             "spec": SPEC,
+            "run": {**RUN, "required": False},
             "models": {"type": "str", "required": True},
         },
         supports_check_mode=True,

@@ -16,7 +16,7 @@ from typing import Any
 import psycopg
 from psycopg.sql import SQL, Composed
 
-from . import batch, catalog, conversion, ledger, supervisor
+from . import batch, catalog, conversion, ledger, supervisor, surroundings
 from .catalog import TableInfo
 from .connection import Connection, one, patient, with_lock_retries
 from .eligibility import any_left, count, sample
@@ -132,6 +132,7 @@ def run_slice(conn: Connection, spec: Spec, run: ledger.Run, *, canary: bool) ->
     strategy = from_dict(plan["strategy"])
     queries = statements(spec, info, strategy)
     ledger.require_statements(plan, run, queries)
+    surroundings.require_unchanged(conn, spec, info, plan)
     require_open_window(spec)
     before = progress(conn, run.id)
     interleaved = strategy.passes > 1 and not canary

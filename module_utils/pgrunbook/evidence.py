@@ -14,13 +14,17 @@ from typing import Any
 from . import catalog, ledger
 from .connection import Connection
 
-# An approval is in its own table, where the modules look it up, and in an event.
+# An approval is in its own table, where the modules look it up, and in an event. An older version
+# recorded less in both.
 _APPROVALS = """
 SELECT coalesce(a.run_id, e.run) AS run, coalesce(a.scope, e.detail ->> 'scope') AS scope
 FROM (SELECT run_id, jsonb_build_object('scope', scope, 'plan_hash', plan_hash, 'by', approved_by,
-             'origin', approved_from, 'method', method) AS detail,
+             'origin', approved_from, 'method', method) || jsonb_strip_nulls(jsonb_build_object(
+                 'claimed', to_jsonb(p) -> 'claimed',
+                 'database_user', to_jsonb(p) -> 'database_user',
+                 'controller_user', to_jsonb(p) -> 'controller_user')) AS detail,
              row_number() OVER (PARTITION BY run_id ORDER BY id) AS n, scope
-      FROM pgrunbook.approval) a
+      FROM pgrunbook.approval p) a
 FULL JOIN (SELECT body ->> 'run' AS run, body -> 'detail' AS detail,
                   row_number() OVER (PARTITION BY body ->> 'run' ORDER BY id) AS n
            FROM pgrunbook.event WHERE body ->> 'kind' = 'approved') e

@@ -9,7 +9,7 @@ from typing import Any
 
 from psycopg.sql import SQL, Composed
 
-from . import catalog, conversion, ledger
+from . import catalog, conversion, ledger, surroundings
 from .catalog import IndexInfo, TableInfo
 from .connection import Connection, patient, with_lock_retries
 from .errors import RunbookError
@@ -112,7 +112,10 @@ def apply(
     actions = [a for a in planned if a.kind in kinds]
     if actions and not dry:
         require_open_window(spec)
-        ledger.require_approval(conn, run, "plan", [render(a.statement) for a in actions])
+        approved = ledger.approved_plan(conn, run, "plan")
+        ledger.require_statements(approved, run, [render(a.statement) for a in actions])
+        if any(action.kind != "build" for action in actions):
+            surroundings.require_unchanged(conn, spec, info, approved)
         for action in actions:
             _do(conn, spec, info, run, action)
     foreseen = {n: i.definition for n, i in info.indexes.items()}

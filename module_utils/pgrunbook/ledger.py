@@ -91,6 +91,9 @@ CREATE TABLE IF NOT EXISTS pgrunbook.event (
     hash text NOT NULL
 );
 CREATE INDEX IF NOT EXISTS event_run ON pgrunbook.event ((body ->> 'run'), id);
+ALTER TABLE pgrunbook.approval ADD COLUMN IF NOT EXISTS claimed boolean;
+ALTER TABLE pgrunbook.approval ADD COLUMN IF NOT EXISTS database_user text;
+ALTER TABLE pgrunbook.approval ADD COLUMN IF NOT EXISTS controller_user text;
 """
 
 _ADD_EVENT = """
@@ -239,6 +242,28 @@ def require_idle(run: dict[str, Any] | None) -> None:
         )
 
 
+def require_table_idle(conn: Connection, table: str, besides: str = "") -> None:
+    """Raise RunbookError when a run of whatever phase, apart from the one besides, was at work on
+    the table within STALE_AFTER_SECONDS."""
+    if not exists(conn):
+        return
+    row = conn.execute(
+        "SELECT id, phase, operator,"
+        " extract(epoch FROM clock_timestamp() - seen_at)::float8 AS idle FROM pgrunbook.run"
+        " WHERE table_name = %s AND id <> %s AND state = 'running'"
+        " AND seen_at > clock_timestamp() - make_interval(secs => %s)"
+        " ORDER BY seen_at DESC LIMIT 1",
+        (table, besides, STALE_AFTER_SECONDS),
+    ).fetchone()
+    if row:
+        raise RunbookError(
+            f"Run {row['id']} of {row['operator']} is at work on {table}, for phase "
+            f"{row['phase']} (last seen {row['idle']:.0f} s ago). Two runs on one table would fail "
+            "at random. Nothing was changed. Next step: let it end; if it is dead, try again in "
+            f"{STALE_AFTER_SECONDS - row['idle']:.0f} s."
+        )
+
+
 def approve(
     conn: Connection,
     run: Run,
@@ -249,8 +274,13 @@ def approve(
     approved_by: str,
     approved_from: str,
     method: str,
+    claimed: bool,
+    controller_user: str,
 ) -> None:
     """Make the ledger where there is none, record the run or take it over, and the approval.
+
+    claimed is whether nobody but the approver says that they are approved_by; controller_user is
+    the account of the operating system that the playbook runs under.
 
     Raises RunbookError where the plan is not the one that the run's hash names, or another run is
     at work.
@@ -271,11 +301,24 @@ def approve(
             _take_over(conn, run, approved_by)
         else:
             require_owner(conn, run)
-        conn.execute(
+            require_table_idle(conn, get_run(conn, run.id)["table_name"], besides=run.id)
+        row = one(
+            conn,
             "INSERT INTO pgrunbook.approval"
-            " (run_id, scope, plan_hash, plan, approved_by, approved_from, method)"
-            " VALUES (%s, %s, %s, %s, %s, %s, %s)",
-            (run.id, scope, run.plan_hash, Jsonb(plan), approved_by, approved_from, method),
+            " (run_id, scope, plan_hash, plan, approved_by, approved_from, method, claimed,"
+            "  database_user, controller_user)"
+            " VALUES (%s, %s, %s, %s, %s, %s, %s, %s, session_user, %s) RETURNING database_user",
+            (
+                run.id,
+                scope,
+                run.plan_hash,
+                Jsonb(plan),
+                approved_by,
+                approved_from,
+                method,
+                claimed,
+                controller_user,
+            ),
         )
         event(
             conn,
@@ -286,6 +329,9 @@ def approve(
             by=approved_by,
             origin=approved_from,
             method=method,
+            claimed=claimed,
+            database_user=row["database_user"],
+            controller_user=controller_user,
         )
 
 
@@ -299,6 +345,29 @@ def is_approved(conn: Connection, run: Run, scope: str, approved_by: str) -> boo
             (run.id, run.execution, run.plan_hash, scope, approved_by),
         ).rowcount
     )
+
+
+def plan_at_work(conn: Connection, run: Run) -> dict[str, Any] | None:
+    """The plan that this execution of the run was approved with, in whatever scope; None where it
+    was not approved, or the run is another execution's. Raises RunbookError where somebody has
+    changed the plan since. Only reads."""
+    if not exists(conn):
+        return None
+    row = conn.execute(
+        "SELECT a.plan FROM pgrunbook.run r JOIN pgrunbook.approval a ON a.run_id = r.id"
+        " WHERE r.id = %s AND r.execution = %s AND a.plan_hash = %s ORDER BY a.id DESC LIMIT 1",
+        (run.id, run.execution, run.plan_hash),
+    ).fetchone()
+    if row is None:
+        return None
+    plan: dict[str, Any] = row["plan"]
+    if plan_hash(plan) != run.plan_hash:
+        raise RunbookError(
+            f"The plan that was approved for run {run.id} no longer has the hash "
+            f"{run.plan_hash[:8]}: somebody has changed it in the ledger. Next step: find out who "
+            "may write to schema pgrunbook, then run the playbook again and read the new plan."
+        )
+    return plan
 
 
 def approved_plan(conn: Connection, run: Run, scope: str) -> dict[str, Any]:
@@ -498,6 +567,15 @@ def changes(conn: Connection, run_id: str, kind: str) -> list[dict[str, Any]]:
     ).fetchall()
 
 
+def standing(conn: Connection, run_id: str) -> list[dict[str, Any]]:
+    """All schema changes of a run that still stand, the latest first: kind, old and new."""
+    return conn.execute(
+        "SELECT kind, old, new FROM pgrunbook.change WHERE run_id = %s AND undone_at IS NULL"
+        " GROUP BY kind, old, new ORDER BY max(id) DESC",
+        (run_id,),
+    ).fetchall()
+
+
 def event(conn: Connection, run_id: str, kind: str, **detail: Any) -> None:
     """Append an event to the chain: its hash covers its body and the hash before it."""
     with conn.transaction():
@@ -517,10 +595,13 @@ def plan_hash(plan: dict[str, Any]) -> str:
 
 
 def approvals(conn: Connection, run_id: str) -> list[dict[str, Any]]:
-    """The approvals of a run, the first one first."""
+    """The approvals of a run, the first one first. claimed, database_user and controller_user are
+    None where an older version recorded it."""
     return conn.execute(
-        "SELECT scope, plan_hash, approved_by, approved_from, method, approved_at::text"
-        " FROM pgrunbook.approval WHERE run_id = %s ORDER BY id",
+        "SELECT scope, plan_hash, approved_by, approved_from, method, approved_at::text,"
+        " to_jsonb(a) -> 'claimed' AS claimed, to_jsonb(a) ->> 'database_user' AS database_user,"
+        " to_jsonb(a) ->> 'controller_user' AS controller_user"
+        " FROM pgrunbook.approval a WHERE run_id = %s ORDER BY id",
         (run_id,),
     ).fetchall()
 
@@ -597,7 +678,9 @@ def runs(conn: Connection) -> list[dict[str, Any]]:
         " coalesce((SELECT e.body -> 'detail' FROM pgrunbook.event e WHERE e.body ->> 'run' = r.id"
         "   AND e.body ->> 'kind' = 'progress' ORDER BY e.id DESC LIMIT 1), '{}') AS progress,"
         " coalesce((SELECT sum(b.row_count) FROM pgrunbook.batch b"
-        "   WHERE b.run_id = r.id AND b.reverted_at IS NULL), 0)::int8 AS rows_changed"
+        "   WHERE b.run_id = r.id AND b.reverted_at IS NULL), 0)::int8 AS rows_changed,"
+        " (SELECT to_jsonb(a) -> 'claimed' FROM pgrunbook.approval a WHERE a.run_id = r.id"
+        "   ORDER BY a.id DESC LIMIT 1) AS claimed"
         " FROM pgrunbook.run r ORDER BY r.started_at DESC"
     ).fetchall()
 
@@ -632,9 +715,10 @@ def _listing(told: dict[str, Any]) -> str:
 def _status(run: dict[str, Any]) -> list[str]:
     """A run in a line, and while it is at work its progress and what it was told in another."""
     verdict = f" {run['verdict']}" if run["verdict"] else ""
+    claimed = " (claimed)" if run.get("claimed") else ""
     lines = [
         f"{run['id']}  {run['state']}{verdict}, {run['rows_changed']:,} of "
-        f"{run['rows_eligible']:,} rows, by {run['operator']}, last seen {run['seen_at']}"
+        f"{run['rows_eligible']:,} rows, by {run['operator']}{claimed}, last seen {run['seen_at']}"
     ]
     if run["state"] != "running":
         return lines
@@ -665,6 +749,7 @@ def _claim(
 ) -> None:
     phase, table = spec["phase"], f"{spec['schema']}.{spec['table']}"
     require_idle(unfinished(conn, phase, table))
+    require_table_idle(conn, table)
     conn.execute(
         "INSERT INTO pgrunbook.run"
         " (id, phase, table_name, plan_hash, execution, operator, state, rows_eligible, baseline)"
@@ -696,6 +781,7 @@ def _take_over(conn: Connection, run: Run, operator: str) -> None:
             (run.id,),
         )["idle"]
         require_idle({**row, "idle": idle})
+    require_table_idle(conn, row["table_name"])
     conn.execute(
         "UPDATE pgrunbook.run SET execution = %s, operator = %s, state = 'running',"
         " control = '', control_by = '', rows_per_second = 0, active_sessions = NULL,"

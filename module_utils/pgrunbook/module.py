@@ -20,7 +20,7 @@ except ImportError:
     print(json.dumps({"failed": True, "msg": missing_required_lib("psycopg (version 3)")}))
     sys.exit(1)
 
-from . import catalog, shown, trust
+from . import catalog, identity, ledger, shown, trust
 from .checks import settle
 from .connection import LOGIN_OPTIONS, Connection, connect, proof, table_lock
 from .errors import RunbookError, detail, place, reason
@@ -38,6 +38,7 @@ RUN = {
         "id": {"type": "str", "required": True},
         "plan_hash": {"type": "str", "required": True},
         "execution": {"type": "str", "required": True},
+        "server": {"type": "dict", "default": {}},
     },
 }
 
@@ -53,28 +54,57 @@ def execute(
     Where the module only reads, or in check mode, the connection is one READ ONLY transaction, and
     the result's proof holds what the server says of it. Whatever gates the result has are enforced
     or not as the phase wants it. Every failure exits through fail_json.
+
+    With a run, outside check mode, the server has to be the one that the run was planned on, and
+    from its approval on the spec is the approved plan's, whatever the parameters say.
     """
     parameters = take_secrets(module)
     dry = module.check_mode or not writes
+    bound = bool(parameters.get("run")) and not module.check_mode
     with failures(module, writes=not dry):
-        spec = parse(parameters["spec"]) if parameters.get("spec") else None
-        with connect(
-            parameters["login"],
-            name=name,
-            read_only=dry,
-            schemas=trust.schemas(spec) if spec and not administers else (),
-            lock_timeout_ms=spec.lock_timeout_ms if spec else 500,
-        ) as conn:
-            trust.require_own_ledger(conn)
-            if spec and not administers:
-                trust.require_trusted(conn, spec)
-                trust.require_all_rows(conn, spec)
-            result = work(conn, {**parameters, "spec": spec}, dry)
+        with _connected(
+            parameters, name=name, read_only=dry, bound=bound, administers=administers
+        ) as (conn, spec):
+            result = work(conn, {**_without_server(parameters), "spec": spec}, dry)
             result.setdefault("queries", [])
             if spec and "checks" in result:
                 result["checks"] = settle(spec, result["checks"])
             result["proof"] = proof(conn)
         leave(module, result)
+
+
+@contextlib.contextmanager
+def _connected(
+    parameters: dict[str, Any], *, name: str, read_only: bool, bound: bool, administers: bool
+) -> Iterator[tuple[Connection, Spec | None]]:
+    """The connection, and the spec that counts: once a run is approved, and bound is true, that of
+    the approved plan."""
+    with contextlib.ExitStack() as stack:
+
+        def opened(spec: Spec | None) -> Connection:
+            schemas, lock_timeout_ms = _settings(None if administers else spec)
+            session = connect(
+                parameters["login"],
+                name=name,
+                read_only=read_only,
+                schemas=schemas,
+                lock_timeout_ms=lock_timeout_ms,
+            )
+            conn = stack.enter_context(session)
+            trust.require_own_ledger(conn)
+            return conn
+
+        spec = _given_spec(parameters)
+        conn = opened(spec)
+        approved = _approved_spec(conn, parameters["run"]) if bound else None
+        if approved and spec and _settings(approved) != _settings(spec):
+            conn = opened(approved)
+            _approved_spec(conn, parameters["run"])
+        spec = approved or spec
+        if spec and not administers:
+            trust.require_trusted(conn, spec)
+            trust.require_all_rows(conn, spec)
+        yield conn, spec
 
 
 def take_secrets(module: AnsibleModule) -> dict[str, Any]:
@@ -242,3 +272,39 @@ def _trace(error: BaseException) -> list[str]:
     lines = "".join(traceback.format_tb(error.__traceback__)).splitlines()
     cause = error.__cause__ or (None if error.__suppress_context__ else error.__context__)
     return [*([*_trace(cause), "which led to:"] if cause else []), *lines, said]
+
+
+def _given_spec(parameters: dict[str, Any]) -> Spec | None:
+    """The spec of the parameters; of a module that takes a plan, the plan's."""
+    given = parameters.get("spec")
+    plan, run = parameters.get("plan"), parameters.get("run")
+    if plan and run and ledger.plan_hash(plan) == run["plan_hash"]:
+        given = plan.get("spec")
+    return parse(given) if given else None
+
+
+def _approved_spec(conn: Connection, run: dict[str, Any]) -> Spec | None:
+    """The spec that this execution of the run was approved with, None before its approval. Raises
+    RunbookError on another server than the one that it was planned on."""
+    identity.require_same(conn, run.get("server") or {})
+    plan = ledger.plan_at_work(conn, ledger.Run(run["id"], run["plan_hash"], run["execution"]))
+    if plan is None:
+        return None
+    identity.require_same(conn, plan.get("server") or {})
+    return parse(plan["spec"])
+
+
+def _without_server(parameters: dict[str, Any]) -> dict[str, Any]:
+    """The parameters with the run as ledger.Run takes it."""
+    if not parameters.get("run"):
+        return parameters
+    run = {key: value for key, value in parameters["run"].items() if key != "server"}
+    return {**parameters, "run": run}
+
+
+def _settings(spec: Spec | None) -> tuple[list[str], int]:
+    """What a session takes from the spec: the schemas of its search path, and its lock_timeout in
+    milliseconds."""
+    if spec is None:
+        return [], 500
+    return trust.schemas(spec), spec.lock_timeout_ms

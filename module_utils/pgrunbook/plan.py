@@ -14,10 +14,12 @@ from . import (
     comparison,
     conversion,
     eligibility,
+    identity,
     indexes,
     ledger,
     rename,
     revert,
+    surroundings,
     trial,
     trust,
 )
@@ -37,7 +39,7 @@ from .supervisor import OLD_TRANSACTION_SECONDS
 def build(conn: Connection, spec: Spec) -> dict[str, Any]:
     """The plan for the database as it is now, in a READ ONLY transaction.
 
-    Returns plan (what the hash covers), plan_hash, run (id, plan_hash, execution), needed,
+    Returns plan (what the hash covers), plan_hash, run (id, plan_hash, execution, server), needed,
     counts, estimates (seconds by step, null where nothing was measured), measured_rate (which run
     the backfill's is from), a sample of 100 rows before and after, checks and text. Raises
     RunbookError for everything that would make the run fail later.
@@ -47,6 +49,7 @@ def build(conn: Connection, spec: Spec) -> dict[str, Any]:
     unfinished = ledger.unfinished(conn, spec.phase, str(spec.table))
     ledger.require_idle(unfinished)
     ledger.require_no_rollback(unfinished)
+    ledger.require_table_idle(conn, str(spec.table))
     info = catalog.inspect(conn, spec.table)
     require_unlocked(conn, info.oid, str(spec.table))
     source = catalog.inspect(conn, spec.source, catalog.READABLE)
@@ -66,8 +69,9 @@ def build(conn: Connection, spec: Spec) -> dict[str, Any]:
     build_estimate = _build_seconds(conn, spec, info, names, strategy)
     plan = {
         "spec": spec.as_dict(),
-        "server": _identity(conn),
+        "server": identity.identity(conn),
         "schema": info.schema(),
+        "surroundings": surroundings.read(conn, spec, info),
         "source_columns": {n: c.type for n, c in source.columns.items()},
         "dependents": rename.require_safe(conn, spec, info),
         "triggers": _require_triggers(conn, spec, info, names),
@@ -85,6 +89,7 @@ def build(conn: Connection, spec: Spec) -> dict[str, Any]:
             "id": unfinished["id"] if unfinished else new_run_id(spec.phase),
             "plan_hash": hashed,
             "execution": uuid.uuid4().hex,
+            "server": plan["server"],
         },
         "resumes": bool(unfinished),
         "needed": bool(unfinished or counts["rows_eligible"] or any(s["needed"] for s in steps)),
@@ -120,6 +125,7 @@ def build_rollback(conn: Connection, run_id: str) -> dict[str, Any]:
     """The plan that undoes a run: its rows through the journal, then its indexes and columns."""
     row = ledger.get_run(conn, run_id)
     ledger.require_idle(ledger.unfinished(conn, row["phase"], row["table_name"]))
+    ledger.require_table_idle(conn, row["table_name"])
     spec = stored_spec(conn, run_id)
     trust.look_up(conn, spec)
     trust.require_all_rows(conn, spec)
@@ -137,8 +143,9 @@ def build_rollback(conn: Connection, run_id: str) -> dict[str, Any]:
     plan: dict[str, Any] = {
         "undoes": run_id,
         "spec": spec.as_dict(),
-        "server": _identity(conn),
+        "server": identity.identity(conn),
         "schema": info.schema(),
+        "surroundings": surroundings.read(conn, spec, info, with_source=False),
         "steps": [
             _undo_step("backfill", "Give back the rows that the run changed", rows, revert.LOCK),
             _undo_step("index", "Take the indexes back", built, indexes.BUILD_LOCK),
@@ -151,7 +158,12 @@ def build_rollback(conn: Connection, run_id: str) -> dict[str, Any]:
         "spec": spec.as_dict(),
         "plan": plan,
         "plan_hash": hashed,
-        "run": {"id": run_id, "plan_hash": hashed, "execution": uuid.uuid4().hex},
+        "run": {
+            "id": run_id,
+            "plan_hash": hashed,
+            "execution": uuid.uuid4().hex,
+            "server": plan["server"],
+        },
         "needed": bool(rows["changed"] or built["changed"] or renamed["changed"]),
         "counts": {"rows_total": 0, "rows_eligible": rows["rows_changed"], "rows_skipped": {}},
         "queries": [q for step in plan["steps"] for q in step["statements"]],
@@ -168,12 +180,6 @@ def new_run_id(phase: str) -> str:
     """An id that sorts by time and does not collide: phase3-20260131T040506Z-1f2e."""
     now = datetime.now(UTC).strftime("%Y%m%dT%H%M%SZ")
     return f"{phase}-{now}-{uuid.uuid4().hex[:4]}"
-
-
-def _identity(conn: Connection) -> dict[str, Any]:
-    """Which database an approval is bound to."""
-    server = catalog.server(conn)
-    return {key: server[key] for key in ("system_identifier", "database")}
 
 
 def _require_columns(conn: Connection, spec: Spec, info: TableInfo) -> dict[str, str]:

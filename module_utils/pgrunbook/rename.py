@@ -10,7 +10,7 @@ from typing import Any
 
 from psycopg.sql import SQL, Composed
 
-from . import catalog, conversion, ledger
+from . import catalog, conversion, ledger, surroundings
 from .catalog import TableInfo
 from .connection import Connection, one, with_lock_retries
 from .dependents import dependents
@@ -89,7 +89,9 @@ def apply(conn: Connection, spec: Spec, run: ledger.Run, *, dry: bool) -> dict[s
     statements = [statement for change in changes for statement in change.statements]
     if changes and not dry:
         require_open_window(spec)
-        ledger.require_approval(conn, run, "plan", [render(s) for s in statements])
+        plan = ledger.approved_plan(conn, run, "plan")
+        ledger.require_statements(plan, run, [render(s) for s in statements])
+        surroundings.require_unchanged(conn, spec, info, plan)
         for change in changes:
             _do(conn, spec, info, change, _noted(conn, run, change))
     renamed = {c.old: c.new for c in changes if c.kind == "rename"}

@@ -150,7 +150,8 @@ def _shortened(entry: dict[str, Any]) -> dict[str, Any]:
 
 def _text(kind: str, detail: dict[str, Any]) -> str:
     if kind == "approved":
-        how = f"{detail.get('by')} from {detail.get('origin')}, {detail.get('method')}"
+        claimed = " (claimed)" if detail.get("claimed") else ""
+        how = f"{detail.get('by')}{claimed} from {detail.get('origin')}, {detail.get('method')}"
         return f"{detail.get('scope')} {str(detail.get('plan_hash'))[:8]} by {how}"
     if detail.get("old") and detail.get("new"):
         return f"{detail['old']} → {detail['new']}"

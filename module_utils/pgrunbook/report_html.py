@@ -11,7 +11,7 @@ from markupsafe import Markup
 from . import shown
 from .report_evidence import PROPOSED, blocks, differences, proposed, severity
 from .report_markdown import SCHEMA_TEST, changed_parts
-from .report_words import PASSED, VERIFY, facts_line, moment, passed_of, skipped
+from .report_words import PASSED, VERIFY, approver, facts_line, moment, passed_of, skipped
 
 _STYLE = """
 :root { color-scheme: light dark; --ground: #ffffff; --ink: #1f2328; --soft: #59636e;
@@ -282,7 +282,7 @@ def html(report: dict[str, Any], plots: dict[str, str]) -> str:
         readiness=[[r["criterion"], passed_of(r), r["status"]] for r in report["readiness"]],
         risks=[[r["risk"], r["likelihood"], r["impact"], r["mitigation"]] for r in report["risks"]],
         approvals=[
-            [a["scope"], a["approved_by"], a["approved_from"], a["method"], a["approved_at"]]
+            [a["scope"], approver(a), a["approved_from"], a["method"], a["approved_at"]]
             for a in report["approvals"]
         ],
         timeline=[[moment(m["at"]), m["event"], m["text"]] for m in report["timeline"]],

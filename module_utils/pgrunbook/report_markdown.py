@@ -8,7 +8,7 @@ from typing import Any
 
 from . import shown
 from .report_evidence import PROPOSED, blocks, differences, proposed, severity
-from .report_words import PASSED, VERIFY, facts_line, moment, passed_of, skipped
+from .report_words import PASSED, VERIFY, approver, facts_line, moment, passed_of, skipped
 
 SCHEMA_TEST = 2  # where the differences from before the run belong
 
@@ -112,7 +112,7 @@ def _risks(report: Told) -> list[str]:
 
 def _approvals(report: Told) -> list[str]:
     rows = [
-        [a["scope"], a["approved_by"], a["approved_from"], a["method"], a["approved_at"]]
+        [a["scope"], approver(a), a["approved_from"], a["method"], a["approved_at"]]
         for a in report["approvals"]
     ]
     if not rows:

@@ -30,6 +30,17 @@ def facts_line(report: dict[str, Any]) -> str:
     )
 
 
+def approver(approval: dict[str, Any]) -> str:
+    """Who approved: the name, whether it is only claimed, and whom the operating system of the
+    controller and the database knew. An approval of an older version has the name only."""
+    known = [
+        approval.get("controller_user") or "",
+        f"in the database {approval['database_user']}" if approval.get("database_user") else "",
+    ]
+    claimed = " (claimed)" if approval.get("claimed") else ""
+    return "; ".join([f"{approval['approved_by']}{claimed}", *(part for part in known if part)])
+
+
 def moment(at: str) -> str:
     """A time of ISO 8601 in UTC as a person reads it, to the second: 2026-01-31 04:05:06."""
     return at[:19].replace("T", " ") if at.endswith("Z") else at

@@ -9,7 +9,7 @@ from typing import Any
 
 from psycopg.sql import SQL, Composed, Literal
 
-from . import catalog, ledger, supervisor
+from . import catalog, ledger, supervisor, surroundings
 from .backfill import outcome, progress, slice_outcome
 from .batch import Done
 from .catalog import TableInfo
@@ -44,7 +44,9 @@ def revert_slice(conn: Connection, spec: Spec, run: ledger.Run, *, dry: bool) ->
             rows_left_alone=left_before["rows"],
             left_alone=left_before["keys"],
         )
-    ledger.require_approval(conn, run, "rollback", queries)
+    plan = ledger.approved_plan(conn, run, "rollback")
+    ledger.require_statements(plan, run, queries)
+    surroundings.require_unchanged(conn, spec, info, plan)
     current = supervisor.start(conn, spec, run, interleaved=False)
     supervisor.supervise(
         conn, current, lambda worker: _work(worker, current, info, query), spec.workers

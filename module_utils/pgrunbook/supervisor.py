@@ -17,7 +17,7 @@ from typing import Any
 
 from psycopg.types.json import Jsonb
 
-from . import ledger
+from . import identity, ledger
 from .batch import Done
 from .connection import Connection, one, sibling
 from .load import Load, Sampler, horizon_holder, reasons
@@ -161,12 +161,15 @@ def supervise(
     """Do work(connection) in so many threads, each with a connection of its own, until all of them
     return, and watch them. cursor gives the columns of pgrunbook.run to be kept.
 
-    What a worker raises is raised here, once the others have ended their batch.
+    What a worker raises is raised here, once the others have ended their batch. RunbookError where
+    one of the connections leads to another server.
     """
     # JIT would be compiled for every short statement again.
     settings = {"statement_timeout": f"{statement_timeout_ms(current.spec)}ms", "jit": "off"}
     with ExitStack() as stack:
         conns = [stack.enter_context(sibling(conn, **settings)) for _ in range(workers)]
+        for other in conns:
+            identity.require_sibling(conn, other)
         watcher = _Watcher(conn, current, [c.info.backend_pid for c in (conn, *conns)], cursor)
         watcher.begin()
         pool = stack.enter_context(ThreadPoolExecutor(workers))

@@ -65,6 +65,8 @@ options:
     description:
       - Which run this is. The module changes nothing unless the ledger holds a person's approval of
         a plan with this hash that lists what the module is about to do.
+      - The module is refused on another server than the one that the run was planned on, or after a
+        failover, and takes the phase from the approved plan, whatever O(spec) says.
       - Take it from the RV(ignore:run) that M(pgrunbook_plan) returned.
     type: dict
     required: true
@@ -81,6 +83,37 @@ options:
         description: Which execution of the playbook owns the run.
         type: str
         required: true
+      server:
+        description: Which server and history of it the run was planned on.
+        type: dict
+        default: {}
+"""
+
+    OF_RUN = r"""
+options:
+  run:
+    description:
+      - Which run this belongs to. Once it is approved, thresholds, gates and queries are those of
+        the approved plan, whatever O(spec) says; and the module is refused on another server than
+        the one that the run was planned on. Without it O(spec) is taken as it is.
+    type: dict
+    suboptions:
+      id:
+        description: The run's id.
+        type: str
+        required: true
+      plan_hash:
+        description: SHA-256 of the plan, in hexadecimal.
+        type: str
+        required: true
+      execution:
+        description: Which execution of the playbook owns the run.
+        type: str
+        required: true
+      server:
+        description: Which server and history of it the run was planned on.
+        type: dict
+        default: {}
 """
 
     SPEC = r"""

@@ -3,16 +3,23 @@
 
 from __future__ import annotations
 
+import json
+import os
+import pwd
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
+from demo import data
 from tests.integration.conftest import ROOT, Database, Played, command_line, plan_hash
 from tests.integration.terminal import Terminal
 
 Playbook = Callable[..., Played]
+
+TYPED = '{"approval_answer": {"user_input": "{{ plan_result.plan_hash[:8] }}"}}'
 
 
 @pytest.mark.parametrize(
@@ -23,8 +30,25 @@ Playbook = Callable[..., Played]
         (["-e", f"approval={'0' * 64}"], "is not the hash of this plan"),
         (["--skip-tags", "approval"], "nobody approved a plan"),
         (["--start-at-task", "Rename the column"], "undefined"),
+        (["-e", TYPED], "Not approved: the answer was"),
+        (
+            ["-e", "approval={{ plan_result.plan_hash }}"],
+            "approval is an expression and not a hash",
+        ),
+        (["-e", "approval_hash={{ plan_result.plan_hash }}"], "approval_hash would stand for"),
+        (["-e", '{"canary_check": {"checks": []}}'], "canary_check would stand for"),
     ],
-    ids=["no terminal", "empty", "wrong", "skipped by tag", "started after it"],
+    ids=[
+        "no terminal",
+        "empty",
+        "wrong",
+        "skipped by tag",
+        "started after it",
+        "a variable for the answer",
+        "any plan",
+        "a variable for the hash",
+        "a variable for a result",
+    ],
 )
 def test_is_refused(
     database: Database,
@@ -115,3 +139,54 @@ def test_refused_after_the_canary_keeps_the_canary_and_says_how_to_go_on(
     assert f"playbooks/rollback.yml -e run={run['id']}" in said
     rows = database.sql("SELECT sum(row_count)::int AS rows FROM pgrunbook.batch")[0]["rows"]
     assert rows == phase["phase_canary_rows"]
+
+
+def test_is_of_the_variables_as_they_were_then(
+    database: Database, phase: dict[str, Any], tmp_path: Path
+) -> None:
+    """While the question is open somebody changes the variables file, which every play reads."""
+    file = tmp_path / "variables.yml"
+    phase |= {"phase_queries": [], "phase_coverage_min": 99.9, "phase_title": "As it was"}
+    file.write_text(yaml.safe_dump(phase), encoding="utf-8")
+    command = command_line(tmp_path, database.login, "phase3", "-e", f"phase_file={file}")
+    with Terminal(command, ROOT) as person:
+        at = person.wait_for(r"to approve, anything else to stop")
+        token = plan_hash(person.output)[:8]
+        columns = [{**column, "source": "NULL"} for column in phase["phase_columns"]]
+        later = {"phase_coverage_min": 0.0, "phase_columns": columns, "phase_title": "Another"}
+        file.write_text(yaml.safe_dump({**phase, **later}), encoding="utf-8")
+        person.answer(token)
+        at = person.wait_for(r"Canary: 100 of [0-9,]+ rows filled(?s:.*)anything else to stop", at)
+        person.answer(token)
+        assert person.status() != 0
+    report = json.loads((tmp_path / "reports/latest/report.json").read_text())
+    assert report["title"] == "As it was"
+    assert report["targets"]["coverage_min"] == 99.9
+    assert report["backfill"]["rows_changed"] == report["backfill"]["rows_eligible"] > 0
+    failed = [check["id"] for check in report["checks"] if check["status"] == "fail"]
+    assert failed == ["coverage"]
+
+
+def test_says_who_claimed_to_approve(
+    database: Database, playbook: Playbook, phase: dict[str, Any], tmp_path: Path
+) -> None:
+    phase["phase_queries"] = []
+    planned = playbook(database.login, "phase3", "--check", "--tags", "plan", phase=phase)
+    approval = f"approval={plan_hash(planned.output)}"
+    arguments = ["-e", approval, "-e", "runbook_operator=mallory"]
+    played = playbook(database.login, "phase3", *arguments, phase=phase)
+    assert played.status == 0, played.output
+    account = f"{pwd.getpwuid(os.getuid()).pw_name} (uid {os.getuid()})"
+    told = {"claimed": True, "database_user": data.ROLE, "controller_user": account}
+    rows = database.sql("SELECT claimed, database_user, controller_user FROM pgrunbook.approval")
+    assert rows == [told, told]
+    events = database.sql(
+        "SELECT body -> 'detail' AS detail FROM pgrunbook.event WHERE body ->> 'kind' = 'approved'"
+    )
+    report = json.loads((tmp_path / "reports/latest/report.json").read_text())
+    for said in (events[0]["detail"], report["approvals"][0]):
+        assert told.items() <= said.items()
+    as_read = (tmp_path / "reports/latest/report.md").read_text()
+    assert f"mallory (claimed); {account}; in the database {data.ROLE}" in as_read
+    status = playbook(database.login, "status", phase=phase)
+    assert "by mallory (claimed)" in status.output and status.status == 0, status.output

@@ -21,6 +21,17 @@ CREATE EVENT TRIGGER refuse ON ddl_command_start WHEN TAG IN ('ALTER INDEX')
 EXECUTE FUNCTION public.refuse();
 """
 
+REFUSE_THE_WAY_BACK = """
+CREATE FUNCTION public.no_way_back() RETURNS event_trigger LANGUAGE plpgsql AS $$ BEGIN
+  IF EXISTS (SELECT FROM pg_attribute WHERE attname = 'snapshot_ip_type'
+             AND attrelid = 'public.session_summaries'::regclass) THEN
+    RAISE 'there is no way back';
+  END IF;
+END $$;
+CREATE EVENT TRIGGER no_way_back ON ddl_command_start WHEN TAG IN ('ALTER TABLE')
+EXECUTE FUNCTION public.no_way_back();
+"""
+
 REFUSE_ONE_ROW = """
 CREATE FUNCTION public.refuse_row() RETURNS trigger LANGUAGE plpgsql
 AS $$ BEGIN RAISE 'row % is refused', OLD.session_id; END $$;
@@ -67,6 +78,21 @@ def test_a_failure_after_the_rename_takes_it_back(
     assert {"Column renamed", "Column rename taken back"} <= kinds
     ended = database.sql("SELECT body -> 'detail' AS detail FROM pgrunbook.event ORDER BY id")[-1]
     assert ended["detail"]["report_sha256"] == report["sha256"]
+
+
+def test_a_rename_that_cannot_be_taken_back_ends_in_words(
+    database: Database, playbook: Playbook, small: dict[str, Any], tmp_path: Path
+) -> None:
+    database.superuser(REFUSE_INDEX_RENAMES + REFUSE_THE_WAY_BACK)
+    played = approved(playbook, database, "phase3", phase=small)
+    assert played.status != 0, played.output
+    run = database.sql("SELECT id, state, verdict FROM pgrunbook.run")[0]
+    assert (run["state"], run["verdict"]) == ("failed", "NO-GO")
+    report = json.loads((tmp_path / "reports/latest/report.json").read_text())
+    for said in (words(played), report["reasons"][0]):
+        assert "no index is renamed today" in said and "there is no way back" in said
+    assert "Still there: rename of snapshot_ip_types to snapshot_ip_type." in words(played)
+    assert f"playbooks/rollback.yml -e run={run['id']}" in words(played)
 
 
 def test_a_failing_backfill_keeps_its_batches_resumes_and_can_be_undone(

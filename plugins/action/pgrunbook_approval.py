@@ -1,0 +1,82 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Ask a person to approve a plan, or compare the hash that was passed, then call the module
+pgrunbook_approval to record it."""
+
+from __future__ import annotations
+
+import json
+import os
+import pwd
+from typing import Any
+
+from ansible.plugins.action import ActionBase
+
+
+class ActionModule(ActionBase):
+    """The answer is compared here and is never a variable, so that no other can stand for it."""
+
+    def run(
+        self, tmp: str | None = None, task_vars: dict[str, Any] | None = None
+    ) -> dict[str, Any]:
+        super().run(tmp, task_vars)
+        arguments = dict(self._task.args)
+        plan_hash, approval = arguments["run"]["plan_hash"], arguments.get("approval")
+        if approval is None:
+            refusal = self._ask(arguments.pop("summary", ""), plan_hash, task_vars)
+        else:
+            refusal = _refusal(str(approval), plan_hash, (task_vars or {}).get("approval"))
+        if refusal:
+            return {"failed": True, "msg": refusal}
+        result: dict[str, Any] = self._execute_module(
+            module_args={
+                **arguments,
+                "method": "prompt" if approval is None else "unattended",
+                "controller_user": pwd.getpwuid(os.getuid()).pw_name,
+                "controller_uid": os.getuid(),
+            },
+            task_vars=task_vars,
+        )
+        return result
+
+    def _ask(self, summary: str, plan_hash: str, task_vars: dict[str, Any] | None) -> str:
+        """Why the plan was not approved; empty where it was."""
+        token = plan_hash[:8]
+        task = self._task.copy()
+        task.args = {
+            "prompt": f"{summary}\n\nType {token} to approve, anything else to stop",
+        }
+        pause = self._shared_loader_obj.action_loader.get(
+            "ansible.builtin.pause",
+            task=task,
+            connection=self._connection,
+            play_context=self._play_context,
+            loader=self._loader,
+            templar=self._templar,
+            shared_loader_obj=self._shared_loader_obj,
+        )
+        answer = str(pause.run(task_vars=task_vars).get("user_input") or "").strip()
+        if answer == token:
+            return ""
+        return (
+            f"Not approved: the answer was {json.dumps(answer, ensure_ascii=False)}. "
+            "Next step: run again and type what the prompt names; without a terminal, pass "
+            "-e approval=<hash> with the whole hash of the plan that the run shows."
+        )
+
+
+def _refusal(approval: str, plan_hash: str, variable: Any) -> str:
+    """Why an approval that was passed does not approve this plan; empty where it does. An
+    expression would approve whatever plan there is."""
+    if "{{" in str(variable) or "{%" in str(variable):
+        return (
+            "approval is an expression and not a hash, so it would approve any plan. Nothing was "
+            "changed. Next step: read the plan above, then pass its hash with -e approval=<hash>."
+        )
+    if approval == plan_hash:
+        return ""
+    shown = json.dumps(approval if len(approval) <= 12 else approval[:9] + "...")
+    return (
+        f"The approval {shown} is not the hash of this plan, {plan_hash}. The approval is "
+        "mistyped, or the database or the phase has changed since. Nothing was changed. Next "
+        "step: read the plan above, then pass its hash with -e approval=<hash>."
+    )

@@ -1,0 +1,207 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""A standby that was promoted is not the server that a plan was made on, and the old primary is
+not the one that a later plan was made on."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import psycopg
+import pytest
+
+from ansible.module_utils.pgrunbook import ledger, supervisor
+from ansible.module_utils.pgrunbook.connection import connect
+from ansible.module_utils.pgrunbook.errors import RunbookError
+from demo import server as demo_server
+from tests.integration.conftest import Database, parsed
+from tests.integration.steps import Steps
+
+Module = Callable[..., dict[str, Any]]
+Phase = dict[str, Any]
+PATIENCE_S = 60
+
+
+@dataclass(frozen=True)
+class Standby:
+    """A streaming standby of the test's server; login is that of the application role on it."""
+
+    primary: Database
+    folder: Path
+
+    @property
+    def login(self) -> dict[str, Any]:
+        return {**self.primary.login, "host": str(demo_server.socket_dir(self.folder))}
+
+    def run(self, program: str, *arguments: str) -> None:
+        owner = self.folder.stat()
+        account = {"user": owner.st_uid, "group": owner.st_gid} if os.geteuid() == 0 else {}
+        subprocess.run(
+            [self.primary.server.bin_dir / program, *arguments],
+            cwd=self.folder,
+            check=True,
+            timeout=120,
+            stdout=subprocess.DEVNULL,
+            **account,
+        )
+
+    def promote(self) -> None:
+        """Once it has all that the primary has, make it another primary."""
+        (lsn,) = self.primary.superuser("SELECT pg_current_wal_lsn()::text AS at")
+        caught_up = "SELECT pg_last_wal_replay_lsn() >= %s::pg_lsn"
+        with psycopg.connect(**self.login, autocommit=True) as conn:
+            deadline = time.monotonic() + PATIENCE_S
+            while conn.execute(caught_up, (lsn["at"],)).fetchone() != (True,):
+                assert time.monotonic() < deadline, "the standby does not catch up"
+                time.sleep(0.1)
+        self.run("pg_ctl", "promote", "-w", "-D", ".")
+
+    def sql(self, query: str) -> list[Any]:
+        with psycopg.connect(**self.login, autocommit=True) as conn:
+            cursor = conn.execute(query)
+            return cursor.fetchall() if cursor.description else []
+
+
+@pytest.fixture
+def standby(database: Database) -> Iterator[Standby]:
+    primary = database.server
+    made = Standby(database, Path(tempfile.mkdtemp(prefix="pgrunbook-second-")))
+    owner = Path(primary.host).stat()
+    os.chown(made.folder, owner.st_uid, owner.st_gid)
+    at_primary = ["-h", primary.host, "-p", str(primary.port), "-U", primary.user]
+    made.run("pg_basebackup", *at_primary, "-c", "fast", "-R", "-D", ".")
+    (made.folder / f".s.PGSQL.{primary.port}.lock").unlink(missing_ok=True)
+    settings = f"-p {primary.port} -c unix_socket_directories='{made.login['host']}'"
+    made.run("pg_ctl", "start", "-w", "-D", ".", "-l", "log", "-o", settings)
+    try:
+        yield made
+    finally:
+        made.run("pg_ctl", "stop", "-w", "-D", ".", "-m", "immediate")
+        shutil.rmtree(made.folder)
+
+
+@pytest.fixture
+def steps(database: Database, module: Module, phase: Phase) -> Steps:
+    return Steps.of(module, database, {**phase, "phase_queries": []})
+
+
+def test_an_execution_stays_with_its_server_and_the_next_one_with_the_new_primary(
+    steps: Steps, standby: Standby, phase: Phase
+) -> None:
+    old = steps.login
+    steps.begin()
+    steps.backfill(canary=True)
+    steps.approve("backfill")
+    run = steps.planned["run"]
+    standby.promote()
+    rows = standby.sql("SELECT count(*) FROM pgrunbook.batch")
+
+    steps.login = standby.login
+    for call in (
+        {"name": "backfill"},
+        {"name": "run", "state": "finished", "verdict": "GO"},
+        {"name": "check", "run": run},
+        {"name": "query", "run": run},
+        {"name": "schema", "run": run, "models": phase["phase_models"]},
+        {"name": "approval", **steps.approval("backfill")},
+    ):
+        message = steps.refused(**call)
+        assert "not the server that the plan was made on" in message, call
+        assert "timeline 00000002, not 00000001" in message and "was promoted since" in message
+    assert standby.sql("SELECT count(*) FROM pgrunbook.batch") == rows
+    assert standby.sql("SELECT state FROM pgrunbook.run") == [("running",)]
+
+    standby.sql("UPDATE pgrunbook.run SET seen_at = seen_at - interval '61 s'")
+    assert steps.plan()["run"]["id"] == run["id"]
+    steps.approve("plan")
+    steps.approve("backfill")
+    steps.login = old
+    for call in (
+        {"name": "backfill"},
+        {"name": "check", "run": steps.planned["run"]},
+        {"name": "run", "state": "finished", "verdict": "GO"},
+    ):
+        message = steps.refused(**call)
+        assert "timeline 00000001, not 00000002" in message
+        assert "what is written here would be lost" in message
+    steps.login = standby.login
+    steps.defer()
+    steps.backfill()
+    steps.build()
+    steps.gates("check", run=steps.planned["run"])
+    steps.do("run", state="finished", verdict="GO")
+
+
+def test_a_clone_has_another_hash(steps: Steps, standby: Standby) -> None:
+    standby.promote()
+    ours = steps.plan()
+    steps.login = standby.login
+    theirs = steps.plan()
+    assert ours["plan"]["schema"] == theirs["plan"]["schema"]
+    assert ours["plan_hash"] != theirs["plan_hash"]
+    same = {
+        key for key, value in ours["run"]["server"].items() if theirs["run"]["server"][key] == value
+    }
+    assert same == {"system_identifier", "database", "port", "token"}
+
+
+def test_a_worker_that_reaches_another_server_stops_the_slice(
+    steps: Steps, standby: Standby, phase: Phase
+) -> None:
+    """An address moves from one server to the other between two connections of one call."""
+    steps.begin()
+    run = steps.planned["run"]
+    standby.promote()
+    address = standby.folder / "address"
+    address.symlink_to(steps.login["host"])
+    moving = {**steps.login, "host": str(address)}
+    with connect(moving, name="test", read_only=False, schemas=["public"]) as conn:
+        owned = ledger.Run(run["id"], run["plan_hash"], run["execution"])
+        current = supervisor.start(conn, parsed(phase), owned, interleaved=False)
+        address.unlink()
+        address.symlink_to(standby.login["host"])
+        with pytest.raises(RunbookError, match="timeline 00000002, not 00000001"):
+            supervisor.supervise(conn, current, lambda worker: None, 1)
+
+
+def test_an_approval_of_an_older_version_is_compared_in_what_it_knew(
+    database: Database, steps: Steps
+) -> None:
+    """It knew system identifier and database, and nothing of what surrounds the table."""
+    steps.plan()
+    plan = steps.planned["plan"]
+    server = {key: plan["server"][key] for key in ("system_identifier", "database")}
+    older = {**{k: v for k, v in plan.items() if k != "surroundings"}, "server": server}
+    run = {**steps.planned["run"], "plan_hash": ledger.plan_hash(older), "server": server}
+    steps.planned = {**steps.planned, "plan": older, "run": run}
+    steps.approve("plan")
+    steps.do("column")
+    steps.backfill(canary=True)
+    other = {**run, "server": {**server, "database": "another"}}
+    assert "database" in steps.refused("backfill", canary=True, run=other)
+
+
+def test_a_ledger_that_got_its_token_meanwhile_is_the_same_and_another_one_is_not(
+    database: Database, steps: Steps
+) -> None:
+    steps.begin()
+    assert steps.planned["plan"]["server"]["token"] == ""
+    database.sql(
+        "CREATE TABLE IF NOT EXISTS pgrunbook.ledger"
+        " (version integer NOT NULL, token text NOT NULL);"
+        "DELETE FROM pgrunbook.ledger; INSERT INTO pgrunbook.ledger VALUES (2, 'one')"
+    )
+    steps.backfill(canary=True)
+    steps.approve("backfill")
+    steps.do("run", state="failed")
+    steps.plan()
+    steps.approve("plan")
+    database.sql("UPDATE pgrunbook.ledger SET token = 'two'")
+    assert "ledger two, not one" in steps.refused("backfill", canary=True)
