@@ -294,6 +294,22 @@ def test_roles_are_called_with_what_they_take() -> None:
     assert called == set(ROLES)
 
 
+def test_no_variable_can_stand_for_what_a_step_of_the_runbook_finds_or_hands_on() -> None:
+    """Apart from the results of roles that no run calls, which begin with these names."""
+    others = ("control_", "demo_", "earlier_", "login_role_", "standing_", "status_")
+    names = {option for role in ROLES for option in role_options(role)}
+    for _, task in ALL_TASKS:
+        names |= {task["register"]} if "register" in task else set()
+        names |= set(task.get("ansible.builtin.set_fact") or {})
+    patterns = re.findall(
+        r"'([^']*)'", load_yaml(ROOT / "playbooks/vars/taken.yml")["runbook_taken"]
+    )
+    joined = "|".join("".join(patterns[1:4]).split() + patterns[4:])
+    taken = {name for name in names if re.search(joined, name)}
+    assert {name for name in names - taken if not name.startswith(others)} == set()
+    assert not [name for name in PHASE if re.search(joined, name)]
+
+
 PHASE = load_yaml(ROOT / "playbooks/vars/phase3.yml")
 
 
@@ -408,7 +424,8 @@ def test_the_page_on_variables_names_the_ledgers_tables_and_no_column_that_is_no
     rows = table_of("variables.md", "## What is written into your database")
     assert {row[0] for row in rows} == set(made)
     for name, _, told in rows:
-        columns = set(re.findall(r"^    (\w+)", made[name], re.MULTILINE))
+        added = re.findall(rf"pgrunbook\.{name} ADD COLUMN IF NOT EXISTS (\w+)", ledger._TABLES)
+        columns = {*re.findall(r"^    (\w+)", made[name], re.MULTILINE), *added}
         named = set(re.findall(r"`(\w+)`", re.sub(r"\(.*?\)", "", told)))
         assert named <= columns, name
 

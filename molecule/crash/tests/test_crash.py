@@ -28,7 +28,7 @@ def test_the_server_was_killed_in_the_midst_of_the_backfill(
 
 def test_the_failure_says_what_to_do(logged: Logged) -> None:
     assert "Next step: see that the server is up" in logged("killed")
-    assert "Every batch that it had committed is kept" in logged("killed")
+    assert "Every batch that the ledger on this server has is kept" in logged("killed")
 
 
 def test_no_row_was_updated_twice(sql: Sql) -> None:
