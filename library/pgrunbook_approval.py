@@ -12,7 +12,8 @@ description:
   - Records who approved which plan, when and from where. Without it the writing modules
     refuse to work.
   - The first approval makes the ledger, schema C(pgrunbook), and claims the run for this
-    execution.
+    execution. Where there is one of an earlier version, the first approval of a plan or of a
+    rollback migrates it.
 extends_documentation_fragment:
   - pgrunbook.login
   - pgrunbook.run
