@@ -15,7 +15,8 @@ description:
   - What was typed is compared here and is never a variable.
   - Refuses where the server, or what surrounds the table, is not what the plan was made on.
   - The first approval makes the ledger, schema C(pgrunbook), and claims the run for this
-    execution.
+    execution. Where there is one of an earlier version, the first approval of a plan or of a
+    rollback migrates it.
 extends_documentation_fragment:
   - pgrunbook.login
   - pgrunbook.run

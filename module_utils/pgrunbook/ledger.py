@@ -10,91 +10,18 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import psycopg
 from psycopg.types.json import Jsonb
 
+from . import ledger_schema
 from .connection import Connection, one
-from .errors import RunbookError, reason
+from .errors import RunbookError
 
 STALE_AFTER_SECONDS = 60
 INDEX_TRIAL, INDEX_KEPT = "index_trial", "index_kept"
 """Kinds of change: an index that is tried, and one that was tried and kept."""
+MIGRATED = "migrated"  # the kind of event that a new version of the ledger is
 
 MOST_POINTS = 300  # of a history's slices, and of its batches: as many as a plot shows apart
-
-_TABLES = """
-CREATE SCHEMA IF NOT EXISTS pgrunbook;
-CREATE TABLE IF NOT EXISTS pgrunbook.run (
-    id text PRIMARY KEY,
-    phase text NOT NULL,
-    table_name text NOT NULL,
-    plan_hash text NOT NULL,
-    execution text NOT NULL,
-    operator text NOT NULL,
-    state text NOT NULL CHECK (state IN ('running', 'failed', 'finished', 'reverted')),
-    verdict text,
-    rows_eligible bigint NOT NULL,
-    baseline jsonb NOT NULL,
-    control text NOT NULL DEFAULT '' CHECK (control IN ('', 'pause', 'abort')),
-    control_by text NOT NULL DEFAULT '',
-    rows_per_second integer NOT NULL DEFAULT 0,
-    sweep integer NOT NULL DEFAULT 0,
-    next_page bigint NOT NULL DEFAULT 0,
-    end_page bigint,
-    next_key text[],
-    unfinished jsonb NOT NULL DEFAULT '[]',
-    pace jsonb NOT NULL DEFAULT '{}',
-    active_sessions integer,
-    seconds double precision NOT NULL DEFAULT 0,
-    started_at timestamptz NOT NULL DEFAULT clock_timestamp(),
-    seen_at timestamptz NOT NULL DEFAULT clock_timestamp(),
-    finished_at timestamptz
-);
-CREATE TABLE IF NOT EXISTS pgrunbook.approval (
-    id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
-    run_id text NOT NULL REFERENCES pgrunbook.run,
-    scope text NOT NULL CHECK (scope IN ('plan', 'backfill', 'rollback')),
-    plan_hash text NOT NULL,
-    plan jsonb NOT NULL,
-    approved_by text NOT NULL,
-    approved_from text NOT NULL,
-    method text NOT NULL CHECK (method IN ('prompt', 'unattended')),
-    approved_at timestamptz NOT NULL DEFAULT clock_timestamp()
-);
-CREATE TABLE IF NOT EXISTS pgrunbook.change (
-    id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
-    run_id text NOT NULL REFERENCES pgrunbook.run,
-    kind text NOT NULL,
-    old text NOT NULL,
-    new text NOT NULL,
-    made_at timestamptz NOT NULL DEFAULT clock_timestamp(),
-    undone_at timestamptz
-);
-CREATE TABLE IF NOT EXISTS pgrunbook.batch (
-    id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
-    run_id text NOT NULL REFERENCES pgrunbook.run,
-    sweep integer NOT NULL,
-    first_page bigint,
-    last_page bigint,
-    row_count integer NOT NULL,
-    journal jsonb NOT NULL,
-    milliseconds double precision NOT NULL,
-    applied_at timestamptz NOT NULL DEFAULT clock_timestamp(),
-    reverted_at timestamptz,
-    left_alone jsonb
-);
-CREATE INDEX IF NOT EXISTS batch_run_id ON pgrunbook.batch (run_id, id);
-CREATE TABLE IF NOT EXISTS pgrunbook.event (
-    id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
-    body jsonb NOT NULL,
-    previous text NOT NULL,
-    hash text NOT NULL
-);
-CREATE INDEX IF NOT EXISTS event_run ON pgrunbook.event ((body ->> 'run'), id);
-ALTER TABLE pgrunbook.approval ADD COLUMN IF NOT EXISTS claimed boolean;
-ALTER TABLE pgrunbook.approval ADD COLUMN IF NOT EXISTS database_user text;
-ALTER TABLE pgrunbook.approval ADD COLUMN IF NOT EXISTS controller_user text;
-"""
 
 _ADD_EVENT = """
 INSERT INTO pgrunbook.event (body, previous, hash)
@@ -184,8 +111,9 @@ class Run:
 
 
 def exists(conn: Connection) -> bool:
-    """Whether this database has a ledger."""
-    return bool(one(conn, "SELECT to_regclass('pgrunbook.event') IS NOT NULL AS there")["there"])
+    """Whether this database has a ledger, of this version or an earlier one. Raises RunbookError
+    where it is of a newer one."""
+    return ledger_schema.known_version(conn) > ledger_schema.NONE
 
 
 def has_run(conn: Connection, run_id: str) -> bool:
@@ -277,13 +205,14 @@ def approve(
     claimed: bool,
     controller_user: str,
 ) -> None:
-    """Make the ledger where there is none, record the run or take it over, and the approval.
+    """Make the ledger where there is none, or bring an earlier one to this version; record the run
+    or take it over, and the approval. All of it is one transaction.
 
     claimed is whether nobody but the approver says that they are approved_by; controller_user is
     the account of the operating system that the playbook runs under.
 
-    Raises RunbookError where the plan is not the one that the run's hash names, or another run is
-    at work.
+    Raises RunbookError where the plan is not the one that the run's hash names, another run is at
+    work, or the role may not change the ledger's tables.
     """
     if plan_hash(plan) != run.plan_hash:
         _require_unmasked(plan)
@@ -293,8 +222,8 @@ def approve(
         )
     with conn.transaction():
         conn.execute("SELECT pg_advisory_xact_lock(hashtextextended('pgrunbook.ledger', 0))")
-        if not exists(conn):
-            _create(conn)
+        if scope != "backfill":
+            _migrate(conn, run)
         if scope == "plan":
             _claim(conn, run, plan["spec"], baseline, approved_by)
         elif scope == "rollback":
@@ -729,15 +658,11 @@ def _status(run: dict[str, Any]) -> list[str]:
     return [*lines, *(f"  {text}" for text in shown)]
 
 
-def _create(conn: Connection) -> None:
-    try:
-        conn.execute(_TABLES)
-    except psycopg.errors.InsufficientPrivilege as error:
-        raise RunbookError(
-            f"Cannot make the ledger, schema pgrunbook (SQLSTATE {error.sqlstate}): "
-            f"{reason(error)}. Next step: GRANT CREATE ON DATABASE to this role; "
-            "playbooks/login_role.yml grants all that is needed."
-        ) from None
+def _migrate(conn: Connection, run: Run) -> None:
+    """Bring the ledger to this version, and record it as an event of the run that needs it."""
+    before = ledger_schema.migrate(conn)
+    if ledger_schema.NONE < before < ledger_schema.VERSION:
+        event(conn, run.id, MIGRATED, **{"from": before, "to": ledger_schema.VERSION})
 
 
 def _claim(

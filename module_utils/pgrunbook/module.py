@@ -24,7 +24,7 @@ from . import catalog, identity, ledger, shown, trust
 from .checks import settle
 from .connection import LOGIN_OPTIONS, Connection, connect, proof, table_lock
 from .errors import RunbookError, detail, place, reason
-from .spec import SPEC_OPTIONS, Spec, parse
+from .spec import SPEC_OPTIONS, Spec, parse, parse_stored
 
 METRICS_FILE = {"type": "path", "default": ""}
 Work = Callable[[Connection, dict[str, Any], bool], dict[str, Any]]
@@ -291,7 +291,7 @@ def _approved_spec(conn: Connection, run: dict[str, Any]) -> Spec | None:
     if plan is None:
         return None
     identity.require_same(conn, plan.get("server") or {})
-    return parse(plan["spec"])
+    return parse_stored(plan["spec"])
 
 
 def _without_server(parameters: dict[str, Any]) -> dict[str, Any]:

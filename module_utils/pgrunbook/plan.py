@@ -30,7 +30,7 @@ from .errors import RunbookError
 from .estimate import backfill_seconds, index_seconds
 from .load import horizon_holder
 from .plan_text import plan_text, rollback_text
-from .spec import Spec, parse, require_open_window
+from .spec import Spec, parse_stored, require_open_window
 from .sql import rename_column, render
 from .strategy import Strategy, choose
 from .supervisor import OLD_TRANSACTION_SECONDS
@@ -173,7 +173,7 @@ def build_rollback(conn: Connection, run_id: str) -> dict[str, Any]:
 
 def stored_spec(conn: Connection, run_id: str) -> Spec:
     """The specification that a run was approved with."""
-    return parse(ledger.approved_spec(conn, run_id))
+    return parse_stored(ledger.approved_spec(conn, run_id))
 
 
 def new_run_id(phase: str) -> str:

@@ -14,6 +14,7 @@ from .spec import Spec
 
 EVENTS = {
     "approved": "Approved",
+    "migrated": "Ledger brought to a newer version",
     "rename": "Column renamed",
     "rename_undone": "Column rename taken back",
     "convert": "Column put aside for one of the right type",

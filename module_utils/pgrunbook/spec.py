@@ -222,11 +222,12 @@ class Spec:
 
 
 def parse(options: Mapping[str, Any]) -> Spec:
-    """Turn the options of SPEC_OPTIONS into a Spec.
+    """Turn the options of SPEC_OPTIONS into a Spec. One that is absent has its default.
 
     Raises RunbookError where a value makes no sense, naming the variable.
     """
-    given = dict(options)
+    defaults = {name: o["default"] for name, o in SPEC_OPTIONS.items() if "default" in o}
+    given = {**defaults, **options}
     scalars = [
         "phase",
         "title",
@@ -266,7 +267,7 @@ def parse(options: Mapping[str, Any]) -> Spec:
         ),
         acknowledged=tuple(given["acknowledged"]),
         trusted_roles=tuple(given["trusted_roles"]),
-        gates={str(gate): str(word) for gate, word in given.get("gates", {}).items()},
+        gates={str(gate): str(word) for gate, word in given["gates"].items()},
         queries=tuple(
             Query(q["name"], q["snapshot"], q["baseline"], q.get("enforce", True))
             for q in given["queries"]
@@ -275,6 +276,33 @@ def parse(options: Mapping[str, Any]) -> Spec:
     )
     _check(spec)
     return spec
+
+
+def parse_stored(options: Mapping[str, Any]) -> Spec:
+    """The Spec that this program or an earlier one stored. What the earlier one did not know has
+    its default, which is what it did.
+
+    Raises RunbookError where it has an option that this program does not know.
+    """
+    unknown = _unknown(options, SPEC_OPTIONS)
+    if unknown:
+        raise RunbookError(
+            f"The phase in the ledger has {', '.join(unknown)}, which this pgrunbook does not "
+            "know: a newer one wrote it. Nothing was changed. Next step: use the newer pgrunbook."
+        )
+    return parse(options)
+
+
+def _unknown(given: Mapping[str, Any], options: Mapping[str, Any]) -> list[str]:
+    """The names in given, and in the mappings that it lists, that are no options."""
+    nested = [
+        f"{name}.{inner}"
+        for name, option in options.items()
+        if "options" in option
+        for each in given.get(name) or []
+        for inner in _unknown(each, option["options"])
+    ]
+    return sorted({name for name in given if name not in options} | set(nested))
 
 
 def seconds_left(spec: Spec) -> float | None:

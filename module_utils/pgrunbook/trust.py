@@ -15,7 +15,7 @@ import psycopg
 from psycopg.sql import SQL
 
 from .connection import Connection, looking_in, search_path
-from .errors import RunbookError
+from .errors import RunbookError, reason
 from .spec import Spec, Table
 from .sql import name, render, table
 
@@ -160,7 +160,7 @@ def _require_readable_view(conn: Connection, source: Table) -> None:
     except psycopg.errors.InsufficientPrivilege as error:
         raise RunbookError(
             f"Role {conn.info.user!r} cannot read all rows of {source}: "
-            f"{error.diag.message_primary}. Nothing was changed. {_SEE_ALL}"
+            f"{reason(error)}. Nothing was changed. {_SEE_ALL}"
         ) from None
 
 

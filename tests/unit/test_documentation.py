@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 import yaml
 
-from ansible.module_utils.pgrunbook import ledger, metrics, report
+from ansible.module_utils.pgrunbook import ledger_schema, metrics, report
 from ansible.module_utils.pgrunbook.connection import LOGIN_OPTIONS
 from ansible.module_utils.pgrunbook.spec import SPEC_OPTIONS
 
@@ -418,13 +418,12 @@ def test_the_page_on_variables_lists_those_of_the_operator() -> None:
 
 
 def test_the_page_on_variables_names_the_ledgers_tables_and_no_column_that_is_not_there() -> None:
-    made = dict(
-        re.findall(r"TABLE IF NOT EXISTS pgrunbook\.(\w+) \((.*?)\n\);", ledger._TABLES, re.S)
-    )
+    statements = "".join(ledger_schema.MIGRATIONS.values())
+    made = dict(re.findall(r"TABLE IF NOT EXISTS pgrunbook\.(\w+) \((.*?)\n\);", statements, re.S))
     rows = table_of("variables.md", "## What is written into your database")
     assert {row[0] for row in rows} == set(made)
     for name, _, told in rows:
-        added = re.findall(rf"pgrunbook\.{name} ADD COLUMN IF NOT EXISTS (\w+)", ledger._TABLES)
+        added = re.findall(rf"pgrunbook\.{name} ADD COLUMN IF NOT EXISTS (\w+)", statements)
         columns = {*re.findall(r"^    (\w+)", made[name], re.MULTILINE), *added}
         named = set(re.findall(r"`(\w+)`", re.sub(r"\(.*?\)", "", told)))
         assert named <= columns, name

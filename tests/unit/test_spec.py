@@ -24,6 +24,7 @@ from ansible.module_utils.pgrunbook.spec import (
     Spec,
     Table,
     parse,
+    parse_stored,
     require_open_window,
     window_closed,
 )
@@ -307,3 +308,20 @@ def test_a_closed_window_stops_the_run_and_says_which_variable() -> None:
 def test_options_has_every_option_that_is_not_optional() -> None:
     """The helper stands for Ansible, which fills in defaults and requires the rest."""
     assert set(options()) == set(SPEC_OPTIONS)
+
+
+def test_what_an_earlier_version_stored_has_the_defaults_of_what_it_did_not_know() -> None:
+    stored = parsed().as_dict()
+    earlier = {name: value for name, value in stored.items() if name != "proposed_indexes"}
+    assert parse_stored(earlier).proposed_indexes == "estimate"
+    assert parse_stored(earlier).as_dict() == stored
+
+
+@pytest.mark.parametrize("inside", ["", "columns", "queries", "indexes"])
+def test_what_a_newer_version_stored_is_refused_by_name(inside: str) -> None:
+    stored = parsed().as_dict()
+    newer = {**stored, "colour": 1}
+    if inside:
+        newer = {**stored, inside: [*stored[inside], {"colour": 1}]}
+    with pytest.raises(RunbookError, match=r"colour.*newer.*Next step"):
+        parse_stored(newer)
