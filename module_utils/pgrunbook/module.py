@@ -90,18 +90,17 @@ def _connected(
                 schemas=schemas,
                 lock_timeout_ms=lock_timeout_ms,
             )
-            conn = stack.enter_context(session)
-            trust.require_own_ledger(conn)
-            return conn
+            return stack.enter_context(session)
 
-        spec = _given_spec(parameters)
-        conn = opened(spec)
+        given = _given_spec(parameters)
+        conn = opened(given)
         approved = _approved_spec(conn, parameters["run"]) if bound else None
-        if approved and spec and _settings(approved) != _settings(spec):
+        if approved and given and _settings(approved) != _settings(given):
             conn = opened(approved)
             _approved_spec(conn, parameters["run"])
-        spec = approved or spec
-        if spec and not administers:
+        spec = approved or given
+        if given and spec and not administers:
+            trust.require_own_ledger(conn, spec)
             trust.require_trusted(conn, spec)
             trust.require_all_rows(conn, spec)
         yield conn, spec

@@ -297,7 +297,7 @@ def test_a_role_that_may_not_migrate_the_ledger_is_told_so_and_nothing_is_lost(
             database.superuser(f"ALTER TABLE pgrunbook.{name} OWNER TO keeper")
         database.superuser(f"GRANT USAGE ON SCHEMA pgrunbook TO {data.ROLE}")
         database.superuser(f"GRANT ALL ON ALL TABLES IN SCHEMA pgrunbook TO {data.ROLE}")
-        steps = Steps.of(module, database, phase)
+        steps = Steps.of(module, database, {**phase, "phase_trusted_roles": ["keeper"]})
         steps.plan()
         before = ledger_catalog(database), ledger_rows(database)
         message = steps.refused("approval", **steps.approval("plan"))
