@@ -68,10 +68,10 @@ def load_metadata(models: str) -> Any:
             _load_file(Path(where)) if where.endswith(".py") else importlib.import_module(where)
         )
         return getattr(module, attribute).metadata
-    except (ImportError, OSError, AttributeError, ValueError) as error:
+    except Exception as error:  # the models are a program of somebody else's
         raise RunbookError(
-            f"Cannot load the models {models!r}: {error}. Next step: set phase_models to "
-            "path/to/models.py:Base or package.module:Base."
+            f"Cannot load the models {models!r}: {type(error).__name__}: {error}. Next step: "
+            "correct them, or set phase_models to path/to/models.py:Base or package.module:Base."
         ) from None
 
 

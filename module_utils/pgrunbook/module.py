@@ -252,7 +252,9 @@ _TRACED_FROM = 3  # -vvv
 
 def _unforeseen(error: Exception, writes: bool) -> str:
     """What a person can do about a mistake of the program. The error's own text may have values."""
-    last = traceback.extract_tb(error.__traceback__)[-1]
+    frames = traceback.extract_tb(error.__traceback__)
+    ours = [frame for frame in frames if Path(frame.filename).parent.name == "pgrunbook"]
+    last = (ours or frames)[-1]
     state = (
         "What was committed is kept; playbooks/status.yml tells how far the run is."
         if writes

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import traceback
+from os.path import isfile
 from pathlib import Path
 from typing import Any
 
@@ -44,7 +45,7 @@ class ActionModule(ActionBase):
     def _compared(self, task_vars: dict[str, Any] | None) -> dict[str, Any]:
         arguments = dict(self._task.args)
         where, _, attribute = str(arguments.get("models", "")).rpartition(":")
-        if Path(where).is_file() and self._connection.transport != "local":
+        if isfile(where) and self._connection.transport != "local":
             arguments["models"] = f"{self._send(where)}:{attribute}"
         result: dict[str, Any] = self._execute_module(module_args=arguments, task_vars=task_vars)
         return result

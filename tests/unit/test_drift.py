@@ -5,6 +5,7 @@ and what is said of a difference."""
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -221,3 +222,11 @@ def test_a_name_with_a_suffix_is_one_that_postgresql_keeps(long: str) -> None:
 def test_models_that_cannot_be_loaded(models: str) -> None:
     with pytest.raises(RunbookError, match=r"Cannot load the models .* phase_models"):
         drift.load_metadata(models)
+
+
+@pytest.mark.parametrize("program", ["class (", "Base = nosuch", "1 / 0"])
+def test_models_with_a_mistake(tmp_path: Path, program: str) -> None:
+    models = tmp_path / "broken_models.py"
+    models.write_text(program, encoding="utf-8")
+    with pytest.raises(RunbookError, match=r"(?s)Cannot load the models .*Error: .*phase_models"):
+        drift.load_metadata(f"{models}:Base")

@@ -8,6 +8,7 @@ import html
 import json
 import os
 import re
+import resource
 import subprocess
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,7 @@ from hypothesis import strategies as st
 
 from ansible.module_utils.pgrunbook import report
 from ansible.module_utils.pgrunbook.checks import check
+from ansible.module_utils.pgrunbook.errors import RunbookError
 from ansible.module_utils.pgrunbook.plan_text import REASONS
 from ansible.module_utils.pgrunbook.report_words import VERIFY
 
@@ -297,20 +299,16 @@ def test_a_second_report_of_a_run_replaces_the_first(tmp_path: Path) -> None:
     assert told["reasons"] == ["broken"]
 
 
-def test_a_report_that_cannot_be_written_leaves_the_old_one(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_report_that_cannot_be_written_leaves_the_old_one(tmp_path: Path) -> None:
     report.write(tmp_path, built(), {})
     before = (tmp_path / "latest/report.json").read_text("utf-8")
-
-    def full(self: Path, content: str, encoding: str) -> int:
-        with self.open("w", encoding=encoding) as file:
-            file.write(content[: len(content) // 2])
-        raise OSError(28, "No space left on device")
-
-    monkeypatch.setattr(Path, "write_text", full)
-    with pytest.raises(OSError, match="No space left"):
-        report.write(tmp_path, built(error="broken"), {})
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1000, limits[1]))
+    try:
+        with pytest.raises(RunbookError, match=r"cannot be written to .*: File too large\. Next"):
+            report.write(tmp_path, built(error="broken"), {})
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
     assert (tmp_path / "latest/report.json").read_text("utf-8") == before
 
 
