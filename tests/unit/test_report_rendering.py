@@ -526,3 +526,8 @@ def test_the_summary_is_made_of_the_runs_figures() -> None:
         "GO: Every enforced gate passed.",
     ):
         assert part in text, part
+
+
+def test_emphasis_in_a_value_stays_text() -> None:
+    told = report.build(whole(title="~~a~~ __b__ _c_ snake_case"))
+    assert r"# \~\~a\~\~ \_\_b\_\_ \_c\_ snake_case" in report.markdown(told)
