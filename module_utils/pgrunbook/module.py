@@ -57,12 +57,12 @@ def execute(module: AnsibleModule, work: Work, *, name: str, writes: bool) -> No
         with contextlib.ExitStack() as stack:
             spec = _given_spec(parameters)
             conn = stack.enter_context(_connect(parameters, spec, name=name, read_only=dry))
-            approved = _approved_spec(conn, parameters["run"]) if bound else None
+            approved = _approved_spec(conn, ledger.Run(**parameters["run"])) if bound else None
             if approved and spec and _settings(approved) != _settings(spec):
                 conn = stack.enter_context(_connect(parameters, approved, name=name, read_only=dry))
-                _approved_spec(conn, parameters["run"])
+                _approved_spec(conn, ledger.Run(**parameters["run"]))
             spec = approved or spec
-            result = work(conn, {**_without_server(parameters), "spec": spec}, dry)
+            result = work(conn, {**parameters, "spec": spec}, dry)
             result.setdefault("queries", [])
             if spec and "checks" in result:
                 result["checks"] = settle(spec, result["checks"])
@@ -150,23 +150,15 @@ def _given_spec(parameters: dict[str, Any]) -> Spec | None:
     return parse(given) if given else None
 
 
-def _approved_spec(conn: Connection, run: dict[str, Any]) -> Spec | None:
+def _approved_spec(conn: Connection, run: ledger.Run) -> Spec | None:
     """The spec that this execution of the run was approved with, None before its approval. Raises
     RunbookError on another server than the one that it was planned on."""
-    identity.require_same(conn, run.get("server") or {})
-    plan = ledger.plan_at_work(conn, ledger.Run(run["id"], run["plan_hash"], run["execution"]))
+    identity.require_same(conn, run.server)
+    plan = ledger.plan_at_work(conn, run)
     if plan is None:
         return None
     identity.require_same(conn, plan.get("server") or {})
     return parse(plan["spec"])
-
-
-def _without_server(parameters: dict[str, Any]) -> dict[str, Any]:
-    """The parameters with the run as ledger.Run takes it."""
-    if not parameters.get("run"):
-        return parameters
-    run = {key: value for key, value in parameters["run"].items() if key != "server"}
-    return {**parameters, "run": run}
 
 
 def _connect(
