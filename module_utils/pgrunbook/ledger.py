@@ -6,8 +6,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 from psycopg.types.json import Jsonb
@@ -102,12 +102,13 @@ ORDER BY started_at DESC LIMIT 1
 
 @dataclass(frozen=True)
 class Run:
-    """A run as its writing steps refer to it: its id, the plan's hash, and which execution of
-    the playbook owns it now."""
+    """A run as its writing steps refer to it: its id, the plan's hash, which execution of the
+    playbook owns it now, and which server it was planned on, as identity.identity() has it."""
 
     id: str
     plan_hash: str
     execution: str
+    server: Mapping[str, Any] = field(default_factory=dict, compare=False)
 
 
 def exists(conn: Connection) -> bool:

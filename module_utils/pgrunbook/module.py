@@ -65,7 +65,7 @@ def execute(
         with _connected(
             parameters, name=name, read_only=dry, bound=bound, administers=administers
         ) as (conn, spec):
-            result = work(conn, {**_without_server(parameters), "spec": spec}, dry)
+            result = work(conn, {**parameters, "spec": spec}, dry)
             result.setdefault("queries", [])
             if spec and "checks" in result:
                 result["checks"] = settle(spec, result["checks"])
@@ -94,10 +94,10 @@ def _connected(
 
         given = _given_spec(parameters)
         conn = opened(given)
-        approved = _approved_spec(conn, parameters["run"]) if bound else None
+        approved = _approved_spec(conn, ledger.Run(**parameters["run"])) if bound else None
         if approved and given and _settings(approved) != _settings(given):
             conn = opened(approved)
-            _approved_spec(conn, parameters["run"])
+            _approved_spec(conn, ledger.Run(**parameters["run"]))
         spec = approved or given
         if given and spec and not administers:
             trust.require_own_ledger(conn, spec)
@@ -284,23 +284,15 @@ def _given_spec(parameters: dict[str, Any]) -> Spec | None:
     return parse(given) if given else None
 
 
-def _approved_spec(conn: Connection, run: dict[str, Any]) -> Spec | None:
+def _approved_spec(conn: Connection, run: ledger.Run) -> Spec | None:
     """The spec that this execution of the run was approved with, None before its approval. Raises
     RunbookError on another server than the one that it was planned on."""
-    identity.require_same(conn, run.get("server") or {})
-    plan = ledger.plan_at_work(conn, ledger.Run(run["id"], run["plan_hash"], run["execution"]))
+    identity.require_same(conn, run.server)
+    plan = ledger.plan_at_work(conn, run)
     if plan is None:
         return None
     identity.require_same(conn, plan.get("server") or {})
     return parse_stored(plan["spec"])
-
-
-def _without_server(parameters: dict[str, Any]) -> dict[str, Any]:
-    """The parameters with the run as ledger.Run takes it."""
-    if not parameters.get("run"):
-        return parameters
-    run = {key: value for key, value in parameters["run"].items() if key != "server"}
-    return {**parameters, "run": run}
 
 
 def _settings(spec: Spec | None) -> tuple[list[str], int]:

@@ -8,7 +8,9 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from psycopg.sql import SQL, Identifier
+from psycopg.types.json import Jsonb
 
+from ansible.module_utils.pgrunbook import ledger
 from tests.integration.conftest import Database, options
 
 Module = Callable[..., dict[str, Any]]
@@ -98,6 +100,18 @@ class Steps:
             "approved_from": "bastion",
             "method": "prompt",
         }
+
+    def approved_with(self, database: Database, **changes: Any) -> None:
+        """As if the run had been approved with these changes of the specification, in place of
+        time that passes: from an approval on, modules go by the approved one only."""
+        before, plan = self.planned["run"], self.planned["plan"]
+        plan = {**plan, "spec": {**plan["spec"], **changes}}
+        run = {**before, "plan_hash": ledger.plan_hash(plan)}
+        database.sql(
+            "UPDATE pgrunbook.approval SET plan = %s, plan_hash = %s WHERE plan_hash = %s",
+            (Jsonb(plan), run["plan_hash"], before["plan_hash"]),
+        )
+        self.planned = {**self.planned, "plan": plan, "run": run}
 
     def backfill(self, **arguments: Any) -> Result:
         """Slices until the work is done; the last one's result."""

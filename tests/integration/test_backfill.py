@@ -261,7 +261,7 @@ def test_window_that_ends_stops_the_run(
 ) -> None:
     batch(conn, steps, phase)
     before = content(any_database, *TABLES)
-    steps.spec["window_end"] = "2001-01-01T00:00:00Z"
+    steps.approved_with(any_database, window_end="2001-01-01T00:00:00Z")
     assert "maintenance window ended" in steps.refused("backfill")
     assert content(any_database, *TABLES) == before
 

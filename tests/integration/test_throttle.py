@@ -241,9 +241,8 @@ def at_work_until_held(database: Database, steps: Steps) -> Iterator[Callable[[s
 def test_active_sessions_above_the_start_hold_it(
     database: Database, module: Module, phase: Phase
 ) -> None:
-    few = {**phase, "phase_most_active_sessions": 1, "phase_batch_rows": 20}
-    steps = begun(Steps.of(module, database, few))
-    steps.spec["slice_seconds"] = 3
+    few = {"phase_most_active_sessions": 1, "phase_batch_rows": 20, "phase_slice_seconds": 3}
+    steps = begun(Steps.of(module, database, {**phase, **few}))
     with slow_batches(database, 0.02), at_work_until_held(database, steps) as held:
         until(lambda: database.sql(APPLIED)[0]["n"])
         with ExitStack() as stack:
@@ -292,11 +291,11 @@ def test_wal_that_is_not_archived_holds_it(
     archiving: demo_server.Server, module: Module, phase: Phase
 ) -> None:
     database = Database(archiving, data.DATABASE)
-    steps = begun(Steps.of(module, database, {**phase, "phase_most_unarchived_wal_mb": 20}))
+    few = {"phase_most_unarchived_wal_mb": 20, "phase_slice_seconds": 1}
+    steps = begun(Steps.of(module, database, {**phase, **few}))
     for _ in range(3):
         database.superuser("SELECT pg_switch_wal(), pg_create_restore_point('x')")
     until(lambda: database.sql("SELECT last_failed_wal AS w FROM pg_stat_archiver")[0]["w"])
-    steps.spec["slice_seconds"] = 1
     result = steps.do("backfill")
     assert result["rows_changed"] == 0 and not result["done"]
     (reason,) = result["held"]
@@ -344,14 +343,10 @@ def test_replica_lag_holds_it(
     database: Database, standby: psycopg.Connection[Any], module: Module, phase: Phase
 ) -> None:
     database.superuser("GRANT pg_monitor TO cowrieprocessor")
-    steps = begun(
-        Steps.of(
-            module, database, {**phase, "phase_most_replay_lag_seconds": 1, "phase_batch_rows": 20}
-        )
-    )
+    few = {"phase_most_replay_lag_seconds": 1, "phase_batch_rows": 20, "phase_slice_seconds": 4}
+    steps = begun(Steps.of(module, database, {**phase, **few}))
     until(lambda: database.superuser("SELECT 1 FROM pg_stat_replication WHERE state = 'streaming'"))
     standby.execute("SELECT pg_wal_replay_pause()")
-    steps.spec["slice_seconds"] = 4
     with slow_batches(database, 0.05):
         result = steps.do("backfill")
     assert not result["done"]

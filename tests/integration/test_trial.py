@@ -242,7 +242,7 @@ def test_nothing_is_built_once_the_window_has_ended(
     database: Database, module: Module, phase: Phase
 ) -> None:
     steps = begun(module, database, phase, "try")
-    steps.spec["window_end"] = "2026-01-31T04:00:00+00:00"
+    steps.approved_with(database, window_end="2026-01-31T04:00:00+00:00")
     result = tried(steps)
     assert result["queries"] == []
     assert "not tried: the maintenance window has ended" in result["checks"][0]["measured"]
