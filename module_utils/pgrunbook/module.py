@@ -61,11 +61,26 @@ def execute(module: AnsibleModule, work: Work, *, name: str, writes: bool) -> No
             if spec and "checks" in result:
                 result["checks"] = settle(spec, result["checks"])
             result["proof"] = proof(conn)
+            if dry:
+                require_dry(result["proof"])
     except RunbookError as error:
         module.fail_json(msg=str(error))
     except psycopg.Error as error:
         module.fail_json(msg=database_failure(error), sqlstate=error.sqlstate)
     leave(module, result)
+
+
+def require_dry(proved: dict[str, Any]) -> None:
+    """Raise RunbookError where the server does not say that a transaction was READ ONLY and got no
+    transaction id, whatever it did."""
+    if not proved["read_only"] or proved["xid"] is not None:
+        raise RunbookError(
+            "This was to write nothing, but the server says: transaction_read_only "
+            f"{'on' if proved['read_only'] else 'off'}, transaction id {proved['xid'] or 'none'}. "
+            "It was taken back. Next step: find the function in the phase's expressions or "
+            "queries, or in a view that they read, that assigns one, as pg_current_xact_id() "
+            "does, and take it out."
+        )
 
 
 def leave(module: AnsibleModule, result: dict[str, Any]) -> None:

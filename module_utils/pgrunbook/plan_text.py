@@ -48,6 +48,8 @@ def plan_text(result: dict[str, Any]) -> str:
     lines += _dependents(result["plan"]["dependents"])
     for trigger in result["plan"]["triggers"]:
         lines.append(f"Trigger {trigger} fires for every row that is filled (acknowledged).")
+    for function in result["plan"]["volatile"]:
+        lines.append(f"{function} is volatile, and the phase calls it for its rows (acknowledged).")
     return "\n".join([*lines, "", f"Plan hash: {result['plan_hash']}"])
 
 
