@@ -136,6 +136,7 @@ def _estimate(spec: Spec, left: dict[str, Any] | None) -> list[dict[str, Any]]:
 def validate(conn: Connection, spec: Spec) -> dict[str, Any]:
     """The checks of the report's tests 3 and 6, and the indexes, on the database as it is now."""
     info = catalog.inspect(conn, spec.table)
+    eligibility.acknowledged_functions(conn, spec, info)
     counts = eligibility.count(conn, spec, info)
     return {
         "changed": False,

@@ -11,7 +11,7 @@ from typing import Any
 import psycopg
 from psycopg.sql import SQL, Composable, Composed, Literal
 
-from . import catalog, conversion
+from . import catalog, conversion, volatile
 from .catalog import TableInfo
 from .checks import check
 from .connection import Connection, one
@@ -43,10 +43,15 @@ def compile(spec: Spec, columns: Mapping[str, Composable], query: str) -> Compos
         ) from None
 
 
-def require_sound_queries(conn: Connection, spec: Spec, info: TableInfo) -> None:
-    """Have the server plan each query. Raises RunbookError where one is wrong or would write,
-    naming it."""
+def require_sound_queries(conn: Connection, spec: Spec, info: TableInfo) -> list[str]:
+    """Have the server plan each query. Returns the volatile functions that they call, all of which
+    are acknowledged.
+
+    Raises RunbookError where one is wrong, would write, or calls a volatile function that is not
+    acknowledged, naming it.
+    """
     columns = conversion.readable(spec, info.types)
+    found: set[str] = set()
     for query in spec.queries:
         for side in (query.snapshot, query.baseline):
             compiled = compile(spec, columns, side)
@@ -56,6 +61,9 @@ def require_sound_queries(conn: Connection, spec: Spec, info: TableInfo) -> None
                     "Next step: correct it in phase_queries, which only compares what is read."
                 )
             _planned(conn, query, _as_text(0, compiled))
+            said = f"Query {query.name!r} cannot be measured"
+            found |= volatile.acknowledged(conn, spec, compiled, said)
+    return sorted(found)
 
 
 def compare(conn: Connection, spec: Spec, *, measure: bool) -> dict[str, Any]:

@@ -8,13 +8,14 @@ come before those of the source.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import psycopg
 from psycopg.sql import SQL, Composable, Composed, Literal
 
-from . import catalog, conversion
+from . import catalog, conversion, volatile
 from .catalog import TableInfo
 from .connection import Connection, one
 from .conversion import Held
@@ -181,28 +182,79 @@ def _value(moved: Composable | None, of_source: str) -> Composed:
     return value if moved is None else SQL("coalesce({}, {})").format(moved, value)
 
 
-def require_sound_expressions(conn: Connection, spec: Spec, info: TableInfo) -> None:
+def require_sound_expressions(conn: Connection, spec: Spec, info: TableInfo) -> list[str]:
     """Run each source expression over the source, and each conversion over the table, in this READ
-    ONLY transaction.
+    ONLY transaction. Returns the volatile functions in them, all of which are acknowledged.
 
-    Raises RunbookError, naming the column, where one is no single expression, fails, tries to
+    Raises RunbookError, naming the column, where one calls a volatile function that is not
+    acknowledged, and then none is run; or where one is no single expression, fails, tries to
     write, or gives a value that the column's type does not take. The extended query protocol,
     which binary results ask for, takes one statement only.
     """
+    found = acknowledged_functions(conn, spec, info)
+    for each in _expressions(spec, info):
+        why = _refusal(conn, each.column, each.on, each.of)
+        if why:
+            raise RunbookError(f"{each.said}: {why}. Next step: {each.mend}.")
+    return found
+
+
+def acknowledged_functions(conn: Connection, spec: Spec, info: TableInfo) -> list[str]:
+    """The volatile functions in the phase's expressions, and in the source where that is a view,
+    spelled as phase_acknowledged lists them. Nothing is executed.
+
+    Raises RunbookError where one of them is not acknowledged, or an expression is wrong.
+    """
+    found = acknowledged_of_source(conn, spec)
+    for each in _expressions(spec, info):
+        asked = SQL("SELECT {} FROM {} t").format(each.of, table(each.on))
+        try:
+            found |= volatile.acknowledged(conn, spec, asked, each.said)
+        except psycopg.Error as error:
+            raise RunbookError(
+                f"{each.said}: {error.diag.message_primary}. Next step: {each.mend}."
+            ) from None
+    return sorted(found)
+
+
+def acknowledged_of_source(conn: Connection, spec: Spec) -> set[str]:
+    """The same for the source alone, of which not even a row can be counted without calling them
+    where it is a view."""
+    everything = SQL("SELECT FROM {}").format(table(spec.source))
+    return volatile.acknowledged(conn, spec, everything, f"{spec.source} cannot be the source")
+
+
+@dataclass(frozen=True)
+class _Expression:
+    """An expression on the rows t of a table, which fills a column; how a message about it begins,
+    and what to do about it."""
+
+    column: Column
+    on: Table
+    of: Composable
+    said: str
+    mend: str
+
+
+def _expressions(spec: Spec, info: TableInfo) -> Iterator[_Expression]:
     held = conversion.held(spec, info.types)
-    for column in spec.columns:
-        why = _refusal(conn, column, spec.source, expression(column.source))
-        if why:
-            raise RunbookError(
-                f"The source expression of column {column.name!r}, {column.source!r}, cannot be "
-                f"used on {spec.source}: {why}. Next step: correct source in phase_columns."
-            )
-        moved = held[column.name].moved
-        why = _refusal(conn, column, spec.table, moved) if moved else ""
-        if why:
-            raise RunbookError(
-                f"The expression {column.using!r} cannot convert column {column.name!r} of "
-                f"{spec.table}: {why}. Next step: correct using in phase_columns."
+    for c in spec.columns:
+        yield _Expression(
+            c,
+            spec.source,
+            expression(c.source),
+            f"The source expression of column {c.name!r}, {c.source!r}, cannot be used on "
+            f"{spec.source}",
+            "correct source in phase_columns",
+        )
+        moved = held[c.name].moved
+        if moved:
+            yield _Expression(
+                c,
+                spec.table,
+                moved,
+                f"The expression {c.using!r} cannot convert column {c.name!r} of {spec.table}",
+                "correct using in phase_columns",
             )
 
 

@@ -70,6 +70,8 @@ def execute(
             if spec and "checks" in result:
                 result["checks"] = settle(spec, result["checks"])
             result["proof"] = proof(conn)
+            if dry:
+                require_dry(result["proof"])
         leave(module, result)
 
 
@@ -135,6 +137,19 @@ def failures(module: AnsibleModule, *, writes: bool) -> Iterator[None]:
         _fail(module, database_failure(error), error, sqlstate=error.sqlstate)
     except Exception as error:
         _fail(module, _unforeseen(error, writes), error)
+
+
+def require_dry(proved: dict[str, Any]) -> None:
+    """Raise RunbookError where the server does not say that a transaction was READ ONLY and got no
+    transaction id, whatever it did."""
+    if not proved["read_only"] or proved["xid"] is not None:
+        raise RunbookError(
+            "This was to write nothing, but the server says: transaction_read_only "
+            f"{'on' if proved['read_only'] else 'off'}, transaction id {proved['xid'] or 'none'}. "
+            "It was taken back. Next step: find the function in the phase's expressions or "
+            "queries, or in a view that they read, that assigns one, as pg_current_xact_id() "
+            "does, and take it out."
+        )
 
 
 def leave(module: AnsibleModule, result: dict[str, Any]) -> None:

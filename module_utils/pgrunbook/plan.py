@@ -56,9 +56,9 @@ def build(conn: Connection, spec: Spec) -> dict[str, Any]:
     names = _require_columns(conn, spec, info)
     catalog.require_columns(spec.source, source, spec.source_key.values())
     indexes.require_buildable(conn, spec, info)
-    eligibility.require_sound_expressions(conn, spec, info)
+    called = eligibility.require_sound_expressions(conn, spec, info)
     eligibility.require_unique_source(conn, spec)
-    comparison.require_sound_queries(conn, spec, info)
+    called += comparison.require_sound_queries(conn, spec, info)
     conversions = conversion.require_safe(conn, spec, info)
     counts = eligibility.count(conn, spec, info)
     strategy, why = choose(conn, spec, info, counts)
@@ -75,6 +75,7 @@ def build(conn: Connection, spec: Spec) -> dict[str, Any]:
         "source_columns": {n: c.type for n, c in source.columns.items()},
         "dependents": rename.require_safe(conn, spec, info),
         "triggers": _require_triggers(conn, spec, info, names),
+        "volatile": sorted(set(called)),
         "strategy": strategy.as_dict(),
         "steps": steps,
     }

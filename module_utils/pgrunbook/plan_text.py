@@ -57,6 +57,10 @@ def plan_text(result: dict[str, Any]) -> str:
         lines.append(
             f"Trigger {shown.line(trigger)} fires for every row that is filled (acknowledged)."
         )
+    for function in result["plan"]["volatile"]:
+        lines.append(
+            f"{shown.line(function)} is volatile, and the phase calls it for its rows (acknowledged)."
+        )
     return "\n".join([*lines, "", f"Plan hash: {result['plan_hash']}"])
 
 

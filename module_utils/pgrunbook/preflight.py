@@ -7,7 +7,7 @@ from typing import Any
 
 from psycopg.sql import SQL
 
-from . import catalog
+from . import catalog, eligibility
 from .catalog import TableInfo
 from .checks import check, orphans
 from .connection import Connection, one, require_connections
@@ -31,6 +31,7 @@ def examine(conn: Connection, spec: Spec) -> dict[str, Any]:
     catalog.require_columns(spec.table, target, [*spec.key, *spec.source_key])
     catalog.require_columns(spec.source, source, spec.source_key.values())
     _require_privileges(conn, spec, target, source)
+    eligibility.acknowledged_of_source(conn, spec)
     counts = _counts(conn, spec)
     health = {
         "rows": counts["rows"],

@@ -260,6 +260,13 @@ def _dependents(facts: dict[str, Any]) -> Iterator[dict[str, str]]:
             "medium: a rollback does not take back what they did",
             "The phase acknowledges them.",
         )
+    if plan.get("volatile"):
+        yield _risk(
+            f"The phase calls volatile functions: {', '.join(plan['volatile'])}.",
+            "certain",
+            "medium: the dry run and the checks called them as well, and may have got other values",
+            "The phase acknowledges them.",
+        )
 
 
 def _kept(told: Told, facts: dict[str, Any]) -> Iterator[dict[str, str]]:

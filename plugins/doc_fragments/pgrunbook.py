@@ -213,6 +213,8 @@ options:
         description:
           - Functions, with argument types, whose string body mentions an old column name and that
             somebody will change right after the rename.
+          - Also volatile functions that the expressions, the queries or the source view may call,
+            such as V(random(\)), and whatever else a message asks to list here.
         type: list
         elements: str
         default: []

@@ -121,8 +121,18 @@ CASES = {
     "unknown column in source": source("nosuch", '"nosuch"'),
     "column of the target in source": source("session_id", '"session_id"'),
     "source of another type": source("geo_country", "integer", "character varying"),
-    "nextval": source("nextval('s')", "write", sql="CREATE SEQUENCE s; GRANT ALL ON s TO PUBLIC"),
-    "function that writes": source("note(current_asn)", "write", sql=WRITER),
+    "nextval": source(
+        "nextval('s')", "nextval()", sql="CREATE SEQUENCE s; GRANT ALL ON s TO PUBLIC"
+    ),
+    "function that writes": source("note(current_asn)", "note()", sql=WRITER),
+    "function that writes, acknowledged": Case(
+        ("'snapshot_asn'", "write"),
+        lambda phase: (
+            phase["phase_columns"][ASN].update(source="note(current_asn)"),
+            phase.update(phase_acknowledged=["note()"]),
+        ),
+        sql=WRITER,
+    ),
     "second statement": source("current_asn; DELETE FROM session_summaries", ";"),
     "second statement, parentheses balanced": source(
         "1)) FROM ip_inventory; SELECT ((2", "'snapshot_asn'"

@@ -350,7 +350,8 @@ def test_a_measurement_that_fails_leaves_nothing(
     """The second measurement waits for a lock until it is cancelled."""
     waits = f"{ON_SNAPSHOT} AND (SELECT pg_advisory_lock_shared(7) IS NOT NULL)"
     query = {"name": "seed's", "snapshot": waits, "baseline": JOIN}
-    steps = begun(module, database, {**phase, "phase_queries": [query]}, "try")
+    changed = {"phase_queries": [query], "phase_acknowledged": ["pg_advisory_lock_shared()"]}
+    steps = begun(module, database, {**phase, **changed}, "try")
     before = indexes(database)
     pairs = steps.do("query")["pairs"]
     assert pairs[0]["proposal"]["name"] == NAME

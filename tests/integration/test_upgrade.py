@@ -335,3 +335,28 @@ def test_who_could_read_the_ledger_can_after_the_migration(
     finally:
         database.superuser("DROP OWNED BY watcher")
         database.superuser("DROP ROLE watcher")
+
+
+def test_what_one_login_role_migrated_another_one_works_with(
+    restored: Restored, module: Module, phase: Phase
+) -> None:
+    """Both have the rights of the tables' owner, as playbooks/login_role.yml gives them."""
+    database = restored("fb1a62e", "finished")
+    administrator = {**database.login, "user": database.server.user}
+    steps = Steps.of(module, database, phase)
+    of_roles = {"login": administrator, "spec": steps.spec, "password": None}
+    try:
+        for role in ("one", "two"):
+            assert not module("pgrunbook_login_role", name=role, **of_roles).get("failed")
+        steps.login = {**database.login, "user": "one"}
+        steps.plan(rollback_of=run_of(database))
+        steps.approve("rollback")
+        assert not module("pgrunbook_login_role", name="two", **of_roles)["changed"]
+        database.sql("UPDATE pgrunbook.run SET seen_at = seen_at - interval '1 hour'")
+        steps.login = {**database.login, "user": "two"}
+        rolled_back(steps, run_of(database))
+        assert now(database) == before_the_run()
+    finally:
+        for role in ("one", "two"):
+            database.superuser(f"DROP OWNED BY {role} CASCADE")
+            database.superuser(f"DROP ROLE {role}")

@@ -622,6 +622,7 @@ def test_rows_move_to_another_partition_under_a_batch(database: Database, module
         spec={"batch_rows": 500},
     ).make(database, module)
     steps.spec["columns"][0]["source"] = "public.slow(value)"
+    steps.spec["acknowledged"] = ["slow()"]
     steps.plan()
     steps.approve("plan")
     steps.approve("backfill")

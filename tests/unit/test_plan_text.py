@@ -44,6 +44,7 @@ def result(**changes: Any) -> dict[str, Any]:
             ],
             "dependents": [],
             "triggers": [],
+            "volatile": [],
             "strategy": {"name": "ranges", "passes": 1, "deferred": []},
         },
         "plan_hash": HASH,
