@@ -91,6 +91,11 @@ CREATE TABLE IF NOT EXISTS pgrunbook.event (
     hash text NOT NULL
 );
 CREATE INDEX IF NOT EXISTS event_run ON pgrunbook.event ((body ->> 'run'), id);
+ALTER TABLE pgrunbook.batch ADD COLUMN IF NOT EXISTS xid bigint;
+ALTER TABLE pgrunbook.batch ADD COLUMN IF NOT EXISTS merged jsonb;
+ALTER TABLE pgrunbook.batch ADD COLUMN IF NOT EXISTS given_back integer;
+ALTER TABLE pgrunbook.batch ADD COLUMN IF NOT EXISTS put_back integer;
+ALTER TABLE pgrunbook.batch ADD COLUMN IF NOT EXISTS rewritten integer;
 """
 
 _ADD_EVENT = """

@@ -60,6 +60,14 @@ def rollback_text(result: dict[str, Any]) -> str:
         lines += _step(number, step)
         if step["id"] == "backfill":
             lines.append(f"   rows  {result['counts']['rows_eligible']} that the journal lists")
+            for trigger in result["plan"]["triggers"]:
+                lines += _labelled("fires", f"trigger {trigger}, for every row (acknowledged)")
+    for column in result["plan"]["columns_gone"]:
+        lines += textwrap.wrap(
+            f"Column {column} is there no more: it was renamed or dropped since. What the run "
+            "filled in it is not given back. If it was renamed, give its name back first.",
+            WIDTH,
+        )
     return "\n".join([*lines, "", f"Plan hash: {result['plan_hash']}"])
 
 
