@@ -137,14 +137,32 @@ stopped_by:
   type: str
 rows_left_alone:
   description:
-    - Rows that a rollback did not touch because somebody has changed or deleted them since.
+    - Rows that a rollback did not give back, because somebody has changed or deleted them since, or
+      a trigger has put a value back.
   returned: success
   type: int
 left_alone:
-  description: The journal entries of at most 100 of them, the key's values first.
+  description:
+    - The journal entries of at most 100 of them, the key's values first. A value is cut to 200
+      characters.
   returned: success
   type: list
   elements: list
+rows_put_back:
+  description: How many of RV(rows_left_alone) hold a value because a trigger has put it back.
+  returned: success
+  type: int
+rows_rewritten:
+  description:
+    - Rows that a rollback gave back although somebody had rewritten them since, because they still
+      held the run's values. Rows that an older version filled are not looked at.
+  returned: success
+  type: int
+columns_gone:
+  description: Columns that a rollback passed over, because they were renamed or dropped since.
+  returned: success
+  type: list
+  elements: str
 diff:
   description: In check mode, up to 100 rows before and after.
   returned: success

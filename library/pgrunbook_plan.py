@@ -25,6 +25,13 @@ options:
   rollback_of:
     description: The id of the run to plan the rollback of. It takes the phase from the ledger.
     type: str
+  acknowledged:
+    description:
+      - With O(rollback_of), the names of triggers that may fire for every row that is given back.
+        Those that the phase acknowledges need not be repeated.
+    type: list
+    elements: str
+    default: []
 """
 
 EXAMPLES = r"""
@@ -150,7 +157,9 @@ from ansible.module_utils.pgrunbook.plan import build, build_rollback
 
 def plan(conn: Any, parameters: dict[str, Any], dry: bool) -> dict[str, Any]:
     if parameters["rollback_of"]:
-        return build_rollback(conn, parameters["rollback_of"])
+        return build_rollback(
+            conn, parameters["rollback_of"], acknowledged=parameters["acknowledged"]
+        )
     return build(conn, parameters["spec"])
 
 
@@ -160,6 +169,7 @@ def main() -> None:
             "login": LOGIN,
             "spec": {**SPEC, "required": False},
             "rollback_of": {"type": "str"},
+            "acknowledged": {"type": "list", "elements": "str", "default": []},
         },
         mutually_exclusive=[("spec", "rollback_of")],
         required_one_of=[("spec", "rollback_of")],

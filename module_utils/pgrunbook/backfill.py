@@ -207,6 +207,9 @@ def outcome(
         "stopped_by": "",
         "rows_left_alone": 0,
         "left_alone": [],
+        "rows_put_back": 0,
+        "rows_rewritten": 0,
+        "columns_gone": [],
         **more,
     }
     return {**result, "progress": line(result, reverting=reverting)}

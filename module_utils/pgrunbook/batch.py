@@ -79,9 +79,10 @@ def statement(spec: Spec, held: Mapping[str, Held], leaf: Table, place: Composab
         "  RETURNING {entry} AS entry\n"
         ")\n"
         "INSERT INTO pgrunbook.batch\n"
-        "  (run_id, sweep, first_page, last_page, row_count, journal, milliseconds)\n"
+        "  (run_id, sweep, first_page, last_page, row_count, journal, milliseconds, xid)\n"
         "SELECT %(run)s, %(sweep)s, %(first)s::int8, %(last)s::int8, count(*), jsonb_agg(entry),\n"
-        "  extract(epoch FROM clock_timestamp() - statement_timestamp()) * 1000\n"
+        "  extract(epoch FROM clock_timestamp() - statement_timestamp()) * 1000,\n"
+        "  pg_current_xact_id()::text::int8\n"
         "FROM filled HAVING count(*) > 0\n"
         "RETURNING row_count, pg_stat_get_xact_tuples_hot_updated({leaf}::regclass) AS hot"
     ).format(

@@ -97,6 +97,11 @@ INSERT INTO pgrunbook.ledger (version, token) VALUES (2, gen_random_uuid()::text
 ALTER TABLE pgrunbook.approval ADD COLUMN IF NOT EXISTS claimed boolean;
 ALTER TABLE pgrunbook.approval ADD COLUMN IF NOT EXISTS database_user text;
 ALTER TABLE pgrunbook.approval ADD COLUMN IF NOT EXISTS controller_user text;
+ALTER TABLE pgrunbook.batch ADD COLUMN IF NOT EXISTS xid bigint;
+ALTER TABLE pgrunbook.batch ADD COLUMN IF NOT EXISTS merged jsonb;
+ALTER TABLE pgrunbook.batch ADD COLUMN IF NOT EXISTS given_back integer;
+ALTER TABLE pgrunbook.batch ADD COLUMN IF NOT EXISTS put_back integer;
+ALTER TABLE pgrunbook.batch ADD COLUMN IF NOT EXISTS rewritten integer;
 """,
 }
 """What makes each version of the one before it. Version 1 did not record that it is one. token

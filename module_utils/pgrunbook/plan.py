@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import time
 import uuid
+from collections.abc import Collection
 from datetime import UTC, datetime
 from typing import Any
 
@@ -122,8 +123,14 @@ def build(conn: Connection, spec: Spec) -> dict[str, Any]:
     return {**result, "text": plan_text(result)}
 
 
-def build_rollback(conn: Connection, run_id: str) -> dict[str, Any]:
-    """The plan that undoes a run: its rows through the journal, then its indexes and columns."""
+def build_rollback(
+    conn: Connection, run_id: str, acknowledged: Collection[str] = ()
+) -> dict[str, Any]:
+    """The plan that undoes a run: its rows through the journal, then its indexes and columns.
+
+    acknowledged has the triggers that may fire for it, besides those of the phase. Raises
+    RunbookError for everything that would make the rollback fail later.
+    """
     row = ledger.get_run(conn, run_id)
     ledger.require_idle(ledger.unfinished(conn, row["phase"], row["table_name"]))
     ledger.require_table_idle(conn, row["table_name"])
@@ -138,7 +145,12 @@ def build_rollback(conn: Connection, run_id: str) -> dict[str, Any]:
     info = catalog.inspect(conn, spec.table)
     require_unlocked(conn, info.oid, str(spec.table))
     run = ledger.Run(run_id, "", "")
+    names = revert.present_columns(spec, info)
     rows = revert.revert_slice(conn, spec, run, dry=True)
+    triggers = []
+    if rows["changed"]:
+        revert.require_possible(conn, spec, info, names)
+        triggers = revert.require_triggers(conn, spec, info, names, acknowledged)
     built = indexes.revert(conn, spec, run, dry=True)
     renamed = rename.revert(conn, spec, run, dry=True)
     plan: dict[str, Any] = {
@@ -147,6 +159,8 @@ def build_rollback(conn: Connection, run_id: str) -> dict[str, Any]:
         "server": identity.identity(conn),
         "schema": info.schema(),
         "surroundings": surroundings.read(conn, spec, info, with_source=False),
+        "triggers": triggers,
+        "columns_gone": rows["columns_gone"],
         "steps": [
             _undo_step("backfill", "Give back the rows that the run changed", rows, revert.LOCK),
             _undo_step("index", "Take the indexes back", built, indexes.BUILD_LOCK),

@@ -58,9 +58,8 @@ def plan_text(result: dict[str, Any]) -> str:
             f"Trigger {shown.line(trigger)} fires for every row that is filled (acknowledged)."
         )
     for function in result["plan"]["volatile"]:
-        lines.append(
-            f"{shown.line(function)} is volatile, and the phase calls it for its rows (acknowledged)."
-        )
+        called = f"{shown.line(function)} is volatile, and the phase calls it for its rows"
+        lines.append(f"{called} (acknowledged).")
     return "\n".join([*lines, "", f"Plan hash: {result['plan_hash']}"])
 
 
@@ -74,6 +73,14 @@ def rollback_text(result: dict[str, Any]) -> str:
         lines += _step(number, step)
         if step["id"] == "backfill":
             lines.append(f"   rows  {result['counts']['rows_eligible']} that the journal lists")
+            for trigger in result["plan"]["triggers"]:
+                lines += _labelled("fires", f"trigger {trigger}, for every row (acknowledged)")
+    for column in result["plan"]["columns_gone"]:
+        lines += textwrap.wrap(
+            f"Column {column} is there no more: it was renamed or dropped since. What the run "
+            "filled in it is not given back. If it was renamed, give its name back first.",
+            WIDTH,
+        )
     return "\n".join([*lines, "", f"Plan hash: {result['plan_hash']}"])
 
 

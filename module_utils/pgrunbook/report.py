@@ -7,6 +7,7 @@ import hashlib
 import json
 import os
 import stat
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -138,6 +139,9 @@ def build_rollback(facts: dict[str, Any]) -> dict[str, Any]:
             "rows_changed": work.get("rows_changed", 0),
             "rows_left_alone": work.get("rows_left_alone", 0),
             "left_alone": work.get("left_alone", []),
+            "rows_put_back": work.get("rows_put_back", 0),
+            "rows_rewritten": work.get("rows_rewritten", 0),
+            "columns_gone": work.get("columns_gone", []),
         },
         "drift": [],
         "schema": schema,
@@ -326,6 +330,9 @@ def _backfill(
         "rows_changed": changed,
         "rows_left_alone": 0,
         "left_alone": [],
+        "rows_put_back": 0,
+        "rows_rewritten": 0,
+        "columns_gone": [],
         "rows_skipped": counts.get("rows_skipped", {}),
         "seconds": seconds,
         "rows_per_second": round(changed / seconds) if seconds else 0,
@@ -368,6 +375,26 @@ def _after_canary(work: dict[str, Any], checks: list[dict[str, Any]]) -> dict[st
     }
 
 
+def _left_text(work: Mapping[str, Any]) -> str:
+    """What a rollback did not give back, and why, and which rows it could not be sure of; work has
+    the figures of its result."""
+    left, put_back = work.get("rows_left_alone", 0), work.get("rows_put_back", 0)
+    parts = [
+        f"{left - put_back:,} left alone in all, because somebody has changed or deleted them since"
+    ]
+    if put_back:
+        parts.append(f"{put_back:,} not given back, because a trigger has put a value back")
+    if work.get("rows_rewritten"):
+        parts.append(
+            f"{work['rows_rewritten']:,} of those given back had been rewritten by somebody since "
+            "and still held the run's values"
+        )
+    if work.get("columns_gone"):
+        gone = ", ".join(work["columns_gone"])
+        parts.append(f"not given back, because renamed or dropped since: column {gone}")
+    return "; ".join(parts)
+
+
 def _rollback_checks(
     plan: dict[str, Any], work: dict[str, Any], schema: dict[str, Any]
 ) -> list[dict[str, Any]]:
@@ -377,9 +404,8 @@ def _rollback_checks(
         "Rows given back",
         test=1,
         target=f"the {listed:,} rows that the journal lists, but none that was changed since",
-        measured=f"{work.get('rows_changed', 0):,} given back; {left:,} left alone in all, because "
-        "somebody has changed or deleted them since",
-        passed=not left,
+        measured=f"{work.get('rows_changed', 0):,} given back; {_left_text(work)}",
+        passed=not left and not work.get("columns_gone"),
         enforce=False,
         evidence=work.get("left_alone", []),
     )

@@ -155,7 +155,7 @@ def _rollback(told: Told) -> Iterator[str]:
     yield (
         f"Asked: undo run {told['run_id']}. Done: {done['rows_changed']:,} rows were given back; "
         f"{done['rows_left_alone']:,} were left alone, because somebody has changed or deleted "
-        "them since."
+        "them since, or a trigger has put a value back."
     )
 
 

@@ -130,7 +130,8 @@ def require_own_ledger(conn: Connection, spec: Spec) -> None:
 
 def look_up(conn: Connection, spec: Spec) -> None:
     """From now on, in this transaction, look names up in the phase's schemas too. Raises
-    RunbookError where these are not to be trusted."""
+    RunbookError where these, or the ledger, are not to be trusted."""
+    require_own_ledger(conn, spec)
     require_trusted(conn, spec)
     conn.execute(SQL("SET LOCAL search_path = {}").format(SQL(search_path(schemas(spec)))))
 

@@ -566,22 +566,24 @@ class Run:
     def _given_back(self, work: Callable[[], Result]) -> Result:
         """Do the work. Each row whose batch was taken back has lost what the journal says, or it
         is listed as left alone because it does not hold that any more; all others are as they
-        were. A row with more than one entry may have been given back by halves."""
+        were. A row with more than one entry is given back with the latest of them."""
         before, known = self.lab.rows(), self.lab.batches()
         result = work()
         after, batches = self.lab.rows(), self.lab.batches()
         taken = [b for id, b in batches.items() if b.reverted and not known[id].reverted]
         entries = [entry for b in taken for entry in b.journal]
         left = {entry for b in taken for entry in b.left_alone}
-        times = Counter(entry.number for entry in entries)
+        times = Counter(entry.number for b in batches.values() for entry in b.journal)
         assert after.keys() == before.keys()
-        for number in after.keys() - times.keys():
+        for number in after.keys() - {entry.number for entry in entries}:
             assert after[number] == before[number], "given back, and not in the journal"
         for entry in entries:
             row = before.get(entry.number)
+            if times[entry.number] > 1:
+                continue
             if row is None:
                 assert entry in left, "deleted, and not listed"
-            elif times[entry.number] == 1:
+            else:
                 wanted = taken_back(row, entry)
                 assert (entry in left) is (wanted is None)
                 assert after[entry.number] == (wanted or row)

@@ -231,10 +231,11 @@ def test_a_rollback_that_fails_has_a_report_that_says_so(
         "CREATE TRIGGER refuse BEFORE UPDATE ON session_summaries"
         " FOR EACH ROW EXECUTE FUNCTION public.refuse()"
     )
-    run = f"run={steps.planned['run']['id']}"
-    planned = playbook(database.login, "rollback", "-e", run, "--check", phase=phase)
+    told_so = ["-e", f"run={steps.planned['run']['id']}"]
+    told_so += ["-e", '{"rollback_acknowledged": ["refuse"]}']
+    planned = playbook(database.login, "rollback", *told_so, "--check", phase=phase)
     approval = f"approval={plan_hash(planned.output)}"
-    played = playbook(database.login, "rollback", "-e", run, "-e", approval, phase=phase)
+    played = playbook(database.login, "rollback", *told_so, "-e", approval, phase=phase)
     assert played.status != 0 and "The rollback failed" in played.output
     told = json.loads((tmp_path / "reports/latest/report.json").read_text("utf-8"))
     assert report.verify(told) and told["kind"] == "rollback" and told["verdict"] == "NO-GO"

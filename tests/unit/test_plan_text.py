@@ -260,7 +260,9 @@ def rollback(**changes: Any) -> dict[str, Any]:
                 {**step("backfill", needed=True), "undo": []},
                 {**step("index", needed=True, statements=[]), "undo": []},
                 {**step("rename", needed=True), "undo": []},
-            ]
+            ],
+            "triggers": [],
+            "columns_gone": [],
         },
         **changes,
     }
@@ -276,7 +278,11 @@ def test_rollback_numbers_what_there_is_to_undo() -> None:
 
 
 def test_rollback_of_nothing() -> None:
-    plan = {"steps": [step("backfill", needed=False, statements=[])]}
+    plan = {
+        "steps": [step("backfill", needed=False, statements=[])],
+        "triggers": [],
+        "columns_gone": [],
+    }
     shown = rollback_text(rollback(needed=False, plan=plan))
     assert "Nothing to undo: the run left no change that still stands." in shown
     assert "1." not in shown

@@ -101,6 +101,9 @@ def test_the_promised_keys_and_their_values() -> None:
         "rows_changed": 96,
         "rows_left_alone": 0,
         "left_alone": [],
+        "rows_put_back": 0,
+        "rows_rewritten": 0,
+        "columns_gone": [],
         "rows_skipped": dict.fromkeys(REASONS, 1),
         "seconds": 2.5,
         "rows_per_second": 38,
@@ -416,6 +419,18 @@ def test_a_rollback_tells_what_was_given_back_and_what_was_left_alone() -> None:
     assert left["verdict"] == "GO" and left["checks"][0]["status"] == "warn"
     for page in (report.markdown(left), report.html(left, {})):
         assert "94 given back; 2 left alone" in page and "k1" in page and "k2" in page
+
+
+def test_a_rollback_tells_what_it_could_not_give_back_or_be_sure_of() -> None:
+    work = {"rows_changed": 90, "rows_left_alone": 5, "rows_put_back": 3, "rows_rewritten": 4}
+    told = undone(backfill={**work, "columns_gone": ["region"]})["checks"][0]
+    assert told["status"] == "warn"
+    assert told["measured"] == (
+        "90 given back; 2 left alone in all, because somebody has changed or deleted them since; "
+        "3 not given back, because a trigger has put a value back; 4 of those given back had been "
+        "rewritten by somebody since and still held the run's values; not given back, because "
+        "renamed or dropped since: column region"
+    )
 
 
 def test_a_rollback_that_leaves_another_schema_says_so() -> None:
