@@ -160,6 +160,14 @@ def present_names(spec: Spec, info: TableInfo) -> dict[str, str]:
     return {column.name: _present_name(spec, column, info) for column in spec.columns}
 
 
+def names_there(spec: Spec, info: TableInfo) -> dict[str, str]:
+    """For each column of the phase that the table has, the name that it bears now."""
+    found = {
+        c.name: c.name if c.name in info.columns else c.renamed_from or "" for c in spec.columns
+    }
+    return {column: now for column, now in found.items() if now in info.columns}
+
+
 def require_columns(table: Table, info: TableInfo, names: Iterable[str]) -> None:
     """Raise RunbookError when the table lacks one of the columns."""
     for name in names:

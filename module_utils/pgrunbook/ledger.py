@@ -510,7 +510,14 @@ def event(conn: Connection, run_id: str, kind: str, **detail: Any) -> None:
     """Append an event to the chain: its hash covers its body and the hash before it."""
     with conn.transaction():
         conn.execute("SELECT pg_advisory_xact_lock(hashtextextended('pgrunbook.event', 0))")
-        conn.execute(_ADD_EVENT, (run_id, kind, Jsonb(detail)))
+        conn.execute(_ADD_EVENT, (run_id, kind, _storable(conn, detail)))
+
+
+def _storable(conn: Connection, detail: dict[str, Any]) -> Jsonb:
+    """The detail, with the escapes of JSON as text where the database has not every character."""
+    if conn.info.parameter_status("server_encoding") == "UTF8":
+        return Jsonb(detail)
+    return Jsonb(detail, dumps=lambda given: json.dumps(given).replace("\\u", "\\\\u"))
 
 
 def broken_links(conn: Connection) -> list[int]:

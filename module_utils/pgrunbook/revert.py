@@ -51,7 +51,7 @@ def revert_slice(conn: Connection, spec: Spec, run: ledger.Run, *, dry: bool) ->
     plan = ledger.approved_plan(conn, run, "rollback")
     ledger.require_statements(plan, run, queries)
     surroundings.require_unchanged(conn, spec, info, plan)
-    triggers = _require_triggers_of(plan, conn, spec, info, names)
+    triggers = catalog.update_triggers(conn, info, names.values())
     _merge(conn, spec, run.id)
     recheck = _recheck_statement(spec, names, info) if triggers else None
     current = supervisor.start(conn, spec, run, interleaved=False)
@@ -82,10 +82,7 @@ def present_columns(spec: Spec, info: TableInfo) -> dict[str, str]:
             "rows in its journal cannot be found. Nothing was changed. Next step: give the column "
             "its name back, then plan the rollback again."
         )
-    found = {
-        c.name: c.name if c.name in info.columns else c.renamed_from or "" for c in spec.columns
-    }
-    return {column: now for column, now in found.items() if now in info.columns}
+    return catalog.names_there(spec, info)
 
 
 def columns_gone(spec: Spec, names: Mapping[str, str]) -> list[str]:
@@ -292,25 +289,6 @@ UPDATE pgrunbook.batch b SET merged = k.entries FROM kept k WHERE k.id = b.id
 """
 
 
-def _require_triggers_of(
-    plan: Mapping[str, Any],
-    conn: Connection,
-    spec: Spec,
-    info: TableInfo,
-    names: Mapping[str, str],
-) -> list[str]:
-    """The triggers that will fire. Raises RunbookError where one is not in the approved plan; one
-    that an older version approved lists none."""
-    found = catalog.update_triggers(conn, info, names.values())
-    new = [trigger for trigger in found if trigger not in plan.get("triggers", found)]
-    if new:
-        raise RunbookError(
-            f"Trigger {new[0]!r} of {spec.table} was made after the plan of the rollback. What was "
-            "given back before stays so. Next step: run the playbook again and read the new plan."
-        )
-    return found
-
-
 def _forbidding(
     conn: Connection, spec: Spec, info: TableInfo, names: Mapping[str, str]
 ) -> Iterator[str]:
@@ -388,7 +366,7 @@ def _left_alone(conn: Connection, run_id: str) -> dict[str, Any]:
     return one(
         conn,
         "SELECT count(*)::int8 AS rows, coalesce(jsonb_agg((SELECT jsonb_agg("
-        "   CASE WHEN length(v) > %(shown)s THEN left(v, %(shown)s) || '…' ELSE v END ORDER BY i)"
+        "   CASE WHEN length(v) > %(shown)s THEN left(v, %(shown)s) || '...' ELSE v END ORDER BY i)"
         "   FROM jsonb_array_elements_text(e) WITH ORDINALITY x(v, i)))"
         "  FILTER (WHERE n <= %(most)s), '[]') AS keys"
         " FROM (SELECT e, row_number() OVER () AS n FROM pgrunbook.batch b,"

@@ -242,7 +242,7 @@ def _columns(
     conn: Connection, spec: Spec, info: TableInfo, rows: Iterable[Mapping[str, Any]]
 ) -> dict[str, str]:
     pending = conversion.pending(spec, info)
-    right = {now: name for name, now in catalog.present_names(spec, info).items()}
+    right = {now: name for name, now in catalog.names_there(spec, info).items()}
     right |= {each.old: each.aside for each in pending}
     found = {}
     for row in rows:

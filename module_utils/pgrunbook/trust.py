@@ -53,13 +53,15 @@ ORDER BY 1 LIMIT 1
 
 _LEDGER = """
 SELECT what, role FROM (
-    SELECT 'Schema pgrunbook' AS what, nspowner AS owner, 0 AS n
-    FROM pg_namespace WHERE nspname = 'pgrunbook'
+    SELECT 'Schema pgrunbook' AS what, n.nspowner AS owner, 0 AS n,
+           pg_has_role(current_user, n.nspowner, 'MEMBER') AS trusted
+    FROM pg_namespace n WHERE n.nspname = 'pgrunbook'
     UNION ALL
-    SELECT format('pgrunbook.%%s', c.relname), c.relowner, 1
+    SELECT format('pgrunbook.%%s', c.relname), c.relowner, 1,
+           pg_has_role(c.relowner, n.nspowner, 'MEMBER')
     FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace WHERE n.nspname = 'pgrunbook'
 ) part CROSS JOIN LATERAL (SELECT pg_get_userbyid(owner) AS role) r
-WHERE NOT pg_has_role(current_user, owner, 'MEMBER')
+WHERE NOT trusted
 AND NOT EXISTS (SELECT FROM pg_roles
                 WHERE oid = owner AND (rolsuper OR rolname = ANY (%s)))
 ORDER BY n, what LIMIT 1
@@ -115,15 +117,14 @@ def require_trusted(conn: Connection, spec: Spec) -> None:
 
 def require_own_ledger(conn: Connection, spec: Spec) -> None:
     """Raise RunbookError where the ledger, or part of it, belongs to a role that is not trusted:
-    neither ours, nor one that we are a member of, nor one that the phase names. Its triggers would
-    run as our role."""
+    the schema to one that we are no member of, a table to one that is no member of the schema's
+    owner, and neither to one that the phase names. Its triggers would run as our role."""
     found = conn.execute(_LEDGER, (list(spec.trusted_roles),)).fetchone()
     if found:
         raise RunbookError(
-            f"{found['what']} belongs to role {found['role']!r}, of which {conn.info.user!r} is no "
-            "member: what it does when it is written to would run with our rights. Nothing was "
-            "changed. Next step: find out who made it; make it over to the owner of the phase's "
-            "table, list the role in phase_trusted_roles if you trust it, or drop what is no "
+            f"{found['what']} belongs to role {found['role']!r}, which is not trusted: what it "
+            "does when it is written to would run with our rights. Nothing was changed. Next "
+            "step: find out who made it; make it over to the owner of the phase's table, list the role in phase_trusted_roles if you trust it, or drop what is no "
             "ledger of yours."
         )
 

@@ -125,7 +125,7 @@ def test_a_trigger_that_was_made_after_the_plan_stops_the_rollback(
     plan_back(steps)
     steps.approve("rollback")
     database.sql(TRIGGERS["before"])
-    assert "was made after the plan" in steps.refused("backfill", state="reverted")
+    assert "trigger put_back on" in steps.refused("backfill", state="reverted")
 
 
 def test_rows_that_others_rewrote_with_the_same_values_are_counted(

@@ -250,6 +250,8 @@ def test_a_database_in_another_encoding_is_filled(
         steps.forward()
         filled = latin.sql(f'SELECT town, count(*) AS n FROM "{schema}".visit GROUP BY 1')
         assert filled == [{"town": "Orléans", "n": 300}]
+        steps.do("run", state="failed", verdict="NO-GO", detail="wanted ≥ 95 % of café")
+        assert module("pgrunbook_run_info", login=latin.login, reports=[])["altered"] == []
         steps.back()
         assert latin.sql(f'SELECT FROM "{schema}".visit WHERE town IS NOT NULL') == []
 

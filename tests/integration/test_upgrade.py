@@ -158,7 +158,9 @@ def ledger_catalog(database: Database) -> list[Any]:
 def ledger_rows(database: Database) -> dict[str, Any]:
     return {
         name: database.sql(
-            SQL("SELECT t::text FROM {} t ORDER BY 1").format(Identifier("pgrunbook", name))
+            SQL("SELECT jsonb_strip_nulls(to_jsonb(t))::text AS t FROM {} t ORDER BY 1").format(
+                Identifier("pgrunbook", name)
+            )
         )
         for name in ("run", "approval", "change", "batch", "event")
     }
