@@ -124,8 +124,8 @@ def require_own_ledger(conn: Connection, spec: Spec) -> None:
         raise RunbookError(
             f"{found['what']} belongs to role {found['role']!r}, which is not trusted: what it "
             "does when it is written to would run with our rights. Nothing was changed. Next "
-            "step: find out who made it; make it over to the owner of the phase's table, list the role in phase_trusted_roles if you trust it, or drop what is no "
-            "ledger of yours."
+            "step: find out who made it; make it over to the owner of the phase's table, list the "
+            "role in phase_trusted_roles if you trust it, or drop what is no ledger of yours."
         )
 
 
