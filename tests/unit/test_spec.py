@@ -305,3 +305,11 @@ def test_a_closed_window_stops_the_run_and_says_which_variable() -> None:
 def test_options_has_every_option_that_is_not_optional() -> None:
     """The helper stands for Ansible, which fills in defaults and requires the rest."""
     assert set(options()) == set(SPEC_OPTIONS)
+
+
+def test_the_order_of_a_source_key_makes_no_difference() -> None:
+    """The ledger keeps the approved specification as jsonb, which has an order of its own."""
+    keys = {"bb": "x", "c": "y", "a": "z"}
+    turned = dict(reversed(keys.items()))
+    found = [parsed(source_key=of).source_key for of in (keys, turned)]
+    assert list(found[0].items()) == list(found[1].items())
