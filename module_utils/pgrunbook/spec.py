@@ -222,7 +222,8 @@ class Spec:
 
 
 def parse(options: Mapping[str, Any]) -> Spec:
-    """Turn the options of SPEC_OPTIONS into a Spec. One that is absent has its default.
+    """Turn the options of SPEC_OPTIONS into a Spec. One that is absent has its default. It does not
+    depend on the order of a mapping, which the ledger does not keep.
 
     Raises RunbookError where a value makes no sense, naming the variable.
     """
@@ -260,7 +261,7 @@ def parse(options: Mapping[str, Any]) -> Spec:
         source=Table(given["source_schema"], given["source_table"]),
         key=tuple(given["key"]),
         columns=tuple(_column(c) for c in given["columns"]),
-        source_key={str(k): str(v) for k, v in given["source_key"].items()},
+        source_key=dict(sorted((str(k), str(v)) for k, v in given["source_key"].items())),
         indexes=tuple(
             Index(i["name"], tuple(i["columns"]), i.get("renamed_from") or None)
             for i in given["indexes"]

@@ -158,7 +158,7 @@ def read(
     the value is the same after them. Indexes that a run makes or drops are left out; without the
     source, everything that only the source uses.
     """
-    source = catalog.inspect(conn, spec.source, catalog.READABLE).oid if with_source else None
+    source = _source(conn, spec) if with_source else None
     rows = conn.execute(
         _OBJECTS,
         {
@@ -221,6 +221,17 @@ def called(texts: Iterable[str]) -> set[str]:
         for of in texts
         for quoted, plain in _CALLED.findall(of)
     }
+
+
+def _source(conn: Connection, spec: Spec) -> int:
+    """The source's oid. Raises RunbookError where there is none."""
+    row = conn.execute(
+        "SELECT c.oid::int8 AS oid FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace"
+        " WHERE n.nspname = %s AND c.relname = %s",
+        (spec.source.schema, spec.source.name),
+    ).fetchone()
+    oid: int = row["oid"] if row else catalog.inspect(conn, spec.source, catalog.READABLE).oid
+    return oid
 
 
 def _texts(spec: Spec) -> list[str]:

@@ -325,3 +325,11 @@ def test_what_a_newer_version_stored_is_refused_by_name(inside: str) -> None:
         newer = {**stored, inside: [*stored[inside], {"colour": 1}]}
     with pytest.raises(RunbookError, match=r"colour.*newer.*Next step"):
         parse_stored(newer)
+
+
+def test_the_order_of_a_source_key_makes_no_difference() -> None:
+    """The ledger keeps the approved specification as jsonb, which has an order of its own."""
+    keys = {"bb": "x", "c": "y", "a": "z"}
+    turned = dict(reversed(keys.items()))
+    found = [parsed(source_key=of).source_key for of in (keys, turned)]
+    assert list(found[0].items()) == list(found[1].items())
