@@ -16,7 +16,7 @@ from typing import Any
 import psycopg
 from psycopg.sql import SQL, Composed
 
-from . import batch, catalog, conversion, ledger, supervisor
+from . import batch, catalog, conversion, journal, ledger, supervisor
 from .catalog import TableInfo
 from .connection import Connection, be_patient, one, with_lock_retries
 from .eligibility import any_left, count, sample
@@ -177,6 +177,7 @@ def slice_outcome(
         **{key: result[key] for key in (*measured, "rows_changed", "rows_done", "sweep")},
         rows_per_second=round(result["rows_changed"] / max(current.seconds(), 0.001)),
         progress=result["progress"],
+        journal=journal.cover(conn, current.run.id),
     )
     return result
 
