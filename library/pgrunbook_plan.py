@@ -32,6 +32,12 @@ options:
     type: list
     elements: str
     default: []
+  accept_incomplete_journal:
+    description:
+      - With O(rollback_of), whether to plan it although the journal is not as the events recorded
+        it. What is left of it is given back, and the plan says what is missing.
+    type: bool
+    default: false
 """
 
 EXAMPLES = r"""
@@ -63,6 +69,11 @@ spec:
   description: The phase as it was approved, for the O(ignore:spec) of other modules.
   returned: if O(rollback_of) is given
   type: dict
+journal_unknown:
+  description: What cannot be known of the journal, a sentence each. Not hashed.
+  returned: if O(rollback_of) is given
+  type: list
+  elements: str
 plan_hash:
   description: SHA-256 of the plan, in hexadecimal.
   returned: success
@@ -158,7 +169,10 @@ from ansible.module_utils.pgrunbook.plan import build, build_rollback
 def plan(conn: Any, parameters: dict[str, Any], dry: bool) -> dict[str, Any]:
     if parameters["rollback_of"]:
         return build_rollback(
-            conn, parameters["rollback_of"], acknowledged=parameters["acknowledged"]
+            conn,
+            parameters["rollback_of"],
+            acknowledged=parameters["acknowledged"],
+            accept_incomplete_journal=parameters["accept_incomplete_journal"],
         )
     return build(conn, parameters["spec"])
 
@@ -170,6 +184,7 @@ def main() -> None:
             "spec": {**SPEC, "required": False},
             "rollback_of": {"type": "str"},
             "acknowledged": {"type": "list", "elements": "str", "default": []},
+            "accept_incomplete_journal": {"type": "bool", "default": False},
         },
         mutually_exclusive=[("spec", "rollback_of")],
         required_one_of=[("spec", "rollback_of")],

@@ -44,7 +44,12 @@ runs:
 altered:
   description:
     - What somebody has changed since it was written, a sentence each. An event, an approval, a plan
-      that was approved, or a report.
+      that was approved, a journal, or a report.
+  returned: success
+  type: list
+  elements: str
+notes:
+  description: Which journals are gone, and what of one cannot be known, a sentence each.
   returned: success
   type: list
   elements: str
@@ -86,7 +91,7 @@ def main() -> None:
     )
 
     def info(conn: Any, parameters: dict[str, Any], dry: bool) -> dict[str, Any]:
-        result = ledger.info(conn, evidence.altered(conn, parameters["reports"]))
+        result = ledger.info(conn, *evidence.altered(conn, parameters["reports"]))
         path = "" if module.check_mode else parameters["metrics_file"]
         return with_metrics(result, path, result["runs"])
 

@@ -16,7 +16,7 @@ from typing import Any
 import psycopg
 from psycopg.sql import SQL, Composed
 
-from . import batch, catalog, conversion, ledger, supervisor, surroundings
+from . import batch, catalog, conversion, journal, ledger, supervisor, surroundings
 from .catalog import TableInfo
 from .connection import Connection, one, patient, with_lock_retries
 from .eligibility import any_left, count, sample
@@ -178,6 +178,7 @@ def slice_outcome(
         **{key: result[key] for key in (*measured, "rows_changed", "rows_done", "sweep")},
         rows_per_second=round(result["rows_changed"] / max(current.seconds(), 0.001)),
         progress=result["progress"],
+        journal=journal.cover(conn, current.run.id),
     )
     return result
 
@@ -342,6 +343,7 @@ class _Worker:
                 [
                     self._most,
                     self._slice.most_rows(),
+                    pace.most_rows(),
                     *(self._left or []),
                     *([size] if self._by_key else []),
                 ]
@@ -356,8 +358,13 @@ class _Worker:
                 pace.too_long(kind)
                 self._most = max(self._most // 2, 1)
                 continue
+            except psycopg.errors.ProgramLimitExceeded as error:
+                self._require_more_than_one(limit, error)
+                self._most = limit // 2
+                continue
             tries, self._most = 0, min(self._most + self._most // 4 + 1, spec.batch_rows)
             pace.took(kind, upto - at, done.milliseconds)
+            pace.weighed(done.rows, done.size)
             self._slice.record(done, later=number > 0)
             if self._left is not None:
                 self._left[0] -= done.rows
@@ -398,6 +405,20 @@ class _Worker:
             what=f"Backfill of {leaf.table}",
             tries=spec.lock_tries,
             sleep=self._slice.sleep,
+        )
+
+    def _require_more_than_one(self, limit: int, error: psycopg.Error) -> None:
+        """Raise where the server's limits do not allow a batch of one row, so that no smaller one
+        may do."""
+        if limit > 1:
+            return
+        raise RunbookError(
+            f"A batch of one row of {self._slice.spec.table} exceeds a limit of the server "
+            f"(SQLSTATE {error.sqlstate}): {error.diag.message_primary}. What was committed before "
+            "is kept. Next step: find what is so large in "
+            f"{self._slice.spec.source}, such as a value of more than 256 MB, which no journal can "
+            "hold, or one that an index on the filled column cannot hold; then run the playbook "
+            "again."
         )
 
     def _require_timeout(self, started: float, tries: int) -> None:

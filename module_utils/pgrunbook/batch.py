@@ -36,7 +36,8 @@ src/backend/utils/adt/tid.c)."""
 @dataclass(frozen=True)
 class Done:
     """What a batch did: rows changed, how many of them heap-only, its milliseconds from BEGIN to
-    COMMIT, and what the ledger says of the run's control."""
+    COMMIT, what the ledger says of the run's control, and the bytes of its journal before it is
+    compressed."""
 
     rows: int
     hot: int
@@ -44,11 +45,13 @@ class Done:
     control: str
     control_by: str
     rows_per_second: int
+    size: int = 0
 
 
 def statement(spec: Spec, held: Mapping[str, Held], leaf: Table, place: Composable) -> Composed:
     """The statement of one batch; its parameters are those of the place, most (rows), run, sweep,
-    first and last (pages, or null), and it returns row_count and hot unless nothing was changed.
+    first and last (pages, or null), and it returns row_count, size and hot unless nothing was
+    changed.
 
     The rows to be changed are picked and locked first, and then found again by their ctid: they
     are locked, so it cannot change in between. A journal entry is an array of texts: the key's
@@ -84,7 +87,8 @@ def statement(spec: Spec, held: Mapping[str, Held], leaf: Table, place: Composab
         "  extract(epoch FROM clock_timestamp() - statement_timestamp()) * 1000,\n"
         "  pg_current_xact_id()::text::int8\n"
         "FROM filled HAVING count(*) > 0\n"
-        "RETURNING row_count, pg_stat_get_xact_tuples_hot_updated({leaf}::regclass) AS hot"
+        "RETURNING row_count, pg_column_size(journal) AS size,\n"
+        "  pg_stat_get_xact_tuples_hot_updated({leaf}::regclass) AS hot"
     ).format(
         news=news,
         table=table(leaf),
@@ -145,6 +149,7 @@ def fill(
         control=before["control"],
         control_by=before["control_by"],
         rows_per_second=before["rows_per_second"],
+        size=row["size"] if row else 0,
     )
 
 

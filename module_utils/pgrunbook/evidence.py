@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Has somebody changed the ledger's events, an approval or a report since? Only reads.
+"""Has somebody changed the ledger's events, an approval, a journal or a report since? Only reads.
 
 Whoever may write to the ledger can make up a chain of events that holds. What they cannot do is
 make up one that fits the reports, which are somewhere else: each has the head of the chain that it
@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from . import catalog, ledger
+from . import catalog, journal, ledger
 from .connection import Connection
 
 # An approval is in its own table, where the modules look it up, and in an event. An older version
@@ -42,9 +42,15 @@ SELECT EXISTS (SELECT FROM pgrunbook.event WHERE body ->> 'run' = %s
 """
 
 
-def altered(conn: Connection, found: Iterable[Mapping[str, Any]]) -> list[str]:
-    """What somebody has changed since it was written, a sentence each; found is what
-    report_info.reports() gives. Reports on other databases are passed over."""
+def altered(conn: Connection, found: Iterable[Mapping[str, Any]]) -> tuple[list[str], list[str]]:
+    """What somebody has changed since it was written, and what of the journals is gone or cannot be
+    known, a sentence each; found is what report_info.reports() gives. Reports on other databases
+    are passed over."""
+    journals = journal.compare(conn) if ledger.exists(conn) else journal.Findings()
+    return [*_altered(conn, found), *journals.altered], [*journals.gone, *journals.unknown]
+
+
+def _altered(conn: Connection, found: Iterable[Mapping[str, Any]]) -> list[str]:
     if not ledger.exists(conn):
         broken, approvals, plans = [], [], []
     else:

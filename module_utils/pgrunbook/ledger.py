@@ -12,7 +12,7 @@ from typing import Any
 
 from psycopg.types.json import Jsonb
 
-from . import ledger_schema
+from . import journal, ledger_schema
 from .connection import Connection, one
 from .errors import RunbookError
 
@@ -44,7 +44,7 @@ _UTC = """to_char({} AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.MS"Z"') AS at"
 
 _EVENTS = f"""
 SELECT {_UTC.format("(body ->> 'at')::timestamptz")}, body ->> 'kind' AS kind,
-       body -> 'detail' AS detail
+       (body -> 'detail') - 'journal' AS detail
 FROM pgrunbook.event WHERE body ->> 'run' = %s AND body ->> 'kind' <> 'progress' ORDER BY id
 """
 
@@ -438,7 +438,8 @@ def finish(conn: Connection, run: Run, state: str, verdict: str | None, **detail
             " WHERE id = %s",
             (state, verdict, run.id),
         )
-        event(conn, run.id, state, verdict=verdict, **detail)
+        covered = journal.cover(conn, run.id)
+        event(conn, run.id, state, verdict=verdict, journal=covered, **detail)
 
 
 def change_made(conn: Connection, run_id: str, kind: str, *, old: str, new: str) -> None:
@@ -590,16 +591,24 @@ def measured_rate(
     return conn.execute(_RATE, given).fetchone()
 
 
-def info(conn: Connection, altered: list[str]) -> dict[str, Any]:
-    """Every run, the newest first, and what evidence.altered() found."""
+def info(conn: Connection, altered: list[str], notes: Sequence[str] = ()) -> dict[str, Any]:
+    """Every run, the newest first, what evidence.altered() found, and notes on what is gone or
+    cannot be known."""
     found = runs(conn)
     lines = [line for run in found for line in _status(run)] or ["No run yet."]
-    holds = "Events, approvals and reports are as they were written."
+    holds = "Events, approvals, journals and reports are as they were written."
     return {
         "changed": False,
         "runs": found,
         "altered": altered,
-        "text": "\n".join([*lines, *([f"ALTERED  {sentence}" for sentence in altered] or [holds])]),
+        "notes": list(notes),
+        "text": "\n".join(
+            [
+                *lines,
+                *([f"ALTERED  {sentence}" for sentence in altered] or [holds]),
+                *(f"NOTE  {sentence}" for sentence in notes),
+            ]
+        ),
     }
 
 

@@ -10,6 +10,10 @@ WEIGHT = 0.4  # of the latest batch in the exponential average
 MOST_STEP = 2.0  # a batch is at most twice, and at least half, as large as the one before
 FIRST_MS_PER_UNIT = 1.0  # cautious start: milliseconds for a page, or for a row of a keyset
 
+MOST_BYTES = 16 * 1024**2  # of its journal, which holds all values that a batch fills
+FIRST_ROWS = 100  # of a batch before the first one was weighed
+BYTES = "bytes a row"
+
 
 class Pace:
     """Sizes for batches of each kind, learned from how long batches took. Threads may share it.
@@ -21,6 +25,7 @@ class Pace:
     def __init__(self, target_ms: float, learned: dict[str, float] | None = None) -> None:
         self._target_ms = target_ms
         self._sizes = dict(learned or {})
+        self._row_bytes = self._sizes.pop(BYTES, None)
         self._costs: dict[str, float] = {}
         self._lock = threading.Lock()
 
@@ -44,10 +49,27 @@ class Pace:
             self._costs.pop(kind, None)
             self._sizes[kind] = max(self._size(kind) / 2, 1.0)
 
-    def learned(self) -> dict[str, Any]:
-        """What another Pace can start from: the size by kind."""
+    def most_rows(self) -> int:
+        """The most rows that a batch should fill, so that its journal is about MOST_BYTES large."""
         with self._lock:
-            return dict(self._sizes)
+            row_bytes = self._row_bytes
+        return FIRST_ROWS if row_bytes is None else max(int(MOST_BYTES / max(row_bytes, 1)), 1)
+
+    def weighed(self, rows: int, size: int) -> None:
+        """Learn from a batch how many bytes a row has in the journal; a heavier one counts at once,
+        a lighter one by and by."""
+        if not rows:
+            return
+        with self._lock:
+            latest = size / rows
+            before = latest if self._row_bytes is None else self._row_bytes
+            self._row_bytes = max(latest, WEIGHT * latest + (1 - WEIGHT) * before)
+
+    def learned(self) -> dict[str, Any]:
+        """What another Pace can start from: the size by kind, and the bytes of a row."""
+        with self._lock:
+            weight = {} if self._row_bytes is None else {BYTES: round(self._row_bytes, 1)}
+            return {**self._sizes, **weight}
 
     def _size(self, kind: str) -> float:
         return self._sizes.get(kind, self._target_ms / FIRST_MS_PER_UNIT)

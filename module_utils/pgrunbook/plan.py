@@ -17,6 +17,7 @@ from . import (
     eligibility,
     identity,
     indexes,
+    journal,
     ledger,
     rename,
     revert,
@@ -124,12 +125,17 @@ def build(conn: Connection, spec: Spec) -> dict[str, Any]:
 
 
 def build_rollback(
-    conn: Connection, run_id: str, acknowledged: Collection[str] = ()
+    conn: Connection,
+    run_id: str,
+    acknowledged: Collection[str] = (),
+    *,
+    accept_incomplete_journal: bool = False,
 ) -> dict[str, Any]:
     """The plan that undoes a run: its rows through the journal, then its indexes and columns.
 
     acknowledged has the triggers that may fire for it, besides those of the phase. Raises
-    RunbookError for everything that would make the rollback fail later.
+    RunbookError for everything that would make the rollback fail later, and for a journal that is
+    not as it was written, unless that is accepted.
     """
     row = ledger.get_run(conn, run_id)
     ledger.require_idle(ledger.unfinished(conn, row["phase"], row["table_name"]))
@@ -145,6 +151,7 @@ def build_rollback(
     info = catalog.inspect(conn, spec.table)
     require_unlocked(conn, info.oid, str(spec.table))
     run = ledger.Run(run_id, "", "")
+    found = _require_journal(conn, run_id, accepted=accept_incomplete_journal)
     names = revert.present_columns(spec, info)
     rows = revert.revert_slice(conn, spec, run, dry=True)
     triggers = []
@@ -161,6 +168,7 @@ def build_rollback(
         "surroundings": surroundings.read(conn, spec, info, with_source=False),
         "triggers": triggers,
         "columns_gone": rows["columns_gone"],
+        "journal_altered": [*found.altered, *found.gone],
         "steps": [
             _undo_step("backfill", "Give back the rows that the run changed", rows, revert.LOCK),
             _undo_step("index", "Take the indexes back", built, indexes.BUILD_LOCK),
@@ -183,7 +191,22 @@ def build_rollback(
         "counts": {"rows_total": 0, "rows_eligible": rows["rows_changed"], "rows_skipped": {}},
         "queries": [q for step in plan["steps"] for q in step["statements"]],
     }
+    result["journal_unknown"] = list(found.unknown)
     return {**result, "text": rollback_text(result)}
+
+
+def _require_journal(conn: Connection, run_id: str, *, accepted: bool) -> journal.Findings:
+    """What became of the run's journal. Raises RunbookError where it is not as it was written, and
+    nobody accepted that."""
+    found = journal.compare(conn, run_id)
+    if not accepted and (found.altered or found.gone):
+        raise RunbookError(
+            f"{' '.join([*found.altered, *found.gone])} A rollback would give back only what is "
+            "left of it. Nothing was changed. Next step: find out who may write to schema "
+            "pgrunbook, and restore pgrunbook.batch from a backup; or, to give back what is left, "
+            "pass -e accept_incomplete_journal=true."
+        )
+    return found
 
 
 def stored_spec(conn: Connection, run_id: str) -> Spec:

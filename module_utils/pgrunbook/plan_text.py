@@ -75,6 +75,10 @@ def rollback_text(result: dict[str, Any]) -> str:
             lines.append(f"   rows  {result['counts']['rows_eligible']} that the journal lists")
             for trigger in result["plan"]["triggers"]:
                 lines += _labelled("fires", f"trigger {trigger}, for every row (acknowledged)")
+    for sentence in result["plan"]["journal_altered"]:
+        lines += textwrap.wrap(f"ACCEPTED  {sentence}", WIDTH)
+    for sentence in result["journal_unknown"]:
+        lines += textwrap.wrap(sentence, WIDTH)
     for column in result["plan"]["columns_gone"]:
         lines += textwrap.wrap(
             f"Column {column} is there no more: it was renamed or dropped since. What the run "

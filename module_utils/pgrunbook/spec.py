@@ -36,6 +36,7 @@ GATES = (
     "canary",
     "accuracy",
     "comparison",
+    "journal",
     "read_only",
 )
 """The ids of the gates that phase_gates may name; docs/report.md says what each is. Each query has

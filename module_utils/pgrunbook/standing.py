@@ -13,7 +13,7 @@ from typing import Any
 
 from psycopg.sql import SQL, Composed
 
-from . import catalog, checks, conversion, eligibility
+from . import catalog, checks, conversion, eligibility, journal, ledger
 from .checks import check
 from .comparison import decide
 from .connection import Connection, one
@@ -43,6 +43,7 @@ def validate(
     server = catalog.server(conn)
     unfilled = _unfilled(conn, spec, measured["counts"], unfilled_max, grace_seconds)
     gates = [unfilled if c["id"] == "remaining" else c for c in measured["checks"]]
+    gates += _journals(conn) if ledger.exists(conn) else []
     return {**measured, "server": server, "checks": [*_health(conn, spec, server), *gates]}
 
 
@@ -151,6 +152,22 @@ def _health(conn: Connection, spec: Spec, server: dict[str, Any]) -> list[Check]
             passed=True,
         ),
         checks.orphans(row["orphans"]),
+    ]
+
+
+def _journals(conn: Connection) -> list[Check]:
+    """The journals of all runs in the database, against the events."""
+    found = journal.compare(conn)
+    said = [*found.altered, *found.gone, *found.unknown]
+    return [
+        check(
+            "journal",
+            "Journals that rollbacks need",
+            test=6,
+            target="each as the events recorded it",
+            measured=" ".join(said) or "as the events recorded them",
+            passed=not found.altered,
+        )
     ]
 
 
@@ -342,6 +359,8 @@ def _next_step(gate: str, unfilled: int, command: str) -> str:
         "else ANALYZE the table, and compare the plans in report.json with the present ones.",
         "speedup": "ANALYZE the table, see whether its indexes have grown, then compare the plans "
         "in report.json with the present ones.",
+        "journal": "find out who may write to schema pgrunbook; a rollback of that run is refused "
+        "unless its loss is accepted (docs/rollback.md).",
         "read_only": "tell whoever maintains this playbook; the session could have written.",
     }
     return steps.get(kind, f"see what a dry run says: {command} --check")

@@ -135,4 +135,4 @@ def test_each_change_is_found_and_named(
     evidence.report.write_bytes(written)
     played = playbook(database.login, "status")
     assert played.status == 0, played.output
-    assert "Events, approvals and reports are as they were written." in played.output
+    assert "Events, approvals, journals and reports are as they were written." in played.output

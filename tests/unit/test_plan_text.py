@@ -263,7 +263,9 @@ def rollback(**changes: Any) -> dict[str, Any]:
             ],
             "triggers": [],
             "columns_gone": [],
+            "journal_altered": [],
         },
+        "journal_unknown": [],
         **changes,
     }
 
@@ -282,6 +284,7 @@ def test_rollback_of_nothing() -> None:
         "steps": [step("backfill", needed=False, statements=[])],
         "triggers": [],
         "columns_gone": [],
+        "journal_altered": [],
     }
     shown = rollback_text(rollback(needed=False, plan=plan))
     assert "Nothing to undo: the run left no change that still stands." in shown
