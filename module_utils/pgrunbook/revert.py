@@ -9,7 +9,7 @@ from typing import Any
 
 from psycopg.sql import SQL, Composable, Composed, Identifier, Literal
 
-from . import catalog, ledger, supervisor, surroundings
+from . import catalog, ledger, ledger_schema, supervisor, surroundings
 from .backfill import outcome, progress, slice_outcome
 from .batch import Done
 from .catalog import TableInfo
@@ -325,13 +325,7 @@ def _forbidding(
 def _has_figures(conn: Connection) -> bool:
     """Whether the ledger has the figures of batches that were taken back: an older one gets them
     with the next approval."""
-    return bool(
-        one(
-            conn,
-            "SELECT EXISTS (SELECT FROM pg_attribute WHERE attname = 'given_back'"
-            " AND attrelid = to_regclass('pgrunbook.batch')) AS there",
-        )["there"]
-    )
+    return ledger_schema.version(conn) >= 2
 
 
 def _totals(conn: Connection, run_id: str) -> dict[str, int]:
