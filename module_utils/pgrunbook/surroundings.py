@@ -16,7 +16,7 @@ from typing import Any
 
 from psycopg.sql import SQL
 
-from . import catalog, conversion
+from . import catalog, conversion, trust
 from .catalog import TableInfo
 from .connection import Connection, one
 from .dependents import FIRST_OID_OF_USERS
@@ -165,7 +165,7 @@ def read(
             "table": info.oid,
             "source": source,
             "first": FIRST_OID_OF_USERS,
-            "schemas": sorted({spec.table.schema, spec.source.schema}) if with_source else [],
+            "schemas": trust.schemas(spec) if with_source else [],
             "indexes": _own_indexes(spec),
         },
     ).fetchall()
