@@ -16,10 +16,12 @@ from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import psycopg
 import pytest
 import yaml
+from ansible.module_utils.common import warnings
 from ansible.module_utils.testing import patch_module_args
 from psycopg.conninfo import make_conninfo
 from psycopg.rows import dict_row
@@ -151,13 +153,20 @@ def parsed(phase: dict[str, Any]) -> spec_module.Spec:
 
 @pytest.fixture
 def module(capsys: pytest.CaptureFixture[str]) -> Callable[..., dict[str, Any]]:
-    """Run a module of library/ in this process: module("pgrunbook_plan", check=True, login=…)."""
+    """Run a module of library/ in this process: module("pgrunbook_plan", check=True, login=…).
+
+    As in a process of its own, the warnings of an earlier module are not among its own.
+    """
 
     def run(name: str, /, *, check: bool = False, **arguments: Any) -> dict[str, Any]:
         loaded = importlib.import_module(name)
         arguments["_ansible_check_mode"] = check
         capsys.readouterr()
-        with patch_module_args(arguments), pytest.raises(SystemExit):
+        with (
+            patch.dict(warnings._global_warnings, clear=True),
+            patch_module_args(arguments),
+            pytest.raises(SystemExit),
+        ):
             loaded.main()
         result: dict[str, Any] = json.loads(capsys.readouterr().out)
         return result
