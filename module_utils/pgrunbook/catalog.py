@@ -11,7 +11,7 @@ from typing import Any
 from psycopg.sql import SQL
 
 from .connection import Connection, one
-from .errors import RunbookError
+from .errors import RunbookError, require_none
 from .spec import Column, Spec, Table
 from .sql import text
 
@@ -155,9 +155,17 @@ def server(conn: Connection) -> dict[str, Any]:
 def present_names(spec: Spec, info: TableInfo) -> dict[str, str]:
     """For each column of the phase, the name that it bears now: before or after the rename.
 
-    Raises RunbookError when a column is there under both names, or under neither.
+    Raises RunbookError with the columns that are there under both names, or under neither.
     """
-    return {column.name: _present_name(spec, column, info) for column in spec.columns}
+    found: dict[str, str] = {}
+    missing: list[str] = []
+    for column in spec.columns:
+        try:
+            found[column.name] = _present_name(spec, column, info)
+        except RunbookError as error:
+            missing += error.obstacles
+    require_none(missing)
+    return found
 
 
 def names_there(spec: Spec, info: TableInfo) -> dict[str, str]:
@@ -169,13 +177,13 @@ def names_there(spec: Spec, info: TableInfo) -> dict[str, str]:
 
 
 def require_columns(table: Table, info: TableInfo, names: Iterable[str]) -> None:
-    """Raise RunbookError when the table lacks one of the columns."""
-    for name in names:
-        if name not in info.columns:
-            raise RunbookError(
-                f"Table {table} has no column {name!r}.{_near(name, info.columns)} "
-                "Next step: correct the name in the variables file."
-            )
+    """Raise RunbookError with the columns that the table lacks."""
+    require_none(
+        f"Table {table} has no column {name!r}.{_near(name, info.columns)} "
+        "Next step: correct the name in the variables file."
+        for name in names
+        if name not in info.columns
+    )
 
 
 def resolve_type(conn: Connection, spelled: str) -> tuple[int, str] | None:

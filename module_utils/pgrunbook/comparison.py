@@ -16,6 +16,7 @@ from .catalog import TableInfo
 from .checks import check
 from .connection import Connection, one
 from .errors import RunbookError, reason
+from .obstacles import Obstacles
 from .proposal import described, megabytes, on_columns, proposals
 from .spec import Query, Spec
 from .sql import table, text
@@ -47,23 +48,32 @@ def require_sound_queries(conn: Connection, spec: Spec, info: TableInfo) -> list
     """Have the server plan each query. Returns the volatile functions that they call, all of which
     are acknowledged.
 
-    Raises RunbookError where one is wrong, would write, or calls a volatile function that is not
-    acknowledged, naming it.
+    Raises RunbookError with those that are wrong, would write, or call a volatile function that is
+    not acknowledged, naming them.
     """
     columns = conversion.readable(spec, info.types)
+    obstacles = Obstacles(conn)
     found: set[str] = set()
     for query in spec.queries:
         for side in (query.snapshot, query.baseline):
-            compiled = compile(spec, columns, side)
-            if '"ModifyTable"' in json.dumps(_planned(conn, query, compiled)):
-                raise RunbookError(
-                    f"Query {query.name!r} would write: {side} "
-                    "Next step: correct it in phase_queries, which only compares what is read."
-                )
-            _planned(conn, query, _as_text(0, compiled))
-            said = f"Query {query.name!r} cannot be measured"
-            found |= volatile.acknowledged(conn, spec, compiled, said)
+            found |= obstacles.checked(_sound, conn, spec, columns, query, side) or set()
+    obstacles.require_none()
     return sorted(found)
+
+
+def _sound(
+    conn: Connection, spec: Spec, columns: Mapping[str, Composable], query: Query, side: str
+) -> set[str]:
+    """The volatile functions that one side of a pair calls. Raises as require_sound_queries()."""
+    compiled = compile(spec, columns, side)
+    if '"ModifyTable"' in json.dumps(_planned(conn, query, compiled)):
+        raise RunbookError(
+            f"Query {query.name!r} would write: {side} "
+            "Next step: correct it in phase_queries, which only compares what is read."
+        )
+    _planned(conn, query, _as_text(0, compiled))
+    said = f"Query {query.name!r} cannot be measured"
+    return volatile.acknowledged(conn, spec, compiled, said)
 
 
 def compare(conn: Connection, spec: Spec, *, measure: bool) -> dict[str, Any]:

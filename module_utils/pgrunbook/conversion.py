@@ -21,6 +21,7 @@ from psycopg.sql import SQL, Composable, Composed
 from .catalog import ColumnInfo, TableInfo
 from .connection import Connection, one
 from .errors import RunbookError
+from .obstacles import Obstacles
 from .spec import Column, Spec
 from .sql import cut, name, rename_column, rename_index, table, text
 
@@ -147,15 +148,20 @@ def require_safe(conn: Connection, spec: Spec, info: TableInfo) -> list[dict[str
     """The conversions that are needed, for the plan: column, old, aside, type, using, how many
     values there are to move, and how many of these the conversion makes NULL.
 
-    Raises RunbookError where a conversion would lose something, or a value is to be moved and
-    nobody acknowledged that.
+    Raises RunbookError with each conversion that would lose something, or has values to move that
+    nobody acknowledged.
     """
-    return [_safe(conn, spec, info, each) for each in pending(spec, info)]
+    obstacles = Obstacles(conn)
+    found = []
+    for each in pending(spec, info):
+        obstacles.checked(_require_free, conn, spec, info, each)
+        obstacles.checked(_require_plain, conn, spec, info, each)
+        found.append(obstacles.checked(_moved, conn, spec, info, each) or {})
+    obstacles.require_none()
+    return found
 
 
-def _safe(conn: Connection, spec: Spec, info: TableInfo, conversion: Conversion) -> dict[str, Any]:
-    _require_free(conn, spec, info, conversion)
-    _require_plain(conn, spec, info, conversion)
+def _moved(conn: Connection, spec: Spec, info: TableInfo, conversion: Conversion) -> dict[str, Any]:
     values, lost = _count(conn, spec, info, conversion)
     if values and conversion.old not in spec.acknowledged:
         raise RunbookError(

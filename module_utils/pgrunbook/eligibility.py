@@ -19,7 +19,8 @@ from . import catalog, conversion, volatile
 from .catalog import TableInfo
 from .connection import Connection, one
 from .conversion import Held
-from .errors import RunbookError, reason
+from .errors import RunbookError, reason, require_none
+from .obstacles import Obstacles
 from .spec import Column, Spec, Table
 from .sql import comma, expression, name, table, text
 
@@ -186,16 +187,17 @@ def require_sound_expressions(conn: Connection, spec: Spec, info: TableInfo) -> 
     """Run each source expression over the source, and each conversion over the table, in this READ
     ONLY transaction. Returns the volatile functions in them, all of which are acknowledged.
 
-    Raises RunbookError, naming the column, where one calls a volatile function that is not
-    acknowledged, and then none is run; or where one is no single expression, fails, tries to
-    write, or gives a value that the column's type does not take. The extended query protocol,
+    Raises RunbookError, naming the columns, where any calls a volatile function that is not
+    acknowledged, and then none is run; or with those that are no single expression, fail, try to
+    write, or give a value that the column's type does not take. The extended query protocol,
     which binary results ask for, takes one statement only.
     """
     found = acknowledged_functions(conn, spec, info)
-    for each in _expressions(spec, info):
-        why = _refusal(conn, each.column, each.on, each.of)
-        if why:
-            raise RunbookError(f"{each.said}: {why}. Next step: {each.mend}.")
+    require_none(
+        f"{each.said}: {why}. Next step: {each.mend}."
+        for each in _expressions(spec, info)
+        if (why := _refusal(conn, each.column, each.on, each.of))
+    )
     return found
 
 
@@ -203,18 +205,24 @@ def acknowledged_functions(conn: Connection, spec: Spec, info: TableInfo) -> lis
     """The volatile functions in the phase's expressions, and in the source where that is a view,
     spelled as phase_acknowledged lists them. Nothing is executed.
 
-    Raises RunbookError where one of them is not acknowledged, or an expression is wrong.
+    Raises RunbookError with those that are not acknowledged, and the expressions that are wrong.
     """
+    obstacles = Obstacles(conn)
     found = acknowledged_of_source(conn, spec)
     for each in _expressions(spec, info):
-        asked = SQL("SELECT {} FROM {} t").format(each.of, table(each.on))
-        try:
-            found |= volatile.acknowledged(conn, spec, asked, each.said)
-        except psycopg.Error as error:
-            raise RunbookError(
-                f"{each.said}: {error.diag.message_primary}. Next step: {each.mend}."
-            ) from None
+        found |= obstacles.checked(_acknowledged, conn, spec, each) or set()
+    obstacles.require_none()
     return sorted(found)
+
+
+def _acknowledged(conn: Connection, spec: Spec, each: _Expression) -> set[str]:
+    asked = SQL("SELECT {} FROM {} t").format(each.of, table(each.on))
+    try:
+        return volatile.acknowledged(conn, spec, asked, each.said)
+    except psycopg.Error as error:
+        raise RunbookError(
+            f"{each.said}: {error.diag.message_primary}. Next step: {each.mend}."
+        ) from None
 
 
 def acknowledged_of_source(conn: Connection, spec: Spec) -> set[str]:
@@ -261,8 +269,9 @@ def _expressions(spec: Spec, info: TableInfo) -> Iterator[_Expression]:
 def _refusal(conn: Connection, column: Column, on: Table, of: Composable) -> str:
     """Why an expression on the rows of a table cannot fill the column; empty where it can."""
     try:
-        for query in _trials(column, on, of):
-            conn.execute(query, (), binary=True)
+        with conn.transaction():
+            for query in _trials(column, on, of):
+                conn.execute(query, (), binary=True)
     except psycopg.errors.ReadOnlySqlTransaction as error:
         return f"it tries to write: {reason(error)}"
     except psycopg.Error as error:

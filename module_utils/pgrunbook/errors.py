@@ -5,6 +5,7 @@ the server's own errors they are told."""
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -12,7 +13,24 @@ if TYPE_CHECKING:
 
 
 class RunbookError(Exception):
-    """A run cannot go on: the message names the object and the next step, and no secret."""
+    """A run cannot go on: each obstacle names the object and the next step, and no secret."""
+
+    def __init__(self, *obstacles: str) -> None:
+        super().__init__(*obstacles)
+        self.obstacles = obstacles
+
+    def __str__(self) -> str:
+        if len(self.obstacles) == 1:
+            return self.obstacles[0]
+        numbered = (f"{n}. {obstacle}" for n, obstacle in enumerate(self.obstacles, 1))
+        return "\n".join([f"There are {len(self.obstacles)} obstacles.", *numbered])
+
+
+def require_none(obstacles: Iterable[str]) -> None:
+    """Raise RunbookError with all obstacles, if there is one."""
+    found = tuple(obstacles)
+    if found:
+        raise RunbookError(*found)
 
 
 def reason(error: psycopg.Error) -> str:

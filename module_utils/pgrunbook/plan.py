@@ -5,7 +5,8 @@ from __future__ import annotations
 
 import time
 import uuid
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
@@ -28,11 +29,12 @@ from . import (
 from .catalog import TableInfo
 from .checks import check
 from .connection import Connection, proof, require_unlocked
-from .errors import RunbookError
+from .errors import RunbookError, require_none
 from .estimate import backfill_seconds, index_seconds
 from .load import horizon_holder
+from .obstacles import Obstacles
 from .plan_text import plan_text, rollback_text
-from .spec import Spec, parse_stored, require_open_window
+from .spec import Column, Spec, parse_stored, require_open_window
 from .sql import rename_column, render
 from .strategy import Strategy, choose
 from .supervisor import OLD_TRANSACTION_SECONDS
@@ -55,13 +57,8 @@ def build(conn: Connection, spec: Spec) -> dict[str, Any]:
     info = catalog.inspect(conn, spec.table)
     require_unlocked(conn, info.oid, str(spec.table))
     source = catalog.inspect(conn, spec.source, catalog.READABLE)
-    names = _require_columns(conn, spec, info)
-    catalog.require_columns(spec.source, source, spec.source_key.values())
-    indexes.require_buildable(conn, spec, info)
-    called = eligibility.require_sound_expressions(conn, spec, info)
-    eligibility.require_unique_source(conn, spec)
-    called += comparison.require_sound_queries(conn, spec, info)
-    conversions = conversion.require_safe(conn, spec, info)
+    names = _require_columns(conn, spec, info, source)
+    found = _require_sound(conn, spec, info, names)
     counts = eligibility.count(conn, spec, info)
     strategy, why = choose(conn, spec, info, counts)
     tried = trial.planned(conn, spec, info)
@@ -75,9 +72,9 @@ def build(conn: Connection, spec: Spec) -> dict[str, Any]:
         "schema": info.schema(),
         "surroundings": surroundings.read(conn, spec, info),
         "source_columns": {n: c.type for n, c in source.columns.items()},
-        "dependents": rename.require_safe(conn, spec, info),
-        "triggers": _require_triggers(conn, spec, info, names),
-        "volatile": sorted(set(called)),
+        "dependents": found.dependents,
+        "triggers": found.triggers,
+        "volatile": found.volatile,
         "strategy": strategy.as_dict(),
         "steps": steps,
     }
@@ -97,7 +94,7 @@ def build(conn: Connection, spec: Spec) -> dict[str, Any]:
         "resumes": bool(unfinished),
         "needed": bool(unfinished or counts["rows_eligible"] or any(s["needed"] for s in steps)),
         "counts": counts,
-        "conversions": conversions,
+        "conversions": found.conversions,
         "why_strategy": why,
         "horizon": horizon_holder(conn, [conn.info.backend_pid], OLD_TRANSACTION_SECONDS),
         "estimates": {
@@ -220,62 +217,111 @@ def new_run_id(phase: str) -> str:
     return f"{phase}-{now}-{uuid.uuid4().hex[:4]}"
 
 
-def _require_columns(conn: Connection, spec: Spec, info: TableInfo) -> dict[str, str]:
-    """The columns' present names. Raises RunbookError where one cannot be filled as planned."""
-    catalog.require_columns(spec.table, info, [*spec.key, *spec.source_key])
-    names = catalog.present_names(spec, info)
+@dataclass(frozen=True)
+class _Sound:
+    """What the checks of a plan found and let pass, for the plan to show: conversions and
+    dependents as conversion and rename have them, triggers and volatile functions by name."""
+
+    conversions: list[dict[str, Any]]
+    dependents: list[dict[str, Any]]
+    triggers: list[str]
+    volatile: list[str]
+
+
+def _require_sound(conn: Connection, spec: Spec, info: TableInfo, names: dict[str, str]) -> _Sound:
+    """Raises RunbookError with everything that would make the run fail later."""
+    obstacles = Obstacles(conn)
+    obstacles.checked(indexes.require_buildable, conn, spec, info)
+    called = obstacles.checked(eligibility.require_sound_expressions, conn, spec, info)
+    asked = obstacles.checked(comparison.require_sound_queries, conn, spec, info)
+    converted = None
+    if called is not None:  # else what must not run would
+        obstacles.checked(eligibility.require_unique_source, conn, spec)
+        converted = obstacles.checked(conversion.require_safe, conn, spec, info)
+    dependents = obstacles.checked(rename.require_safe, conn, spec, info)
+    triggers = obstacles.checked(_require_triggers, conn, spec, info, names)
+    obstacles.require_none()
+    volatile = sorted({*(called or []), *(asked or [])})
+    return _Sound(converted or [], dependents or [], triggers or [], volatile)
+
+
+def _require_columns(
+    conn: Connection, spec: Spec, info: TableInfo, source: TableInfo
+) -> dict[str, str]:
+    """The columns' present names. Raises RunbookError where one is missing, or cannot be filled as
+    planned."""
+    obstacles = Obstacles(conn)
+    needed = [*spec.key, *spec.source_key]
+    obstacles.checked(catalog.require_columns, spec.table, info, needed)
+    obstacles.checked(catalog.require_columns, spec.source, source, spec.source_key.values())
+    names = obstacles.checked(catalog.present_names, spec, info) or {}
+    obstacles.require_none()
+    require_none(_not_fillable(conn, spec, info, names))
+    for column in spec.columns:
+        obstacles.checked(_require_type, conn, spec, info, names, column)
+    obstacles.require_none()
+    return names
+
+
+def _not_fillable(
+    conn: Connection, spec: Spec, info: TableInfo, names: dict[str, str]
+) -> Iterator[str]:
+    """Why the table's columns cannot be filled in batches and given back."""
     if catalog.has_children(conn, info):
-        raise RunbookError(
+        yield (
             f"Other tables inherit from {spec.table}, and a batch could not tell their rows from "
             "its own. Next step: make it a partitioned table, or fill each table as a phase."
         )
     moving = catalog.partition_keys(conn, info) & set(names.values())
     if moving:
-        raise RunbookError(
+        yield (
             f"{spec.table} is partitioned by {', '.join(sorted(moving))}, and filling that would "
             "move rows. Next step: take the column out of phase_columns."
         )
-    converted = {each.column.name for each in conversion.pending(spec, info)}
     for column in spec.columns:
-        found = info.columns[names[column.name]]
-        if column.name in converted:
-            catalog.require_known_type(conn, column)
-        else:
-            catalog.require_type(conn, spec.table, names[column.name], found, column.type)
-        if found.generated:
-            raise RunbookError(
+        if info.columns[names[column.name]].generated:
+            yield (
                 f"Column {column.name!r} of {spec.table} is generated and cannot be filled. "
                 "Next step: take it out of phase_columns."
             )
     if spec.key and not any(
         i.unique and i.valid and i.columns == spec.key and i.plain for i in info.indexes.values()
     ):
-        raise RunbookError(
+        yield (
             f"{spec.table} has no unique index on ({', '.join(spec.key)}), so the journal could "
             "not tell its rows apart. Next step: set phase_key to the primary key's columns."
         )
     for column_name in spec.key:
         if not info.columns[column_name].not_null:
-            raise RunbookError(
+            yield (
                 f"Key column {column_name!r} of {spec.table} may be NULL, and rows without a key "
                 "could not be given back. Next step: set phase_key to the primary key's columns."
             )
-    return names
+
+
+def _require_type(
+    conn: Connection, spec: Spec, info: TableInfo, names: dict[str, str], column: Column
+) -> None:
+    if any(each.column == column for each in conversion.pending(spec, info)):
+        catalog.require_known_type(conn, column)
+    else:
+        present = names[column.name]
+        catalog.require_type(conn, spec.table, present, info.columns[present], column.type)
 
 
 def _require_triggers(
     conn: Connection, spec: Spec, info: TableInfo, names: dict[str, str]
 ) -> list[str]:
-    """The triggers that the backfill would fire. Raises RunbookError where one of them is not
-    acknowledged."""
+    """The triggers that the backfill would fire. Raises RunbookError with those of them that are
+    not acknowledged."""
     found = catalog.update_triggers(conn, info, names.values())
-    for trigger in found:
-        if trigger not in spec.acknowledged:
-            raise RunbookError(
-                f"Trigger {trigger!r} of {spec.table} would fire for every row that is filled, and "
-                "a rollback does not take back what it does. Next step: find out what it does; if "
-                "that is right for a backfill, list its name in phase_acknowledged."
-            )
+    require_none(
+        f"Trigger {trigger!r} of {spec.table} would fire for every row that is filled, and "
+        "a rollback does not take back what it does. Next step: find out what it does; if "
+        "that is right for a backfill, list its name in phase_acknowledged."
+        for trigger in found
+        if trigger not in spec.acknowledged
+    )
     return found
 
 

@@ -14,7 +14,7 @@ from . import catalog, conversion, ledger, surroundings
 from .catalog import TableInfo
 from .connection import Connection, one, with_lock_retries
 from .dependents import dependents
-from .errors import RunbookError
+from .errors import require_none
 from .spec import Column, Spec, require_open_window
 from .sql import name, rename_column, render, table
 
@@ -47,15 +47,15 @@ def pending(spec: Spec, info: TableInfo) -> list[Column]:
 def require_safe(conn: Connection, spec: Spec, info: TableInfo) -> list[dict[str, Any]]:
     """The dependents of the columns to be renamed or converted, each with the column's old name.
 
-    Raises RunbookError when one that does not go along is not acknowledged: it holds the name as
-    text, such as a function with a string body, or it is on a column that is put aside.
+    Raises RunbookError with those that do not go along and are not acknowledged: they hold the name
+    as text, such as a function with a string body, or are on a column that is put aside.
     """
     renamed = [
         {"column": old, **dependent}
         for old in (column.renamed_from or "" for column in pending(spec, info))
         for dependent in dependents(conn, info.oid, old)
     ]
-    _require_acknowledged(
+    obstacles = _not_acknowledged(
         spec,
         renamed,
         "A rename would break {}: the old column name is there as text, and PostgreSQL does not "
@@ -69,13 +69,14 @@ def require_safe(conn: Connection, spec: Spec, info: TableInfo) -> list[dict[str
         for dependent in dependents(conn, info.oid, each.old)
         if dependent["kind"] != "index"
     ]
-    _require_acknowledged(
+    obstacles += _not_acknowledged(
         spec,
         converted,
         "A conversion would leave {} behind, on the column that is put aside. Next step: prepare "
         "what changes it to the new column, for right after the conversion, then list {} in "
         "phase_acknowledged.",
     )
+    require_none(obstacles)
     return [*renamed, *converted]
 
 
@@ -134,13 +135,12 @@ def revert(conn: Connection, spec: Spec, run: ledger.Run, *, dry: bool) -> dict[
     return {**result, "warnings": warnings}
 
 
-def _require_acknowledged(spec: Spec, found: list[dict[str, Any]], refusal: str) -> None:
+def _not_acknowledged(spec: Spec, found: list[dict[str, Any]], refusal: str) -> list[str]:
     left = [d for d in found if not d["follows"] and d["object"] not in spec.acknowledged]
-    if left:
-        named = ", ".join(f"{d['kind']} {d['object']}" for d in left)
-        raise RunbookError(
-            refusal.format(named, ", ".join(dict.fromkeys(d["object"] for d in left)))
-        )
+    if not left:
+        return []
+    named = ", ".join(f"{d['kind']} {d['object']}" for d in left)
+    return [refusal.format(named, ", ".join(dict.fromkeys(d["object"] for d in left)))]
 
 
 def _left_behind(dependent: dict[str, Any]) -> dict[str, Any]:

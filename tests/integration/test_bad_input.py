@@ -240,6 +240,32 @@ def test_function_body_stops_until_acknowledged(
     Steps.of(module, database, phase).plan()
 
 
+def test_all_obstacles_are_told_at_once(database: Database, module: Module, phase: Phase) -> None:
+    database.sql(
+        "CREATE FUNCTION pass() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN NEW; END';"
+        "CREATE TRIGGER one BEFORE UPDATE ON session_summaries EXECUTE FUNCTION pass();"
+        "CREATE TRIGGER two AFTER UPDATE ON session_summaries EXECUTE FUNCTION pass();"
+        "CREATE FUNCTION kinds() RETURNS bigint LANGUAGE plpgsql"
+        " AS 'BEGIN RETURN (SELECT count(snapshot_ip_types) FROM session_summaries); END';"
+    )
+    phase["phase_columns"][ASN]["source"] = "1 / 0"
+    phase["phase_columns"][COUNTRY]["source"] = "no_such_column"
+    phase["phase_indexes"][0]["columns"] = ["no_such_key"]
+    phase["phase_queries"][0]["snapshot"] = "SELECT wrong FROM {table}"
+    phase["phase_queries"][1]["baseline"] = "SELECT false FROM {nothing}"
+    before = database.fingerprint()
+    message = Steps.of(module, database, phase).refused("plan", check=True)
+    told = [line for line in message.splitlines() if line[:1].isdigit()]
+    words = ["no_such_key", "division by zero", "no_such_column", "wrong", "{nothing}", "kinds()"]
+    words += ["'one'", "'two'"]
+    assert message.startswith(f"There are {len(words)} obstacles.")
+    assert [
+        w for n, w in enumerate(words) if not (told[n].startswith(f"{n + 1}. ") and w in told[n])
+    ] == []
+    assert all("Next step: " in line for line in told)
+    assert database.fingerprint() == before
+
+
 def test_comments_and_per_cent_signs_work(database: Database, module: Module, phase: Phase) -> None:
     phase["phase_columns"][ASN]["source"] = "current_asn -- 100 % sure)"
     phase["phase_columns"][COUNTRY]["source"] = "geo_country /* ( */"
