@@ -253,7 +253,7 @@ def _seeded(version: int) -> Iterator[demo_server.Server]:
     """Not below pytest's own folder: pytest makes that private again whenever it starts, and then
     a server that runs as another user cannot reach its data."""
     with tempfile.TemporaryDirectory(prefix=f"pgrunbook-pg{version}-") as folder:
-        server = demo_server.start(Path(folder) / "data", version)
+        server = demo_server.start(Path(folder) / "data", version, {"fsync": "off"})
         try:
             superuser = make_conninfo(
                 host=server.host, port=server.port, user=server.user, dbname="postgres"
