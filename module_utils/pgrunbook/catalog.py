@@ -30,9 +30,14 @@ class ColumnInfo:
 
 @dataclass(frozen=True)
 class IndexInfo:
-    """An index as the catalog has it; columns is empty where it is on expressions.
+    """An index as the catalog has it; columns is empty where it is on expressions. The last ones,
+    as many as included says, are only included.
 
-    A replaceable one is, after DROP INDEX and a plain CREATE INDEX on its columns, the same again.
+    A plain one is a whole B-tree on columns in their usual order. A usual one is on columns only,
+    with each one's own order, operator class and collation. A replaceable one is, after DROP INDEX
+    and a CREATE INDEX that says no more than columns, method and predicate, the same again.
+    predicate is the server's spelling of it, mentions has all columns that the index depends on.
+    parent is the oid of the index of the partitioned table above that it is a part of, or 0.
     """
 
     columns: tuple[str, ...]
@@ -41,6 +46,36 @@ class IndexInfo:
     plain: bool
     replaceable: bool
     definition: str
+    included: int = 0
+    method: str = "btree"
+    predicate: str = ""
+    usual: bool = True
+    mentions: tuple[str, ...] = ()
+    oid: int = 0
+    parent: int = 0
+
+    @property
+    def key(self) -> tuple[str, ...]:
+        """The columns that it is ordered or searched by."""
+        return self.columns[: len(self.columns) - self.included]
+
+    @property
+    def include(self) -> tuple[str, ...]:
+        """The columns that it only holds."""
+        return self.columns[len(self.columns) - self.included :]
+
+
+@dataclass(frozen=True)
+class Partition:
+    """A partition of the table on any level, with its own indexes. above is the oid of the table
+    that it is a partition of; pages counts its main fork, in blocks."""
+
+    oid: int
+    table: Table
+    above: int
+    partitioned: bool
+    pages: int
+    indexes: dict[str, IndexInfo]
 
 
 @dataclass(frozen=True)
@@ -56,7 +91,8 @@ class Leaf:
 @dataclass(frozen=True)
 class TableInfo:
     """A table as the catalog has it. size and pages count the main fork, in bytes and blocks; of a
-    partitioned table, all its leaves together."""
+    partitioned table, all its leaves together. partitions has those of every level, the upper ones
+    first."""
 
     oid: int
     owner: str
@@ -68,6 +104,7 @@ class TableInfo:
     leaves: tuple[Leaf, ...]
     columns: dict[str, ColumnInfo]
     indexes: dict[str, IndexInfo]
+    partitions: tuple[Partition, ...] = ()
 
     @property
     def types(self) -> dict[str, str]:
@@ -124,6 +161,8 @@ def inspect(conn: Connection, table: Table, kinds: str = FILLABLE) -> TableInfo:
                 f"{_KINDS.get(leaf['kind'], 'no table')}, which cannot be filled in batches. "
                 "Next step: detach it, or fill it where its rows are."
             )
+    below = _below(conn, row["oid"]) if row["kind"] == "p" else []
+    found = _indexes(conn, [row["oid"], *(each["oid"] for each in below)])
     return TableInfo(
         oid=row["oid"],
         owner=row["owner"],
@@ -136,7 +175,18 @@ def inspect(conn: Connection, table: Table, kinds: str = FILLABLE) -> TableInfo:
             Leaf(r["oid"], Table(r["schema"], r["name"]), r["size"] // BLOCK_BYTES) for r in leaves
         ),
         columns=_columns(conn, row["oid"]),
-        indexes=_indexes(conn, row["oid"]),
+        indexes=found.get(row["oid"], {}),
+        partitions=tuple(
+            Partition(
+                each["oid"],
+                Table(each["schema"], each["name"]),
+                each["above"],
+                each["kind"] == "p",
+                each["pages"],
+                found.get(each["oid"], {}),
+            )
+            for each in below
+        ),
     )
 
 
@@ -239,10 +289,13 @@ _MENTIONS = """ARRAY(
 
 def indexes_on(conn: Connection, info: TableInfo, columns: Iterable[str]) -> list[str]:
     """The names of the indexes, also of single partitions, that mention one of the columns, apart
-    from BRIN, which does not stand in the way of a heap-only update."""
+    from BRIN, which does not stand in the way of a heap-only update. Parts of an index on the whole
+    table have its name."""
     rows = conn.execute(
-        "SELECT DISTINCT c.relname FROM pg_index i JOIN pg_class c ON c.oid = i.indexrelid"
-        " JOIN pg_am m ON m.oid = c.relam"
+        "SELECT DISTINCT coalesce(w.relname, c.relname) AS relname"
+        " FROM pg_index i JOIN pg_class c ON c.oid = i.indexrelid"
+        " JOIN pg_am m ON m.oid = c.relam LEFT JOIN pg_class w ON c.relispartition"
+        "   AND w.oid = pg_partition_root(c.oid)"
         f" WHERE i.indrelid = ANY (%s::oid[]) AND m.amname <> 'brin' AND {_MENTIONS} && %s::text[]"
         " ORDER BY 1",
         ([leaf.oid for leaf in info.leaves], list(columns)),
@@ -336,6 +389,19 @@ def _leaves(conn: Connection, oid: int) -> list[dict[str, Any]]:
     ).fetchall()
 
 
+def _below(conn: Connection, oid: int) -> list[dict[str, Any]]:
+    """The partitions of every level, the upper ones first."""
+    return conn.execute(
+        "SELECT c.oid::int8 AS oid, n.nspname AS schema, c.relname AS name,"
+        " c.relkind::text AS kind, t.parentrelid::oid::int8 AS above,"
+        " coalesce(pg_relation_size(c.oid), 0) / %s AS pages"
+        " FROM pg_partition_tree(%s::oid) t JOIN pg_class c ON c.oid = t.relid"
+        " JOIN pg_namespace n ON n.oid = c.relnamespace"
+        " WHERE t.level > 0 ORDER BY t.level, n.nspname, c.relname",
+        (BLOCK_BYTES, oid),
+    ).fetchall()
+
+
 def _columns(conn: Connection, oid: int) -> dict[str, ColumnInfo]:
     rows = conn.execute(
         "SELECT attname, format_type(atttypid, atttypmod) AS type, atttypid::int8 AS type_oid,"
@@ -349,40 +415,64 @@ def _columns(conn: Connection, oid: int) -> dict[str, ColumnInfo]:
     }
 
 
-def _indexes(conn: Connection, oid: int) -> dict[str, IndexInfo]:
-    rows = conn.execute(
-        "SELECT c.relname, i.indisvalid AND i.indisready AS valid, i.indisunique,"
-        " i.indpred IS NULL AND i.indexprs IS NULL AND m.amname = 'btree'"
-        "   AND i.indoption::text ~ '^[0 ]*$' AND i.indnatts = i.indnkeyatts AS plain,"
-        " pg_get_indexdef(c.oid) AS definition,"
-        " c.relkind = 'i' AND NOT (i.indisunique OR i.indisreplident OR i.indisclustered)"
-        "   AND c.reloptions IS NULL AND c.reltablespace = 0"
-        "   AND obj_description(c.oid, 'pg_class') IS NULL"
-        "   AND pg_get_indexdef(c.oid) = (SELECT format("
-        "     'CREATE INDEX %%I ON %%I.%%I USING btree (%%s)', c.relname, n.nspname, t.relname,"
-        "     string_agg(quote_ident(a.attname), ', ' ORDER BY k.n))"
-        "     FROM pg_class t JOIN pg_namespace n ON n.oid = t.relnamespace,"
-        "     unnest(i.indkey::int2[]) WITH ORDINALITY k(attnum, n)"
-        "     JOIN pg_attribute a ON a.attrelid = i.indrelid AND a.attnum = k.attnum"
-        "     WHERE t.oid = i.indrelid GROUP BY n.nspname, t.relname) AS replaceable,"
-        " ARRAY(SELECT a.attname::text FROM unnest(i.indkey::int2[]) WITH ORDINALITY k(attnum, n)"
-        "   JOIN pg_attribute a ON a.attrelid = i.indrelid AND a.attnum = k.attnum"
-        "   ORDER BY k.n) AS columns"
-        " FROM pg_index i JOIN pg_class c ON c.oid = i.indexrelid JOIN pg_am m ON m.oid = c.relam"
-        " WHERE i.indrelid = %s::oid",
-        (oid,),
-    )
-    return {
-        r["relname"]: IndexInfo(
+# A part of an index, or the whole of it, as CREATE INDEX spells it where all is as usual.
+_USUAL_COLUMNS = """(SELECT string_agg(quote_ident(a.attname), ', ' ORDER BY k.n)
+    FROM unnest(i.indkey::int2[]) WITH ORDINALITY k(attnum, n)
+    JOIN pg_attribute a ON a.attrelid = i.indrelid AND a.attnum = k.attnum
+    WHERE k.n {} i.indnkeyatts)"""
+_USUAL_DEFINITION = f"""concat(format('CREATE INDEX %%I ON %%I.%%I USING %%I (%%s)', c.relname,
+    (SELECT nspname FROM pg_namespace WHERE oid = t.relnamespace), t.relname, m.amname,
+    {_USUAL_COLUMNS.format("<=")}),
+    ' INCLUDE (' || {_USUAL_COLUMNS.format(">")} || ')',
+    ' WHERE ' || pg_get_expr(i.indpred, i.indrelid))"""
+_INDEXES = f"""
+SELECT i.indrelid::int8 AS on, c.oid::int8 AS oid, c.relname, m.amname AS method,
+    i.indisvalid AND i.indisready AS valid, i.indisunique,
+    i.indpred IS NULL AND i.indexprs IS NULL AND m.amname = 'btree'
+      AND i.indoption::text ~ '^[0 ]*$' AND i.indnatts = i.indnkeyatts AS plain,
+    i.indexprs IS NULL AND i.indoption::text ~ '^[0 ]*$' AND NOT EXISTS (
+      SELECT FROM unnest(i.indclass::oid[], i.indcollation::oid[], i.indkey::int2[])
+        WITH ORDINALITY k(class, own, attnum, n)
+      LEFT JOIN pg_opclass o ON o.oid = k.class
+      LEFT JOIN pg_attribute a ON a.attrelid = i.indrelid AND a.attnum = k.attnum
+      WHERE k.n <= i.indnkeyatts AND NOT (o.opcdefault AND k.own = a.attcollation)) AS usual,
+    pg_get_indexdef(c.oid) AS definition,
+    c.relkind = 'i' AND NOT (i.indisunique OR i.indisreplident OR i.indisclustered)
+      AND c.reloptions IS NULL AND c.reltablespace = 0
+      AND obj_description(c.oid, 'pg_class') IS NULL
+      AND pg_get_indexdef(c.oid) = {_USUAL_DEFINITION} AS replaceable,
+    ARRAY(SELECT a.attname::text FROM unnest(i.indkey::int2[]) WITH ORDINALITY k(attnum, n)
+      JOIN pg_attribute a ON a.attrelid = i.indrelid AND a.attnum = k.attnum
+      ORDER BY k.n) AS columns,
+    i.indnatts - i.indnkeyatts AS included, pg_get_expr(i.indpred, i.indrelid) AS predicate,
+    {_MENTIONS} AS mentions,
+    coalesce((SELECT h.inhparent::int8 FROM pg_inherits h WHERE h.inhrelid = c.oid), 0) AS parent
+FROM pg_index i JOIN pg_class c ON c.oid = i.indexrelid JOIN pg_am m ON m.oid = c.relam
+JOIN pg_class t ON t.oid = i.indrelid
+WHERE i.indrelid = ANY (%s::oid[])
+"""
+
+
+def _indexes(conn: Connection, oids: list[int]) -> dict[int, dict[str, IndexInfo]]:
+    """The indexes of each of these tables, by their names."""
+    found: dict[int, dict[str, IndexInfo]] = {}
+    for r in conn.execute(_INDEXES, (oids,)):
+        found.setdefault(r["on"], {})[r["relname"]] = IndexInfo(
             tuple(r["columns"]),
             r["valid"],
             r["indisunique"],
             r["plain"],
             bool(r["replaceable"]),
             r["definition"],
+            included=r["included"],
+            method=r["method"],
+            predicate=r["predicate"] or "",
+            usual=r["usual"],
+            mentions=tuple(r["mentions"]),
+            oid=r["oid"],
+            parent=r["parent"],
         )
-        for r in rows
-    }
+    return found
 
 
 def _no_table(conn: Connection, table: Table) -> str:

@@ -147,7 +147,7 @@ def validate(conn: Connection, spec: Spec) -> dict[str, Any]:
             _nothing_left(counts),
             _accuracy(conn, spec, info),
             _comparison(conn, spec, info),
-            _indexes(spec, info),
+            _indexes(conn, spec, info),
         ],
     }
 
@@ -208,11 +208,11 @@ def _comparison(conn: Connection, spec: Spec, info: TableInfo) -> dict[str, Any]
     )
 
 
-def _indexes(spec: Spec, info: TableInfo) -> dict[str, Any]:
+def _indexes(conn: Connection, spec: Spec, info: TableInfo) -> dict[str, Any]:
     wanted = [index.name for index in spec.indexes]
     bad = [n for n in wanted if n not in info.indexes or not info.indexes[n].valid]
     bad += [n for n, index in info.indexes.items() if not index.valid and n not in bad]
-    pending = [action.index.name for action in indexes.plan(spec, info)]
+    pending = [action.index.name for action in indexes.plan(conn, spec, info)]
     return check(
         "indexes",
         "Indexes present and valid",

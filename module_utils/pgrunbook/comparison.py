@@ -17,7 +17,7 @@ from .checks import check
 from .connection import Connection, one
 from .errors import RunbookError, reason
 from .obstacles import Obstacles
-from .proposal import described, megabytes, on_columns, proposals
+from .proposal import described, entry, megabytes, on_columns, proposals
 from .spec import Query, Spec
 from .sql import table, text
 
@@ -185,7 +185,7 @@ def _proposed(spec: Spec, proposal: dict[str, Any]) -> str:
     """The index that would serve a query in a sentence or two: as estimated, or as tried."""
     tried = proposal.get("tried")
     if not tried:
-        return described(proposal)
+        return f"{described(proposal)}. In phase_indexes: {entry(proposal)}"
     index = f"index {on_columns(proposal)}, built in {tried['seconds']:g} s"
     index += f", {megabytes(tried['bytes'])}"
     if not tried["kept"]:
@@ -193,25 +193,12 @@ def _proposed(spec: Spec, proposal: dict[str, Any]) -> str:
         decided_by = met(spec, tried)[1]
         return (
             f"With an {index}, and dropped again: {_figures(tried)}; decided by {decided_by}: "
-            f"{meets}"
+            f"{meets}. In phase_indexes: {entry(proposal)}"
         )
     without = tried["without"]
     return (
         f"The {index}, was kept. Without it: {without['time_ratio']} × in time, "
-        f"{without['buffer_ratio']} × in buffers. {_to_phase_indexes(proposal)}"
-    )
-
-
-def _to_phase_indexes(proposal: dict[str, Any]) -> str:
-    """What a person does about an index that was kept; phase_indexes knows no INCLUDE."""
-    if not proposal["include"]:
-        columns = ", ".join(proposal["columns"])
-        entry = f"{{name: {proposal['name']}, columns: [{columns}]}}"
-        return f"Put it into phase_indexes: {entry}"
-    columns = ", ".join([*proposal["columns"], *proposal["include"]])
-    return (
-        f"Put an index on ({columns}) into phase_indexes, which knows no INCLUDE, and drop "
-        f"{proposal['name']} once that is built"
+        f"{without['buffer_ratio']} × in buffers. Put it into phase_indexes: {entry(proposal)}"
     )
 
 

@@ -18,7 +18,7 @@ from typing import Any
 
 from psycopg.sql import SQL, Composable, Composed
 
-from .catalog import ColumnInfo, TableInfo
+from .catalog import ColumnInfo, IndexInfo, TableInfo
 from .connection import Connection, one
 from .errors import RunbookError
 from .obstacles import Obstacles
@@ -65,7 +65,7 @@ def pending(spec: Spec, info: TableInfo) -> list[Conversion]:
             tuple(
                 i.name
                 for i in spec.indexes
-                if i.name in info.indexes and _present(c, types) in info.indexes[i.name].columns
+                if i.name in info.indexes and _present(c, types) in _mentioned(info, i.name)
             ),
         )
         for c in spec.columns
@@ -122,13 +122,16 @@ def foreseen(spec: Spec, info: TableInfo) -> TableInfo:
         columns[each.column.name] = ColumnInfo(each.column.type, 0, False, False)
         indexes = {
             aside(spec, n) if n in each.indexes else n: replace(
-                i,
-                columns=tuple(each.aside if c == each.old else c for c in i.columns),
+                _put_aside(each, i),
                 definition=_reworded(i.definition, each, spec),
             )
             for n, i in info.indexes.items()
         }
-        info = replace(info, columns=columns, indexes=indexes)
+        partitions = tuple(
+            replace(p, indexes={n: _put_aside(each, i) for n, i in p.indexes.items()})
+            for p in info.partitions
+        )
+        info = replace(info, columns=columns, indexes=indexes, partitions=partitions)
     return info
 
 
@@ -249,6 +252,17 @@ def _held(spec: Spec, column: Column, types: Mapping[str, str], row: str) -> Hel
     here = _column(present, row)
     is_kept = bool(column.using) and types.get(kept) == column.converted_from
     return Held(here, here, _converted(column, kept, row) if is_kept else None)
+
+
+def _mentioned(info: TableInfo, index: str) -> set[str]:
+    """The columns that an index depends on, also those of its condition."""
+    return {*info.indexes[index].columns, *info.indexes[index].mentions}
+
+
+def _put_aside(conversion: Conversion, index: IndexInfo) -> IndexInfo:
+    """The index once the column is put aside, on which it stays."""
+    columns = tuple(conversion.aside if c == conversion.old else c for c in index.columns)
+    return replace(index, columns=columns)
 
 
 def _present(column: Column, types: Mapping[str, str]) -> str:

@@ -19,6 +19,9 @@ from .errors import RunbookError
 STALE_AFTER_SECONDS = 60
 INDEX_TRIAL, INDEX_KEPT = "index_trial", "index_kept"
 """Kinds of change: an index that is tried, and one that was tried and kept."""
+INDEX_PART, INDEX_ATTACHED = "index_part", "index_attached"
+"""Kinds of change: an index of one partition that a run made, or that it found and attached; of
+the latter, old has the definition."""
 MIGRATED = "migrated"  # the kind of event that a new version of the ledger is
 
 MOST_POINTS = 300  # of a history's slices, and of its batches: as many as a plot shows apart
@@ -461,6 +464,37 @@ def change_undone(conn: Connection, run_id: str, kind: str, *, old: str, new: st
     event(conn, run_id, f"{kind}_undone", old=old, new=new)
 
 
+def part_made(conn: Connection, run_id: str, kind: str, *, old: str, new: str) -> None:
+    """Record what was done to the index of one partition. It is a part of a change that has its
+    event already, so it has none."""
+    conn.execute(
+        "INSERT INTO pgrunbook.change (run_id, kind, old, new) VALUES (%s, %s, %s, %s)",
+        (run_id, kind, old, new),
+    )
+
+
+def part_undone(conn: Connection, run_id: str, kind: str, *, new: str) -> None:
+    """Record that it was taken back."""
+    conn.execute(
+        "UPDATE pgrunbook.change SET undone_at = clock_timestamp()"
+        " WHERE run_id = %s AND kind = %s AND new = %s AND undone_at IS NULL",
+        (run_id, kind, new),
+    )
+
+
+def parts_made(conn: Connection, table: str) -> set[str]:
+    """The indexes of single partitions that a run of any phase made on a table, as part_made() has
+    their names, and did not take back."""
+    if not exists(conn):
+        return set()
+    found = conn.execute(
+        "SELECT DISTINCT c.new FROM pgrunbook.change c JOIN pgrunbook.run r ON r.id = c.run_id"
+        " WHERE r.table_name = %s AND c.kind = %s AND c.undone_at IS NULL",
+        (table, INDEX_PART),
+    )
+    return {row["new"] for row in found}
+
+
 def trial_kept(conn: Connection, run_id: str, index: str) -> None:
     """Record that an index that was tried stays: from now on it is a change like any other."""
     with conn.transaction():
@@ -499,11 +533,12 @@ def changes(conn: Connection, run_id: str, kind: str) -> list[dict[str, Any]]:
 
 
 def standing(conn: Connection, run_id: str) -> list[dict[str, Any]]:
-    """All schema changes of a run that still stand, the latest first: kind, old and new."""
+    """All schema changes of a run that still stand, apart from parts of them, the latest first:
+    kind, old and new."""
     return conn.execute(
         "SELECT kind, old, new FROM pgrunbook.change WHERE run_id = %s AND undone_at IS NULL"
-        " GROUP BY kind, old, new ORDER BY max(id) DESC",
-        (run_id,),
+        " AND kind NOT IN (%s, %s) GROUP BY kind, old, new ORDER BY max(id) DESC",
+        (run_id, INDEX_PART, INDEX_ATTACHED),
     ).fetchall()
 
 

@@ -175,7 +175,8 @@ def _schemas(
     tables = [spec.table, spec.source, *(leaf.table for leaf in target.leaves)]
     wanted = {(of.schema, "USAGE") for of in tables}
     if spec.indexes:
-        wanted.add((spec.table.schema, "CREATE"))
+        parts = [leaf.table for leaf in target.leaves] if target.partitioned else []
+        wanted |= {(of.schema, "CREATE") for of in (spec.table, *parts)}
     may = {"USAGE": "use schema {}", "CREATE": "build and rename indexes in schema {}"}
     return [
         Need(

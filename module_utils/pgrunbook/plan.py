@@ -17,6 +17,7 @@ from . import (
     conversion,
     eligibility,
     identity,
+    index_parts,
     indexes,
     journal,
     ledger,
@@ -63,7 +64,11 @@ def build(conn: Connection, spec: Spec) -> dict[str, Any]:
     strategy, why = choose(conn, spec, info, counts)
     tried = trial.planned(conn, spec, info)
     left = trial.left_behind(conn, spec, info)
-    steps = [*trial.steps_before(left), *_steps(spec, info, strategy), *trial.steps(spec, tried)]
+    steps = [
+        *trial.steps_before(left),
+        *_steps(conn, spec, info, strategy),
+        *trial.steps(spec, tried),
+    ]
     backfill_estimate, measured_rate = backfill_seconds(conn, spec, counts["rows_eligible"])
     build_estimate = _build_seconds(conn, spec, info, names, strategy)
     plan = {
@@ -168,7 +173,7 @@ def build_rollback(
         "journal_altered": [*found.altered, *found.gone],
         "steps": [
             _undo_step("backfill", "Give back the rows that the run changed", rows, revert.LOCK),
-            _undo_step("index", "Take the indexes back", built, indexes.BUILD_LOCK),
+            _undo_step("index", "Take the indexes back", built, indexes.undo_lock(info)),
             _undo_step("rename", "Take names and types of columns back", renamed, rename.LOCK),
         ],
     }
@@ -329,15 +334,25 @@ def _build_seconds(
     conn: Connection, spec: Spec, info: TableInfo, names: dict[str, str], strategy: Strategy
 ) -> float:
     """About how many seconds the index builds take, one after the other, waits for locks apart."""
-    actions = indexes.plan(spec, info, strategy.deferred)
-    columns = [[names.get(c, c) for c in a.index.columns] for a in actions if a.kind == "build"]
-    return round(sum(index_seconds(conn, spec.table, info.pages, c) for c in columns), 1)
+    seconds = 0.0
+    for action in indexes.plan(conn, spec, info, strategy.deferred):
+        if action.kind != "build":
+            continue
+        by, include = (
+            [names.get(c, c) for c in part] for part in (action.index.columns, action.index.include)
+        )
+        whole = index_seconds(conn, spec.table, info.pages, by, include)
+        pages = sum(part.pages for part in action.parts) if action.parts else info.pages
+        seconds += whole * pages / max(info.pages, 1)
+    return round(seconds, 1)
 
 
-def _steps(spec: Spec, info: TableInfo, strategy: Strategy) -> list[dict[str, Any]]:
+def _steps(
+    conn: Connection, spec: Spec, info: TableInfo, strategy: Strategy
+) -> list[dict[str, Any]]:
     renames = rename.pending(spec, info)
     conversions = conversion.pending(spec, info)
-    actions = indexes.plan(spec, info, strategy.deferred)
+    actions = indexes.plan(conn, spec, info, strategy.deferred)
     moved = [a for a in actions if a.kind == "rename"]
     dropped = [a for a in actions if a.kind in ("drop_invalid", "defer")]
     built = [a for a in actions if a.kind == "build"]
@@ -375,25 +390,38 @@ def _steps(spec: Spec, info: TableInfo, strategy: Strategy) -> list[dict[str, An
             "id": "backfill",
             "title": "Fill the columns",
             "statements": backfill.statements(spec, info, strategy),
+            **_alike([len(info.leaves), 1]),
             "undo": ["playbooks/rollback.yml gives back just the rows in the journal"],
             "lock": backfill.LOCK,
             "needed": False,
         },
-        _index_step("index_build", "Build the indexes", spec, built, indexes.BUILD_LOCK),
+        _index_step("index_build", "Build the indexes", spec, built, indexes.build_lock(info)),
     ]
 
 
 def _index_step(
     id: str, title: str, spec: Spec, actions: list[indexes.Action], lock: str
 ) -> dict[str, Any]:
+    pairs = [
+        (render(statement), "" if number else indexes.undo_statement(spec.table, action))
+        for action in actions
+        for number, statement in enumerate(action.statements)
+    ]
     return {
         "id": id,
         "title": title,
-        "statements": [render(a.statement) for a in actions],
-        "undo": [render(indexes.undo_statement(spec.table, a)) for a in actions],
+        "statements": [sql for sql, _ in pairs],
+        **_alike([n for action in actions for n in index_parts.alike(action.parts) or [1]]),
+        "undo": [undo for _, undo in pairs],
         "lock": lock,
         "needed": bool(actions),
     }
+
+
+def _alike(numbers: list[int]) -> dict[str, Any]:
+    """What tells how many statements in a row differ in the partition only; nothing where none
+    does."""
+    return {"alike": numbers} if any(number > 1 for number in numbers) else {}
 
 
 def _undo_step(id: str, title: str, found: dict[str, Any], lock: str) -> dict[str, Any]:

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import textwrap
+from collections.abc import Mapping
 from typing import Any
 
 from . import shown
@@ -12,6 +13,7 @@ from .progress import about
 WIDTH = 98
 MARGIN = 9
 SHOWN_ROWS = 5
+SHOWN_UNDOS = 5  # of one statement; a conversion has as many
 
 REASONS = {
     "already_complete": "have every value already",
@@ -99,11 +101,32 @@ def sample_text(rows: list[dict[str, Any]]) -> str:
 
 def _step(number: int, step: dict[str, Any]) -> list[str]:
     lines = [f"{number}. {shown.line(step['title'])}"]
-    for statement in step["statements"]:
+    for statement, others in first_of_each(step):
         lines += _labelled("SQL", statement)
-    for statement in step["undo"]:
-        lines += _labelled("undo", statement)
+        if others:
+            lines += _labelled("", f"and the same for {others:,} more of its partitions")
+    for statements in step["undo"]:
+        lines += _labelled("undo", _cut(statements))
     return [*lines, *_labelled("lock", step["lock"]), *_labelled("note", step.get("note", ""))]
+
+
+def first_of_each(step: Mapping[str, Any]) -> list[tuple[str, int]]:
+    """A step's statements, of those that differ in the partition only the first, each with how many
+    others there are of it."""
+    statements, found, at = step["statements"], [], 0
+    for number in step.get("alike") or [1] * len(statements):
+        found.append((statements[at], number - 1))
+        at += number
+    return found
+
+
+def _cut(statements: str) -> str:
+    """Statements that undo a step, as many as a person reads."""
+    parts = statements.split(";\n")
+    if len(parts) <= SHOWN_UNDOS:
+        return statements
+    more = f"-- and {len(parts) - SHOWN_UNDOS:,} more like the last one"
+    return ";\n".join([*parts[:SHOWN_UNDOS], more])
 
 
 def _time(step: str, result: dict[str, Any]) -> list[str]:

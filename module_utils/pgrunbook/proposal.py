@@ -6,6 +6,7 @@ Here it is estimated. What it does for the query only a measurement tells: trial
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any
@@ -20,6 +21,7 @@ from .spec import MOST_NAME_BYTES, Query, Spec, Table
 from .sql import comma, name, render, table
 
 TUPLE_HEADER, LINE_POINTER, ALIGNMENT = 8, 4, 8  # bytes; PostgreSQL, "Database Page Layout"
+_YAML_WORDS = ("y", "n", "yes", "no", "on", "off", "true", "false", "null")
 FILL_FACTOR = 0.9  # of leaf pages, the default of B-tree
 
 
@@ -34,7 +36,9 @@ def proposals(
     found: list[dict[str, Any] | None] = []
     for query in spec.queries:
         by, include = index_columns(query.snapshot, names, info.columns)
-        shared = (p for p in found if p and by and _serves(_all_columns(p), by, include))
+        shared = (
+            p for p in found if p and by and _serves(p["columns"], _all_columns(p), by, include)
+        )
         proposal = next(shared, None) or propose(conn, spec, info, names, query, taken)
         if proposal and "seconds" not in proposal:
             taken |= {proposal["name"]}
@@ -62,8 +66,12 @@ def propose(
     and bytes (an upper bound: B-tree stores equal keys once).
     """
     by, include = index_columns(query.snapshot, names, info.columns)
-    usable = (index for index in info.indexes.values() if index.valid)
-    if not by or any(_serves(index.columns, by, include) for index in usable):
+    usable = (
+        index
+        for index in info.indexes.values()
+        if index.valid and index.method == "btree" and not index.predicate
+    )
+    if not by or any(_serves(index.key, index.columns, by, include) for index in usable):
         return None
     index = _free_name(spec.table, by, taken)
     widths = _widths(conn, spec.table, [*by, *include])
@@ -117,6 +125,21 @@ def described(proposal: Mapping[str, Any]) -> str:
     )
 
 
+def entry(proposal: Mapping[str, Any]) -> str:
+    """The proposal as an entry of phase_indexes, in YAML."""
+    parts = [f"name: {_yaml(proposal['name'])}"]
+    for part in ("columns", "include"):
+        if proposal[part]:
+            parts.append(f"{part}: [{', '.join(_yaml(c) for c in proposal[part])}]")
+    return f"{{{', '.join(parts)}}}"
+
+
+def _yaml(of: str) -> str:
+    """A name in YAML, in quotes where it would be read as something else."""
+    word = re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", of)
+    return of if word and of.lower() not in _YAML_WORDS else json.dumps(of, ensure_ascii=False)
+
+
 def on_columns(proposal: Mapping[str, Any]) -> str:
     """What the index is on: "on (a, b) including c"."""
     include = f" including {', '.join(proposal['include'])}" if proposal["include"] else ""
@@ -132,8 +155,12 @@ def _all_columns(proposal: Mapping[str, Any]) -> list[str]:
     return [*proposal["columns"], *proposal["include"]]
 
 
-def _serves(columns: Sequence[str], by: Sequence[str], include: Sequence[str]) -> bool:
-    return list(columns[: len(by)]) == list(by) and set(include) <= set(columns)
+def _serves(
+    key: Sequence[str], columns: Sequence[str], by: Sequence[str], include: Sequence[str]
+) -> bool:
+    """Whether an index that is ordered by key and holds these columns is the one that is asked for,
+    or more."""
+    return list(key[: len(by)]) == list(by) and set(include) <= set(columns)
 
 
 def _create(on: Table, index: str, by: Sequence[str], include: Sequence[str]) -> Composed:

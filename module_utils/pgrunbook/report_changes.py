@@ -39,10 +39,6 @@ EVENTS = {
 }
 """The kinds of events of the ledger, for people."""
 
-MOST_BATCH_STATEMENTS = 2
-"""Of a backfill's statements, how many the report shows: those of further partitions differ in the
-table's name only."""
-
 
 def timeline(facts: dict[str, Any], history: dict[str, Any]) -> list[dict[str, str]]:
     """What happened, in order: at (ISO 8601, UTC), event and text."""
@@ -99,8 +95,10 @@ def changes(told: dict[str, Any], facts: dict[str, Any]) -> list[dict[str, Any]]
             {"sql": sql, "undo": undo}
             for sql, undo in zip_longest(step["statements"], step["undo"], fillvalue="")
         ]
-        entry["statements"] += [pair for pair in pairs if pair not in entry["statements"]]
-    return [_shortened(entry) for entry in found.values()]
+        shown, omitted = _shortened(step, pairs)
+        entry["statements"] += [pair for pair in shown if pair not in entry["statements"]]
+        entry["omitted"] = max(entry["omitted"], omitted)
+    return list(found.values())
 
 
 def undo(told: dict[str, Any], spec: Spec | None, facts: dict[str, Any]) -> dict[str, Any]:
@@ -140,13 +138,16 @@ def undo(told: dict[str, Any], spec: Spec | None, facts: dict[str, Any]) -> dict
     return {"command": command, "text": text, "statements": statements}
 
 
-def _shortened(entry: dict[str, Any]) -> dict[str, Any]:
-    """Of a backfill the first statement, which does a batch, and the last, which is the VACUUM."""
-    statements = entry["statements"]
-    if entry["step"] != "backfill" or len(statements) <= MOST_BATCH_STATEMENTS:
-        return entry
-    kept = [statements[0], statements[-1]]
-    return {**entry, "statements": kept, "omitted": len(statements) - len(kept)}
+def _shortened(
+    step: dict[str, Any], pairs: list[dict[str, str]]
+) -> tuple[list[dict[str, str]], int]:
+    """A step's statements without those that differ from another one in the partition only, and how
+    many these are. A plan of an earlier version does not tell: of its backfill the first one does a
+    batch, and the last is the VACUUM."""
+    batches = len(pairs) - 1 if step["id"] == "backfill" else 1
+    alike = step.get("alike") or [batches, *[1] * (len(pairs) - batches)]
+    firsts = [sum(alike[:n]) for n, number in enumerate(alike) if number]
+    return [pairs[at] for at in firsts], len(pairs) - len(firsts)
 
 
 def _text(kind: str, detail: dict[str, Any]) -> str:

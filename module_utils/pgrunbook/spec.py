@@ -42,6 +42,7 @@ GATES = (
 """The ids of the gates that phase_gates may name; docs/report.md says what each is. Each query has
 an enforce of its own."""
 ENFORCE, WARN = "enforce", "warn"
+METHODS = ("btree", "hash", "gist", "spgist", "gin", "brin")
 
 SPEC_OPTIONS: dict[str, Any] = {
     "phase": {"type": "str", "required": True},
@@ -72,6 +73,9 @@ SPEC_OPTIONS: dict[str, Any] = {
         "options": {
             "name": {"type": "str", "required": True},
             "columns": {"type": "list", "elements": "str", "required": True},
+            "include": {"type": "list", "elements": "str", "default": []},
+            "where": {"type": "str"},
+            "method": {"type": "str", "default": "btree", "choices": list(METHODS)},
             "renamed_from": {"type": "str"},
         },
     },
@@ -152,11 +156,16 @@ class Column:
 
 @dataclass(frozen=True)
 class Index:
-    """A B-tree index that the phase needs, on plain columns."""
+    """An index that the phase needs: on columns, each with its usual order and operator class.
+    include has columns that it only holds; where is the condition on the rows that are in it, on
+    columns under their right names, and empty for all rows."""
 
     name: str
     columns: tuple[str, ...]
     renamed_from: str | None
+    include: tuple[str, ...] = ()
+    where: str = ""
+    method: str = "btree"
 
 
 @dataclass(frozen=True)
@@ -263,10 +272,7 @@ def parse(options: Mapping[str, Any]) -> Spec:
         key=tuple(given["key"]),
         columns=tuple(_column(c) for c in given["columns"]),
         source_key=dict(sorted((str(k), str(v)) for k, v in given["source_key"].items())),
-        indexes=tuple(
-            Index(i["name"], tuple(i["columns"]), i.get("renamed_from") or None)
-            for i in given["indexes"]
-        ),
+        indexes=tuple(_index(i) for i in given["indexes"]),
         acknowledged=tuple(given["acknowledged"]),
         trusted_roles=tuple(given["trusted_roles"]),
         gates={str(gate): str(word) for gate, word in given["gates"].items()},
@@ -337,6 +343,17 @@ def _column(option: Mapping[str, Any]) -> Column:
         option["source"],
         option.get("converted_from") or None,
         option.get("using") or None,
+    )
+
+
+def _index(option: Mapping[str, Any]) -> Index:
+    return Index(
+        option["name"],
+        tuple(option["columns"]),
+        option.get("renamed_from") or None,
+        tuple(option.get("include") or ()),
+        option.get("where") or "",
+        option.get("method") or "btree",
     )
 
 
@@ -476,3 +493,4 @@ def _names(spec: Spec) -> Iterator[tuple[str, str]]:
     for index in spec.indexes:
         old = index.renamed_from or index.name
         yield from (("phase_indexes", n) for n in (index.name, old, *index.columns))
+        yield from (("phase_indexes", n) for n in index.include)

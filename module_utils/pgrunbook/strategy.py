@@ -66,6 +66,11 @@ def choose(
     blocking, foreign = _blocking(conn, spec, info)
     if foreign:
         why = f"{', '.join(foreign)} cannot be dropped for the backfill and built again as it is"
+        if info.partitioned:
+            why += (
+                ": PostgreSQL drops an index of a partitioned table only under ACCESS EXCLUSIVE on "
+                "all its partitions"
+            )
         if asked:
             raise RunbookError(
                 f"phase_strategy is interleaved, but {why}. Next step: drop that index by hand, or "

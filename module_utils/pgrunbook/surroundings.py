@@ -94,7 +94,9 @@ WITH RECURSIVE tree AS (
 }, {_functions_of("pg_class", "c.oid")}
     FROM pg_index i JOIN tree ON tree.oid = i.indrelid JOIN pg_class c ON c.oid = i.indexrelid
     WHERE (i.indisunique OR i.indexprs IS NOT NULL OR i.indpred IS NOT NULL)
-    AND c.relname <> ALL (%(indexes)s::text[])
+    AND c.relname <> ALL (%(indexes)s::text[]) AND NOT EXISTS (
+        SELECT FROM pg_partition_ancestors(c.oid) u JOIN pg_class a ON a.oid = u.relid
+        WHERE a.relname = ANY (%(indexes)s::text[]))
     UNION ALL
     SELECT o.tableoid, o.oid, {
     _hash("jsonb_build_array(o.oprname, o.oprleft, o.oprright, o.oprcode::oid)")
@@ -239,6 +241,7 @@ def _texts(spec: Spec) -> list[str]:
     return [
         *(column.source for column in spec.columns),
         *(column.using or "" for column in spec.columns),
+        *(index.where for index in spec.indexes),
         *(side for query in spec.queries for side in (query.snapshot, query.baseline)),
     ]
 

@@ -34,7 +34,7 @@ def planned(conn: Connection, spec: Spec, info: TableInfo) -> list[Proposal]:
     if spec.proposed_indexes == "estimate" or info.partitioned:
         return []
     left = {trial["new"] for trial in ledger.open_trials(conn, str(spec.table))}
-    after = indexes.afterwards(spec, info, left)
+    after = indexes.afterwards(conn, spec, info, left)
     found = proposals(conn, spec, after, {column.name: column.name for column in spec.columns})
     return list({proposal["name"]: proposal for proposal in found if proposal}.values())
 

@@ -47,15 +47,7 @@ def acknowledged(conn: Connection, spec: Spec, query: Composable, said: str) -> 
     Raises RunbookError, which begins with said, where one is not acknowledged, has no name to
     acknowledge, or assigns a transaction id. Raises psycopg.Error where the query is wrong.
     """
-    texts = _texts(conn, render(query))
-    called = {word for text in texts for word in _words(_CALL, text)}
-    assigning = [function for function in ASSIGNING if function in called]
-    if assigning:
-        raise RunbookError(
-            f"{said}: it calls {_listed(assigning)}, which assigns a transaction id, and a dry run "
-            "must not. It was not executed. Next step: take it out; "
-            f"{assigning[0]}_if_assigned() assigns none."
-        )
+    called = require_none_assigns(conn, query, said)
     if not _is_volatile(conn, query):
         return set()
     found = _volatile(conn, called)
@@ -74,6 +66,24 @@ def acknowledged(conn: Connection, spec: Spec, query: Composable, said: str) -> 
             f"as there are rows, list {', '.join(missing)} in phase_acknowledged."
         )
     return {f"{function}()" for function in found}
+
+
+def require_none_assigns(conn: Connection, query: Composable, said: str) -> set[str]:
+    """The names of what a query, or a view that it reads, seems to call.
+
+    Raises RunbookError, which begins with said, where one assigns a transaction id. The server does
+    not even plan the query.
+    """
+    texts = _texts(conn, render(query))
+    called = {word for text in texts for word in _words(_CALL, text)}
+    assigning = [function for function in ASSIGNING if function in called]
+    if assigning:
+        raise RunbookError(
+            f"{said}: it calls {_listed(assigning)}, which assigns a transaction id, and a dry run "
+            "must not. It was not executed. Next step: take it out; "
+            f"{assigning[0]}_if_assigned() assigns none."
+        )
+    return called
 
 
 def _is_volatile(conn: Connection, query: Composable) -> bool:

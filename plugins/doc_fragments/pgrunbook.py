@@ -192,7 +192,9 @@ options:
         type: dict
         required: true
       indexes:
-        description: B-tree indexes that the phase needs on the table.
+        description:
+          - Indexes that the phase needs on the table. Those of a partitioned table are built on
+            each partition.
         type: list
         elements: dict
         default: []
@@ -206,6 +208,21 @@ options:
             type: list
             elements: str
             required: true
+          include:
+            description: Columns that it only holds (INCLUDE), so that a query needs no other.
+            type: list
+            elements: str
+            default: []
+          where:
+            description:
+              - The condition on the rows that are in it, an SQL expression on the columns under
+                their right names. It may call nothing whose value changes.
+            type: str
+          method:
+            description: The kind of index. Each column has its usual operator class.
+            type: str
+            choices: [btree, hash, gist, spgist, gin, brin]
+            default: btree
           renamed_from:
             description: The name that an index of the same definition may still bear.
             type: str

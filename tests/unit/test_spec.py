@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from ansible.module_utils.pgrunbook.errors import RunbookError
 from ansible.module_utils.pgrunbook.spec import (
     GATES,
+    METHODS,
     MOST_WORKERS,
     SPEC_OPTIONS,
     THRESHOLDS,
@@ -54,7 +55,14 @@ def option_dicts(draw: st.DrawFn) -> dict[str, Any]:
         conversions,
     )
     index = st.fixed_dictionaries(
-        {"name": names, "columns": st.lists(names, min_size=1), "renamed_from": old_names}
+        {
+            "name": names,
+            "columns": st.lists(names, min_size=1),
+            "renamed_from": old_names,
+            "include": st.lists(names, max_size=2),
+            "where": st.text(max_size=20),
+            "method": st.sampled_from(METHODS),
+        }
     )
     query = st.fixed_dictionaries(
         {"name": names, "snapshot": names, "baseline": names, "enforce": st.booleans()}
@@ -257,6 +265,7 @@ NAMED = [
     ("phase_columns", lambda name: with_column(renamed_from=name)),
     ("phase_indexes", lambda name: with_index(name=name)),
     ("phase_indexes", lambda name: with_index(columns=["c", name])),
+    ("phase_indexes", lambda name: with_index(include=["c", name])),
     ("phase_indexes", lambda name: with_index(renamed_from=name)),
 ]
 
