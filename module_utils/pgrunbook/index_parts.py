@@ -130,6 +130,14 @@ def alike(parts: Iterable[Part]) -> list[int]:
     return [len(list(group)) for _, group in groupby(parts, key=lambda part: part.kind)]
 
 
+def alike_rests(left: Iterable[Rest]) -> list[int]:
+    """The same for the statements of rest(): those that drop, and those that build again."""
+    return [
+        sum(len(each.statements) for each in group)
+        for _, group in groupby(left, key=lambda each: each.change["kind"])
+    ]
+
+
 def undo(on: Table, index: Index, parts: Iterable[Part]) -> str:
     """The statements that take the index back, and those that build again what was there of it."""
     again = [concurrently(part.definition) for part in parts if part.definition]

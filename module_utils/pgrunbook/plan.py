@@ -161,6 +161,7 @@ def build_rollback(
         revert.require_possible(conn, spec, info, names)
         triggers = revert.require_triggers(conn, spec, info, names, acknowledged)
     built = indexes.revert(conn, spec, run, dry=True)
+    parts = index_parts.alike_rests(index_parts.rest(conn, run_id))
     renamed = rename.revert(conn, spec, run, dry=True)
     plan: dict[str, Any] = {
         "undoes": run_id,
@@ -173,7 +174,10 @@ def build_rollback(
         "journal_altered": [*found.altered, *found.gone],
         "steps": [
             _undo_step("backfill", "Give back the rows that the run changed", rows, revert.LOCK),
-            _undo_step("index", "Take the indexes back", built, indexes.undo_lock(info)),
+            {
+                **_undo_step("index", "Take the indexes back", built, indexes.undo_lock(info)),
+                **_alike([*[1] * (len(built["queries"]) - sum(parts)), *parts]),
+            },
             _undo_step("rename", "Take names and types of columns back", renamed, rename.LOCK),
         ],
     }

@@ -75,12 +75,15 @@ def propose(
         return None
     index = _free_name(spec.table, by, taken)
     widths = _widths(conn, spec.table, [*by, *include])
+    parts = {"name": index, "columns": by, "include": include}
+    sql, undo = render(_create(spec.table, index, by, include)), drop(spec, index)
+    if info.partitioned:
+        sql = f"-- {entry(parts)} in phase_indexes builds it on each partition"
+        undo = undo.replace("CONCURRENTLY ", "", 1)
     return {
-        "name": index,
-        "columns": by,
-        "include": include,
-        "sql": render(_create(spec.table, index, by, include)),
-        "undo": drop(spec, index),
+        **parts,
+        "sql": sql,
+        "undo": undo,
         "bytes": index_bytes(info.rows_estimate, widths),
     }
 

@@ -198,7 +198,7 @@ in {{ done.seconds }} s ({{ "{:,}".format(done.rows_per_second) }} rows/s).
 <h3>{{ change.title }}</h3>
 <p class="soft">Recorded in the ledger: {{ "{:,}".format(change.recorded) }}; taken back:
 {{ "{:,}".format(change.taken_back) }}. Lock: {{ change.lock }}.
-{% if change.omitted %}{{ change.omitted }} statements like the first, for other partitions, are
+{% if change.omitted %}{{ change.omitted }} statements like one of these, for other partitions, are
 left out.{% endif %}</p>
 <pre>{% for pair in change.statements %}{{ pair.sql }};
 {% endfor %}</pre>

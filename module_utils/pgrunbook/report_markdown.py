@@ -150,7 +150,9 @@ def _changes(report: Told) -> list[str]:
 
 
 def _recorded(change: dict[str, Any]) -> list[str]:
-    omitted = f" {change['omitted']} statements like the first, for other partitions, are left out."
+    omitted = (
+        f" {change['omitted']} statements like one of these, for other partitions, are left out."
+    )
     return [
         f"Recorded in the ledger: {change['recorded']:,}; taken back: {change['taken_back']:,}. "
         f"Lock: {_text(change['lock'])}.{omitted if change['omitted'] else ''}",

@@ -30,7 +30,8 @@ Proposal = dict[str, Any]
 
 def planned(conn: Connection, spec: Spec, info: TableInfo) -> list[Proposal]:
     """The indexes that trials could build once the run has done its work. There are none where the
-    phase only estimates, nor on a partitioned table, where PostgreSQL builds none concurrently."""
+    phase only estimates, nor on a partitioned table, where PostgreSQL drops none without blocking
+    others."""
     if spec.proposed_indexes == "estimate" or info.partitioned:
         return []
     left = {trial["new"] for trial in ledger.open_trials(conn, str(spec.table))}
@@ -133,7 +134,7 @@ def drop_left_behind(conn: Connection, spec: Spec, run: ledger.Run, *, dry: bool
 def _barred(spec: Spec, info: TableInfo) -> str:
     """Why nothing is to be built now; empty where it may."""
     if info.partitioned:
-        return "PostgreSQL builds none concurrently on a partitioned table"
+        return "PostgreSQL drops none of a partitioned table without blocking others"
     return "the maintenance window has ended" if window_closed(spec) else ""
 
 

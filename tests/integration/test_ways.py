@@ -509,16 +509,6 @@ REFUSED = {
         {"strategy": "interleaved"},
         "u cannot be dropped",
     ),
-    "a missing index of a partitioned table": (
-        (
-            "DROP TABLE t",
-            "CREATE TABLE t (id int, ref int, value text) PARTITION BY HASH (id)",
-            "CREATE TABLE t_all PARTITION OF t FOR VALUES WITH (MODULUS 1, REMAINDER 0)",
-            "ALTER TABLE t ADD PRIMARY KEY (id)",
-        ),
-        {"indexes": [INDEX]},
-        "cannot build t_value",
-    ),
 }
 
 
