@@ -18,7 +18,7 @@ from . import catalog, conversion, drift_text
 from .catalog import IndexInfo, TableInfo
 from .connection import Connection
 from .drift_changes import Both, Key
-from .spec import Spec, Table
+from .spec import Index, Spec, Table
 from .sql import comma, name, render, table
 
 
@@ -84,7 +84,7 @@ def index_differences(
     changed += [
         n
         for n in models
-        if n in found and n not in missing + invalid and found[n].plain != _is_plain(models[n])
+        if n in found and n not in missing + invalid and not _alike(both, found[n], models[n])
     ]
     converting = conversion.pending(spec, both.info) if on == spec.table else []
     aside = {n for n in surplus if {each.old for each in converting} & set(found[n].columns)}
@@ -108,7 +108,7 @@ def index_differences(
                 index,
                 _told(models[index]),
                 _create(on, models[index]),
-                by_phase=index in phase,
+                by_phase=index in phase and _builds(phase[index], models[index]),
                 unique=models[index].unique,
             )
     for index in surplus:
@@ -116,6 +116,20 @@ def index_differences(
             yield drift_text.surplus_index(
                 on, index, found[index].definition, by_phase=_made_by(phase, index)
             )
+
+
+def _builds(ours: Index, model: Any) -> bool:
+    """Whether what the phase builds under a name is what the models have under it."""
+    options = model.dialect_options["postgresql"]
+    include = tuple(getattr(c, "name", c) for c in options.get("include") or ())
+    return (
+        not model.unique
+        and ours.method == (options.get("using") or "btree").lower()
+        and ours.columns == _column_names(model)
+        and len(ours.columns) == len(model.expressions)
+        and ours.include == include
+        and bool(ours.where) == (options.get("where") is not None)
+    )
 
 
 def _made_by(phase: Mapping[str, Any], index: str) -> bool:
@@ -166,6 +180,20 @@ def _is_plain(model: Any) -> bool:
     special = any(options.get(key) for key in ("where", "include"))
     other = options.get("using") not in (None, False, "", "btree")
     return not special and not other and len(_column_names(model)) == len(model.expressions)
+
+
+def _alike(both: Both, found: IndexInfo, model: Any) -> bool:
+    """Whether an index found can be the models' one of that name, as far as Alembic does not tell:
+    by its method, by the columns that it includes, and by having a condition or none."""
+    if found.plain or _is_plain(model):
+        return found.plain == _is_plain(model)
+    options = model.dialect_options["postgresql"]
+    include = tuple(getattr(c, "name", c) for c in options.get("include") or ())
+    return (
+        found.method == (options.get("using") or "btree").lower()
+        and _in_models(both, found.include) == include
+        and bool(found.predicate) == (options.get("where") is not None)
+    )
 
 
 def _column_names(model: Any) -> tuple[str, ...]:

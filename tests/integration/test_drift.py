@@ -281,6 +281,15 @@ DRIFTS = {
         " btree (region)",
         models=('"region"),', '"region", postgresql_using="hash"),'),
     ),
+    "index that includes other columns": Drift(
+        "changed_index",
+        "ix_region",
+        "warning",
+        "as (region) INCLUDE (code), the database as: CREATE INDEX ix_region ON public.orders USING"
+        " btree (region) INCLUDE (kind)",
+        "DROP INDEX ix_region; CREATE INDEX ix_region ON orders (region) INCLUDE (kind)",
+        models=('"region"),', '"region", postgresql_include=["code"]),'),
+    ),
     "index under another name": Drift(
         "renamed_index",
         "ix_region",
@@ -406,6 +415,19 @@ def test_drift(database: Database, compare: Compare, case: Drift) -> None:
         for statement in best["sql"].split("; "):
             database.sql(statement)
         assert compare(database, models) == []
+
+
+def test_only_the_index_that_the_models_have_is_the_phases_own(
+    database: Database, compare: Compare
+) -> None:
+    database.sql(TABLES)
+    database.sql("DROP INDEX ix_region")
+    models = MODELS.replace('"region"),', '"region", postgresql_include=["code"]),')
+    for include, own in (([], False), (["code"], True)):
+        index = {"name": "ix_region", "columns": ["region"], "include": include}
+        phase = spec.parse({**PHASE.as_dict(), "indexes": [index]})
+        (found,) = compare(database, models, phase)
+        assert (found["kind"], found["by_phase"]) == ("missing_index", own)
 
 
 @pytest.mark.parametrize("case", DRIFTS.values(), ids=DRIFTS.keys())
