@@ -12,6 +12,8 @@ description:
   - Renames indexes of the wanted definition, drops those that a failed build left invalid or
     that are to be away during the backfill, and builds missing ones with
     C(CREATE INDEX CONCURRENTLY).
+  - On a partitioned table builds an index on each partition, concurrently, and attaches it to one
+    on the whole table. What is there of it already is kept.
   - Fails where an index of the wanted name has another definition.
 extends_documentation_fragment:
   - pgrunbook.login

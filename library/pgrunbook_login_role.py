@@ -18,8 +18,8 @@ description:
   - C(SELECT) on the source table, because the values come from it.
   - C(USAGE) on the schemas of both tables and of the partitions, because nothing in them can be
     named without it.
-  - C(CREATE) on the table's schema, if the phase has indexes and the owner may not create there,
-    because PostgreSQL wants it for building and renaming an index.
+  - C(CREATE) on the table's schema and those of its partitions, if the phase has indexes and the
+    owner may not create there, because PostgreSQL wants it for building and renaming an index.
   - C(CREATE) on the database, for the ledger, schema C(pgrunbook), unless that is there.
   - Membership in C(pg_read_all_stats), because the replay lag of standbys, other roles' sessions
     and the start of their transactions are hidden without it.

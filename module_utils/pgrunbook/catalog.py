@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from psycopg.sql import SQL
@@ -92,7 +92,7 @@ class Leaf:
 class TableInfo:
     """A table as the catalog has it. size and pages count the main fork, in bytes and blocks; of a
     partitioned table, all its leaves together. partitions has those of every level, the upper ones
-    first."""
+    first, where with_partitions() looked them up."""
 
     oid: int
     owner: str
@@ -161,8 +161,6 @@ def inspect(conn: Connection, table: Table, kinds: str = FILLABLE) -> TableInfo:
                 f"{_KINDS.get(leaf['kind'], 'no table')}, which cannot be filled in batches. "
                 "Next step: detach it, or fill it where its rows are."
             )
-    below = _below(conn, row["oid"]) if row["kind"] == "p" else []
-    found = _indexes(conn, [row["oid"], *(each["oid"] for each in below)])
     return TableInfo(
         oid=row["oid"],
         owner=row["owner"],
@@ -175,19 +173,26 @@ def inspect(conn: Connection, table: Table, kinds: str = FILLABLE) -> TableInfo:
             Leaf(r["oid"], Table(r["schema"], r["name"]), r["size"] // BLOCK_BYTES) for r in leaves
         ),
         columns=_columns(conn, row["oid"]),
-        indexes=found.get(row["oid"], {}),
-        partitions=tuple(
-            Partition(
-                each["oid"],
-                Table(each["schema"], each["name"]),
-                each["above"],
-                each["kind"] == "p",
-                each["pages"],
-                found.get(each["oid"], {}),
-            )
-            for each in below
-        ),
+        indexes=_indexes(conn, [row["oid"]]).get(row["oid"], {}),
     )
+
+
+def with_partitions(conn: Connection, info: TableInfo) -> TableInfo:
+    """The table with its partitions, which inspect() leaves out."""
+    below = _below(conn, info.oid) if info.partitioned else []
+    found = _indexes(conn, [each["oid"] for each in below]) if below else {}
+    partitions = tuple(
+        Partition(
+            each["oid"],
+            Table(each["schema"], each["name"]),
+            each["above"],
+            each["kind"] == "p",
+            each["pages"],
+            found.get(each["oid"], {}),
+        )
+        for each in below
+    )
+    return replace(info, partitions=partitions)
 
 
 def server(conn: Connection) -> dict[str, Any]:

@@ -162,7 +162,7 @@ def build(
         if index.name not in {change["new"] for change in begun}:
             ledger.change_made(conn, run.id, "index_build", old="", new=index.name)
         if index.name in info.indexes:
-            _note_attached(conn, spec, info, run, index)
+            _note_attached(conn, spec, catalog.with_partitions(conn, info), run, index)
     try:
         for part in parts:
             with_lock_retries(

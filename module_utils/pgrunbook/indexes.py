@@ -222,6 +222,8 @@ class _Wanted:
 
     @classmethod
     def of(cls, conn: Connection, spec: Spec, info: TableInfo) -> _Wanted:
+        if spec.indexes:
+            info = catalog.with_partitions(conn, info)
         partial = [index for index in spec.indexes if index.where]
         conditions = {}
         if partial:

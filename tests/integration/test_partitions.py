@@ -377,3 +377,19 @@ def test_a_query_on_a_partitioned_table_is_told_of_an_entry(
     assert f"In phase_indexes: {entry}" in check["measured"]
     assert found["proposal"]["sql"].startswith(f"-- {entry}")
     assert found["proposal"]["undo"] == 'DROP INDEX "public"."ix_t_value"'
+
+
+def test_odd_names_of_partitions_and_their_indexes(any_database: Database, module: Module) -> None:
+    partition, index = '"P ""10 %"" {a} \'"', '"I ""5 %%"" \''
+    steps = flat(
+        2,
+        f"ALTER TABLE t_0 RENAME TO {partition}",
+        f"CREATE INDEX {index}\" ON {partition} (value) WHERE value <> '10 %'",
+        f'ALTER TABLE t_1 RENAME TO {partition[:-1]}{"y" * 40}"',
+        indexes=[{**INDEX, "where": "value <> '10 %'"}],
+    ).make(any_database, module)
+    before = content(any_database, *T)
+    fill(steps)
+    assert set(state(any_database).values()) == {(True, False), (True, True)}
+    steps.back()
+    assert content(any_database, *T) == before
