@@ -472,6 +472,19 @@ def test_changes_are_the_statements_with_what_undoes_them() -> None:
     }
 
 
+def test_of_statements_that_differ_in_the_partition_one_is_shown() -> None:
+    build = {
+        **STEPS[3],
+        "statements": ["ONLY", "BUILD one", "BUILD two", "ATTACH one", "ATTACH two"],
+        "undo": ["DROP ONLY", "", "", "", ""],
+        "alike": [1, 2, 2],
+    }
+    told = report.build(whole(history={"steps": [*STEPS[:3], build]}))
+    change = told["changes"][-1]
+    assert [pair["sql"] for pair in change["statements"]] == ["ONLY", "BUILD one", "ATTACH one"]
+    assert change["omitted"] == 2 and told["undo"]["statements"][0] == "DROP ONLY"
+
+
 def test_a_run_that_was_resumed_shows_the_statements_of_all_its_plans_once() -> None:
     twice = {"steps": [*STEPS[:2], *STEPS[2:], STEPS[2]]}
     told = report.build(whole(history=twice, plan_is={"steps": STEPS[2:]}))
