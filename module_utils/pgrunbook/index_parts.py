@@ -20,7 +20,7 @@ from . import catalog, ledger
 from .catalog import IndexInfo, Partition, TableInfo
 from .connection import Connection, patient, with_lock_retries
 from .errors import RunbookError
-from .spec import MOST_NAME_BYTES, Index, Spec, Table
+from .spec import MOST_NAME_BYTES, Index, Spec, Table, window_closed
 from .sql import comma, expression, name, render, table, text
 
 LOCK = (
@@ -164,7 +164,8 @@ def build(
         if index.name in info.indexes:
             _note_attached(conn, spec, catalog.with_partitions(conn, info), run, index)
     try:
-        for part in parts:
+        for number, part in enumerate(parts):
+            _require_open_window(spec, index, number, len(parts))
             with_lock_retries(
                 conn,
                 _doing(conn, run, part),
@@ -322,6 +323,15 @@ def _note_attached(
             new = render(name(partition.table.schema, found))
             if not partition.partitioned and new not in ours | known:
                 ledger.part_made(conn, run.id, ledger.INDEX_ATTACHED, old=there.definition, new=new)
+
+
+def _require_open_window(spec: Spec, index: Index, done: int, parts: int) -> None:
+    if window_closed(spec):
+        raise RunbookError(
+            f"The maintenance window ended at {spec.window_end}, with {done} of {parts} statements "
+            f"for index {index.name!r} done. They are kept. Next step: set phase_window_end to the "
+            "end of the next window and run again, which goes on there."
+        )
 
 
 def _doing(conn: Connection, run: ledger.Run, part: Part) -> Callable[[], None]:

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from ansible.module_utils.pgrunbook import index_parts
 from tests.integration.conftest import Database
 from tests.integration.steps import Module, Steps, content
 from tests.integration.test_ways import INDEX, Table, all_right, fill
@@ -393,3 +394,16 @@ def test_odd_names_of_partitions_and_their_indexes(any_database: Database, modul
     assert set(state(any_database).values()) == {(True, False), (True, True)}
     steps.back()
     assert content(any_database, *T) == before
+
+
+def test_no_part_is_begun_after_the_end_of_the_window(
+    database: Database, module: Module, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    steps = begun(flat(3).make(database, module))
+    asked = iter([False, False])
+    monkeypatch.setattr(index_parts, "window_closed", lambda _: next(asked, True))
+    message = steps.refused("index", actions=["build"])
+    assert "with 2 of 7 statements for index 't_value' done" in message
+    assert state(database) == {"t_value": (False, False), "t_0_value_idx": (True, False)}
+    monkeypatch.undo()
+    assert len(steps.build()["queries"]) == 5
