@@ -157,12 +157,12 @@ def build(
     What is built stays where a later part fails: the next run goes on from there, and a rollback
     takes it back. Raises RunbookError where the index is not valid in the end.
     """
-    begun = ledger.changes(conn, run.id, "index_build")
+    begun = {change["new"] for change in ledger.changes(conn, run.id, "index_build")}
     with conn.transaction():
-        if index.name not in {change["new"] for change in begun}:
+        if index.name not in begun:
             ledger.change_made(conn, run.id, "index_build", old="", new=index.name)
-        if index.name in info.indexes:
-            _note_attached(conn, spec, catalog.with_partitions(conn, info), run, index)
+            if index.name in info.indexes:
+                _note_attached(conn, spec, catalog.with_partitions(conn, info), run, index)
     try:
         for number, part in enumerate(parts):
             _require_open_window(spec, index, number, len(parts))

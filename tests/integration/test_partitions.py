@@ -178,7 +178,7 @@ def kill_while_building(database: Database, steps: Steps, partition: str) -> Non
 
 
 def test_a_build_that_was_killed_goes_on(any_database: Database, module: Module) -> None:
-    """What is there is kept, what is INVALID built again, and a partition made meanwhile has it."""
+    """What is there is kept, and what is INVALID is built again."""
     steps = flat(3, lock_tries=5).make(any_database, module)
     before = indexes_of(any_database)
     begun(steps)
@@ -277,8 +277,8 @@ def test_renamed_with_its_parts_as_they_are(any_database: Database, module: Modu
     assert indexes_of(any_database) == before
 
 
-def test_a_new_partition_is_not_in_the_approved_plan(database: Database, module: Module) -> None:
-    steps = Table(
+def by_list() -> Table:
+    return Table(
         rows=0,
         options="PARTITION BY LIST (ref)",
         key=("id", "ref"),
@@ -288,11 +288,33 @@ def test_a_new_partition_is_not_in_the_approved_plan(database: Database, module:
             "INSERT INTO t (id, ref) VALUES (1, 1)",
         ),
         spec={"indexes": [INDEX]},
-    ).make(database, module)
-    begun(steps)
+    )
+
+
+def test_a_new_partition_is_not_in_the_approved_plan(database: Database, module: Module) -> None:
+    steps = begun(by_list().make(database, module))
     database.sql("CREATE TABLE t_2 PARTITION OF t FOR VALUES IN (2)")
     assert "does not hold this statement" in steps.refused("index", actions=["build"])
     assert state(database) == {}
+
+
+def test_a_partition_that_is_made_during_the_build_has_its_part(
+    any_database: Database, module: Module
+) -> None:
+    steps = begun(by_list().make(any_database, module))
+    kill_while_building(any_database, steps, "t_1")
+    any_database.sql("CREATE TABLE t_2 PARTITION OF t FOR VALUES IN (2)")
+    any_database.sql("UPDATE pgrunbook.run SET seen_at = seen_at - interval '1 hour'")
+    again = begun(Steps(module, any_database.login, steps.spec))
+    again.build()
+    assert state(any_database) == {
+        "t_value": (True, False),
+        "t_1_value_idx": (True, True),
+        "t_2_value_idx": (True, True),
+    }
+    again.do("run", state="finished")
+    again.back()
+    assert state(any_database) == {}
 
 
 INVALID = {
