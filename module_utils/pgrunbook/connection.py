@@ -198,13 +198,16 @@ def with_lock_retries(
 
 
 def blockers(conn: Connection, table_oid: int) -> str:
-    """One sentence on the sessions that hold a lock on a table, ours left out."""
+    """One sentence on the sessions that hold a lock on a table or a partition of it, ours left
+    out."""
     rows = conn.execute(
         "SELECT DISTINCT a.pid, a.usename, a.state, left(a.query, 120) AS query"
         " FROM pg_locks l JOIN pg_stat_activity a USING (pid)"
-        " WHERE l.relation = %s::oid AND l.granted AND l.pid <> pg_backend_pid()"
+        " WHERE (l.relation = %(table)s::oid"
+        "   OR l.relation IN (SELECT relid FROM pg_partition_tree(%(table)s::oid)))"
+        " AND l.granted AND l.pid <> pg_backend_pid()"
         " AND l.database = (SELECT oid FROM pg_database WHERE datname = current_database())",
-        (table_oid,),
+        {"table": table_oid},
     ).fetchall()
     if not rows:
         return "No session holds a lock on it any more."

@@ -150,6 +150,24 @@ def test_what_is_locked_is_what_the_plan_says(database: Database, module: Module
     assert set(state(database).values()) == {(True, False), (True, True)}
 
 
+def test_who_holds_a_partition_is_named_where_the_whole_index_is_to_be_dropped(
+    database: Database, module: Module
+) -> None:
+    steps = begun(flat(2, lock_timeout_ms=100).make(database, module))
+    steps.build()
+    steps.do("run", state="finished")
+    text = steps.plan(rollback_of=steps.planned["run"]["id"])["text"]
+    assert "lock  ACCESS EXCLUSIVE on the partitioned table and all its partitions" in text
+    steps.approve("rollback")
+    with database.connect() as holder, holder.transaction():
+        holder.execute("SELECT FROM t_1")
+        message = steps.refused("index", state="reverted")
+        assert f"It is held by pid {holder.info.backend_pid} " in message
+    assert set(state(database).values()) == {(True, False), (True, True)}
+    steps.do("index", state="reverted")
+    assert state(database) == {}
+
+
 def kill_while_building(database: Database, steps: Steps, partition: str) -> None:
     """End all sessions of the build while it waits, on this partition, for an older transaction."""
     at_work = (
