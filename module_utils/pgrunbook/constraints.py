@@ -43,14 +43,14 @@ class Foreseen:
 class _Column:
     """A column that is filled: its number in the phase, the name that it bears now (empty where a
     conversion will make it), its type without domains, the value that it has, the one that it
-    would get, and the condition that its type cannot hold that."""
+    would get, and the condition that its type cannot hold that, None where it holds any."""
 
     number: int
     present: str
     base: str
     filled: Composable
     value: Composable
-    too_large: Composable
+    too_large: Composable | None
 
 
 @dataclass(frozen=True)
@@ -145,11 +145,24 @@ class _Image:
         return [row for row in rows if self.touched(row["mentions"])]
 
     def exclusions(self) -> list[str]:
-        """What may refuse rows, and is not evaluated."""
+        """What may refuse rows, and is not evaluated: it is no question of equality, or of the
+        table's own filled columns."""
         rows = self._conn.execute(_EXCLUSIONS, (self._info.oid,)).fetchall()
-        return [
+        found = [
             f"exclusion constraint {row['name']!r}" for row in rows if self.touched(row["mentions"])
         ]
+        keys = self._conn.execute(_FOREIGN_KEYS, (self._info.oid,)).fetchall()
+        return found + [
+            f"foreign key {row['name']!r}"
+            for row in keys
+            if self.touched(row["columns"]) and self._is_open(row)
+        ]
+
+    def _is_open(self, key: Mapping[str, Any]) -> bool:
+        """Whether it depends on the order of the batches, or on periods, what a foreign key
+        refuses."""
+        own = (key["schema"], key["table"]) == (self._on.schema, self._on.name)
+        return key["temporal"] or (own and bool(self.touched(key["referenced"])))
 
     def touched(self, mentions: Iterable[str]) -> list[_Column]:
         """The filled columns that are mentioned; all of them where a generated column is."""
@@ -202,9 +215,11 @@ class _Image:
         then = {}
         for c in self._filled:
             moves = SQL("({} IS NULL AND {} IS NOT NULL)").format(c.filled, c.value)
-            fits = SQL("CASE WHEN NOT ({}) THEN {} END").format(c.too_large, c.value)
+            large = SQL("({} AND coalesce({}, false))").format(moves, c.too_large or SQL("false"))
+            fits = c.value
+            if c.too_large:
+                fits = SQL("CASE WHEN NOT {} THEN {} END").format(c.too_large, c.value)
             value = SQL("coalesce({}, {})::{}").format(c.filled, fits, text(c.base))
-            large = SQL("({} AND coalesce({}, false))").format(moves, c.too_large)
             then[c.present] = value
             extras += [
                 SQL("{} AS {}").format(large, name(f"{LARGE} {c.number}")),
@@ -239,7 +254,8 @@ class _Image:
         """What the column's type does not hold, and what the domains that it is made of forbid."""
         spelled = self._spec.columns[c.number]
         said = f"of column {spelled.name!r}"
-        yield _Rule(f"Type {spelled.type} {said}", self.extra(LARGE, c.number))
+        if c.too_large:
+            yield _Rule(f"Type {spelled.type} {said}", self.extra(LARGE, c.number))
         for row in self._conn.execute(_DOMAINS, (spelled.type,)).fetchall():
             rule = row["expression"] or "VALUE IS NOT NULL"
             forbids = SQL("(({}) IS FALSE)").format(text(rule))
@@ -267,7 +283,7 @@ class _Image:
     def _foreign_keys(self) -> Iterator[_Rule]:
         for row in self._conn.execute(_FOREIGN_KEYS, (self._info.oid,)).fetchall():
             filled = self.touched(row["columns"])
-            if not filled:
+            if not filled or self._is_open(row):
                 continue
             ours = [SQL("{}.{}").format(self.alias, name(c)) for c in row["columns"]]
             there = SQL("EXISTS (SELECT FROM {} pgrunbook_ref WHERE {})").format(
@@ -424,9 +440,14 @@ def _columns(conn: Connection, spec: Spec, info: TableInfo) -> list[_Column]:
     pending = {each.column.name for each in conversion.pending(spec, info)}
     names = catalog.present_names(spec, info)
     values = eligibility.values(spec, held)
+    query = SQL("SELECT {} FROM {} t LEFT JOIN ({}) s ON {} LIMIT 0").format(
+        comma(values), table(spec.table), eligibility.source_query(spec), eligibility.matches(spec)
+    )
+    types = [column.type_code for column in conn.execute(query, ()).description or ()]
     found = []
-    for number, (c, value) in enumerate(zip(spec.columns, values, strict=True)):
+    for number, (c, value, given) in enumerate(zip(spec.columns, values, types, strict=True)):
         base = limits.base_type(conn, c.type)
+        small = None if limits.is_wider(base, given) else limits.too_large(base, value)
         found.append(
             _Column(
                 number,
@@ -434,7 +455,7 @@ def _columns(conn: Connection, spec: Spec, info: TableInfo) -> list[_Column]:
                 base,
                 held[c.name].filled,
                 value,
-                limits.too_large(base, value) or SQL("false"),
+                small,
             )
         )
     return found
@@ -460,7 +481,6 @@ WHERE a.attrelid = %s::oid AND a.attgenerated <> '' AND NOT a.attisdropped
 """
 
 _ENFORCED = "coalesce((to_jsonb(k) ->> 'conenforced')::boolean, true)"  # from PostgreSQL 18 on
-_TEMPORAL = "coalesce((to_jsonb(k) ->> 'conperiod')::boolean, false)"
 
 _CHECKS = f"""
 SELECT k.conname AS name, pg_get_expr(k.conbin, k.conrelid) AS expression,
@@ -476,6 +496,7 @@ ORDER BY 1
 
 _FOREIGN_KEYS = f"""
 SELECT k.conname AS name, n.nspname AS schema, c.relname AS table, k.confmatchtype = 'f' AS full,
+       coalesce((to_jsonb(k) ->> 'conperiod')::boolean, false) AS temporal,
        ARRAY(SELECT a.attname::text FROM unnest(k.conkey) WITH ORDINALITY u(attnum, n)
              JOIN pg_attribute a ON a.attrelid = k.conrelid AND a.attnum = u.attnum
              ORDER BY u.n) AS columns,
@@ -485,7 +506,7 @@ SELECT k.conname AS name, n.nspname AS schema, c.relname AS table, k.confmatchty
 FROM pg_constraint k JOIN pg_class c ON c.oid = k.confrelid
 JOIN pg_namespace n ON n.oid = c.relnamespace
 WHERE k.conrelid = %s::oid AND k.contype = 'f' AND k.conparentid = 0 AND {_ENFORCED}
-AND NOT {_TEMPORAL} ORDER BY 1
+ORDER BY 1
 """
 
 _UNIQUE = f"""

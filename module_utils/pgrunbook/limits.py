@@ -12,6 +12,8 @@ from .connection import Connection
 
 _WHOLE = {"smallint": 15, "integer": 31, "bigint": 63}  # their bits, the sign apart
 
+_OIDS = {21: "smallint", 23: "integer", 20: "bigint"}  # fixed, in src/include/catalog/pg_type.dat
+
 _BASE = """
 WITH RECURSIVE types AS (
     SELECT oid, typtype, typbasetype, typtypmod FROM pg_type
@@ -32,6 +34,12 @@ def base_type(conn: Connection, spelled: str) -> str:
         return str(row["name"])
     found = catalog.resolve_type(conn, spelled)
     return found[1] if found else spelled
+
+
+def is_wider(base: str, given: int) -> bool:
+    """Whether a whole number's type, in format_type()'s spelling, holds every value of the type
+    with the oid given."""
+    return base in _WHOLE and _WHOLE[base] >= _WHOLE.get(_OIDS.get(given, ""), 64)
 
 
 def too_large(base: str, value: Composable) -> Composed | None:

@@ -7,7 +7,11 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from psycopg.sql import SQL
 
+from ansible.module_utils.pgrunbook import backfill, catalog
+from ansible.module_utils.pgrunbook import spec as spec_module
+from ansible.module_utils.pgrunbook.strategy import Strategy
 from tests.integration.conftest import Database
 from tests.integration.steps import Module, Result, Steps
 from tests.integration.test_ways import Table
@@ -297,6 +301,15 @@ FORESEEN = {
         "Unique index 'single'",
         IDS,
     ),
+    "a foreign key to the table itself": (
+        [
+            "ALTER TABLE t ADD word text UNIQUE; UPDATE t SET word = 'v' || id WHERE id <> 7",
+            "ALTER TABLE t ADD CONSTRAINT own FOREIGN KEY (value) REFERENCES t (word) NOT VALID",
+        ],
+        {},
+        "Foreign key 'own' of public.t",
+        IDS,
+    ),
     "unique, nulls too": (
         [
             "UPDATE t SET ref = 7 WHERE id % 60 = 7",
@@ -429,3 +442,20 @@ def test_the_plan_says_that_a_trigger_fires_in_a_rollback_too(
     told = " ".join(steps.plan()["text"].split())
     assert "Trigger refuse fires for every row that is filled" in told
     assert ("again for every row that a rollback gives back" in told) != waived
+
+
+@pytest.mark.parametrize("aside", [False, True])
+def test_a_batch_asks_for_rows_that_are_set_aside_only_where_there_are_some(
+    database: Database, module: Module, aside: bool
+) -> None:
+    steps = Table(after=(PRIMARY,)).make(database, module)
+    steps.plan()
+    steps.approve("plan")
+    with database.connect() as conn:
+        spec = spec_module.parse(steps.spec)
+        info = catalog.inspect(conn, spec.table)
+        (statement,) = backfill.batch_statements(spec, info, Strategy("ranges")).values()
+        place = {"first": 0, "last": 9, "passes": 1, "pass": 0, "most": 9, "sweep": 0}
+        query = SQL("EXPLAIN {}").format(statement)
+        plan = str(conn.execute(query, {**place, "aside": aside, "run": "x"}).fetchall())
+    assert ("unfillable" in plan) == aside
