@@ -67,17 +67,17 @@ def foresee(conn: Connection, spec: Spec, info: TableInfo) -> Foreseen:
     """The rows that the server would refuse to fill, in this READ ONLY transaction. The phase's
     expressions must be sound."""
     columns = _columns(conn, spec, info)
-    images = [_Image(conn, spec, spec.table, info, columns)]
+    images = [_Image(conn, spec, spec.table, info, columns, whole=True)]
     images += [
-        _Image(conn, spec, leaf.table, catalog.inspect(conn, leaf.table), columns)
+        _Image(conn, spec, leaf.table, catalog.inspect(conn, leaf.table), columns, whole=False)
         for leaf in info.leaves
         if leaf.oid != info.oid and _has_own(conn, leaf.oid)
     ]
     refused: list[dict[str, Any]] = []
     unforeseen: list[str] = []
     rows = 0
-    for number, image in enumerate(images):
-        rules = list(image.rules(with_types=number == 0))
+    for image in images:
+        rules = list(image.rules())
         looked = _Looked(conn, spec, image)
         rows += looked.at(rules)
         for index in image.unique_indexes():
@@ -108,7 +108,11 @@ def require_fillable(conn: Connection, spec: Spec, info: TableInfo) -> Foreseen:
 
 
 class _Image:
-    """The rows of a table, or of a partition, that would be filled, as they would be then."""
+    """The rows of a table that would be filled, as they would be then.
+
+    whole is whether it is the phase's table; else it is a partition of that, and what both share is
+    left out.
+    """
 
     def __init__(
         self,
@@ -117,9 +121,12 @@ class _Image:
         on: Table,
         info: TableInfo,
         columns: Sequence[_Column],
+        *,
+        whole: bool,
     ) -> None:
         self._conn, self._spec, self._on, self._info = conn, spec, on, info
-        self._filled = columns
+        self._filled, self._whole = columns, whole
+        self._asked = (info.oid, whole)
         self._held = conversion.held(spec, info.types)
         self._generated = {
             row["name"]: row["expression"] for row in conn.execute(_GENERATED, (info.oid,))
@@ -130,10 +137,9 @@ class _Image:
         """What expressions of the catalog call the row."""
         return name(self._on.name)
 
-    def rules(self, *, with_types: bool) -> Iterator[_Rule]:
-        """What may refuse one of the rows, whatever the others hold. with_types adds the types of
-        the filled columns, which all partitions share."""
-        if with_types:
+    def rules(self) -> Iterator[_Rule]:
+        """What may refuse one of the rows, whatever the others hold."""
+        if self._whole:
             for c in self._filled:
                 yield from self._types(c)
         yield from self._checks()
@@ -141,17 +147,17 @@ class _Image:
 
     def unique_indexes(self) -> list[dict[str, Any]]:
         """The unique indexes of its own that a filled column takes part in."""
-        rows = self._conn.execute(_UNIQUE, (self._info.oid,)).fetchall()
+        rows = self._conn.execute(_UNIQUE, self._asked).fetchall()
         return [row for row in rows if self.touched(row["mentions"])]
 
     def exclusions(self) -> list[str]:
         """What may refuse rows, and is not evaluated: it is no question of equality, or of the
         table's own filled columns."""
-        rows = self._conn.execute(_EXCLUSIONS, (self._info.oid,)).fetchall()
+        rows = self._conn.execute(_EXCLUSIONS, self._asked).fetchall()
         found = [
             f"exclusion constraint {row['name']!r}" for row in rows if self.touched(row["mentions"])
         ]
-        keys = self._conn.execute(_FOREIGN_KEYS, (self._info.oid,)).fetchall()
+        keys = self._conn.execute(_FOREIGN_KEYS, self._asked).fetchall()
         return found + [
             f"foreign key {row['name']!r}"
             for row in keys
@@ -269,7 +275,7 @@ class _Image:
     def _checks(self) -> Iterator[_Rule]:
         """CHECK constraints, and NOT NULL that was not validated. Those that hold for the rows as
         they are, and have nothing to do with what is filled, are left out."""
-        for row in self._conn.execute(_CHECKS, (self._info.oid,)).fetchall():
+        for row in self._conn.execute(_CHECKS, self._asked).fetchall():
             whole = row["whole_row"]
             if row["validated"] and not whole and not self.touched(row["mentions"]):
                 continue
@@ -281,7 +287,7 @@ class _Image:
                 yield _Rule(f"CHECK constraint {row['name']!r} of {self._on}", broken, whole)
 
     def _foreign_keys(self) -> Iterator[_Rule]:
-        for row in self._conn.execute(_FOREIGN_KEYS, (self._info.oid,)).fetchall():
+        for row in self._conn.execute(_FOREIGN_KEYS, self._asked).fetchall():
             filled = self.touched(row["columns"])
             if not filled or self._is_open(row):
                 continue
@@ -323,6 +329,9 @@ class _Looked:
         try:
             with self._conn.transaction():
                 found = one(self._conn, self._counting(usable), ())
+        except psycopg.errors.QueryCanceled as error:
+            self.unforeseen += [f"{rule.said} ({reason(error)})" for rule in usable]
+            return 0
         except psycopg.Error:  # which one it is, each tells alone
             return sum(map(self._alone, usable))
         for n, rule in enumerate(usable):
@@ -490,7 +499,7 @@ SELECT k.conname AS name, pg_get_expr(k.conbin, k.conrelid) AS expression,
 FROM pg_constraint k
 WHERE k.conrelid = %s::oid AND {_ENFORCED}
 AND (k.contype = 'c' OR k.contype = 'n' AND NOT k.convalidated)
-AND (NOT (SELECT relispartition FROM pg_class WHERE oid = k.conrelid) OR k.coninhcount = 0)
+AND (%s OR k.coninhcount = 0)
 ORDER BY 1
 """
 
@@ -505,7 +514,9 @@ SELECT k.conname AS name, n.nspname AS schema, c.relname AS table, k.confmatchty
              ORDER BY u.n) AS referenced
 FROM pg_constraint k JOIN pg_class c ON c.oid = k.confrelid
 JOIN pg_namespace n ON n.oid = c.relnamespace
-WHERE k.conrelid = %s::oid AND k.contype = 'f' AND k.conparentid = 0 AND {_ENFORCED}
+WHERE k.conrelid = %s::oid AND k.contype = 'f' AND {_ENFORCED} AND (%s OR k.conparentid = 0)
+AND NOT EXISTS (SELECT FROM pg_constraint p  -- to each partition of the table that it refers to
+                WHERE p.oid = k.conparentid AND p.conrelid = k.conrelid)
 ORDER BY 1
 """
 
@@ -516,13 +527,13 @@ SELECT c.relname AS name, pg_get_expr(i.indpred, i.indrelid) AS predicate,
          AS keys, {_MENTIONED} AS mentions
 FROM pg_index i JOIN pg_class c ON c.oid = i.indexrelid
 WHERE i.indrelid = %s::oid AND i.indisunique AND NOT i.indisexclusion AND i.indisready
-AND NOT c.relispartition ORDER BY 1
+AND (%s OR NOT c.relispartition) ORDER BY 1
 """
 
 _EXCLUSIONS = f"""
 SELECT c.relname AS name, {_MENTIONED} AS mentions
 FROM pg_index i JOIN pg_class c ON c.oid = i.indexrelid
-WHERE i.indrelid = %s::oid AND i.indisexclusion AND NOT c.relispartition ORDER BY 1
+WHERE i.indrelid = %s::oid AND i.indisexclusion AND (%s OR NOT c.relispartition) ORDER BY 1
 """
 
 _OWN = """

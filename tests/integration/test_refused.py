@@ -432,6 +432,27 @@ def test_constraints_of_a_partition_count_too(database: Database, module: Module
     assert keys(steps.backfill()) == [id + 10000 for id in IDS]
 
 
+def test_what_a_partition_has_from_its_parent_counts_where_it_is_the_table_itself(
+    any_database: Database, module: Module
+) -> None:
+    rules = [
+        "CREATE TABLE f (value text PRIMARY KEY) PARTITION BY LIST (value)",
+        "CREATE TABLE f_bad PARTITION OF f FOR VALUES IN ('v9')",
+        "CREATE TABLE f_rest PARTITION OF f DEFAULT",
+        "INSERT INTO f SELECT value FROM s WHERE ref <> 8 UNION SELECT 'kept'",
+        "CREATE TABLE every (LIKE t) PARTITION BY RANGE (id)",
+        "ALTER TABLE every ATTACH PARTITION t FOR VALUES FROM (0) TO (10000)",
+        "ALTER TABLE every ADD CONSTRAINT known FOREIGN KEY (value) REFERENCES f",
+        "ALTER TABLE every ADD CONSTRAINT small CHECK (value <> 'v7')",
+    ]
+    steps = Table(after=(PRIMARY, *rules), spec={"unfillable_max": 18}).make(any_database, module)
+    found = {each["what"]: each["rows"] for each in steps.plan()["refused"]}
+    assert found == {
+        "CHECK constraint 'small' of public.t": 9,
+        "Foreign key 'known' of public.t": 9,
+    }
+
+
 @pytest.mark.parametrize("waived", [False, True])
 def test_the_plan_says_that_a_trigger_fires_in_a_rollback_too(
     database: Database, module: Module, waived: bool
