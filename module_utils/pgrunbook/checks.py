@@ -8,7 +8,7 @@ from typing import Any
 
 from psycopg.sql import SQL, Composable, Composed, Literal
 
-from . import catalog, conversion, eligibility, indexes, ledger, unfillable
+from . import catalog, conversion, eligibility, indexes, ledger, limits, unfillable
 from .catalog import TableInfo
 from .connection import Connection, one
 from .estimate import rows_left
@@ -337,8 +337,14 @@ def _journal_keys(spec: Spec, info: TableInfo) -> Composed:
 def different(spec: Spec, held: Mapping[str, conversion.Held]) -> Composed:
     """The condition on t and s that a row has another value than it is to have."""
     return eligibility.any_of(
-        SQL("CASE WHEN {now} IS NOT NULL THEN {now} <> {value}::{type} END").format(
-            now=held[c.name].now, value=value, type=text(c.type)
+        SQL(
+            "CASE WHEN {now} IS NULL THEN NULL WHEN {overflows} THEN true"
+            " ELSE {now} <> {value}::{type} END"
+        ).format(
+            now=held[c.name].now,
+            overflows=limits.overflows(c.type, value),
+            value=value,
+            type=text(c.type),
         )
         for c, value in zip(spec.columns, eligibility.values(spec, held), strict=True)
     )

@@ -63,3 +63,12 @@ def too_large(base: str, value: Composable) -> Composed | None:
     return SQL("(rtrim(substr({v}::text, {after}), ' ') <> '')").format(
         v=value, after=Literal(int(limited[2]) + 1)
     )
+
+
+def overflows(spelled: str, value: Composable) -> Composed:
+    """The condition that a cast to a type, spelled as in a variables file, fails for a value that
+    numeric(precision, scale) cannot hold."""
+    found = re.fullmatch(r"\s*(?:numeric|decimal)\s*\(([^)]*)\)\s*", spelled, re.IGNORECASE)
+    limits = found[1].replace(" ", "") if found else ""
+    large = too_large(f"numeric({limits})", value) if found else None
+    return large or SQL("{}").format(SQL("false"))

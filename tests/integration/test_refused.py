@@ -255,9 +255,9 @@ FORESEEN = {
     ),
     "numeric": (
         [
-            "ALTER TABLE t ADD rate numeric(4,2)",
+            "ALTER TABLE t ADD rate numeric(4,2); UPDATE t SET rate = 1 WHERE ref = 8",
             "ALTER TABLE s ADD n numeric",
-            "UPDATE s SET n = CASE WHEN ref = 7 THEN 99.996 ELSE 99.994 END",
+            "UPDATE s SET n = CASE WHEN ref IN (7, 8) THEN 99.996 ELSE 99.994 END",
         ],
         {"columns": [{"name": "rate", "type": "numeric(4,2)", "source": "n"}]},
         "Type numeric(4,2) of column 'rate'",
@@ -353,6 +353,8 @@ def test_the_plan_foresees_what_the_server_then_refuses(
             refused
         )
     assert result["rows_done"] == planned["counts"]["rows_eligible"] - len(refused)
+    compared = gate(steps.do("check"), "comparison")["evidence"]
+    assert (compared["refused"], compared["missing"]) == (len(refused), 0)
 
 
 def gate(result: Result, id: str) -> Result:
