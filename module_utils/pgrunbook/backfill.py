@@ -400,12 +400,15 @@ class _Worker:
             except psycopg.Error as error:
                 if alone or not unfillable.is_refusal(error):
                     raise
+                if not suspects:  # another one may be near, and what is refused leaves dead rows
+                    self._most = max(limit // 2, 1)
                 suspects = limit
                 continue
-            tries, self._most = 0, min(self._most + self._most // 4 + 1, spec.batch_rows)
+            tries = 0
             if suspects:  # a batch that looks for a row that is refused is none to learn from
                 suspects = suspects - done.rows if done.rows == limit else 0
             else:
+                self._most = min(self._most + self._most // 4 + 1, spec.batch_rows)
                 pace.took(kind, upto - at, done.milliseconds)
             pace.weighed(done.rows, done.size)
             self._slice.record(done, later=number > 0)

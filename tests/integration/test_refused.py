@@ -482,3 +482,18 @@ def test_a_batch_asks_for_rows_that_are_set_aside_only_where_there_are_some(
         query = SQL("EXPLAIN {}").format(statement)
         plan = str(conn.execute(query, {**place, "aside": aside, "run": "x"}).fetchall())
     assert ("unfillable" in plan) == aside
+
+
+def test_many_refused_rows_do_not_bloat_the_table(database: Database, module: Module) -> None:
+    """What a refused batch had written stays as dead rows, so batches become smaller where many
+    rows are refused."""
+    table = Table(rows=3000, after=(PRIMARY, CHECKED), spec={"unfillable_max": 150})
+    table.spec |= {"batch_rows": 1000}
+    steps = table.make(database, module)
+    database.sql("UPDATE s SET value = 'bad' WHERE ref IN (7, 27, 47)")
+    steps.begin()
+    steps.approve("backfill")
+    result = steps.backfill()
+    assert result["rows_refused"] == 150
+    written = "SELECT n_tup_upd::int AS n FROM pg_stat_user_tables WHERE relname = 't'"
+    assert database.sql(written)[0]["n"] < 4 * result["rows_done"]
