@@ -148,6 +148,23 @@ left_alone:
   returned: success
   type: list
   elements: list
+rows_refused:
+  description:
+    - Rows that the run has set aside, because the server refuses to fill them. With more of them
+      than the phase allows the call fails.
+  returned: success
+  type: int
+refused:
+  description:
+    - At most 100 of them, each with RV(ignore:key) as JSON, RV(ignore:sqlstate) and
+      RV(ignore:message).
+  returned: success
+  type: list
+  elements: dict
+  sample:
+    - key: "[7]"
+      sqlstate: "23514"
+      message: new row for relation "t" violates check constraint "small"
 rows_put_back:
   description: How many of RV(rows_left_alone) hold a value because a trigger has put it back.
   returned: success

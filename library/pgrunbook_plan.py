@@ -107,6 +107,18 @@ conversions:
   returned: unless O(rollback_of) is given
   type: list
   elements: dict
+refused:
+  description:
+    - What the server would refuse, each with RV(ignore:what) (the constraint, index or type),
+      RV(ignore:rows) and RV(ignore:keys), at most five as JSON. Not hashed.
+  returned: unless O(rollback_of) is given
+  type: list
+  elements: dict
+unforeseen:
+  description: What may refuse rows, and cannot be evaluated without writing. Not hashed.
+  returned: unless O(rollback_of) is given
+  type: list
+  elements: str
 why_strategy:
   description: Why the backfill takes the strategy that RV(plan) names, in a sentence. Not hashed.
   returned: unless O(rollback_of) is given

@@ -14,9 +14,9 @@ from dataclasses import dataclass
 from typing import Any
 
 import psycopg
-from psycopg.sql import SQL, Composed
+from psycopg.sql import SQL, Composable, Composed
 
-from . import batch, catalog, conversion, journal, ledger, supervisor, surroundings
+from . import batch, catalog, conversion, journal, ledger, supervisor, surroundings, unfillable
 from .catalog import TableInfo
 from .connection import Connection, one, patient, with_lock_retries
 from .eligibility import any_left, count, sample
@@ -25,7 +25,7 @@ from .plan_text import sample_text
 from .progress import line
 from .route import KeyRoute, PageRoute, Stretch
 from .spec import Spec, require_open_window
-from .sql import render, table
+from .sql import literal, render, table
 from .strategy import LINE_POINTERS, Strategy, from_dict
 from .supervisor import Slice
 
@@ -44,6 +44,8 @@ _NOT_KEPT = (
 )
 VACUUM = "VACUUM (ANALYZE, TRUNCATE FALSE) {}"
 
+_COUNTED = ("rows_changed", "rows_done", "rows_refused", "sweep")
+
 Route = PageRoute | KeyRoute
 
 
@@ -61,10 +63,25 @@ class Progress:
 def batch_statements(spec: Spec, info: TableInfo, strategy: Strategy) -> dict[int, Composed]:
     """The statement of a batch for each leaf, by the leaf's oid, on columns that have their right
     names and types by then."""
-    place = batch.keys(spec, info) if strategy.name == "keyset" else batch.PAGES
-    renamed = {c.name: c.type for c in spec.columns}
-    held = conversion.held(spec, {**renamed, **conversion.foreseen(spec, info).types})
+    place, held = _place(spec, info, strategy), _held_then(spec, info)
     return {leaf.oid: batch.statement(spec, held, leaf.table, place) for leaf in info.leaves}
+
+
+def _place(spec: Spec, info: TableInfo, strategy: Strategy) -> Composable:
+    """The condition that a row is in the place of a batch."""
+    return batch.keys(spec, info) if strategy.name == "keyset" else batch.PAGES
+
+
+def _held_then(spec: Spec, info: TableInfo) -> dict[str, conversion.Held]:
+    """What rows hold once the columns have their right names and types."""
+    renamed = {c.name: c.type for c in spec.columns}
+    return conversion.held(spec, {**renamed, **conversion.foreseen(spec, info).types})
+
+
+def _picking(spec: Spec, info: TableInfo, strategy: Strategy) -> dict[int, Composed]:
+    """The query that finds one row of a batch, for each leaf."""
+    place, held = _place(spec, info, strategy), _held_then(spec, info)
+    return {leaf.oid: batch.pick(spec, held, leaf.table, place) for leaf in info.leaves}
 
 
 def vacuum_statement(spec: Spec) -> Composed:
@@ -137,13 +154,15 @@ def run_slice(conn: Connection, spec: Spec, run: ledger.Run, *, canary: bool) ->
     before = progress(conn, run.id)
     interleaved = strategy.passes > 1 and not canary
     current = supervisor.start(conn, spec, run, interleaved=interleaved)
+    current.rows_aside = ledger.refused(conn, run.id)["rows_refused"] > 0
     if canary:
         done = _canary(conn, current, info, strategy, max(spec.canary_rows - before.rows, 0))
     else:
         done = _sweeps(conn, current, info, strategy)
         if done:
             _vacuum(conn, spec, run)
-    return slice_outcome(conn, current, before, done=done, queries=queries)
+    refused = ledger.refused(conn, run.id)
+    return slice_outcome(conn, current, before, done=done, queries=queries, **refused)
 
 
 def slice_outcome(
@@ -175,7 +194,7 @@ def slice_outcome(
         conn,
         current.run.id,
         "progress",
-        **{key: result[key] for key in (*measured, "rows_changed", "rows_done", "sweep")},
+        **{key: result[key] for key in (*measured, *_COUNTED)},
         rows_per_second=round(result["rows_changed"] / max(current.seconds(), 0.001)),
         progress=result["progress"],
         journal=journal.cover(conn, current.run.id),
@@ -208,6 +227,8 @@ def outcome(
         "stopped_by": "",
         "rows_left_alone": 0,
         "left_alone": [],
+        "rows_refused": 0,
+        "refused": [],
         "rows_put_back": 0,
         "rows_rewritten": 0,
         "columns_gone": [],
@@ -239,7 +260,7 @@ def _sweeps(conn: Connection, current: Slice, info: TableInfo, strategy: Strateg
         if not route.exhausted():
             return False
         found = progress(conn, current.run.id).rows_this_sweep
-        if at.sweep + 1 >= MOST_SWEEPS or (not found and not any_left(conn, current.spec, info)):
+        if at.sweep + 1 >= MOST_SWEEPS or (not found and not _any_left(conn, current, info)):
             return True
         if at.sweep and not found:
             current.sleep(FIRST_WAIT_FOR_ROWS * 2 ** (at.sweep - 1))
@@ -247,6 +268,12 @@ def _sweeps(conn: Connection, current: Slice, info: TableInfo, strategy: Strateg
         if not current.time_left():
             return False
         info = catalog.inspect(conn, current.spec.table)
+
+
+def _any_left(conn: Connection, current: Slice, info: TableInfo) -> bool:
+    """Whether a row could still be filled, apart from those that are set aside."""
+    among = unfillable.not_aside(current.spec, literal(current.run.id))
+    return any_left(conn, current.spec, info, among)
 
 
 def _next_sweep(conn: Connection, run: ledger.Run, sweep: int) -> None:
@@ -289,6 +316,7 @@ class _Worker:
         self._by_key, self._passes = strategy.name == "keyset", strategy.passes
         self._rows_per_page = max(info.rows_estimate / max(info.pages, 1), 1.0)
         self._queries = batch_statements(current.spec, info, strategy)
+        self._picking = _picking(current.spec, info, strategy)
         self._left, self._most = left, current.spec.batch_rows
 
     def work(self, conn: Connection) -> None:
@@ -334,6 +362,7 @@ class _Worker:
         spec, pace = self._slice.spec, self._slice.pace
         kind = self._kind(number, stretch.passes)
         at, tries, changed = stretch.first, 0, 0
+        suspects = 0  # how many of the next rows have one among them that the server refuses
         while at < stretch.last:
             if not self._slice.may_go_on():
                 return False
@@ -346,12 +375,14 @@ class _Worker:
                     pace.most_rows(),
                     *(self._left or []),
                     *([size] if self._by_key else []),
+                    *([max(suspects // 2, 1)] if suspects else []),
                 ]
             )
+            alone = bool(suspects) and limit == 1
             place = self._place(stretch, at, upto, number, limit)
             started = time.monotonic()
             try:
-                done = self._batch(conn, stretch, place)
+                done = self._batch(conn, stretch, place, alone=alone)
             except psycopg.errors.QueryCanceled:
                 tries += 1
                 self._require_timeout(started, tries)
@@ -362,8 +393,23 @@ class _Worker:
                 self._require_more_than_one(limit, error)
                 self._most = limit // 2
                 continue
-            tries, self._most = 0, min(self._most + self._most // 4 + 1, spec.batch_rows)
-            pace.took(kind, upto - at, done.milliseconds)
+            except unfillable.Refused as refused:
+                self._set_aside(conn, refused)
+                suspects = 0
+                continue
+            except psycopg.Error as error:
+                if alone or not unfillable.is_refusal(error):
+                    raise
+                if not suspects:  # another one may be near, and what is refused leaves dead rows
+                    self._most = max(limit // 2, 1)
+                suspects = limit
+                continue
+            tries = 0
+            if suspects:  # a batch that looks for a row that is refused is none to learn from
+                suspects = suspects - done.rows if done.rows == limit else 0
+            else:
+                self._most = min(self._most + self._most // 4 + 1, spec.batch_rows)
+                pace.took(kind, upto - at, done.milliseconds)
             pace.weighed(done.rows, done.size)
             self._slice.record(done, later=number > 0)
             if self._left is not None:
@@ -394,18 +440,39 @@ class _Worker:
                 "first_key": stretch.first_key,
                 "last_key": stretch.last_key,
             }
-        return {**pages, "most": limit, "sweep": self._sweep}
+        return {
+            **pages,
+            "most": limit,
+            "sweep": self._sweep,
+            "aside": self._slice.rows_aside,
+        }
 
-    def _batch(self, conn: Connection, stretch: Stretch, place: dict[str, Any]) -> batch.Done:
-        spec, leaf = self._slice.spec, stretch.leaf
+    def _batch(
+        self, conn: Connection, stretch: Stretch, place: dict[str, Any], *, alone: bool
+    ) -> batch.Done:
+        """One batch; alone is whether it is of one row, which is named where it is refused."""
+        spec, leaf, run = self._slice.spec, stretch.leaf, self._slice.run
+        query, picking = self._queries[leaf.oid], self._picking[leaf.oid]
+
+        def once() -> batch.Done:
+            if alone:
+                return batch.fill_one(conn, picking, query, run, leaf.oid, place)
+            return batch.fill(conn, query, run, leaf.oid, place)
+
         return with_lock_retries(
             conn,
-            lambda: batch.fill(conn, self._queries[leaf.oid], self._slice.run, leaf.oid, place),
+            once,
             table_oid=leaf.oid,
             what=f"Backfill of {leaf.table}",
             tries=spec.lock_tries,
             sleep=self._slice.sleep,
         )
+
+    def _set_aside(self, conn: Connection, refused: unfillable.Refused) -> None:
+        """Set a row aside. Raises RunbookError where the phase does not allow one more."""
+        unfillable.set_aside(conn, self._slice.run, refused)
+        self._slice.rows_aside = True
+        unfillable.require_few(conn, self._slice.spec, self._slice.run)
 
     def _require_more_than_one(self, limit: int, error: psycopg.Error) -> None:
         """Raise where the server's limits do not allow a batch of one row, so that no smaller one

@@ -9,12 +9,13 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
+import psycopg
 from psycopg.sql import SQL, Composable, Composed, Literal
 
-from . import ledger
+from . import ledger, unfillable
 from .catalog import TableInfo
 from .connection import Connection, one
 from .conversion import Held
@@ -31,6 +32,7 @@ PAGES = SQL(
 """Every passes-th row of the pages from first to last, counted by line pointer, which is 1 for the
 first row of a page: the last two of the six bytes of a ctid (tidsend() in
 src/backend/utils/adt/tid.c)."""
+MOST_POINTERS = 65536  # more than a page can have: a pass of so many has one row of a page
 
 
 @dataclass(frozen=True)
@@ -50,8 +52,8 @@ class Done:
 
 def statement(spec: Spec, held: Mapping[str, Held], leaf: Table, place: Composable) -> Composed:
     """The statement of one batch; its parameters are those of the place, most (rows), run, sweep,
-    first and last (pages, or null), and it returns row_count, size and hot unless nothing was
-    changed.
+    aside (whether the run has set rows aside), first and last (pages, or null), and it returns
+    row_count, size and hot unless nothing was changed.
 
     The rows to be changed are picked and locked first, and then found again by their ctid: they
     are locked, so it cannot change in between. A journal entry is an array of texts: the key's
@@ -70,11 +72,7 @@ def statement(spec: Spec, held: Mapping[str, Held], leaf: Table, place: Composab
     return SQL(
         "WITH picked AS MATERIALIZED (\n"
         "  SELECT t.ctid AS tid, {news}\n"
-        "  FROM {table} t\n"
-        "  {join} ({source}) s ON {matches}\n"
-        "  WHERE {place}\n"
-        "    AND {some_null}\n"
-        "    AND {eligible}\n"
+        "  {free}\n"
         "  LIMIT %(most)s FOR NO KEY UPDATE OF t SKIP LOCKED\n"
         "), filled AS (\n"
         "  UPDATE {table} t SET {sets}\n"
@@ -92,15 +90,42 @@ def statement(spec: Spec, held: Mapping[str, Held], leaf: Table, place: Composab
     ).format(
         news=news,
         table=table(leaf),
+        free=_free(spec, held, leaf, place),
+        sets=sets,
+        entry=_entry(spec),
+        leaf=Literal(render(table(leaf)).replace("%", "%%")),
+    )
+
+
+def pick(spec: Spec, held: Mapping[str, Held], leaf: Table, place: Composable) -> Composed:
+    """The query that locks one row that a batch of the same place would fill. It returns the row's
+    key as JSON, its tid, and the key's values as texts."""
+    texts = [SQL("t.{}::text").format(name(k)) for k in spec.key]
+    return SQL(
+        "SELECT {key}::text AS key, t.ctid::text AS tid, ARRAY[{texts}]::text[] AS texts\n"
+        "{free}\nLIMIT 1 FOR NO KEY UPDATE OF t SKIP LOCKED"
+    ).format(key=unfillable.key(spec), texts=comma(texts), free=_free(spec, held, leaf, place))
+
+
+def _free(spec: Spec, held: Mapping[str, Held], leaf: Table, place: Composable) -> Composed:
+    """Where a batch finds rows that it can fill. The server drops the last condition where nothing
+    is set aside."""
+    return SQL(
+        "FROM {table} t\n"
+        "  {join} ({source}) s ON {matches}\n"
+        "  WHERE {place}\n"
+        "    AND {some_null}\n"
+        "    AND {eligible}\n"
+        "    AND (NOT %(aside)s::boolean OR {not_aside})"
+    ).format(
+        table=table(leaf),
         join=joined(held),
         source=source_query(spec),
         matches=matches(spec),
         place=place,
         some_null=any_of(SQL("t.{} IS NULL").format(name(c.name)) for c in spec.columns),
         eligible=eligible(spec, held),
-        sets=sets,
-        entry=_entry(spec),
-        leaf=Literal(render(table(leaf)).replace("%", "%%")),
+        not_aside=unfillable.not_aside(spec, SQL("%(run)s")),
     )
 
 
@@ -132,25 +157,76 @@ def fill(
     execution."""
     started = time.monotonic()
     with conn.transaction():
-        before = one(
-            conn,
-            "SELECT execution, control, control_by, rows_per_second,"
-            " pg_stat_get_xact_tuples_hot_updated(%s::oid) AS hot"
-            " FROM pgrunbook.run WHERE id = %s",
-            (leaf_oid, run.id),
-        )
-        if before["execution"] != run.execution:
-            ledger.require_owner(conn, run)
-        row = conn.execute(query, {**place, "run": run.id}).fetchone()
+        done = _fill(conn, query, run, leaf_oid, place)
+    return replace(done, milliseconds=_since(started))
+
+
+def fill_one(
+    conn: Connection,
+    picking: Composed,
+    query: Composed,
+    run: ledger.Run,
+    leaf_oid: int,
+    place: dict[str, Any],
+) -> Done:
+    """Do a batch of one row, if there is one in this place, in one transaction.
+
+    Raises Refused, which names the row, where the server refuses what it would hold, and
+    RunbookError when the run belongs to another execution.
+    """
+    started = time.monotonic()
+    row: dict[str, Any] | None = None
+    try:
+        with conn.transaction():
+            row = conn.execute(picking, {**place, "run": run.id}).fetchone()
+            only = {**place, **_only(place, row)} if row else place
+            done = _fill(conn, query, run, leaf_oid, only)
+    except psycopg.Error as error:
+        if row and unfillable.is_refusal(error):
+            raise unfillable.Refused(row["key"], error) from None
+        raise
+    return replace(done, milliseconds=_since(started))
+
+
+def _only(place: dict[str, Any], row: dict[str, Any]) -> dict[str, Any]:
+    """The parameters of a place that has just this row in it."""
+    if "first_key" in place:
+        return {"first_key": row["texts"], "last_key": row["texts"]}
+    page, pointer = row["tid"].strip("()").split(",")
+    return {
+        "first": int(page),
+        "last": int(page) + 1,
+        "passes": MOST_POINTERS,
+        "pass": int(pointer) - 1,
+    }
+
+
+def _fill(
+    conn: Connection, query: Composed, run: ledger.Run, leaf_oid: int, place: dict[str, Any]
+) -> Done:
+    before = one(
+        conn,
+        "SELECT execution, control, control_by, rows_per_second,"
+        " pg_stat_get_xact_tuples_hot_updated(%s::oid) AS hot"
+        " FROM pgrunbook.run WHERE id = %s",
+        (leaf_oid, run.id),
+    )
+    if before["execution"] != run.execution:
+        ledger.require_owner(conn, run)
+    row = conn.execute(query, {**place, "run": run.id}).fetchone()
     return Done(
         rows=row["row_count"] if row else 0,
         hot=row["hot"] - before["hot"] if row else 0,
-        milliseconds=(time.monotonic() - started) * 1000,
+        milliseconds=0.0,
         control=before["control"],
         control_by=before["control_by"],
         rows_per_second=before["rows_per_second"],
         size=row["size"] if row else 0,
     )
+
+
+def _since(started: float) -> float:
+    return (time.monotonic() - started) * 1000
 
 
 def _entry(spec: Spec) -> Composable:

@@ -8,7 +8,7 @@ from typing import Any
 
 from psycopg.sql import SQL, Composable, Composed, Literal
 
-from . import catalog, conversion, eligibility, indexes, ledger
+from . import catalog, conversion, eligibility, indexes, ledger, limits, unfillable
 from .catalog import TableInfo
 from .connection import Connection, one
 from .estimate import rows_left
@@ -137,7 +137,9 @@ def validate(conn: Connection, spec: Spec) -> dict[str, Any]:
     """The checks of the report's tests 3 and 6, and the indexes, on the database as it is now."""
     info = catalog.inspect(conn, spec.table)
     eligibility.acknowledged_functions(conn, spec, info)
-    counts = eligibility.count(conn, spec, info)
+    aside = unfillable.of_newest_run(conn, spec)
+    refused = unfillable.count(conn, spec, info, aside)
+    counts = {**eligibility.count(conn, spec, info), "rows_refused": refused}
     return {
         "changed": False,
         "schema": info.schema(),
@@ -145,8 +147,8 @@ def validate(conn: Connection, spec: Spec) -> dict[str, Any]:
         "checks": [
             _coverage(spec, counts),
             _nothing_left(counts),
-            _accuracy(conn, spec, info),
-            _comparison(conn, spec, info),
+            _accuracy(conn, spec, info, aside),
+            _comparison(conn, spec, info, aside),
             _indexes(conn, spec, info),
         ],
     }
@@ -166,20 +168,29 @@ def _coverage(spec: Spec, counts: dict[str, Any]) -> dict[str, Any]:
 
 
 def _nothing_left(counts: dict[str, Any]) -> dict[str, Any]:
+    refused = counts["rows_refused"]
+    left = counts["rows_eligible"] - refused
     return check(
         "remaining",
         "Rows that the source could still fill",
         test=3,
         target="0",
-        measured=counts["rows_eligible"],
-        passed=counts["rows_eligible"] == 0,
+        measured=f"{left:,}, and {apart(refused)}" if refused else left,
+        passed=left == 0,
         enforce=False,
-        evidence=counts["rows_skipped"],
+        evidence={**counts["rows_skipped"], "left": left, "refused": refused},
     )
 
 
-def _accuracy(conn: Connection, spec: Spec, info: TableInfo) -> dict[str, Any]:
-    found = _compare(conn, spec, info, _random_rows(spec))
+def apart(refused: int) -> str:
+    """How a gate calls rows that it does not hold against the phase."""
+    return f"{refused:,} that the server refuses, which are set aside"
+
+
+def _accuracy(
+    conn: Connection, spec: Spec, info: TableInfo, aside: Composable | None
+) -> dict[str, Any]:
+    found = _compare(conn, spec, info, _random_rows(spec), aside)
     share = eligibility.percentage(found["matched"], found["compared"])
     return check(
         "accuracy",
@@ -192,8 +203,11 @@ def _accuracy(conn: Connection, spec: Spec, info: TableInfo) -> dict[str, Any]:
     )
 
 
-def _comparison(conn: Connection, spec: Spec, info: TableInfo) -> dict[str, Any]:
-    found = _compare(conn, spec, info, SQL("SELECT * FROM {}").format(table(spec.table)))
+def _comparison(
+    conn: Connection, spec: Spec, info: TableInfo, aside: Composable | None
+) -> dict[str, Any]:
+    found = _compare(conn, spec, info, SQL("SELECT * FROM {}").format(table(spec.table)), aside)
+    besides = f"; {apart(found['refused'])}, are not among them" if found["refused"] else ""
     drifted = _drifted(conn, spec, info) if found["different"] else 0
     share = eligibility.percentage(found["matched"] + drifted, found["compared"])
     return check(
@@ -202,7 +216,7 @@ def _comparison(conn: Connection, spec: Spec, info: TableInfo) -> dict[str, Any]
         test=6,
         target=f"≥ {spec.accuracy_min:g} % equal, or filled before the source changed",
         measured=f"{share} % of {found['compared']:,} rows; {found['different']:,} differ, "
-        f"{drifted} of them because the source changed since",
+        f"{drifted} of them because the source changed since{besides}",
         passed=share >= spec.accuracy_min,
         evidence={**found, "drifted": drifted},
     )
@@ -224,19 +238,28 @@ def _indexes(conn: Connection, spec: Spec, info: TableInfo) -> dict[str, Any]:
     )
 
 
-def _compare(conn: Connection, spec: Spec, info: TableInfo, rows: Composable) -> dict[str, int]:
+def _compare(
+    conn: Connection,
+    spec: Spec,
+    info: TableInfo,
+    rows: Composable,
+    aside: Composable | None = None,
+) -> dict[str, int]:
     """Compare rows of the table with their source: a row matches when each value that the source
-    has is there. missing counts rows that lack one, different those that have another one."""
+    has is there. missing counts rows that lack one, different those that have another one, and
+    refused those that lack one and are set aside, which are not compared."""
     held = conversion.held(spec, info.types)
     missing = eligibility.eligible(spec, held)
     query = SQL(
-        "SELECT count(*) AS compared,"
+        "SELECT count(*) FILTER (WHERE NOT {refused}) AS compared,"
         " count(*) FILTER (WHERE NOT coalesce({missing}, false)"
         "   AND NOT coalesce({different}, false)) AS matched,"
-        " count(*) FILTER (WHERE {missing}) AS missing,"
-        " count(*) FILTER (WHERE {different}) AS different"
+        " count(*) FILTER (WHERE {missing} AND NOT {refused}) AS missing,"
+        " count(*) FILTER (WHERE {different} AND NOT {refused}) AS different,"
+        " count(*) FILTER (WHERE {refused}) AS refused"
         " FROM ({rows}) t {join} ({source}) s ON {matches} WHERE {has_origin}"
     ).format(
+        refused=SQL("coalesce({} AND {}, false)").format(missing, aside) if aside else SQL("false"),
         missing=missing,
         different=different(spec, held),
         rows=rows,
@@ -314,6 +337,14 @@ def _journal_keys(spec: Spec, info: TableInfo) -> Composed:
 def different(spec: Spec, held: Mapping[str, conversion.Held]) -> Composed:
     """The condition on t and s that a row has another value than it is to have."""
     return eligibility.any_of(
-        SQL("({} <> {}::{})").format(held[c.name].now, value, text(c.type))
+        SQL(
+            "CASE WHEN {now} IS NULL THEN NULL WHEN {overflows} THEN true"
+            " ELSE {now} <> {value}::{type} END"
+        ).format(
+            now=held[c.name].now,
+            overflows=limits.overflows(c.type, value),
+            value=value,
+            type=text(c.type),
+        )
         for c, value in zip(spec.columns, eligibility.values(spec, held), strict=True)
     )

@@ -15,7 +15,7 @@ from typing import Any
 import psycopg
 from psycopg.sql import SQL, Composable, Composed, Literal
 
-from . import catalog, conversion, volatile
+from . import catalog, conversion, limits, volatile
 from .catalog import TableInfo
 from .connection import Connection, one
 from .conversion import Held
@@ -270,7 +270,8 @@ def _refusal(conn: Connection, column: Column, on: Table, of: Composable) -> str
     """Why an expression on the rows of a table cannot fill the column; empty where it can."""
     try:
         with conn.transaction():
-            for query in _trials(column, on, of):
+            limited = limits.too_large(limits.base_type(conn, column.type), of) is not None
+            for query in _trials(column, on, of, limited=limited):
                 conn.execute(query, (), binary=True)
     except psycopg.errors.ReadOnlySqlTransaction as error:
         return f"it tries to write: {reason(error)}"
@@ -279,14 +280,15 @@ def _refusal(conn: Connection, column: Column, on: Table, of: Composable) -> str
     return ""
 
 
-def _trials(column: Column, on: Table, of: Composable) -> list[Composed]:
+def _trials(column: Column, on: Table, of: Composable, *, limited: bool) -> list[Composed]:
     """Queries that fail where an expression on the rows t of a table would make a batch fail.
 
     A cast cuts a value that is too long; reading it as a record's field refuses it, as UPDATE does.
+    limited is whether constraints.foresee() tells for each row that the type is too small.
     """
     parts = {"e": of, "type": text(column.type), "on": table(on)}
     trials = ["SELECT count({e}), count(coalesce(NULL::{type}, {e})) FROM {on} t"]
-    if column.type.endswith(")"):
+    if column.type.endswith(")") and not limited:
         trials.append(
             "SELECT count(r.v) FROM (SELECT {e}::text AS v FROM {on} t) s,"
             " jsonb_to_record(jsonb_build_object('v', s.v)) AS r(v {type})"
@@ -310,11 +312,17 @@ def require_unique_source(conn: Connection, spec: Spec) -> None:
         )
 
 
-def any_left(conn: Connection, spec: Spec, info: TableInfo) -> bool:
-    """Whether a row is eligible still: others had locked it, or it came behind the sweep."""
+def any_left(conn: Connection, spec: Spec, info: TableInfo, among: Composable) -> bool:
+    """Whether a row t of which the condition among is true is eligible still: others had locked it,
+    or it came behind the sweep."""
     held = conversion.held(spec, info.types)
-    query = SQL("SELECT EXISTS (SELECT FROM {} t {} ({}) s ON {} WHERE {}) AS any").format(
-        table(spec.table), joined(held), source_query(spec), matches(spec), eligible(spec, held)
+    query = SQL("SELECT EXISTS (SELECT FROM {} t {} ({}) s ON {} WHERE {} AND {}) AS any").format(
+        table(spec.table),
+        joined(held),
+        source_query(spec),
+        matches(spec),
+        eligible(spec, held),
+        among,
     )
     return bool(one(conn, query, ())["any"])
 

@@ -22,6 +22,7 @@ INDEX_TRIAL, INDEX_KEPT = "index_trial", "index_kept"
 INDEX_PART, INDEX_ATTACHED = "index_part", "index_attached"
 """Kinds of change: an index of one partition that a run made, or that it found and attached; of
 the latter, old has the definition."""
+MOST_LISTED = 100  # rows that the server refused, of a run
 MIGRATED = "migrated"  # the kind of event that a new version of the ledger is
 
 MOST_POINTS = 300  # of a history's slices, and of its batches: as many as a plot shows apart
@@ -582,10 +583,11 @@ def approvals(conn: Connection, run_id: str) -> list[dict[str, Any]]:
 def history(conn: Connection, run_id: str) -> dict[str, Any]:
     """What the report tells of a run, in JSON's types; times are ISO 8601, UTC.
 
-    Returns events (the progress of slices apart), slices and batches (at most MOST_POINTS of each,
-    neighbours taken together; seconds of a batch are those of its worker), steps (of each plan
-    that was approved, the first one first), before (the schema that the first plan saw), and chain
-    (how many events the whole ledger has, and the last one's hash). Without a ledger all is empty.
+    Returns what refused() does; events (the progress of slices apart); slices and batches (at most
+    MOST_POINTS of each, neighbours taken together; seconds of a batch are those of its worker);
+    steps (of each plan that was approved, the first one first); before (the schema that the first
+    plan saw); and chain (how many events the whole ledger has, and the last one's hash). Without a
+    ledger all is empty.
     """
     if not exists(conn):
         return {}
@@ -601,6 +603,7 @@ def history(conn: Connection, run_id: str) -> dict[str, Any]:
         "events": conn.execute(_EVENTS, (run_id,)).fetchall(),
         "slices": conn.execute(_SLICES, (run_id,)).fetchall(),
         "batches": conn.execute(_BATCHES, (run_id,)).fetchall(),
+        **refused(conn, run_id),
         "steps": [step for plan in plans for step in plan["steps"]],
         "before": (before or {}).get("schema") or {},
         "chain": one(
@@ -624,6 +627,23 @@ def measured_rate(
         return None
     given = {"phase": phase, "table": table, "run": run_id}
     return conn.execute(_RATE, given).fetchone()
+
+
+def refused(conn: Connection, run_id: str) -> dict[str, Any]:
+    """The rows that the run has set aside, because the server refuses what they would get:
+    rows_refused, how many, and refused, the first MOST_LISTED with key (JSON as text), sqlstate and
+    message."""
+    if not _knows_refused(conn):
+        return {"rows_refused": 0, "refused": []}
+    return one(
+        conn,
+        "SELECT count(*)::int8 AS rows_refused, coalesce(jsonb_agg(jsonb_build_object("
+        "   'key', key::text, 'sqlstate', sqlstate, 'message', message) ORDER BY n)"
+        "  FILTER (WHERE n <= %s), '[]') AS refused"
+        " FROM (SELECT *, row_number() OVER (ORDER BY id) AS n FROM pgrunbook.unfillable"
+        "       WHERE run_id = %s AND tried_again_at IS NULL) u",
+        (MOST_LISTED, run_id),
+    )
 
 
 def info(conn: Connection, altered: list[str], notes: Sequence[str] = ()) -> dict[str, Any]:
@@ -652,6 +672,12 @@ def runs(conn: Connection) -> list[dict[str, Any]]:
     which is empty before the first one."""
     if not exists(conn):
         return []
+    refused = "0::int8"
+    if _knows_refused(conn):
+        refused = (
+            "(SELECT count(*) FROM pgrunbook.unfillable u WHERE u.run_id = r.id"
+            " AND u.tried_again_at IS NULL)"
+        )
     return conn.execute(
         "SELECT r.id, r.phase, r.table_name, r.state, r.verdict, r.operator, r.plan_hash,"
         " r.rows_eligible, r.started_at::text, r.seen_at::text, r.finished_at::text,"
@@ -660,6 +686,7 @@ def runs(conn: Connection) -> list[dict[str, Any]]:
         "   AND e.body ->> 'kind' = 'progress' ORDER BY e.id DESC LIMIT 1), '{}') AS progress,"
         " coalesce((SELECT sum(b.row_count) FROM pgrunbook.batch b"
         "   WHERE b.run_id = r.id AND b.reverted_at IS NULL), 0)::int8 AS rows_changed,"
+        f" {refused} AS rows_refused,"
         " (SELECT to_jsonb(a) -> 'claimed' FROM pgrunbook.approval a WHERE a.run_id = r.id"
         "   ORDER BY a.id DESC LIMIT 1) AS claimed"
         " FROM pgrunbook.run r ORDER BY r.started_at DESC"
@@ -697,9 +724,11 @@ def _status(run: dict[str, Any]) -> list[str]:
     """A run in a line, and while it is at work its progress and what it was told in another."""
     verdict = f" {run['verdict']}" if run["verdict"] else ""
     claimed = " (claimed)" if run.get("claimed") else ""
+    refused = f" ({run['rows_refused']:,} refused)" if run.get("rows_refused") else ""
     lines = [
         f"{run['id']}  {run['state']}{verdict}, {run['rows_changed']:,} of "
-        f"{run['rows_eligible']:,} rows, by {run['operator']}{claimed}, last seen {run['seen_at']}"
+        f"{run['rows_eligible']:,} rows{refused}, by {run['operator']}{claimed}, last seen "
+        f"{run['seen_at']}"
     ]
     if run["state"] != "running":
         return lines
@@ -708,6 +737,12 @@ def _status(run: dict[str, Any]) -> list[str]:
         told.append(f"kept below {run['rows_per_second']:,} rows/s")
     shown = [*([run["progress"]["progress"]] if run["progress"] else []), *told]
     return [*lines, *(f"  {text}" for text in shown)]
+
+
+def _knows_refused(conn: Connection) -> bool:
+    """Whether the ledger can hold rows that were refused; an older one gets that with the next
+    approval."""
+    return ledger_schema.version(conn) >= 2
 
 
 def _migrate(conn: Connection, run: Run) -> None:
@@ -745,6 +780,11 @@ def _claim(
             baseline.get("counts", {}).get("rows_eligible", 0),
             Jsonb(baseline),
         ),
+    )
+    conn.execute(
+        "UPDATE pgrunbook.unfillable SET tried_again_at = clock_timestamp()"
+        " WHERE run_id = %s AND tried_again_at IS NULL",
+        (run.id,),
     )
 
 

@@ -102,6 +102,16 @@ ALTER TABLE pgrunbook.batch ADD COLUMN IF NOT EXISTS merged jsonb;
 ALTER TABLE pgrunbook.batch ADD COLUMN IF NOT EXISTS given_back integer;
 ALTER TABLE pgrunbook.batch ADD COLUMN IF NOT EXISTS put_back integer;
 ALTER TABLE pgrunbook.batch ADD COLUMN IF NOT EXISTS rewritten integer;
+CREATE TABLE IF NOT EXISTS pgrunbook.unfillable (
+    id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    run_id text NOT NULL REFERENCES pgrunbook.run,
+    key jsonb NOT NULL,
+    sqlstate text NOT NULL,
+    message text NOT NULL,
+    refused_at timestamptz NOT NULL DEFAULT clock_timestamp(),
+    tried_again_at timestamptz
+);
+CREATE INDEX IF NOT EXISTS unfillable_run_id ON pgrunbook.unfillable (run_id);
 """,
 }
 """What makes each version of the one before it. Version 1 did not record that it is one. token

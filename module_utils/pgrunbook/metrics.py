@@ -19,6 +19,10 @@ Run = dict[str, Any]
 GAUGES: dict[str, tuple[str, Callable[[Run], float | None]]] = {
     "rows_eligible": ("Rows that the source could fill.", lambda run: run["rows_eligible"]),
     "rows_filled": ("Rows that the run filled and that still stand.", lambda r: r["rows_changed"]),
+    "rows_refused": (
+        "Rows that the run has set aside, because the server refuses to fill them.",
+        lambda run: run.get("rows_refused"),
+    ),
     "last_seen_timestamp_seconds": (
         "When the run was last at work.",
         lambda run: datetime.fromisoformat(run["seen_at"]).timestamp(),

@@ -14,6 +14,7 @@ from . import (
     backfill,
     catalog,
     comparison,
+    constraints,
     conversion,
     eligibility,
     identity,
@@ -45,9 +46,10 @@ def build(conn: Connection, spec: Spec) -> dict[str, Any]:
     """The plan for the database as it is now, in a READ ONLY transaction.
 
     Returns plan (what the hash covers), plan_hash, run (id, plan_hash, execution, server), needed,
-    counts, estimates (seconds by step, null where nothing was measured), measured_rate (which run
-    the backfill's is from), a sample of 100 rows before and after, checks and text. Raises
-    RunbookError for everything that would make the run fail later.
+    counts, refused and unforeseen (as constraints.Foreseen has them), estimates (seconds by step,
+    null where nothing was measured), measured_rate (which run the backfill's is from), a sample of
+    100 rows before and after, checks and text. Raises RunbookError for everything that would make
+    the run fail later.
     """
     started = time.monotonic()
     require_open_window(spec)
@@ -100,6 +102,8 @@ def build(conn: Connection, spec: Spec) -> dict[str, Any]:
         "needed": bool(unfinished or counts["rows_eligible"] or any(s["needed"] for s in steps)),
         "counts": counts,
         "conversions": found.conversions,
+        "refused": found.foreseen.refused,
+        "unforeseen": found.foreseen.unforeseen,
         "why_strategy": why,
         "horizon": horizon_holder(conn, [conn.info.backend_pid], OLD_TRANSACTION_SECONDS),
         "estimates": {
@@ -229,12 +233,14 @@ def new_run_id(phase: str) -> str:
 @dataclass(frozen=True)
 class _Sound:
     """What the checks of a plan found and let pass, for the plan to show: conversions and
-    dependents as conversion and rename have them, triggers and volatile functions by name."""
+    dependents as conversion and rename have them, triggers and volatile functions by name, and the
+    rows that the server would refuse."""
 
     conversions: list[dict[str, Any]]
     dependents: list[dict[str, Any]]
     triggers: list[str]
     volatile: list[str]
+    foreseen: constraints.Foreseen
 
 
 def _require_sound(conn: Connection, spec: Spec, info: TableInfo, names: dict[str, str]) -> _Sound:
@@ -243,15 +249,22 @@ def _require_sound(conn: Connection, spec: Spec, info: TableInfo, names: dict[st
     obstacles.checked(indexes.require_buildable, conn, spec, info)
     called = obstacles.checked(eligibility.require_sound_expressions, conn, spec, info)
     asked = obstacles.checked(comparison.require_sound_queries, conn, spec, info)
-    converted = None
+    converted = foreseen = None
     if called is not None:  # else what must not run would
         obstacles.checked(eligibility.require_unique_source, conn, spec)
         converted = obstacles.checked(conversion.require_safe, conn, spec, info)
+        foreseen = obstacles.checked(constraints.require_fillable, conn, spec, info)
     dependents = obstacles.checked(rename.require_safe, conn, spec, info)
     triggers = obstacles.checked(_require_triggers, conn, spec, info, names)
     obstacles.require_none()
     volatile = sorted({*(called or []), *(asked or [])})
-    return _Sound(converted or [], dependents or [], triggers or [], volatile)
+    return _Sound(
+        converted or [],
+        dependents or [],
+        triggers or [],
+        volatile,
+        foreseen or constraints.Foreseen(),
+    )
 
 
 def _require_columns(

@@ -55,10 +55,10 @@ def plan_text(result: dict[str, Any]) -> str:
         if result["resumes"]:
             lines.append("What is left of the run is its validation and its verdict.")
     lines += _dependents(result["plan"]["dependents"])
+    again = "" if spec["waive_rollback"] else ", and again for every row that a rollback gives back"
     for trigger in result["plan"]["triggers"]:
-        lines.append(
-            f"Trigger {shown.line(trigger)} fires for every row that is filled (acknowledged)."
-        )
+        fires = f"Trigger {shown.line(trigger)} fires for every row that is filled{again}"
+        lines += textwrap.wrap(f"{fires} (acknowledged).", WIDTH)
     for function in result["plan"]["volatile"]:
         called = f"{shown.line(function)} is volatile, and the phase calls it for its rows"
         lines.append(f"{called} (acknowledged).")
@@ -161,6 +161,7 @@ def _rows(result: dict[str, Any]) -> list[str]:
     lines = [
         f"   rows  {counts['rows_eligible']:,} of {counts['rows_total']:,} would change",
         *_skipped(counts),
+        *_refused(result),
         *_how(result),
         f"   the first {min(SHOWN_ROWS, len(result['sample']))} "
         f"of a sample of {len(result['sample'])} (all of them with --diff):",
@@ -178,6 +179,19 @@ def _how(result: dict[str, Any]) -> list[str]:
             f"but {result['horizon']}, keeps dead rows from being pruned: while it lasts, single "
             "passes",
         )
+    return lines
+
+
+def _refused(result: dict[str, Any]) -> list[str]:
+    """The rows that would be set aside, by what refuses them, and what nobody can know before."""
+    lines = []
+    for each in result["refused"]:
+        keys = ", ".join(each["keys"])
+        lines += _labelled(
+            "", f"{each['rows']:,} would be set aside, such as {keys}: {each['what']} refuses them"
+        )
+    if result["unforeseen"]:
+        lines += _labelled("", f"not foreseen: what {'; '.join(result['unforeseen'])} would refuse")
     return lines
 
 

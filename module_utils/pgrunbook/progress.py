@@ -23,6 +23,8 @@ def line(result: dict[str, Any], *, reverting: bool) -> str:
         left = max(eligible - done, 0)
         share = min(done / eligible, 1.0) if eligible else 1.0
         text = f"{done:,} of {eligible:,} rows  {share:6.1%}"
+        if refused := result.get("rows_refused", 0):
+            left, text = max(left - refused, 0), f"{text}  {refused:,} refused"
     parts = [text, f"{rate:,.0f} rows/s", to_go(left, rate), *_condition(result)]
     if result["sweep"] and not reverting:
         parts.append(f"closing sweep {result['sweep']}")

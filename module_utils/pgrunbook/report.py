@@ -322,7 +322,8 @@ def _backfill(
     work: dict[str, Any], counts: dict[str, Any], facts: dict[str, Any]
 ) -> dict[str, Any]:
     """The figures of the run. Rows that changed in an earlier execution of it are counted too."""
-    batches = (facts.get("history") or {}).get("batches") or []
+    history = facts.get("history") or {}
+    batches = history.get("batches") or []
     changed, seconds = work.get("rows_done", 0), work.get("seconds", 0.0)
     return {
         "rows_total": counts.get("rows_total", 0),
@@ -330,6 +331,8 @@ def _backfill(
         "rows_changed": changed,
         "rows_left_alone": 0,
         "left_alone": [],
+        "rows_refused": history.get("rows_refused", 0),
+        "refused": history.get("refused", []),
         "rows_put_back": 0,
         "rows_rewritten": 0,
         "columns_gone": [],

@@ -32,7 +32,7 @@ def risks(told: Told, spec: Spec | None, facts: dict[str, Any]) -> list[dict[str
     """The risks that the run's facts show, the worst first: risk, likelihood, impact (high, medium
     or low, and what it is) and mitigation."""
     if told["kind"] == "rollback":
-        return []
+        return list(_triggers_again(told, facts))
     found = [
         *_unfinished(told),
         *_indexes_missing(told),
@@ -42,6 +42,7 @@ def risks(told: Told, spec: Spec | None, facts: dict[str, Any]) -> list[dict[str
         *_dependents(facts),
         *_kept(told, facts),
         *_left(told),
+        *_refused(told),
         *_horizon(told, facts),
         *_held(told),
         *_unattended(told),
@@ -99,6 +100,8 @@ def _done(told: Told) -> Iterator[str]:
             f"{about(done['after_canary_estimated_seconds'])} for them; they took "
             f"{done['after_canary_seconds']:,.1f} s of work, the VACUUM included."
         )
+    if done["rows_refused"]:
+        yield f"Set aside, because the server refuses to fill them: {done['rows_refused']:,} rows."
     skipped = [
         f"{rows:,} {REASONS.get(reason, reason)}"
         for reason, rows in done["rows_skipped"].items()
@@ -257,7 +260,7 @@ def _dependents(facts: dict[str, Any]) -> Iterator[dict[str, str]]:
         yield _risk(
             f"Triggers fired for every row that was filled: {', '.join(plan['triggers'])}.",
             "certain",
-            "medium: a rollback does not take back what they did",
+            "medium: a rollback does not take back what they did, and fires them again",
             "The phase acknowledges them.",
         )
     if plan.get("volatile"):
@@ -287,8 +290,9 @@ def _left(told: Told) -> Iterator[dict[str, str]]:
         if found["status"] == "pass":
             continue
         if found["id"] == "remaining":
+            left = (found["evidence"] or {}).get("left", found["measured"])
             yield _risk(
-                f"{found['measured']:,} rows are left that the source could fill.",
+                f"{left:,} rows are left that the source could fill.",
                 "certain: measured",
                 "medium: queries on the filled columns do not find them",
                 "Running the phase again fills them. New rows appear here as long as the "
@@ -302,6 +306,30 @@ def _left(told: Told) -> Iterator[dict[str, str]]:
                 "They are counted, never filled with a stand-in. Running the phase again fills "
                 "them once they have a source row.",
             )
+
+
+def _refused(told: Told) -> Iterator[dict[str, str]]:
+    rows = told["backfill"]["rows_refused"]
+    if rows:
+        yield _risk(
+            f"The server refuses to fill {rows:,} {'row' if rows == 1 else 'rows'}.",
+            "certain: measured",
+            "medium: they lack their values, and queries on the filled columns do not find them",
+            "They are set aside and listed with what the server says. Mend what they hold or would "
+            "get, then run the phase again.",
+        )
+
+
+def _triggers_again(told: Told, facts: dict[str, Any]) -> Iterator[dict[str, str]]:
+    """The triggers that a rollback has fired."""
+    triggers = ((facts.get("plan") or {}).get("plan") or {}).get("triggers")
+    if triggers and told["approvals"]:
+        yield _risk(
+            f"Triggers fired for every row that was given back: {', '.join(triggers)}.",
+            "certain",
+            "medium: nothing takes back what they did, now and when the rows were filled",
+            "They are acknowledged. What they put back is counted among the rows left alone.",
+        )
 
 
 def _horizon(told: Told, facts: dict[str, Any]) -> Iterator[dict[str, str]]:

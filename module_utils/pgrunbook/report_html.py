@@ -11,7 +11,17 @@ from markupsafe import Markup
 from . import shown
 from .report_evidence import PROPOSED, blocks, differences, proposed, severity
 from .report_markdown import SCHEMA_TEST, changed_parts
-from .report_words import PASSED, VERIFY, approver, facts_line, moment, passed_of, skipped
+from .report_words import (
+    PASSED,
+    VERIFY,
+    approver,
+    facts_line,
+    moment,
+    passed_of,
+    refused,
+    refused_heading,
+    skipped,
+)
 
 _STYLE = """
 :root { color-scheme: light dark; --ground: #ffffff; --ink: #1f2328; --soft: #59636e;
@@ -207,6 +217,9 @@ left out.{% endif %}</p>
 {% endfor %}</pre>{% endif %}
 {% else %}<p>No statement was approved.</p>
 {% endfor %}
+{% if refused %}<p>{{ refused_heading }}</p>
+{{ table(["Row, by key", "What the server says"], refused) }}
+{% endif %}
 {% if done.left_alone %}<p>Left alone:</p>
 <pre>{% for entry in done.left_alone %}{{ entry }}
 {% endfor %}</pre>{% endif %}
@@ -289,6 +302,8 @@ def html(report: dict[str, Any], plots: dict[str, str]) -> str:
         proposed_header=PROPOSED,
         tests=[_test(report, test) for test in report["tests"]],
         skipped=skipped(report["backfill"]),
+        refused=refused(report["backfill"]),
+        refused_heading=refused_heading(report["backfill"]),
         schema=schema,
         verify=VERIFY,
     )

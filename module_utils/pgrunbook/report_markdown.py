@@ -8,7 +8,17 @@ from typing import Any
 
 from . import shown
 from .report_evidence import PROPOSED, blocks, differences, proposed, severity
-from .report_words import PASSED, VERIFY, approver, facts_line, moment, passed_of, skipped
+from .report_words import (
+    PASSED,
+    VERIFY,
+    approver,
+    facts_line,
+    moment,
+    passed_of,
+    refused,
+    refused_heading,
+    skipped,
+)
 
 SCHEMA_TEST = 2  # where the differences from before the run belong
 
@@ -144,6 +154,9 @@ def _changes(report: Told) -> list[str]:
             lines += ["Undone by:", "", *_fenced("\n".join(undo), "sql")]
     if not report["changes"] and report["statements"]:
         lines += _fenced("\n".join(f"{statement};" for statement in report["statements"]), "sql")
+    if rows := refused(done):
+        lines += [_text(refused_heading(done)), ""]
+        lines += _table(["Row, by key", "What the server says"], rows)
     for entry in done["left_alone"]:
         lines.append(f"- left alone: {_text(str(entry))}")
     return [*lines, ""]

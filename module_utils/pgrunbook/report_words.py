@@ -51,6 +51,18 @@ def passed_of(criterion: dict[str, Any]) -> str:
     return f"{criterion['passed']} of {criterion['checks']} passed" if criterion["checks"] else ""
 
 
+def refused(done: dict[str, Any]) -> list[list[str]]:
+    """The rows that the server refused, by key, with what it said."""
+    return [[each["key"], f"{each['message']} ({each['sqlstate']})"] for each in done["refused"]]
+
+
+def refused_heading(done: dict[str, Any]) -> str:
+    """What stands above them."""
+    shown, rows = len(done["refused"]), done["rows_refused"]
+    first = f" The first {shown:,}:" if shown < rows else ""
+    return f"Set aside, because the server refuses to fill them: {rows:,} rows.{first}"
+
+
 def skipped(done: dict[str, Any]) -> str:
     """The rows that were not filled, by reason."""
     return ", ".join(f"{reason} {rows:,}" for reason, rows in done["rows_skipped"].items())

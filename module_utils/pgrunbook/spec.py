@@ -96,6 +96,7 @@ SPEC_OPTIONS: dict[str, Any] = {
     "lock_tries": {"type": "int", "default": 10},
     "window_end": {"type": "str", "default": ""},
     "waive_rollback": {"type": "bool", "default": False},
+    "unfillable_max": {"type": "int", "default": 0},
     "most_replay_lag_seconds": {"type": "float", "default": 10.0},
     "most_lock_waiters": {"type": "int", "default": 0},
     "most_active_sessions": {"type": "int", "default": 16},
@@ -203,6 +204,7 @@ class Spec:
     lock_tries: int
     window_end: str
     waive_rollback: bool
+    unfillable_max: int
     most_replay_lag_seconds: float
     most_lock_waiters: int
     most_active_sessions: int
@@ -253,6 +255,7 @@ def parse(options: Mapping[str, Any]) -> Spec:
         "lock_tries",
         "window_end",
         "waive_rollback",
+        "unfillable_max",
         "most_replay_lag_seconds",
         "most_lock_waiters",
         "most_active_sessions",
@@ -398,7 +401,7 @@ def _check(spec: Spec) -> None:
                 f"phase_{name} is {value}; it must be a number. "
                 f"Next step: correct phase_{name} in the variables file."
             )
-    for name in THRESHOLDS:
+    for name in (*THRESHOLDS, "unfillable_max"):
         if getattr(spec, name) < 0:
             raise RunbookError(
                 f"phase_{name} is {getattr(spec, name)}; it must be 0 or more. "

@@ -11,9 +11,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from psycopg.sql import SQL, Composed
+from psycopg.sql import SQL, Composable, Composed
 
-from . import catalog, checks, conversion, eligibility, journal, ledger
+from . import catalog, checks, conversion, eligibility, journal, ledger, unfillable
 from .checks import check
 from .comparison import decide
 from .connection import Connection, one
@@ -35,7 +35,8 @@ def validate(
     """Health, and the gates of checks.validate(), where no more than unfilled_max rows may be left
     that the source could fill.
 
-    A row counts when it can be filled at two looks, grace_seconds apart: what fills new rows has
+    Rows that the newest run has set aside are left out. A row counts when it can be filled at two
+    looks, grace_seconds apart: what fills new rows has
     had that long. There is no second look where the first one finds few enough, or more than
     MOST_LOOKED_AT_TWICE.
     """
@@ -174,7 +175,8 @@ def _journals(conn: Connection) -> list[Check]:
 def _unfilled(
     conn: Connection, spec: Spec, counts: dict[str, Any], most: int, grace_seconds: float
 ) -> Check:
-    at_first = left = counts["rows_eligible"]
+    refused = counts["rows_refused"]
+    at_first = left = counts["rows_eligible"] - refused
     looked_twice = most < at_first <= MOST_LOOKED_AT_TWICE
     if looked_twice:
         left = _still_unfilled(conn, spec, grace_seconds)
@@ -183,18 +185,25 @@ def _unfilled(
         "Rows that the source could still fill",
         test=3,
         target=f"≤ {most:,}, at two looks {grace_seconds:g} s apart",
-        measured=f"{left:,} of {at_first:,}, after {grace_seconds:g} s"
-        if looked_twice
-        else f"{left:,}",
+        measured=(
+            f"{left:,} of {at_first:,}, after {grace_seconds:g} s" if looked_twice else f"{left:,}"
+        )
+        + (f", and {checks.apart(refused)}" if refused else ""),
         passed=left <= most,
-        evidence={"at_first": at_first, "unfilled": left, **counts["rows_skipped"]},
+        evidence={
+            "at_first": at_first,
+            "unfilled": left,
+            "refused": refused,
+            **counts["rows_skipped"],
+        },
     )
 
 
 def _still_unfilled(conn: Connection, spec: Spec, grace_seconds: float) -> int:
     """How many of the rows that can be filled now still can in that many seconds."""
     info = catalog.inspect(conn, spec.table)
-    unfilled = _eligible_keys(spec, conversion.held(spec, info.types))
+    aside = unfillable.of_newest_run(conn, spec)
+    unfilled = _eligible_keys(spec, conversion.held(spec, info.types), aside)
     keys = [row["key"] for row in conn.execute(unfilled, ())]
     _wait(conn, grace_seconds)
     query = SQL("SELECT count(*) AS n FROM ({}) u WHERE key = ANY (%s)").format(unfilled)
@@ -202,11 +211,14 @@ def _still_unfilled(conn: Connection, spec: Spec, grace_seconds: float) -> int:
     return count
 
 
-def _eligible_keys(spec: Spec, held: Mapping[str, conversion.Held]) -> Composed:
+def _eligible_keys(
+    spec: Spec, held: Mapping[str, conversion.Held], aside: Composable | None
+) -> Composed:
     return SQL(
         "SELECT jsonb_build_array({keys})::text AS key FROM {table} t {join} ({source}) s"
-        " ON {matches} WHERE {eligible}"
+        " ON {matches} WHERE {eligible} AND NOT {aside}"
     ).format(
+        aside=aside or SQL("false"),
         join=eligibility.joined(held),
         keys=eligibility.identity(spec),
         table=table(spec.table),

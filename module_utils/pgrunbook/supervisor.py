@@ -59,6 +59,7 @@ class Slice:
         self.figures = Figures()
         self.load: Load | None = None
         self.fallback = ""
+        self.rows_aside = False
         self.why_held: dict[str, str] = {}
         self.stopped = ""
         self.stopped_by = ""

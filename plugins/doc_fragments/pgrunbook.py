@@ -296,6 +296,13 @@ options:
             without a unique index needs it.
         type: bool
         default: false
+      unfillable_max:
+        description:
+          - How many rows may be set aside because the server refuses what they would get, such as a
+            value that a CHECK constraint forbids. With more of them nothing is begun, or the run
+            stops.
+        type: int
+        default: 0
       most_replay_lag_seconds:
         description: Replay lag of the slowest standby, in seconds, above which the backfill holds.
         type: float

@@ -138,7 +138,7 @@ CASES = {
         "1)) FROM ip_inventory; SELECT ((2", "'snapshot_asn'"
     ),
     "value that is too long": Case(
-        ("'snapshot_country'", "character varying(2)"),
+        ("'snapshot_country'", "Type varchar(2)"),
         sql="ALTER TABLE ip_inventory ALTER geo_country TYPE text;"
         "UPDATE ip_inventory SET geo_country = 'USA' WHERE geo_country = 'US'",
     ),

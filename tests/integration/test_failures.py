@@ -79,14 +79,17 @@ def test_a_batch_that_fails_shows_no_row_even_with_a_traceback(
     database: Database, module: Module, phase: Phase
 ) -> None:
     database.sql(
-        "ALTER TABLE session_summaries ADD CONSTRAINT small CHECK (snapshot_asn < 0) NOT VALID"
+        "CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN"
+        " RAISE 'no row today' USING ERRCODE = '58030', DETAIL = 'Failing row ' || NEW::text;"
+        " END $$; CREATE TRIGGER refuse BEFORE UPDATE ON session_summaries FOR EACH ROW"
+        " EXECUTE FUNCTION refuse()"
     )
     keys = {row["session_id"] for row in database.sql("SELECT session_id FROM session_summaries")}
-    steps = Steps.of(module, database, phase)
+    steps = Steps.of(module, database, {**phase, "phase_acknowledged": ["refuse"]})
     steps.begin()
     loud = {"_ansible_verbosity": 3, "_ansible_tracebacks_for": ["error"]}
     result = steps.attempt("backfill", canary=True, **loud)
-    assert 'violates check constraint "small"' in result["msg"]
+    assert "no row today" in result["msg"]
     assert "batch.py" in str(result["traceback"]), "where it happened is told"
     del result["invocation"]
     assert not [key for key in keys if key in json.dumps(result)]

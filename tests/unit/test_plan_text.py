@@ -52,6 +52,8 @@ def result(**changes: Any) -> dict[str, Any]:
         "resumes": False,
         "why_strategy": "the phase asks for it",
         "horizon": "",
+        "refused": [],
+        "unforeseen": [],
         "counts": {"rows_eligible": 1234, "rows_total": 5678, "rows_skipped": dict(SKIPPED)},
         "estimates": {
             "rename": 0.0,
@@ -154,8 +156,19 @@ def test_who_holds_back_the_horizon_is_named_where_passes_suffer_from_it() -> No
 
 def test_acknowledged_triggers_are_named() -> None:
     plan = {**result()["plan"], "triggers": ["audit_orders"]}
-    assert "Trigger audit_orders fires for every row that is filled" in text(plan=plan)
+    told = " ".join(text(plan=plan).split())
+    assert "Trigger audit_orders fires for every row that is filled" in told
+    assert "for every row that a rollback gives back" in told
+    waived = {**plan, "spec": {**plan["spec"], "waive_rollback": True}}
+    assert "a rollback" not in text(plan=waived)
     assert "Trigger" not in text()
+
+
+def test_rows_that_would_be_refused_are_named_and_what_nobody_can_foresee() -> None:
+    refused = [{"what": "CHECK constraint 'k' of public.orders", "rows": 12, "keys": ["[1]"]}]
+    told = " ".join(text(refused=refused, unforeseen=["trigger 'g'", "exclusion 'x'"]).split())
+    assert "12 would be set aside, such as [1]: CHECK constraint 'k' of public.orders" in told
+    assert "not foreseen: what trigger 'g'; exclusion 'x' would refuse" in told
 
 
 def test_a_small_sample_is_shown_whole() -> None:

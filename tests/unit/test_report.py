@@ -101,6 +101,8 @@ def test_the_promised_keys_and_their_values() -> None:
         "rows_changed": 96,
         "rows_left_alone": 0,
         "left_alone": [],
+        "rows_refused": 0,
+        "refused": [],
         "rows_put_back": 0,
         "rows_rewritten": 0,
         "columns_gone": [],
@@ -431,6 +433,26 @@ def test_a_rollback_tells_what_it_could_not_give_back_or_be_sure_of() -> None:
         "rewritten by somebody since and still held the run's values; not given back, because "
         "renamed or dropped since: column region"
     )
+
+
+def test_rows_that_were_refused_are_listed_with_what_the_server_says() -> None:
+    refused = [{"key": '["<b>|", 7]', "sqlstate": "23514", "message": 'violates "k" <i>'}]
+    told = built(history={"rows_refused": 2, "refused": refused})
+    assert told["backfill"]["rows_refused"] == 2 and told["backfill"]["refused"] == refused
+    assert any("refuses to fill 2 rows" in risk["risk"] for risk in told["risks"])
+    html, markdown = report.html(told, {}), report.markdown(told)
+    for page in (html, markdown):
+        assert "refuses to fill them: 2 rows. The first 1:" in page and "(23514)" in page
+        assert "<b>" not in page and "<i>" not in page
+    assert "Set aside" not in report.html(built(), {})
+
+
+def test_a_rollback_names_the_triggers_that_it_fired() -> None:
+    plan = {"steps": [], "server": {}, "triggers": ["touch"]}
+    told = undone(plan={"counts": {"rows_eligible": 1}, "plan": plan})
+    (risk,) = told["risks"]
+    assert "given back: touch" in risk["risk"] and "touch" in report.html(told, {})
+    assert undone()["risks"] == []
 
 
 def test_a_rollback_that_leaves_another_schema_says_so() -> None:

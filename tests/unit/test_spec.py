@@ -97,6 +97,7 @@ def option_dicts(draw: st.DrawFn) -> dict[str, Any]:
         "strategy": st.sampled_from(["auto", "interleaved", "ranges", "keyset"]),
         "workers": st.integers(1, MOST_WORKERS),
         "waive_rollback": st.booleans(),
+        "unfillable_max": st.integers(min_value=0, max_value=10**9),
         **dict.fromkeys(THRESHOLDS, thresholds),
         "most_replay_lag_seconds": st.floats(min_value=0, max_value=1e6),
         "window_end": st.just("") | ends,
