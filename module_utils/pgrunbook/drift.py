@@ -9,12 +9,8 @@ another name. CHECK constraints, defaults and comments are not compared.
 from __future__ import annotations
 
 import difflib
-import importlib
-import importlib.util
 import re
-import sys
 from collections.abc import Callable, Iterable, Iterator
-from pathlib import Path
 from typing import Any
 
 from . import catalog, drift_text
@@ -23,7 +19,7 @@ from .checks import check
 from .connection import Connection, one
 from .drift_changes import Both, Changes, changes_of_view, compare_tables, with_schemas
 from .drift_keys import constraint_differences, index_differences, other_forms
-from .errors import RunbookError
+from .models import comparing, load_metadata
 from .spec import Spec, Table
 
 NEAR = 0.8
@@ -41,7 +37,8 @@ def compare(conn: Connection, spec: Spec, models: str) -> dict[str, Any]:
     models cannot be loaded or compared.
     """
     metadata = load_metadata(models)
-    differences = sorted(_differences(conn, spec, metadata), key=_rank)
+    with comparing(models):
+        differences = sorted(_differences(conn, spec, metadata), key=_rank)
     breaking = [d["text"] for d in differences if d["breaks"]]
     return {
         "changed": False,
@@ -58,31 +55,6 @@ def compare(conn: Connection, spec: Spec, models: str) -> dict[str, Any]:
             )
         ],
     }
-
-
-def load_metadata(models: str) -> Any:
-    """The MetaData of the models. Raises RunbookError where they cannot be loaded."""
-    where, _, attribute = models.rpartition(":")
-    try:
-        module = (
-            _load_file(Path(where)) if where.endswith(".py") else importlib.import_module(where)
-        )
-        return getattr(module, attribute).metadata
-    except Exception as error:  # the models are a program of somebody else's
-        raise RunbookError(
-            f"Cannot load the models {models!r}: {type(error).__name__}: {error}. Next step: "
-            "correct them, or set phase_models to path/to/models.py:Base or package.module:Base."
-        ) from None
-
-
-def _load_file(path: Path) -> Any:
-    found = importlib.util.spec_from_file_location(path.stem, path)
-    if found is None or found.loader is None:
-        raise ImportError(f"{path} is no Python file")
-    module = importlib.util.module_from_spec(found)
-    sys.modules[path.stem] = module  # SQLAlchemy resolves annotations through it
-    found.loader.exec_module(module)
-    return module
 
 
 def renames(
@@ -180,7 +152,11 @@ def _type(conn: Connection, column: Any) -> tuple[int, str]:
 
     if isinstance(column.type, NullType):
         return 0, ""
-    spelled = column.type.compile(dialect=PGDialect(paramstyle="named"))  # type: ignore[no-untyped-call]
+    try:
+        spelled = column.type.compile(dialect=PGDialect(paramstyle="named"))  # type: ignore[no-untyped-call]
+    except Exception as error:
+        error.add_note(f"in the type of {column}")
+        raise
     return catalog.resolve_type(conn, spelled) or (0, spelled)
 
 
