@@ -18,6 +18,7 @@ from .connection import Connection, one
 from .errors import RunbookError, reason
 from .obstacles import Obstacles
 from .proposal import described, megabytes, on_columns, proposals
+from .shown import yaml
 from .spec import Query, Spec
 from .sql import table, text
 
@@ -205,8 +206,8 @@ def _proposed(spec: Spec, proposal: dict[str, Any]) -> str:
 def _to_phase_indexes(proposal: dict[str, Any]) -> str:
     """What a person does about an index that was kept; phase_indexes knows no INCLUDE."""
     if not proposal["include"]:
-        columns = ", ".join(proposal["columns"])
-        entry = f"{{name: {proposal['name']}, columns: [{columns}]}}"
+        columns = ", ".join(map(yaml, proposal["columns"]))
+        entry = f"{{name: {yaml(proposal['name'])}, columns: [{columns}]}}"
         return f"Put it into phase_indexes: {entry}"
     columns = ", ".join([*proposal["columns"], *proposal["include"]])
     return (

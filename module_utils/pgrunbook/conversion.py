@@ -27,6 +27,11 @@ from .sql import cut, name, rename_column, rename_index, table, text
 
 LOCK = "ACCESS EXCLUSIVE, for the catalog change only: milliseconds once it is granted, no rewrite"
 
+KEPT = (
+    "by hand, the undo drops no column: what was stored in the new one meanwhile stays, under "
+    "another name, until you have seen that nobody needs it"
+)
+
 
 @dataclass(frozen=True)
 class Conversion:

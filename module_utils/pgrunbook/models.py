@@ -30,8 +30,8 @@ def load_metadata(models: str) -> Any:
     where, _, attribute = models.rpartition(":")
     if not where or not attribute:
         raise RunbookError(
-            f"Cannot load the models {models!r}: that does not say where they are and what their base "
-            f"is called. Next step: {_CORRECT}."
+            f"Cannot load the models {models!r}: that does not say where they are and what their "
+            f"base is called. Next step: {_CORRECT}."
         )
     if where.endswith(".py") and not Path(where).is_file():
         raise RunbookError(

@@ -361,10 +361,11 @@ def _steps(spec: Spec, info: TableInfo, strategy: Strategy) -> list[dict[str, An
                 render(s) for each in conversions for s in conversion.statements(spec, each)
             ],
             "undo": [
-                ";\n".join(render(s) for s in conversion.undo_statements(spec, each))
+                ";\n".join(render(s) for s in conversion.undo_statements(spec, each)[:-1])
                 for each in conversions
             ],
             "lock": conversion.LOCK,
+            "note": conversion.KEPT if conversions else "",
             "needed": bool(conversions),
         },
         _index_step("index_rename", "Rename the index", spec, moved, indexes.RENAME_LOCK),

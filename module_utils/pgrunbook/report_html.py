@@ -200,11 +200,9 @@ in {{ done.seconds }} s ({{ "{:,}".format(done.rows_per_second) }} rows/s).
 {{ "{:,}".format(change.taken_back) }}. Lock: {{ change.lock }}.
 {% if change.omitted %}{{ change.omitted }} statements like the first, for other partitions, are
 left out.{% endif %}</p>
-<pre>{% for pair in change.statements %}{{ pair.sql }};
-{% endfor %}</pre>
-{% if change.statements | selectattr("undo") | list %}<p class="soft">Undone by:</p>
-<pre>{% for pair in change.statements if pair.undo %}{{ pair.undo }}
-{% endfor %}</pre>{% endif %}
+<pre>{{ change.sql_text }}</pre>
+{% if change.undo_text %}<p class="soft">Undone by:</p>
+<pre>{{ change.undo_text }}</pre>{% endif %}
 {% else %}<p>No statement was approved.</p>
 {% endfor %}
 {% if done.left_alone %}<p>Left alone:</p>
@@ -213,8 +211,7 @@ left out.{% endif %}</p>
 <h2 id="undo">How to undo it</h2>
 <p>{{ report.undo.text }}</p>
 {% if report.undo.command %}<pre>{{ report.undo.command }}</pre>{% endif %}
-{% if report.undo.statements %}<pre>{% for sql in report.undo.statements %}{{ sql }};
-{% endfor %}</pre>{% endif %}
+{% if report.undo.statements %}<pre>{{ report.undo.sql_text }}</pre>{% endif %}
 {% if schema %}
 <h2 id="schema">Schema, before and after</h2>
 {% for part, (number, lines) in schema.items() %}

@@ -138,10 +138,9 @@ def _changes(report: Told) -> list[str]:
         ]
     for change in report["changes"]:
         lines += [f"### {_text(change['title'])}", "", *_recorded(change)]
-        lines += _fenced("\n".join(f"{pair['sql']};" for pair in change["statements"]), "sql")
-        undo = [pair["undo"] for pair in change["statements"] if pair["undo"]]
-        if undo:
-            lines += ["Undone by:", "", *_fenced("\n".join(undo), "sql")]
+        lines += _fenced(change["sql_text"], "sql")
+        if change["undo_text"]:
+            lines += ["Undone by:", "", *_fenced(change["undo_text"], "sql")]
     if not report["changes"] and report["statements"]:
         lines += _fenced("\n".join(f"{statement};" for statement in report["statements"]), "sql")
     for entry in done["left_alone"]:
@@ -167,7 +166,7 @@ def _undo(undo: dict[str, Any]) -> list[str]:
     if undo["command"]:
         lines += _fenced(undo["command"], "sh")
     if undo["statements"]:
-        lines += _fenced("\n".join(f"{sql};" for sql in undo["statements"]), "sql")
+        lines += _fenced(undo["sql_text"], "sql")
     return lines
 
 

@@ -671,8 +671,7 @@ MISTAKES = {
     "SQLAlchemy while it compares": (
         HEAD
         + 'class Odd(types.UserDefinedType): pass\norders(Column("id", Odd, primary_key=True))',
-        "AttributeError: 'Odd' object has no attribute 'get_col_spec', in the type of"
-        " orders.id.",
+        "AttributeError: 'Odd' object has no attribute 'get_col_spec', in the type of orders.id.",
         None,
     ),
     "their code while it compares": (

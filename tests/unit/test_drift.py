@@ -228,5 +228,7 @@ def test_models_that_cannot_be_loaded(models: str) -> None:
 def test_models_with_a_mistake(tmp_path: Path, program: str) -> None:
     models = tmp_path / "broken_models.py"
     models.write_text(program, encoding="utf-8")
-    with pytest.raises(RunbookError, match=r"(?s)Cannot load the models .*Error: .*, line 1\..*phase_models"):
+    with pytest.raises(
+        RunbookError, match=r"(?s)Cannot load the models .*Error: .*, line 1\..*phase_models"
+    ):
         drift.load_metadata(f"{models}:Base")
