@@ -240,9 +240,13 @@ def _schema(told: Told) -> Iterator[dict[str, str]]:
         yield _risk(
             f"Schema: {difference.get('text', difference.get('object', '?'))}.",
             "certain: measured",
-            f"{'high' if critical else 'medium'}: "
+            f"{'high' if critical and not difference.get('acknowledged') else 'medium'}: "
             f"{difference.get('impact') or 'the models expect something else'}",
-            f"Recommended: {options[0].get('option')}." if options else "See test 2.",
+            "The phase acknowledges it."
+            if difference.get("acknowledged")
+            else f"Recommended: {options[0].get('option')}."
+            if options
+            else "See test 2.",
         )
 
 

@@ -9,7 +9,7 @@ from jinja2 import Environment, StrictUndefined
 from markupsafe import Markup
 
 from . import shown
-from .report_evidence import PROPOSED, blocks, differences, proposed, severity
+from .report_evidence import PROPOSED, blocks, differences, proposed, severity, told
 from .report_markdown import SCHEMA_TEST, changed_parts
 from .report_words import PASSED, VERIFY, approver, facts_line, moment, passed_of, skipped
 
@@ -313,7 +313,7 @@ def _test(report: dict[str, Any], test: dict[str, Any]) -> dict[str, Any]:
 def _difference(difference: dict[str, Any]) -> dict[str, Any]:
     return {
         "severity": severity(difference).upper(),
-        "text": difference.get("text", ""),
+        "text": told(difference),
         "impact": difference.get("impact", ""),
         "options": [
             {

@@ -7,7 +7,7 @@ import re
 from typing import Any
 
 from . import shown
-from .report_evidence import PROPOSED, blocks, differences, proposed, severity
+from .report_evidence import PROPOSED, blocks, differences, proposed, severity, told
 from .report_words import PASSED, VERIFY, approver, facts_line, moment, passed_of, skipped
 
 SCHEMA_TEST = 2  # where the differences from before the run belong
@@ -81,7 +81,7 @@ def _test(report: Told, test: dict[str, Any]) -> list[str]:
 
 
 def _difference(difference: dict[str, Any]) -> list[str]:
-    lines = [f"- **{severity(difference).upper()}** {_text(difference.get('text', ''))}"]
+    lines = [f"- **{severity(difference).upper()}** {_text(told(difference))}"]
     if difference.get("impact"):
         lines.append(f"  - Impact: {_text(difference['impact'])}")
     for number, option in enumerate(difference.get("resolutions") or [], 1):

@@ -76,6 +76,7 @@ SPEC_OPTIONS: dict[str, Any] = {
         },
     },
     "acknowledged": {"type": "list", "elements": "str", "default": []},
+    "acknowledged_drift": {"type": "list", "elements": "str", "default": []},
     "trusted_roles": {"type": "list", "elements": "str", "default": []},
     "superuser": {"type": "str", "default": "warn", "choices": ["refuse", "warn"]},
     "strategy": {
@@ -182,6 +183,7 @@ class Spec:
     source_key: dict[str, str]
     indexes: tuple[Index, ...]
     acknowledged: tuple[str, ...]
+    acknowledged_drift: tuple[str, ...]
     trusted_roles: tuple[str, ...]
     superuser: str
     strategy: str
@@ -268,6 +270,7 @@ def parse(options: Mapping[str, Any]) -> Spec:
             for i in given["indexes"]
         ),
         acknowledged=tuple(given["acknowledged"]),
+        acknowledged_drift=tuple(given["acknowledged_drift"]),
         trusted_roles=tuple(given["trusted_roles"]),
         gates={str(gate): str(word) for gate, word in given["gates"].items()},
         queries=tuple(
