@@ -111,6 +111,7 @@ proof:
 from ansible.module_utils.basic import AnsibleModule
 
 from ansible.module_utils.pgrunbook.drift import compare
+from ansible.module_utils.pgrunbook.models import require_loadable
 from ansible.module_utils.pgrunbook.module import LOGIN, RUN, SPEC, execute
 
 
@@ -129,6 +130,7 @@ def main() -> None:
         lambda conn, parameters, dry: compare(conn, parameters["spec"], parameters["models"]),
         name="schema",
         writes=False,
+        first=lambda conn, spec: require_loadable(module.params["models"]),
     )
 
 

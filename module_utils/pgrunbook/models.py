@@ -46,6 +46,11 @@ def load_metadata(models: str) -> Any:
     return _metadata(models, module, attribute)
 
 
+def require_loadable(models: str) -> None:
+    """Raise RunbookError where load_metadata() does."""
+    load_metadata(models)
+
+
 @contextlib.contextmanager
 def comparing(models: str) -> Iterator[None]:
     """What SQLAlchemy, Alembic, or code of the models raises meanwhile becomes a RunbookError; a
