@@ -4,6 +4,7 @@ breaks, and the ways out with what each costs."""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -179,7 +180,7 @@ def other_type(
     }
     catalog_only = fits == "narrower" and found.startswith("character varying")
     into_models = fits in ("all", "wider", "alike") and not by_phase
-    after = _AFTER if renamed else ""
+    told = f"{_AFTER if renamed else ''}{_first(conversion, found, expected)}"
     return _difference(
         "type",
         severity,
@@ -191,9 +192,9 @@ def other_type(
         [
             *([_swapped()] if by_phase else []),
             _option(
-                f"convert the column in a migration of its own{after}{_first(conversion)}",
+                f"convert the column in a migration of its own{told}",
                 not into_models and not by_phase,
-                _convert(on, column, found, conversion),
+                _convert(on, column, found, conversion, fits=fits),
                 f"{_BRIEFLY}, since only the limit grows" if catalog_only else _REWRITE,
             ),
             _option(f"say {found} in the models", into_models, costs=_CODE),
@@ -202,8 +203,8 @@ def other_type(
     )
 
 
-def _first(conversion: Conversion) -> str:
-    """What has to be done before a column can be converted, or an empty text."""
+def _first(conversion: Conversion, found: str, expected: str) -> str:
+    """What has to be known or done before a column is converted, or an empty text."""
     if conversion.blocked:
         return (
             f": PostgreSQL does not carry {', '.join(conversion.blocked)} along, so in one "
@@ -214,20 +215,26 @@ def _first(conversion: Conversion) -> str:
             ": PostgreSQL knows no way from the one type, or its default, to the other, so fill a "
             "new column by an expression of your own, and swap the two"
         )
+    if found.endswith("[]") and not expected.endswith("[]"):
+        return ", which keeps the first element of each array only"
     return ""
 
 
-def _convert(on: Table, column: str, found: str, conversion: Conversion) -> Composable | tuple[()]:
-    """The one statement that converts a column with its default; none where it takes more."""
+def _convert(
+    on: Table, column: str, found: str, conversion: Conversion, *, fits: str
+) -> Composable | tuple[()]:
+    """The one statement that converts a column with its default; none where it takes more.
+
+    A value that does not fit makes it fail. A cast would cut it, so there is none to a length, and
+    none at all where PostgreSQL needs none.
+    """
     if conversion.blocked or not conversion.type:
         return ()
-    parts = [
-        SQL("ALTER COLUMN {c} TYPE {t} USING {u}").format(
-            c=name(column),
-            t=text(conversion.type),
-            u=converted(name(column), found, conversion.type),
-        )
-    ]
+    alter = SQL("ALTER COLUMN {} TYPE {}").format(name(column), text(conversion.type))
+    if fits not in ("all", "wider", "narrower"):
+        using = converted(name(column), found, _without_length(conversion.type))
+        alter = SQL("{} USING {}").format(alter, using)
+    parts = [alter]
     if conversion.default:
         default = SQL("({})").format(text(conversion.default))
         drop = SQL("ALTER COLUMN {} DROP DEFAULT").format(name(column))
@@ -236,6 +243,10 @@ def _convert(on: Table, column: str, found: str, conversion: Conversion) -> Comp
         )
         parts = [drop, *parts, again]
     return SQL("ALTER TABLE {} {}").format(table(on), comma(parts))
+
+
+def _without_length(type_: str) -> str:
+    return re.sub(r"^(character varying|character)\(\d+\)", "text", type_)
 
 
 def _add_column(on: Table, column: str, spelled: str) -> Composable | tuple[()]:

@@ -534,6 +534,40 @@ def test_a_conversion_is_one_statement_or_what_is_in_its_way(
     try_every_way(any_database, [d for d in found if d is not told])
 
 
+@pytest.mark.parametrize(
+    ("kind", "value", "models"),
+    [
+        ("text", "longer than nine", 'Column("kind", String(9))'),
+        ("text[]", ["longer than nine"], 'Column("kind", String(9))'),
+        ("text", "longer than nine", 'Column("kind", CHAR(9))'),
+    ],
+)
+def test_a_conversion_cuts_no_value(
+    database: Database, compare: Compare, kind: str, value: Any, models: str
+) -> None:
+    database.sql(TABLES)
+    database.sql(f"ALTER TABLE orders DROP kind, ADD kind {kind}")
+    database.sql(
+        "INSERT INTO customers VALUES (1); INSERT INTO orders (id, customer) VALUES (1, 1)"
+    )
+    database.sql("UPDATE orders SET kind = %s", (value,))
+    (told,) = compare(database, MODELS.replace(KIND, models))
+    (script,) = [w["sql"] for w in told["resolutions"] if w["option"].startswith("convert")]
+    with pytest.raises(psycopg.errors.StringDataRightTruncation):
+        run(database, script)
+    assert database.sql("SELECT kind FROM orders") == [{"kind": value}]
+
+
+def test_a_longer_limit_rewrites_nothing(database: Database, compare: Compare) -> None:
+    database.sql(f"{TABLES}; ALTER TABLE orders ALTER code TYPE varchar(2)")
+    file = "SELECT pg_relation_filenode('orders') AS file"
+    before = database.sql(file)
+    (told,) = compare(database)
+    run(database, told["resolutions"][0]["sql"])
+    assert "only the limit grows" in told["resolutions"][0]["costs"]
+    assert database.sql(file) == before and compare(database) == []
+
+
 def test_ways_out_for_a_view_and_a_partitioned_table(
     any_database: Database, compare: Compare
 ) -> None:
