@@ -107,7 +107,7 @@ def _listed(difference: dict[str, Any]) -> list[str]:
                 lines += [f"{' ' * (MARGIN + 2)}{line}" for line in way["sql"].splitlines()]
             if way["costs"]:
                 lines += _labelled("", f"cost: {way['costs']}")
-    if not difference["acknowledged"]:
+    if not (difference["acknowledged"] or difference["by_phase"]):
         entry = f"phase_acknowledged_drift: [{shown.yaml(difference['object'])}]"
         lines += [f"{' ' * MARGIN}to accept it: {entry}"]
     return lines
