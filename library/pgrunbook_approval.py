@@ -41,6 +41,13 @@ options:
     description: What the person should know when they decide. It is shown before the question.
     type: str
     default: ""
+  alternatives:
+    description:
+      - The hashes that the plan would have with other strategies, as M(pgrunbook_plan) returned
+        them, so that a refusal can say that the strategy is what has changed.
+    type: list
+    elements: dict
+    default: []
   approval:
     description:
       - The hash of the plan that is approved without a question, all 64 digits, as they are and not
@@ -149,6 +156,7 @@ def main() -> None:
             "scope": {"type": "str", "required": True, "choices": ["plan", "backfill", "rollback"]},
             "baseline": {"type": "dict", "default": {}},
             "summary": {"type": "str", "default": ""},
+            "alternatives": {"type": "list", "elements": "dict", "default": []},
             "approval": {"type": "str"},
             "approved_by": {"type": "str", "required": True},
             "approved_from": {"type": "str", "required": True},

@@ -22,6 +22,13 @@ options:
       - The whole phase. C(playbooks/vars/spec.yml) assembles it from the C(phase_*) variables.
       - Exactly one of O(spec) and O(rollback_of) is needed.
     required: false
+  approval:
+    description:
+      - With O(spec), the hash of the plan that is approved without a question, if there is one.
+      - Where the database would be given another strategy by now, and nothing else has changed, the
+        one of that plan is kept, if the table still allows it.
+    type: str
+    default: ""
   rollback_of:
     description: The id of the run to plan the rollback of. It takes the phase from the ledger.
     type: str
@@ -123,6 +130,13 @@ why_strategy:
   description: Why the backfill takes the strategy that RV(plan) names, in a sentence. Not hashed.
   returned: unless O(rollback_of) is given
   type: str
+alternatives:
+  description:
+    - The hashes that the same plan has with other strategies, each RV(ignore:plan_hash) with what
+      is said where somebody approves that one, RV(ignore:told). Not hashed.
+  returned: unless O(rollback_of) is given
+  type: list
+  elements: dict
 horizon:
   description:
     - Who keeps dead row versions from being pruned, so that interleaved passes would not pay for
@@ -186,7 +200,7 @@ def plan(conn: Any, parameters: dict[str, Any], dry: bool) -> dict[str, Any]:
             acknowledged=parameters["acknowledged"],
             accept_incomplete_journal=parameters["accept_incomplete_journal"],
         )
-    return build(conn, parameters["spec"])
+    return build(conn, parameters["spec"], parameters["approval"])
 
 
 def main() -> None:
@@ -194,6 +208,7 @@ def main() -> None:
         argument_spec={
             "login": LOGIN,
             "spec": {**SPEC, "required": False},
+            "approval": {"type": "str", "default": ""},
             "rollback_of": {"type": "str"},
             "acknowledged": {"type": "list", "elements": "str", "default": []},
             "accept_incomplete_journal": {"type": "bool", "default": False},

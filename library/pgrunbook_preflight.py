@@ -11,7 +11,7 @@ short_description: Find out whether a run can start
 description:
   - Reads the server's health, the privileges of the role, and the counts of both tables.
   - Fails where a run could not succeed, such as on a standby, or where the role does not own
-    the table.
+    the table, with all that is in the way. RV(ignore:obstacles) of a failure lists it.
 extends_documentation_fragment:
   - pgrunbook.login
   - pgrunbook.spec
@@ -67,7 +67,7 @@ proof:
 from ansible.module_utils.basic import AnsibleModule
 
 from ansible.module_utils.pgrunbook.module import LOGIN, SPEC, execute
-from ansible.module_utils.pgrunbook.preflight import examine
+from ansible.module_utils.pgrunbook.preflight import examine, require_startable
 
 
 def main() -> None:
@@ -77,6 +77,7 @@ def main() -> None:
         lambda conn, parameters, dry: examine(conn, parameters["spec"]),
         name="preflight",
         writes=False,
+        first=require_startable,
     )
 
 

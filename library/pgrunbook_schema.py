@@ -65,9 +65,16 @@ differences:
       description:
         - V(critical) breaks the application or the backfill, V(warning) makes it slow or lets wrong
           data in, V(note) does neither.
+        - What the phase does not read of its source is a note.
       type: str
     breaks:
-      description: Whether the severity is V(critical).
+      description: Whether the severity is V(critical), and the phase does not acknowledge it.
+      type: bool
+    by_phase:
+      description: Whether the phase itself mends it.
+      type: bool
+    acknowledged:
+      description: Whether O(spec.acknowledged_drift) lists it.
       type: bool
     text:
       description: What the models have and what the database has, in one sentence.
@@ -77,11 +84,15 @@ differences:
       type: str
     resolutions:
       description:
-        - The ways out, each with RV(ignore:option) (what to do), RV(ignore:sql) (empty where it
-          takes none), RV(ignore:costs) (lock, rewrite, effort) and RV(ignore:recommended), which
-          is true for one.
+        - The ways out, each with RV(ignore:option) (what to do), RV(ignore:sql) (as it can be
+          copied, empty where it takes none), RV(ignore:costs) (lock, rewrite, effort) and
+          RV(ignore:recommended), which is true for one.
       type: list
       elements: dict
+text:
+  description: The differences as a person reads them.
+  returned: success
+  type: str
 queries:
   description: The SQL that was run, or in check mode would be.
   returned: success
@@ -100,6 +111,7 @@ proof:
 from ansible.module_utils.basic import AnsibleModule
 
 from ansible.module_utils.pgrunbook.drift import compare
+from ansible.module_utils.pgrunbook.models import require_loadable
 from ansible.module_utils.pgrunbook.module import LOGIN, RUN, SPEC, execute
 
 
@@ -118,6 +130,7 @@ def main() -> None:
         lambda conn, parameters, dry: compare(conn, parameters["spec"], parameters["models"]),
         name="schema",
         writes=False,
+        first=lambda conn, spec: require_loadable(module.params["models"]),
     )
 
 

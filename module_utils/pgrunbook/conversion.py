@@ -22,10 +22,16 @@ from .catalog import ColumnInfo, IndexInfo, TableInfo
 from .connection import Connection, one
 from .errors import RunbookError
 from .obstacles import Obstacles
+from .shown import yaml
 from .spec import Column, Spec
 from .sql import cut, name, rename_column, rename_index, table, text
 
 LOCK = "ACCESS EXCLUSIVE, for the catalog change only: milliseconds once it is granted, no rewrite"
+
+KEPT = (
+    "by hand, the undo drops no column: what was stored in the new one meanwhile stays, under "
+    "another name, until you have seen that nobody needs it"
+)
 
 
 @dataclass(frozen=True)
@@ -172,7 +178,7 @@ def _moved(conn: Connection, spec: Spec, info: TableInfo, conversion: Conversion
             f"holds {values:,} values, of which {conversion.column.using!r} makes {lost:,} NULL. "
             "The backfill would move them in its batches; until a row's turn comes, queries find "
             f"NULL in {conversion.column.name!r}. Next step: if the application can bear that, "
-            f"list {conversion.old} in phase_acknowledged."
+            f"list {yaml(conversion.old)} in phase_acknowledged."
         )
     return {
         "column": conversion.column.name,

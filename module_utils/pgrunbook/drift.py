@@ -9,21 +9,17 @@ another name. CHECK constraints, defaults and comments are not compared.
 from __future__ import annotations
 
 import difflib
-import importlib
-import importlib.util
 import re
-import sys
 from collections.abc import Callable, Iterable, Iterator
-from pathlib import Path
 from typing import Any
 
-from . import catalog, drift_text
+from . import catalog, drift_conversion, drift_text, drift_told
 from .catalog import TableInfo
 from .checks import check
 from .connection import Connection, one
 from .drift_changes import Both, Changes, changes_of_view, compare_tables, with_schemas
-from .drift_keys import constraint_differences, index_differences, other_forms
-from .errors import RunbookError
+from .drift_keys import columns_of, constraint_differences, index_differences, other_forms
+from .models import comparing, load_metadata
 from .spec import Spec, Table
 
 NEAR = 0.8
@@ -41,18 +37,28 @@ def compare(conn: Connection, spec: Spec, models: str) -> dict[str, Any]:
     models cannot be loaded or compared.
     """
     metadata = load_metadata(models)
-    differences = sorted(_differences(conn, spec, metadata), key=_rank)
+    with comparing(models):
+        found = sorted(_differences(conn, spec, metadata), key=_rank)
+    names = {difference["object"] for difference in found}
+    differences = [
+        *(_as_acknowledged(spec, difference) for difference in found),
+        *(drift_text.unmatched(n) for n in spec.acknowledged_drift if n not in names),
+    ]
+    differences = [drift_told.scripted(d, spec.lock_timeout_ms) for d in differences]
     breaking = [d["text"] for d in differences if d["breaks"]]
+    accepted = [d["object"] for d in differences if d["acknowledged"]]
+    besides = f"none, apart from what is acknowledged: {', '.join(accepted)}"
     return {
         "changed": False,
         "differences": differences,
+        "text": drift_told.listing(differences),
         "checks": [
             check(
                 "schema",
                 "Schema matches the application's models",
                 test=2,
                 target="no difference that breaks the application",
-                measured="; ".join(breaking) or "none",
+                measured="; ".join(breaking) or (besides if accepted else "none"),
                 passed=not breaking,
                 evidence=differences,
             )
@@ -60,29 +66,9 @@ def compare(conn: Connection, spec: Spec, models: str) -> dict[str, Any]:
     }
 
 
-def load_metadata(models: str) -> Any:
-    """The MetaData of the models. Raises RunbookError where they cannot be loaded."""
-    where, _, attribute = models.rpartition(":")
-    try:
-        module = (
-            _load_file(Path(where)) if where.endswith(".py") else importlib.import_module(where)
-        )
-        return getattr(module, attribute).metadata
-    except Exception as error:  # the models are a program of somebody else's
-        raise RunbookError(
-            f"Cannot load the models {models!r}: {type(error).__name__}: {error}. Next step: "
-            "correct them, or set phase_models to path/to/models.py:Base or package.module:Base."
-        ) from None
-
-
-def _load_file(path: Path) -> Any:
-    found = importlib.util.spec_from_file_location(path.stem, path)
-    if found is None or found.loader is None:
-        raise ImportError(f"{path} is no Python file")
-    module = importlib.util.module_from_spec(found)
-    sys.modules[path.stem] = module  # SQLAlchemy resolves annotations through it
-    found.loader.exec_module(module)
-    return module
+def _as_acknowledged(spec: Spec, difference: dict[str, Any]) -> dict[str, Any]:
+    known = difference["object"] in spec.acknowledged_drift
+    return drift_told.accepted(difference) if known else difference
 
 
 def renames(
@@ -129,13 +115,57 @@ def _differences(conn: Connection, spec: Spec, metadata: Any) -> list[dict[str, 
     ]
     renamed = {b.table: b.aliases for b in both}
     for each in both:
-        differences += _columns(conn, spec, each)
-        if not _is_view(conn, each.info):
+        of_table = list(_columns(conn, spec, each))
+        is_view = _is_view(conn, each.info)
+        if not is_view:
             forms = other_forms(each)
-            differences += [form.told(each.table) for form in forms]
-            differences += index_differences(conn, spec, each, {form.index for form in forms})
-            differences += constraint_differences(conn, each, renamed, {form.key for form in forms})
+            of_table += [form.told(each.table) for form in forms]
+            of_table += index_differences(conn, spec, each, {form.index for form in forms})
+            of_table += constraint_differences(conn, each, renamed, {form.key for form in forms})
+        differences += [_of_its_table(spec, each, d, is_view=is_view) for d in of_table]
     return differences
+
+
+def _of_its_table(
+    spec: Spec, both: Both, difference: dict[str, Any], *, is_view: bool
+) -> dict[str, Any]:
+    """The difference, by what its table is and whether the phase reads what differs."""
+    if both.table != spec.table and not any(reads(spec, c) for c in columns_of(both, difference)):
+        difference = drift_told.unread(difference)
+    if is_view:
+        return drift_told.of_view(difference)
+    if both.info.partitioned and difference["table"] == str(both.table):
+        difference = drift_told.of_partitioned(difference)
+    if both.info.owned:
+        return difference
+    return drift_told.of_other_owner(difference, both.info.owner)
+
+
+def reads(spec: Spec, column: str) -> bool:
+    """Whether the phase reads a column of its source: in its key, an expression or a query. Where
+    that cannot be told by the name, it does."""
+    if column in spec.source_key.values():
+        return True
+    expressions = [c.source for c in spec.columns]
+    queries = [side for q in spec.queries for side in (q.snapshot, q.baseline)]
+    row = rf'(?<!\w){re.escape(spec.source.name)}(?![\w"]*\s*\.)(?!\w)'
+    return (
+        any(_mentions(text, column) for text in (*expressions, *queries))
+        or any(re.search(row, text, re.IGNORECASE) for text in expressions)
+        or any(_WHOLE_ROWS.search(query) for query in queries)
+    )
+
+
+_WHOLE_ROWS = re.compile(r"(\bselect\s+|\.\s*|,\s*)\*", re.IGNORECASE)
+_PLAIN = re.compile(r"""[^"$\\]*""")
+
+
+def _mentions(expression: str, word: str) -> bool:
+    """Whether SQL has the word, texts in quotes apart where it is plain what these are."""
+    if _PLAIN.fullmatch(expression) and "--" not in expression and "/*" not in expression:
+        expression = re.sub(r"'(?:[^']|'')*'", "''", expression)
+    quoted = word.replace('"', '""')
+    return bool(re.search(rf"(?<!\w){re.escape(quoted)}(?!\w)", expression, re.IGNORECASE))
 
 
 def _rank(difference: dict[str, Any]) -> tuple[int, str, str]:
@@ -180,7 +210,11 @@ def _type(conn: Connection, column: Any) -> tuple[int, str]:
 
     if isinstance(column.type, NullType):
         return 0, ""
-    spelled = column.type.compile(dialect=PGDialect(paramstyle="named"))  # type: ignore[no-untyped-call]
+    try:
+        spelled = column.type.compile(dialect=PGDialect(paramstyle="named"))  # type: ignore[no-untyped-call]
+    except Exception as error:
+        error.add_note(f"in the type of {column}")
+        raise
     return catalog.resolve_type(conn, spelled) or (0, spelled)
 
 
@@ -220,12 +254,14 @@ def _columns(conn: Connection, spec: Spec, both: Both) -> Iterator[dict[str, Any
     converted = {(c.name, c.converted_from) for c in ours}
     for column in both.changes.missing:
         if column not in present:
-            yield drift_text.missing_column(on, column, types[column][1])
+            spelled = drift_conversion.spelled(conn, types[column])
+            yield drift_text.missing_column(on, column, types[column][1], spelled)
     for old, new in both.aliases.items():
         yield drift_text.renamed_column(
             on,
             (new, types[new][1]),
             (old, info.columns[old].type),
+            spelled=drift_conversion.spelled(conn, types[new]),
             by_phase=(old, new) in declared,
             converted=(new, info.columns[old].type) in converted,
         )
@@ -246,6 +282,9 @@ def _columns(conn: Connection, spec: Spec, both: Both) -> Iterator[dict[str, Any
                 column.name,
                 found.type,
                 expected[1],
+                drift_conversion.find(
+                    conn, on, info, present.get(column.name, column.name), expected
+                ),
                 fits=how,
                 renamed=column.name in present,
                 by_phase=(column.name, found.type) in converted,

@@ -63,6 +63,28 @@ def other_forms(both: Both) -> list[_Form]:
     return forms
 
 
+def columns_of(both: Both, difference: Mapping[str, Any]) -> list[str]:
+    """The columns that a difference of a table is about, under whichever names they have."""
+    found, on = difference["object"], both.table
+    if found.startswith(f"{on.name}."):
+        column = found.removeprefix(f"{on.name}.")
+        return [column, *(old for old, new in both.aliases.items() if new == column)]
+    if difference["kind"] == "primary_key":
+        return [c.name for c in both.model.primary_key.columns]
+    columns = list(both.info.indexes[found].columns) if found in both.info.indexes else []
+    columns += [c for i in both.model.indexes if i.name == found for c in _column_names(i)]
+    changes = both.changes
+    for key in (
+        *changes.missing_unique,
+        *changes.surplus_unique,
+        *changes.missing_keys,
+        *changes.surplus_keys,
+    ):
+        if found in (key.name, f"{on.name} ({', '.join(key.columns)})"):
+            columns += key.columns
+    return columns or list(both.info.columns)
+
+
 def _in_models(both: Both, columns: Iterable[str]) -> tuple[str, ...]:
     """Columns of the database under their names in the models."""
     return tuple(both.aliases.get(c, c) for c in columns)
@@ -228,7 +250,7 @@ def _ddl(model: Any) -> str:
     from sqlalchemy.schema import CreateIndex
 
     dialect = PGDialect(paramstyle="named")  # type: ignore[no-untyped-call]
-    return " ".join(str(CreateIndex(model).compile(dialect=dialect)).split())
+    return str(CreateIndex(model).compile(dialect=dialect)).strip()
 
 
 def _changed_index(on: Table, model: Any, found: IndexInfo) -> dict[str, Any]:

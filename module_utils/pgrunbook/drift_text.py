@@ -4,7 +4,9 @@ breaks, and the ways out with what each costs."""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from psycopg.sql import SQL, Composable
@@ -31,6 +33,17 @@ _VALIDATED = (
 )
 
 
+@dataclass(frozen=True)
+class Conversion:
+    """How a column is converted by hand: the type as SQL spells it, empty where PostgreSQL knows no
+    way to it; the column's default, empty where there is none; and what PostgreSQL will not carry
+    along, so that it has to go first."""
+
+    type: str
+    default: str = ""
+    blocked: tuple[str, ...] = ()
+
+
 def missing_table(on: Table) -> dict[str, Any]:
     return _difference(
         "missing_table",
@@ -55,7 +68,8 @@ def unmodelled_table(on: Table) -> dict[str, Any]:
     )
 
 
-def missing_column(on: Table, column: str, type_: str) -> dict[str, Any]:
+def missing_column(on: Table, column: str, type_: str, spelled: str) -> dict[str, Any]:
+    """spelled is the type as SQL takes it, empty where the server has no such type."""
     return _difference(
         "missing_column",
         CRITICAL,
@@ -66,9 +80,9 @@ def missing_column(on: Table, column: str, type_: str) -> dict[str, Any]:
         _not_there(column),
         [
             _option(
-                "add the column to the database",
+                "add the column to the database" + ("" if spelled else _TYPE_FIRST),
                 True,
-                SQL("ALTER TABLE {} ADD COLUMN {} {}").format(table(on), name(column), text(type_)),
+                _add_column(on, column, spelled),
                 f"{_BRIEFLY}, since it has no default; it is empty at first",
             ),
             _option("take the column out of the models", costs=_CODE),
@@ -104,11 +118,12 @@ def renamed_column(
     new: tuple[str, str],
     old: tuple[str, str],
     *,
+    spelled: str,
     by_phase: bool,
     converted: bool = False,
 ) -> dict[str, Any]:
-    """new and old are each a name and a type; by_phase: the phase itself renames old to new, or
-    puts it aside because its type is converted too."""
+    """new and old are each a name and a type, spelled is the new type as SQL takes it; by_phase:
+    the phase itself renames old to new, or puts it aside because its type is converted too."""
     known = "this phase renames it" if by_phase else "probably the same under another name"
     alone = by_phase and not converted
     here = "; this phase does it, in its step Rename the column" if alone else ""
@@ -131,9 +146,7 @@ def renamed_column(
             _option(f"call it {old[0]} in the models", costs=_CODE),
             _option(
                 "keep both columns",
-                sql=SQL("ALTER TABLE {} ADD COLUMN {} {}").format(
-                    table(on), name(new[0]), text(new[1])
-                ),
+                sql=_add_column(on, new[0], spelled),
                 costs="two columns for one thing, to be kept alike for ever, and twice the space",
             ),
         ],
@@ -146,25 +159,28 @@ def other_type(
     column: str,
     found: str,
     expected: str,
+    conversion: Conversion,
     *,
     fits: str,
     renamed: bool = False,
     by_phase: bool = False,
 ) -> dict[str, Any]:
     """fits is "all" where each type holds every value of the other, "wider" where the database's
-    holds every value of the models', "narrower" where it is the other way round, else "". renamed:
-    the column has to be renamed first. by_phase: the phase itself converts it."""
-    severity = {"all": NOTE, "wider": WARNING}.get(fits, CRITICAL)
+    holds every value of the models', "narrower" where it is the other way round, "alike" where the
+    application reads and writes both in one way, else "". renamed: the column has to be renamed
+    first. by_phase: the phase itself converts it."""
+    severity = {"all": NOTE, "wider": WARNING, "alike": WARNING}.get(fits, CRITICAL)
     impact = {
         "all": "nothing breaks: both hold the same values",
         "wider": "nothing fails; values that the models do not allow can be stored",
         "narrower": "writes of longer or larger values fail, such as with: value too long",
+        "alike": "reads and writes through SQLAlchemy work with either; json keeps duplicate keys, "
+        "their order and white space, and has neither =, DISTINCT and GROUP BY nor @>, ? and their "
+        "GIN indexes, which jsonb has",
     }
-    convert = SQL("ALTER TABLE {} ALTER COLUMN {} TYPE {} USING {}").format(
-        table(on), name(column), text(expected), _converted(column, found, expected)
-    )
     catalog_only = fits == "narrower" and found.startswith("character varying")
-    into_models = fits in ("all", "wider") and not by_phase
+    into_models = fits in ("all", "wider", "alike") and not by_phase
+    told = f"{_AFTER if renamed else ''}{_first(conversion, found, expected)}"
     return _difference(
         "type",
         severity,
@@ -176,15 +192,71 @@ def other_type(
         [
             *([_swapped()] if by_phase else []),
             _option(
-                f"convert the column in a migration of its own{_AFTER if renamed else ''}",
+                f"convert the column in a migration of its own{told}",
                 not into_models and not by_phase,
-                convert,
+                _convert(on, column, found, conversion, fits=fits),
                 f"{_BRIEFLY}, since only the limit grows" if catalog_only else _REWRITE,
             ),
             _option(f"say {found} in the models", into_models, costs=_CODE),
         ],
         by_phase=by_phase,
     )
+
+
+def _first(conversion: Conversion, found: str, expected: str) -> str:
+    """What has to be known or done before a column is converted, or an empty text."""
+    if conversion.blocked:
+        return (
+            f": PostgreSQL does not carry {', '.join(conversion.blocked)} along, so in one "
+            "transaction drop that, alter the type, and make it again"
+        )
+    if not conversion.type:
+        return (
+            ": PostgreSQL knows no way from the one type, or its default, to the other, so fill a "
+            "new column by an expression of your own, and swap the two"
+        )
+    if found.endswith("[]") and not expected.endswith("[]"):
+        return ", which keeps the first element of each array only"
+    return ""
+
+
+def _convert(
+    on: Table, column: str, found: str, conversion: Conversion, *, fits: str
+) -> Composable | tuple[()]:
+    """The one statement that converts a column with its default; none where it takes more.
+
+    A value that does not fit makes it fail. A cast would cut it, so there is none to a length, and
+    none at all where PostgreSQL needs none.
+    """
+    if conversion.blocked or not conversion.type:
+        return ()
+    alter = SQL("ALTER COLUMN {} TYPE {}").format(name(column), text(conversion.type))
+    if fits not in ("all", "wider", "narrower"):
+        using = converted(name(column), found, _without_length(conversion.type))
+        alter = SQL("{} USING {}").format(alter, using)
+    parts = [alter]
+    if conversion.default:
+        default = SQL("({})").format(text(conversion.default))
+        drop = SQL("ALTER COLUMN {} DROP DEFAULT").format(name(column))
+        again = SQL("ALTER COLUMN {} SET DEFAULT {}").format(
+            name(column), converted(default, found, conversion.type)
+        )
+        parts = [drop, *parts, again]
+    return SQL("ALTER TABLE {} {}").format(table(on), comma(parts))
+
+
+def _without_length(type_: str) -> str:
+    return re.sub(r"^(character varying|character)\(\d+\)", "text", type_)
+
+
+def _add_column(on: Table, column: str, spelled: str) -> Composable | tuple[()]:
+    if not spelled:
+        return ()
+    add = SQL("ALTER TABLE {} ADD COLUMN {} {}")
+    return add.format(table(on), name(column), text(spelled))
+
+
+_TYPE_FIRST = ", after its type, which the database has not"
 
 
 def _swapped() -> dict[str, Any]:
@@ -201,12 +273,16 @@ def nullability(on: Table, column: str, *, not_null: bool, renamed: bool = False
     after = _AFTER if renamed else ""
     drop = SQL("ALTER TABLE {} ALTER COLUMN {} DROP NOT NULL").format(table(on), name(column))
     check = name(cut(column, "_not_null"))
-    add = SQL(
-        "ALTER TABLE {t} ADD CONSTRAINT {k} CHECK ({c} IS NOT NULL) NOT VALID; "
-        "ALTER TABLE {t} VALIDATE CONSTRAINT {k}; "
-        "ALTER TABLE {t} ALTER COLUMN {c} SET NOT NULL; "
-        "ALTER TABLE {t} DROP CONSTRAINT {k}"
-    ).format(t=table(on), c=name(column), k=check)
+    named = {"t": table(on), "c": name(column), "k": check}
+    add = [
+        [SQL("ALTER TABLE {t} ADD CONSTRAINT {k} CHECK ({c} IS NOT NULL) NOT VALID")],
+        [SQL("ALTER TABLE {t} VALIDATE CONSTRAINT {k}")],
+        [
+            SQL("ALTER TABLE {t} ALTER COLUMN {c} SET NOT NULL"),
+            SQL("ALTER TABLE {t} DROP CONSTRAINT {k}"),
+        ],
+    ]
+    forbid = [[each.format(**named) for each in together] for together in add]
     return _difference(
         "nullability",
         WARNING,
@@ -221,7 +297,7 @@ def nullability(on: Table, column: str, *, not_null: bool, renamed: bool = False
         [
             _option(f"allow NULL in the database{after}", False, drop, _BRIEFLY)
             if not_null
-            else _option(f"forbid NULL in the database{after}", True, add, _VALIDATED),
+            else _option(f"forbid NULL in the database{after}", True, forbid, _VALIDATED),
             _option("say so in the models", not_null, costs=_ONE_LINE),
         ],
     )
@@ -242,7 +318,7 @@ def missing_index(
         if unique
         else "queries that rely on it read the whole table",
         [
-            _option(f"build the index{here}", True, sql, _BUILDING),
+            _option(f"build the index{here}", True, [[sql]], _BUILDING),
             _option("take the index out of the models", costs=_ONE_LINE),
         ],
         by_phase=by_phase,
@@ -262,7 +338,7 @@ def changed_index(
         if unique
         else "queries that rely on the models' index may read the whole table",
         [
-            _option("drop the index and build it as in the models", True, "; ".join(sql), _REBUILD),
+            _option("drop the index and build it as in the models", True, [sql], _REBUILD),
             _option("define it in the models as it is", costs=_ONE_LINE),
         ],
     )
@@ -345,17 +421,18 @@ def missing_foreign_key(
 ) -> dict[str, Any]:
     """told is the target as it reads; options are such as ON DELETE CASCADE."""
     where = f"{on.name} ({', '.join(columns)})"
+    constraint = name(key or _default_name(on, columns, "fkey"))
     add = SQL(
-        "ALTER TABLE {t} ADD CONSTRAINT {k} FOREIGN KEY ({c}) REFERENCES {r} ({rc}){o} NOT VALID; "
-        "ALTER TABLE {t} VALIDATE CONSTRAINT {k}"
+        "ALTER TABLE {t} ADD CONSTRAINT {k} FOREIGN KEY ({c}) REFERENCES {r} ({rc}){o} NOT VALID"
     ).format(
         t=table(on),
-        k=name(key or _default_name(on, columns, "fkey")),
+        k=constraint,
         c=comma(name(c) for c in columns),
         r=table(target[0]),
         rc=comma(name(c) for c in target[1]),
         o=text("".join(f" {option}" for option in options)),
     )
+    validate = SQL("ALTER TABLE {} VALIDATE CONSTRAINT {}").format(table(on), constraint)
     return _difference(
         "missing_foreign_key",
         WARNING,
@@ -364,7 +441,7 @@ def missing_foreign_key(
         f"the models have a foreign key on {where} to {told}, the database has none",
         "rows that refer to nothing can be stored",
         [
-            _option("add the foreign key", True, add, _VALIDATED),
+            _option("add the foreign key", True, [[add], [validate]], _VALIDATED),
             _option("take it out of the models", costs=_ONE_LINE),
         ],
     )
@@ -402,10 +479,11 @@ def changed_foreign_key(
 
 def missing_unique(on: Table, constraint: str, columns: Sequence[str]) -> dict[str, Any]:
     told = constraint or _default_name(on, columns, "key")
-    sql = SQL(
-        "CREATE UNIQUE INDEX CONCURRENTLY {k} ON {t} ({c}); "
-        "ALTER TABLE {t} ADD CONSTRAINT {k} UNIQUE USING INDEX {k}"
-    ).format(k=name(told), t=table(on), c=comma(name(c) for c in columns))
+    named = {"k": name(told), "t": table(on), "c": comma(name(c) for c in columns)}
+    sql = [
+        [SQL("CREATE UNIQUE INDEX CONCURRENTLY {k} ON {t} ({c})").format(**named)],
+        [SQL("ALTER TABLE {t} ADD CONSTRAINT {k} UNIQUE USING INDEX {k}").format(**named)],
+    ]
     return _difference(
         "missing_unique",
         WARNING,
@@ -446,6 +524,29 @@ def renamed_unique(on: Table, columns: Sequence[str], found: str, expected: str)
     )
 
 
+def unmatched(acknowledged: str) -> dict[str, Any]:
+    """A name in phase_acknowledged_drift that is that of no difference."""
+    return {
+        **_difference(
+            "unmatched_acknowledgement",
+            NOTE,
+            Table("", ""),
+            acknowledged,
+            f"the phase acknowledges {acknowledged} in phase_acknowledged_drift, and no difference "
+            "between the models and the database has that name",
+            "nothing breaks; if the name is mistyped, the difference that is meant still counts",
+            [
+                _option(
+                    "correct the name, or take it out of phase_acknowledged_drift",
+                    True,
+                    costs="no lock, no change of the database; one line in the variables file",
+                )
+            ],
+        ),
+        "table": "",
+    }
+
+
 def primary_key(on: Table, found: Sequence[str], expected: Sequence[str]) -> dict[str, Any]:
     told = f"({', '.join(found)})" if found else "none"
     return _difference(
@@ -468,8 +569,10 @@ def primary_key(on: Table, found: Sequence[str], expected: Sequence[str]) -> dic
 
 
 def fits(found: str, expected: str) -> str:
-    """How the database's type compares with the models': "all", "wider", "narrower" or "", as
-    other_type() takes it. Both are in format_type()'s spelling."""
+    """How the database's type compares with the models': "all", "wider", "narrower", "alike" or "",
+    as other_type() takes it. Both are in format_type()'s spelling."""
+    if {found, expected} == {"json", "jsonb"}:
+        return "alike"
     there, wanted = _size(found), _size(expected)
     if there is None or wanted is None or there[0] != wanted[0]:
         return ""
@@ -495,14 +598,14 @@ def _size(type_: str) -> tuple[str, int] | None:
     return None
 
 
-def _converted(column: str, found: str, expected: str) -> Composable:
-    """The expression that turns a column into its new type. Of an array it takes the first
+def converted(of: Composable, found: str, expected: str) -> Composable:
+    """The expression that turns a value into one of its new type. Of an array it takes the first
     element: more than one cannot become one value."""
     if found.endswith("[]") and not expected.endswith("[]"):
-        return SQL("{}[1]::{}").format(name(column), text(expected))
+        return SQL("{}[1]::{}").format(of, text(expected))
     if expected.endswith("[]") and not found.endswith("[]"):
-        return SQL("ARRAY[{}]::{}").format(name(column), text(expected))
-    return SQL("{}::{}").format(name(column), text(expected))
+        return SQL("ARRAY[{}]::{}").format(of, text(expected))
+    return SQL("{}::{}").format(of, text(expected))
 
 
 def _default_name(on: Table, columns: Sequence[str], suffix: str) -> str:
@@ -556,6 +659,7 @@ def _difference(
         "severity": severity,
         "breaks": severity == CRITICAL,
         "by_phase": by_phase,
+        "acknowledged": False,
         "text": told,
         "impact": impact,
         "resolutions": list(resolutions),
@@ -563,7 +667,12 @@ def _difference(
 
 
 def _option(
-    option: str, recommended: bool = False, sql: Composable | str = "", costs: str = ""
+    option: str,
+    recommended: bool = False,
+    sql: Composable | Sequence[Sequence[Composable | str]] = (),
+    costs: str = "",
 ) -> dict[str, Any]:
-    statement = sql if isinstance(sql, str) else render(sql)
-    return {"option": option, "sql": statement, "costs": costs, "recommended": recommended}
+    """sql is a statement, or statements by the transactions that they belong in."""
+    given = [[sql]] if isinstance(sql, Composable) else sql
+    transactions = [[s if isinstance(s, str) else render(s) for s in each] for each in given]
+    return {"option": option, "sql": transactions, "costs": costs, "recommended": recommended}

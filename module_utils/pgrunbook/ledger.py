@@ -304,6 +304,16 @@ def plan_at_work(conn: Connection, run: Run) -> dict[str, Any] | None:
     return plan
 
 
+def approved_strategy(conn: Connection, run_id: str) -> dict[str, Any] | None:
+    """The strategy of the plan that a run was approved with last; None where there is none."""
+    row = conn.execute(
+        "SELECT plan -> 'strategy' AS strategy FROM pgrunbook.approval"
+        " WHERE run_id = %s AND scope = 'plan' ORDER BY id DESC LIMIT 1",
+        (run_id,),
+    ).fetchone()
+    return row["strategy"] if row else None
+
+
 def approved_plan(conn: Connection, run: Run, scope: str) -> dict[str, Any]:
     """The plan that a person approved in this scope. Raises RunbookError where nobody did, or
     this execution does not own the run."""

@@ -44,12 +44,19 @@ RUN = {
 
 
 def execute(
-    module: AnsibleModule, work: Work, *, name: str, writes: bool, administers: bool = False
+    module: AnsibleModule,
+    work: Work,
+    *,
+    name: str,
+    writes: bool,
+    administers: bool = False,
+    first: Callable[[Connection, Spec], None] | None = None,
 ) -> None:
     """Connect, do work(connection, parameters, dry) and exit with what it returns.
 
     Unless it administers, which needs nothing of the phase's but its names, the phase's schemas
-    have to be trusted, and all rows of its tables to be seen.
+    have to be trusted, and all rows of its tables to be seen. What is in the way of that is told
+    together with what first(connection, spec) finds, which may call nothing of the phase's.
 
     Where the module only reads, or in check mode, the connection is one READ ONLY transaction, and
     the result's proof holds what the server says of it. Whatever gates the result has are enforced
@@ -63,7 +70,12 @@ def execute(
     bound = bool(parameters.get("run")) and not module.check_mode
     with failures(module, writes=not dry):
         with _connected(
-            parameters, name=name, read_only=dry, bound=bound, administers=administers
+            parameters,
+            name=name,
+            read_only=dry,
+            bound=bound,
+            administers=administers,
+            first=first,
         ) as (conn, spec):
             result = work(conn, {**parameters, "spec": spec}, dry)
             result.setdefault("queries", [])
@@ -77,7 +89,13 @@ def execute(
 
 @contextlib.contextmanager
 def _connected(
-    parameters: dict[str, Any], *, name: str, read_only: bool, bound: bool, administers: bool
+    parameters: dict[str, Any],
+    *,
+    name: str,
+    read_only: bool,
+    bound: bool,
+    administers: bool,
+    first: Callable[[Connection, Spec], None] | None,
 ) -> Iterator[tuple[Connection, Spec | None]]:
     """The connection, and the spec that counts: once a run is approved, and bound is true, that of
     the approved plan."""
@@ -102,9 +120,7 @@ def _connected(
             _approved_spec(conn, ledger.Run(**parameters["run"]))
         spec = approved or given
         if given and spec and not administers:
-            trust.require_own_ledger(conn, spec)
-            trust.require_trusted(conn, spec)
-            trust.require_all_rows(conn, spec)
+            trust.require_all(conn, spec, first)
         yield conn, spec
 
 
@@ -132,7 +148,7 @@ def failures(module: AnsibleModule, *, writes: bool) -> Iterator[None]:
     try:
         yield
     except RunbookError as error:
-        _fail(module, str(error), error)
+        _fail(module, str(error), error, obstacles=[shown.text(o) for o in error.obstacles])
     except psycopg.Error as error:
         _fail(module, database_failure(error), error, sqlstate=error.sqlstate)
     except Exception as error:

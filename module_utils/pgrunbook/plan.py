@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import time
 import uuid
-from collections.abc import Collection, Iterator
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
@@ -38,12 +38,16 @@ from .obstacles import Obstacles
 from .plan_text import plan_text, rollback_text
 from .spec import Column, Spec, parse_stored, require_open_window
 from .sql import rename_column, render
-from .strategy import Strategy, choose
+from .strategy import Other, Strategy, choose, kept, others, words
 from .supervisor import OLD_TRANSACTION_SECONDS
 
 
-def build(conn: Connection, spec: Spec) -> dict[str, Any]:
+def build(conn: Connection, spec: Spec, approval: str = "") -> dict[str, Any]:
     """The plan for the database as it is now, in a READ ONLY transaction.
+
+    approval is the hash of a plan that somebody approves without a question. Where the only
+    difference to that one is the strategy, and the table still allows the other one, it is kept; a
+    run that goes on keeps the one that it was approved with.
 
     Returns plan (what the hash covers), plan_hash, run (id, plan_hash, execution, server), needed,
     counts, refused and unforeseen (as constraints.Foreseen has them), estimates (seconds by step,
@@ -63,17 +67,9 @@ def build(conn: Connection, spec: Spec) -> dict[str, Any]:
     names = _require_columns(conn, spec, info, source)
     found = _require_sound(conn, spec, info, names)
     counts = eligibility.count(conn, spec, info)
-    strategy, why = choose(conn, spec, info, counts)
     tried = trial.planned(conn, spec, info)
     left = trial.left_behind(conn, spec, info)
-    steps = [
-        *trial.steps_before(left),
-        *_steps(conn, spec, info, strategy),
-        *trial.steps(spec, tried),
-    ]
-    backfill_estimate, measured_rate = backfill_seconds(conn, spec, counts["rows_eligible"])
-    build_estimate = _build_seconds(conn, spec, info, names, strategy)
-    plan = {
+    fixed = {
         "spec": spec.as_dict(),
         "server": identity.identity(conn),
         "schema": info.schema(),
@@ -82,9 +78,22 @@ def build(conn: Connection, spec: Spec) -> dict[str, Any]:
         "dependents": found.dependents,
         "triggers": found.triggers,
         "volatile": found.volatile,
-        "strategy": strategy.as_dict(),
-        "steps": steps,
     }
+
+    def with_strategy(of: Strategy) -> dict[str, Any]:
+        steps = [
+            *trial.steps_before(left),
+            *_steps(conn, spec, info, of),
+            *trial.steps(spec, tried),
+        ]
+        return {**fixed, "strategy": of.as_dict(), "steps": steps}
+
+    began = ledger.approved_strategy(conn, unfinished["id"]) if unfinished else None
+    chosen = _choose(conn, spec, info, counts, began, approval, with_strategy)
+    strategy, why, plan = chosen.strategy, chosen.why, chosen.plan
+    steps = plan["steps"]
+    backfill_estimate, measured_rate = backfill_seconds(conn, spec, counts["rows_eligible"])
+    build_estimate = _build_seconds(conn, spec, info, names, strategy)
     hashed = ledger.plan_hash(plan)
     proved = proof(conn)
     seconds = round(time.monotonic() - started, 2)
@@ -105,6 +114,7 @@ def build(conn: Connection, spec: Spec) -> dict[str, Any]:
         "refused": found.foreseen.refused,
         "unforeseen": found.foreseen.unforeseen,
         "why_strategy": why,
+        "alternatives": chosen.alternatives,
         "horizon": horizon_holder(conn, [conn.info.backend_pid], OLD_TRANSACTION_SECONDS),
         "estimates": {
             "rename": 0.0,
@@ -347,6 +357,52 @@ def _require_triggers(
     return found
 
 
+@dataclass(frozen=True)
+class _Chosen:
+    """The strategy of the plan, why it is that one, and the plan; alternatives are the hashes that
+    the same plan has with other strategies, each with what is said where that one was approved."""
+
+    strategy: Strategy
+    why: str
+    plan: dict[str, Any]
+    alternatives: list[dict[str, str]]
+
+
+def _choose(
+    conn: Connection,
+    spec: Spec,
+    info: TableInfo,
+    counts: dict[str, Any],
+    began: dict[str, Any] | None,
+    approval: str,
+    with_strategy: Callable[[Strategy], dict[str, Any]],
+) -> _Chosen:
+    chosen, why = choose(conn, spec, info, counts)
+    found = [Other(chosen), *others(conn, spec, info, counts, chosen)]
+    plans = {other.strategy: with_strategy(other.strategy) for other in found}
+    hashes = {strategy: ledger.plan_hash(plan) for strategy, plan in plans.items()}
+    taken = kept(began, found) if began else None
+    taken = taken or chosen
+    taken = next((o.strategy for o in found if _approves(o, hashes, approval)), taken)
+    if taken != chosen:
+        why = f"as approved; chosen anew it would be {words(chosen)}: {why}"
+    told = f"The strategy has changed since: then {{}}, now {words(taken)}, because {why}."
+    alternatives = [
+        {
+            "plan_hash": hashes[other.strategy],
+            "told": told.format(words(other.strategy))
+            + (f" The other one is not possible any more: {other.why_not}." * bool(other.why_not)),
+        }
+        for other in found
+        if other.strategy != taken
+    ]
+    return _Chosen(taken, why, plans[taken], alternatives)
+
+
+def _approves(other: Other, hashes: dict[Strategy, str], approval: str) -> bool:
+    return not other.why_not and hashes[other.strategy] == approval
+
+
 def _build_seconds(
     conn: Connection, spec: Spec, info: TableInfo, names: dict[str, str], strategy: Strategy
 ) -> float:
@@ -393,10 +449,11 @@ def _steps(
                 render(s) for each in conversions for s in conversion.statements(spec, each)
             ],
             "undo": [
-                ";\n".join(render(s) for s in conversion.undo_statements(spec, each))
+                ";\n".join(render(s) for s in conversion.undo_statements(spec, each)[:-1])
                 for each in conversions
             ],
             "lock": conversion.LOCK,
+            "note": conversion.KEPT if conversions else "",
             "needed": bool(conversions),
         },
         _index_step("index_rename", "Rename the index", spec, moved, indexes.RENAME_LOCK),

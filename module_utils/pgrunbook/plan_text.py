@@ -3,12 +3,14 @@
 
 from __future__ import annotations
 
+import re
 import textwrap
 from collections.abc import Mapping
 from typing import Any
 
 from . import shown
 from .progress import about
+from .sql import script, together
 
 WIDTH = 98
 MARGIN = 9
@@ -28,6 +30,7 @@ def plan_text(result: dict[str, Any]) -> str:
 
     What comes from the database cannot end a line that it did not begin.
     """
+    steps = copyable_steps(result["plan"])
     result = shown.every(result)
     spec, counts = result["plan"]["spec"], result["counts"]
     run = result["run"]["id"]
@@ -40,7 +43,7 @@ def plan_text(result: dict[str, Any]) -> str:
         "",
     ]
     number = 0
-    for step in result["plan"]["steps"]:
+    for step in steps:
         needed = counts["rows_eligible"] if step["id"] == "backfill" else step["needed"]
         if not needed:
             continue
@@ -67,11 +70,12 @@ def plan_text(result: dict[str, Any]) -> str:
 
 def rollback_text(result: dict[str, Any]) -> str:
     """What a rollback would undo, and its hash."""
+    steps = copyable_steps(result["plan"])
     result = shown.every(result)
     lines = [f"Rollback of run {result['run']['id']}", ""]
     if not result["needed"]:
         lines.append("Nothing to undo: the run left no change that still stands.")
-    for number, step in enumerate((s for s in result["plan"]["steps"] if s["statements"]), 1):
+    for number, step in enumerate((s for s in steps if s["statements"]), 1):
         lines += _step(number, step)
         if step["id"] == "backfill":
             lines.append(f"   rows  {result['counts']['rows_eligible']} that the journal lists")
@@ -99,23 +103,51 @@ def sample_text(rows: list[dict[str, Any]]) -> str:
     return "\n".join(lines)
 
 
+def copyable_steps(plan: dict[str, Any]) -> list[dict[str, Any]]:
+    """The plan's steps as they are shown: the SQL of a schema change, and its undo, as one text
+    that can be copied and run as it is. The batches' SQL is no such text: it has parameters."""
+    timeout = plan["spec"]["lock_timeout_ms"]
+    return [
+        {
+            **shown.every(step),
+            "statements": copyable(step["id"], _first_of_each(step), timeout),
+            "undo": copyable(step["id"], [_cut(undo) for undo in step["undo"] if undo], timeout),
+        }
+        for step in plan["steps"]
+    ]
+
+
+def copyable(step: str, statements: list[str], lock_timeout_ms: int) -> list[str]:
+    """Statements of a step as they are shown."""
+    told = [_as_guarded(shown.sql(statement)) for statement in statements]
+    if step == "backfill" or not told:
+        return told
+    return [script(together(told), lock_timeout_ms)]
+
+
+def _as_guarded(statement: str) -> str:
+    """A statement that a rollback runs only if the column that it drops is empty is no statement to
+    be copied, since by hand nothing guards it."""
+    drops = re.match(r'ALTER TABLE (?:(?:U&)?"(?:[^"]|"")*"\.?)+ DROP COLUMN ', statement)
+    return f"-- only if it holds no value: {statement}" if drops else statement
+
+
 def _step(number: int, step: dict[str, Any]) -> list[str]:
     lines = [f"{number}. {shown.line(step['title'])}"]
-    for statement, others in first_of_each(step):
-        lines += _labelled("SQL", statement)
-        if others:
-            lines += _labelled("", f"and the same for {others:,} more of its partitions")
-    for statements in step["undo"]:
-        lines += _labelled("undo", _cut(statements))
+    for statement in step["statements"]:
+        lines += _sql("SQL", statement)
+    for statement in step["undo"]:
+        lines += _sql("undo", statement)
     return [*lines, *_labelled("lock", step["lock"]), *_labelled("note", step.get("note", ""))]
 
 
-def first_of_each(step: Mapping[str, Any]) -> list[tuple[str, int]]:
-    """A step's statements, of those that differ in the partition only the first, each with how many
-    others there are of it."""
+def _first_of_each(step: Mapping[str, Any]) -> list[str]:
+    """A step's statements; of those that differ in the partition only the first, with a comment
+    that says how many others there are."""
     statements, found, at = step["statements"], [], 0
     for number in step.get("alike") or [1] * len(statements):
-        found.append((statements[at], number - 1))
+        others = f"-- this, and the same for {number - 1:,} more of its partitions\n"
+        found.append((others if number > 1 else "") + statements[at])
         at += number
     return found
 
@@ -254,4 +286,27 @@ def _labelled(label: str, text: str) -> list[str]:
             break_on_hyphens=False,
         )
     ]
+    return [f"   {label if n == 0 else '':{MARGIN - 3}}{line}" for n, line in enumerate(lines)]
+
+
+_WORDS = re.compile(rf"(?:{shown.SQL_TOKEN.pattern}|[^\s])+", re.DOTALL)
+
+
+def _sql(label: str, statement: str) -> list[str]:
+    """A statement behind a label. It is wrapped only between words, so that it stays the same
+    statement: never in a name, a text or a comment."""
+    lines: list[str] = []
+    end, hanging = 0, False
+    for found in _WORDS.finditer(statement):
+        between, word = statement[end : found.start()], found[0]
+        end = found.end()
+        if not lines or "\n" in between:
+            lines.append(between.rpartition("\n")[2] + word)
+            hanging = False
+        elif len(lines[-1]) + len(between) + len(word) <= WIDTH - MARGIN:
+            lines[-1] += between + word
+        else:
+            indent = len(lines[-1]) - len(lines[-1].lstrip()) + (0 if hanging else 4)
+            lines.append(" " * indent + word)
+            hanging = True
     return [f"   {label if n == 0 else '':{MARGIN - 3}}{line}" for n, line in enumerate(lines)]

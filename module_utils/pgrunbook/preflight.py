@@ -5,32 +5,48 @@ from __future__ import annotations
 
 from typing import Any
 
-from psycopg.sql import SQL
+from psycopg.sql import SQL, Composed
 
-from . import catalog, eligibility
+from . import catalog, eligibility, shown
 from .catalog import TableInfo
 from .checks import check, orphans
 from .connection import Connection, one, require_connections
-from .errors import RunbookError
+from .errors import RunbookError, require_none
+from .obstacles import Obstacles
 from .shown import line
 from .spec import Spec, require_open_window
-from .sql import name, table
+from .sql import name, render, table
+
+
+def require_startable(conn: Connection, spec: Spec) -> None:
+    """Raise RunbookError with everything for which a run could not succeed: a window that is over,
+    a standby, a missing table, column, privilege or connection, a superuser whom the phase refuses.
+    It reads the catalog only."""
+    obstacles = Obstacles(conn)
+    obstacles.checked(require_open_window, spec)
+    obstacles.checked(_require_primary, conn, catalog.server(conn))
+    target = obstacles.checked(catalog.inspect, conn, spec.table)
+    source = obstacles.checked(catalog.inspect, conn, spec.source, catalog.READABLE)
+    if target:
+        needed = [*spec.key, *spec.source_key]
+        obstacles.checked(catalog.require_columns, spec.table, target, needed)
+    if source:
+        needed = list(spec.source_key.values())
+        obstacles.checked(catalog.require_columns, spec.source, source, needed)
+    obstacles.checked(_require_privileges, conn, spec, target, source)
+    obstacles.checked(_require_no_superuser, conn, spec)
+    obstacles.checked(require_connections, conn, spec.workers + 1)
+    obstacles.require_none()
 
 
 def examine(conn: Connection, spec: Spec) -> dict[str, Any]:
     """Facts about the server and both tables, and the checks of the report's test 1.
 
-    Raises RunbookError where a run could not succeed: a standby, a missing table or column, a
-    missing privilege, a window that is over.
+    Raises RunbookError as require_startable() does, and where the source calls a volatile function.
     """
-    require_open_window(spec)
+    require_startable(conn, spec)
     server = catalog.server(conn)
-    _require_primary(conn, server)
     target = catalog.inspect(conn, spec.table)
-    source = catalog.inspect(conn, spec.source, catalog.READABLE)
-    catalog.require_columns(spec.table, target, [*spec.key, *spec.source_key])
-    catalog.require_columns(spec.source, source, spec.source_key.values())
-    _require_privileges(conn, spec, target, source)
     eligibility.acknowledged_of_source(conn, spec)
     counts = _counts(conn, spec)
     health = {
@@ -41,7 +57,6 @@ def examine(conn: Connection, spec: Spec) -> dict[str, Any]:
         "table_bytes": target.size,
         "oldest_transaction_seconds": _oldest_transaction(conn),
     }
-    require_connections(conn, spec.workers + 1)
     return {
         "changed": False,
         "server": server,
@@ -59,22 +74,27 @@ def examine(conn: Connection, spec: Spec) -> dict[str, Any]:
                 passed=True,
             ),
             orphans(counts["orphans"]),
-            _role(conn, spec),
+            _role(conn),
         ],
     }
 
 
-def _role(conn: Connection, spec: Spec) -> dict[str, Any]:
-    """The gate on a login role that may do more than the phase needs. Raises RunbookError where
-    the phase refuses a superuser."""
-    user = conn.info.user
-    is_superuser = one(conn, "SELECT current_setting('is_superuser') = 'on' AS it")["it"]
-    if is_superuser and spec.superuser == "refuse":
+def _require_no_superuser(conn: Connection, spec: Spec) -> None:
+    if spec.superuser == "refuse" and _is_superuser(conn):
         raise RunbookError(
-            f"Role {user!r} is a superuser, which this phase refuses (phase_superuser). Nothing "
-            "was changed. Next step: playbooks/login_role.yml makes a role that may do what the "
-            "phase needs, and no more."
+            f"Role {conn.info.user!r} is a superuser, which this phase refuses (phase_superuser). "
+            "Nothing was changed. Next step: playbooks/login_role.yml makes a role that may do "
+            "what the phase needs, and no more."
         )
+
+
+def _is_superuser(conn: Connection) -> bool:
+    return bool(one(conn, "SELECT current_setting('is_superuser') = 'on' AS it")["it"])
+
+
+def _role(conn: Connection) -> dict[str, Any]:
+    """The gate on a login role that may do more than the phase needs."""
+    user, is_superuser = conn.info.user, _is_superuser(conn)
     return check(
         "superuser",
         "Privileges of the login role",
@@ -115,33 +135,41 @@ def _require_primary(conn: Connection, server: dict[str, Any]) -> None:
         )
 
 
-def _require_privileges(conn: Connection, spec: Spec, target: TableInfo, source: TableInfo) -> None:
-    user = conn.info.user
-    if not target.owned:
-        raise RunbookError(
-            f"Role {user!r} may not alter {spec.table}: its owner is {target.owner!r}. "
-            f"Next step: connect as the owner, or GRANT {target.owner} TO {user}; "
-            "playbooks/login_role.yml grants all that is needed."
+def _require_privileges(
+    conn: Connection, spec: Spec, target: TableInfo | None, source: TableInfo | None
+) -> None:
+    """Raise RunbookError with each privilege that is missing, on those tables that are there."""
+    user = name(conn.info.user)
+    lacks = []
+    if target and not target.owned:
+        lacks.append(
+            f"Role {conn.info.user!r} may not alter {spec.table}: its owner is {target.owner!r}. "
+            "Next step: connect as the owner, or "
+            + _given(SQL("GRANT {} TO {}").format(name(target.owner), user))
         )
     row = one(
         conn,
         "SELECT has_table_privilege(%s::oid, 'SELECT') AS source,"
         " coalesce(has_table_privilege(to_regclass('pgrunbook.event'), 'INSERT'),"
         "          has_database_privilege(current_database(), 'CREATE')) AS ledger",
-        (source.oid,),
+        (source.oid if source else None,),
     )
-    if not row["source"]:
-        raise RunbookError(
-            f"Role {user!r} may not read {spec.source}. "
-            f"Next step: GRANT SELECT ON {spec.source} TO {user}; "
-            "playbooks/login_role.yml grants all that is needed."
+    if source and not row["source"]:
+        lacks.append(
+            f"Role {conn.info.user!r} may not read {spec.source}. Next step: "
+            + _given(SQL("GRANT SELECT ON {} TO {}").format(table(spec.source), user))
         )
     if not row["ledger"]:
-        raise RunbookError(
-            f"Role {user!r} may not make the ledger, schema pgrunbook, in this database, or may "
-            f"not write to it. Next step: GRANT CREATE ON DATABASE {conn.info.dbname} TO {user} "
-            "where there is none yet; playbooks/login_role.yml grants all that is needed."
+        grant = SQL("GRANT CREATE ON DATABASE {} TO {}").format(name(conn.info.dbname), user)
+        lacks.append(
+            f"Role {conn.info.user!r} may not make the ledger, schema pgrunbook, in this database, "
+            "or may not write to it. Next step: where there is none yet, " + _given(grant)
         )
+    require_none(lacks)
+
+
+def _given(grant: Composed) -> str:
+    return f"{shown.sql(render(grant))}; playbooks/login_role.yml grants all that is needed."
 
 
 def _counts(conn: Connection, spec: Spec) -> dict[str, Any]:

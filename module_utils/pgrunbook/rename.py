@@ -15,6 +15,7 @@ from .catalog import TableInfo
 from .connection import Connection, one, with_lock_retries
 from .dependents import dependents
 from .errors import require_none
+from .shown import yaml
 from .spec import Column, Spec, require_open_window
 from .sql import name, rename_column, render, table
 
@@ -140,7 +141,8 @@ def _not_acknowledged(spec: Spec, found: list[dict[str, Any]], refusal: str) -> 
     if not left:
         return []
     named = ", ".join(f"{d['kind']} {d['object']}" for d in left)
-    return [refusal.format(named, ", ".join(dict.fromkeys(d["object"] for d in left)))]
+    listed = ", ".join(dict.fromkeys(yaml(d["object"]) for d in left))
+    return [refusal.format(named, listed)]
 
 
 def _left_behind(dependent: dict[str, Any]) -> dict[str, Any]:

@@ -13,7 +13,7 @@ from typing import Any
 
 from . import report_changes, report_findings, report_repeat
 from .checks import check, settle, verdict
-from .errors import RunbookError
+from .errors import RunbookError, separate
 from .report_html import html
 from .report_junit import junit
 from .report_markdown import markdown
@@ -216,7 +216,7 @@ def _frame(
     """What the report of a run and that of a rollback have in common, the checks known."""
     history = facts.get("history") or {}
     error = facts["error"] or unfinished
-    reasons = [*([error] if error else []), *verdict(checks)["reasons"]]
+    reasons = [*separate(error), *verdict(checks)["reasons"]]
     return {
         "format": FORMAT,
         "kind": kind,

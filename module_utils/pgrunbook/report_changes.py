@@ -8,9 +8,10 @@ from itertools import zip_longest
 from typing import Any
 
 from .ledger import INDEX_KEPT
+from .plan_text import copyable
 from .proposal import drop
 from .report_repeat import playbook
-from .spec import Spec
+from .spec import SPEC_OPTIONS, Spec
 
 EVENTS = {
     "approved": "Approved",
@@ -64,8 +65,9 @@ def timeline(facts: dict[str, Any], history: dict[str, Any]) -> list[dict[str, s
 
 
 def changes(told: dict[str, Any], facts: dict[str, Any]) -> list[dict[str, Any]]:
-    """Each step that was approved and has SQL: its statements, each with what undoes it, its lock,
-    and how many changes of it the ledger has recorded, and how many were taken back."""
+    """Each step that was approved and has SQL: its statements, each with what undoes it, both as
+    texts that can be copied too, its lock, and how many changes of it the ledger has recorded, and
+    how many were taken back."""
     if not told["approvals"]:
         return []
     plan = (facts.get("plan") or {}).get("plan") or {}
@@ -95,16 +97,18 @@ def changes(told: dict[str, Any], facts: dict[str, Any]) -> list[dict[str, Any]]
             {"sql": sql, "undo": undo}
             for sql, undo in zip_longest(step["statements"], step["undo"], fillvalue="")
         ]
-        shown, omitted = _shortened(step, pairs)
-        entry["statements"] += [pair for pair in shown if pair not in entry["statements"]]
+        few, omitted = _shortened(step, pairs)
+        entry["statements"] += [pair for pair in few if pair not in entry["statements"]]
         entry["omitted"] = max(entry["omitted"], omitted)
-    return list(found.values())
+    timeout = (plan.get("spec") or {}).get("lock_timeout_ms", _LOCK_TIMEOUT_MS)
+    return [_with_texts(entry, timeout) for entry in found.values()]
 
 
 def undo(told: dict[str, Any], spec: Spec | None, facts: dict[str, Any]) -> dict[str, Any]:
     """How to take the run back: the command, a sentence about it, and the SQL that undoes each
-    statement, the last one first. Where the run came to its end, an index that was dropped and
-    built again needs none; nor does one that was tried and not kept."""
+    statement, the last one first, also as a text that can be copied. Where the run came to its end,
+    an index that was dropped and built again needs none; nor does one that was tried and not kept.
+    """
     pairs = [
         pair
         for change in reversed(told["changes"])
@@ -119,23 +123,49 @@ def undo(told: dict[str, Any], spec: Spec | None, facts: dict[str, Any]) -> dict
     statements = [*(drop(spec, index) for index in kept if spec), *statements]
     if told["kind"] == "rollback":
         text = "A rollback is undone by running the phase again."
-        return {"command": playbook(facts), "text": text, "statements": []}
+        return {"command": playbook(facts), "text": text, "statements": [], "sql_text": ""}
     if not told["approvals"]:
         text = "Nothing was approved, so nothing was changed and there is nothing to undo."
-        return {"command": "", "text": text, "statements": []}
+        return {"command": "", "text": text, "statements": [], "sql_text": ""}
+    timeout = spec.lock_timeout_ms if spec else _LOCK_TIMEOUT_MS
+    told_sql = {
+        "statements": statements,
+        "sql_text": "\n".join(copyable("", statements, timeout)),
+    }
     if spec and spec.waive_rollback:
         text = (
             "The phase waived its rollback, so nobody knows which rows it changed: they come back "
             "from a backup only. The SQL below undoes the schema change."
         )
-        return {"command": "", "text": text, "statements": statements}
+        return {"command": "", "text": text, **told_sql}
     text = (
         "The rollback gives back just the rows in the journal, and only where they still hold what "
         "the run wrote; then it takes back indexes and renames, with the SQL below. It asks for an "
-        "approval of its own, and --check shows it beforehand."
+        "approval of its own, and --check shows it beforehand. The SQL by itself gives back no row "
+        "and drops no column."
     )
     command = playbook(facts, "playbooks/rollback.yml", f"-e run={told['run_id']}")
-    return {"command": command, "text": text, "statements": statements}
+    return {"command": command, "text": text, **told_sql}
+
+
+_LOCK_TIMEOUT_MS: int = SPEC_OPTIONS["lock_timeout_ms"]["default"]
+
+
+def _with_texts(entry: dict[str, Any], timeout: int) -> dict[str, Any]:
+    """The entry with its statements, and with those that undo it, as they can be copied."""
+    texts = [
+        "\n".join(_ended(t) for t in copyable(entry["step"], statements, timeout))
+        for statements in (
+            [pair["sql"] for pair in entry["statements"]],
+            [pair["undo"] for pair in entry["statements"] if pair["undo"]],
+        )
+    ]
+    return {**entry, "sql_text": texts[0], "undo_text": texts[1]}
+
+
+def _ended(text: str) -> str:
+    """A statement with its semicolon; a text that has one is left alone, and so is a command."""
+    return text if text.endswith(";") or text.startswith("playbooks/") else f"{text};"
 
 
 def _shortened(

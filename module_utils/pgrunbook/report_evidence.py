@@ -75,6 +75,12 @@ def severity(difference: dict[str, Any]) -> str:
     return str(told)
 
 
+def told(difference: dict[str, Any]) -> str:
+    """A difference in a sentence, with a word where the phase acknowledges it."""
+    known = " (acknowledged)" if difference.get("acknowledged") else ""
+    return f"{difference.get('text', '')}{known}"
+
+
 def _query(pair: dict[str, Any]) -> Iterator[tuple[str, str]]:
     proposal = pair.get("proposal") or {}
     tried = proposal.get("tried") or {}

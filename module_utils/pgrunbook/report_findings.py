@@ -9,11 +9,15 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
+from psycopg.sql import SQL
+
+from . import shown
 from .plan_text import REASONS
 from .progress import about
 from .report_evidence import differences, severity
 from .report_words import PASSED
-from .spec import Spec
+from .spec import Spec, Table
+from .sql import name, render, table
 from .supervisor import OLD_TRANSACTION_SECONDS
 
 IMPACTS = ("high", "medium", "low")
@@ -239,9 +243,13 @@ def _schema(told: Told) -> Iterator[dict[str, str]]:
         yield _risk(
             f"Schema: {difference.get('text', difference.get('object', '?'))}.",
             "certain: measured",
-            f"{'high' if critical else 'medium'}: "
+            f"{'high' if critical and not difference.get('acknowledged') else 'medium'}: "
             f"{difference.get('impact') or 'the models expect something else'}",
-            f"Recommended: {options[0].get('option')}." if options else "See test 2.",
+            "The phase acknowledges it."
+            if difference.get("acknowledged")
+            else f"Recommended: {options[0].get('option')}."
+            if options
+            else "See test 2.",
         )
 
 
@@ -280,9 +288,17 @@ def _kept(told: Told, facts: dict[str, Any]) -> Iterator[dict[str, str]]:
             f"{each['aside']} still holds the values of type {each['from']}.",
             "certain",
             "low: it takes space, and nobody fills it",
-            f"The rollback needs it. Once that is not wanted any more: ALTER TABLE … DROP COLUMN "
-            f"{each['aside']}, which also drops its indexes.",
+            "The rollback needs it. Once that is not wanted any more: "
+            f"{_dropping(plan['plan']['spec'], each['aside'])} That also drops its values and its "
+            "indexes.",
         )
+
+
+def _dropping(spec: dict[str, Any], column: str) -> str:
+    """What drops a column of the phase's table, in a line that can be copied."""
+    on = Table(spec["schema"], spec["table"])
+    statement = render(SQL("ALTER TABLE {} DROP COLUMN {}").format(table(on), name(column)))
+    return f"SET lock_timeout = '{spec['lock_timeout_ms']}ms'; {shown.sql(statement)};"
 
 
 def _left(told: Told) -> Iterator[dict[str, str]]:

@@ -9,7 +9,7 @@ from jinja2 import Environment, StrictUndefined
 from markupsafe import Markup
 
 from . import shown
-from .report_evidence import PROPOSED, blocks, differences, proposed, severity
+from .report_evidence import PROPOSED, blocks, differences, proposed, severity, told
 from .report_markdown import SCHEMA_TEST, changed_parts
 from .report_words import (
     PASSED,
@@ -210,11 +210,9 @@ in {{ done.seconds }} s ({{ "{:,}".format(done.rows_per_second) }} rows/s).
 {{ "{:,}".format(change.taken_back) }}. Lock: {{ change.lock }}.
 {% if change.omitted %}{{ change.omitted }} statements like one of these, for other partitions, are
 left out.{% endif %}</p>
-<pre>{% for pair in change.statements %}{{ pair.sql }};
-{% endfor %}</pre>
-{% if change.statements | selectattr("undo") | list %}<p class="soft">Undone by:</p>
-<pre>{% for pair in change.statements if pair.undo %}{{ pair.undo }}
-{% endfor %}</pre>{% endif %}
+<pre>{{ change.sql_text }}</pre>
+{% if change.undo_text %}<p class="soft">Undone by:</p>
+<pre>{{ change.undo_text }}</pre>{% endif %}
 {% else %}<p>No statement was approved.</p>
 {% endfor %}
 {% if refused %}<p>{{ refused_heading }}</p>
@@ -226,8 +224,7 @@ left out.{% endif %}</p>
 <h2 id="undo">How to undo it</h2>
 <p>{{ report.undo.text }}</p>
 {% if report.undo.command %}<pre>{{ report.undo.command }}</pre>{% endif %}
-{% if report.undo.statements %}<pre>{% for sql in report.undo.statements %}{{ sql }};
-{% endfor %}</pre>{% endif %}
+{% if report.undo.statements %}<pre>{{ report.undo.sql_text }}</pre>{% endif %}
 {% if schema %}
 <h2 id="schema">Schema, before and after</h2>
 {% for part, (number, lines) in schema.items() %}
@@ -331,7 +328,7 @@ def _test(report: dict[str, Any], test: dict[str, Any]) -> dict[str, Any]:
 def _difference(difference: dict[str, Any]) -> dict[str, Any]:
     return {
         "severity": severity(difference).upper(),
-        "text": difference.get("text", ""),
+        "text": told(difference),
         "impact": difference.get("impact", ""),
         "options": [
             {

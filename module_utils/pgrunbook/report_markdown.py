@@ -7,7 +7,7 @@ import re
 from typing import Any
 
 from . import shown
-from .report_evidence import PROPOSED, blocks, differences, proposed, severity
+from .report_evidence import PROPOSED, blocks, differences, proposed, severity, told
 from .report_words import (
     PASSED,
     VERIFY,
@@ -91,7 +91,7 @@ def _test(report: Told, test: dict[str, Any]) -> list[str]:
 
 
 def _difference(difference: dict[str, Any]) -> list[str]:
-    lines = [f"- **{severity(difference).upper()}** {_text(difference.get('text', ''))}"]
+    lines = [f"- **{severity(difference).upper()}** {_text(told(difference))}"]
     if difference.get("impact"):
         lines.append(f"  - Impact: {_text(difference['impact'])}")
     for number, option in enumerate(difference.get("resolutions") or [], 1):
@@ -148,10 +148,9 @@ def _changes(report: Told) -> list[str]:
         ]
     for change in report["changes"]:
         lines += [f"### {_text(change['title'])}", "", *_recorded(change)]
-        lines += _fenced("\n".join(f"{pair['sql']};" for pair in change["statements"]), "sql")
-        undo = [pair["undo"] for pair in change["statements"] if pair["undo"]]
-        if undo:
-            lines += ["Undone by:", "", *_fenced("\n".join(undo), "sql")]
+        lines += _fenced(change["sql_text"], "sql")
+        if change["undo_text"]:
+            lines += ["Undone by:", "", *_fenced(change["undo_text"], "sql")]
     if not report["changes"] and report["statements"]:
         lines += _fenced("\n".join(f"{statement};" for statement in report["statements"]), "sql")
     if rows := refused(done):
@@ -182,7 +181,7 @@ def _undo(undo: dict[str, Any]) -> list[str]:
     if undo["command"]:
         lines += _fenced(undo["command"], "sh")
     if undo["statements"]:
-        lines += _fenced("\n".join(f"{sql};" for sql in undo["statements"]), "sql")
+        lines += _fenced(undo["sql_text"], "sql")
     return lines
 
 

@@ -14,6 +14,7 @@ from psycopg.sql import SQL, Composable, Literal
 from . import comparison, conversion
 from .checks import different
 from .eligibility import eligible, has_origin, joined, matches, source_query
+from .shown import sql
 from .spec import Query, Spec
 from .sql import comma, name, render, table, text
 
@@ -26,7 +27,7 @@ def commands(spec: Spec | None, facts: dict[str, Any]) -> dict[int, list[dict[st
     psql = _psql(facts)
 
     def run(what: str, *queries: Composable) -> dict[str, str]:
-        lines = [f"psql {psql} <<'SQL'", *(f"{render(query)};" for query in queries), "SQL"]
+        lines = [f"psql {psql} <<'SQL'", *(f"{sql(render(query))};" for query in queries), "SQL"]
         return {"what": what, "command": "\n".join(lines)}
 
     def play(what: str, *arguments: str) -> dict[str, str]:

@@ -9,7 +9,7 @@ from typing import Any
 
 from psycopg.sql import SQL, Composable, Composed, Identifier, Literal
 
-from . import catalog, ledger, ledger_schema, supervisor, surroundings
+from . import catalog, ledger, ledger_schema, shown, supervisor, surroundings
 from .backfill import outcome, progress, slice_outcome
 from .batch import Done
 from .catalog import TableInfo
@@ -96,10 +96,12 @@ def require_possible(
     """Raise RunbookError where a constraint that was made since would refuse the NULLs."""
     for column in names.values():
         if info.columns[column].not_null:
+            drop = SQL("ALTER TABLE {} ALTER COLUMN {} DROP NOT NULL")
+            allowing = shown.sql(render(drop.format(table(spec.table), name(column))))
             raise RunbookError(
                 f"Column {column!r} of {spec.table} has become NOT NULL since the run, so no row "
-                f"could be given back. Nothing was changed. Next step: ALTER TABLE {spec.table} "
-                f"ALTER COLUMN {column} DROP NOT NULL, if the application can bear NULL again, "
+                "could be given back. Nothing was changed. Next step: SET lock_timeout = "
+                f"'{spec.lock_timeout_ms}ms'; {allowing}; if the application can bear NULL again, "
                 "then plan the rollback again."
             )
     for constraint in _forbidding(conn, spec, info, names):

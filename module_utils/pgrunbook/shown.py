@@ -7,6 +7,7 @@ person approves something else than they read. What is stored or hashed keeps th
 
 from __future__ import annotations
 
+import json
 import re
 import unicodedata
 from collections.abc import Callable
@@ -37,6 +38,51 @@ def every(value: Any, how: Callable[[Any], str] = text) -> Any:
     if isinstance(value, list | tuple):
         return [every(inner, how) for inner in value]
     return value
+
+
+def sql(of: str) -> str:
+    r"""A statement that means the same and can be copied from where it is shown: a quoted name or
+    text with a character that cannot be seen is written with PostgreSQL's escapes, U&"\202E"."""
+    parts, at = [], 0
+    for found in SQL_TOKEN.finditer(of):
+        parts += [text(of[at : found.start()]), _copyable(found[0])]
+        at = found.end()
+    return "".join([*parts, text(of[at:])])
+
+
+def yaml(of: str) -> str:
+    """A name as YAML's flow style takes it, in a list or a mapping: quoted, unless it is a word."""
+    if re.fullmatch(r"[A-Za-z][A-Za-z0-9_]*", of) and of.lower() not in _YAML_WORDS:
+        return of
+    return in_json(json.dumps(of, ensure_ascii=False))
+
+
+SQL_TOKEN = re.compile(
+    r"""--[^\n]*|/\*.*?\*/|\$(?P<tag>\w*)\$.*?\$(?P=tag)\$"""
+    r"""|[eE]'(?:[^'\\]|\\.|'')*'|[uU]&"(?:[^"]|"")*"|[uU]&'(?:[^']|'')*'"""
+    r"""|"(?:[^"]|"")*"|'(?:[^']|'')*'""",
+    re.DOTALL,
+)
+"""What of a statement must not be broken: comments, quoted names and quoted texts."""
+
+_YAML_WORDS = frozenset({"true", "false", "yes", "no", "on", "off", "y", "n", "null"})
+
+
+def _copyable(token: str) -> str:
+    if token.isprintable():
+        return token
+    if token[0] in "\"'":
+        inner = token.replace("\\", "\\\\")
+        return "U&" + "".join(_unicode(c, "\\{:04X}", "\\+{:06X}") for c in inner)
+    if token[0] in "eE":
+        return "".join(_unicode(c, "\\u{:04x}", "\\U{:08x}") for c in token)
+    return text(token)
+
+
+def _unicode(char: str, short: str, long: str) -> str:
+    if unicodedata.category(char) not in _UNSEEN:
+        return char
+    return (short if ord(char) <= 0xFFFF else long).format(ord(char))
 
 
 def in_json(document: str) -> str:

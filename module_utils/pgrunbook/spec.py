@@ -80,6 +80,7 @@ SPEC_OPTIONS: dict[str, Any] = {
         },
     },
     "acknowledged": {"type": "list", "elements": "str", "default": []},
+    "acknowledged_drift": {"type": "list", "elements": "str", "default": []},
     "trusted_roles": {"type": "list", "elements": "str", "default": []},
     "superuser": {"type": "str", "default": "warn", "choices": ["refuse", "warn"]},
     "strategy": {
@@ -192,6 +193,7 @@ class Spec:
     source_key: dict[str, str]
     indexes: tuple[Index, ...]
     acknowledged: tuple[str, ...]
+    acknowledged_drift: tuple[str, ...]
     trusted_roles: tuple[str, ...]
     superuser: str
     strategy: str
@@ -277,6 +279,7 @@ def parse(options: Mapping[str, Any]) -> Spec:
         source_key=dict(sorted((str(k), str(v)) for k, v in given["source_key"].items())),
         indexes=tuple(_index(i) for i in given["indexes"]),
         acknowledged=tuple(given["acknowledged"]),
+        acknowledged_drift=tuple(given["acknowledged_drift"]),
         trusted_roles=tuple(given["trusted_roles"]),
         gates={str(gate): str(word) for gate, word in given["gates"].items()},
         queries=tuple(

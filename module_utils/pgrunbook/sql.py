@@ -3,10 +3,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import re
+from collections.abc import Iterable, Sequence
+from itertools import groupby
 
 from psycopg.sql import SQL, Composable, Composed, Identifier, Literal
 
+from .connection import PATIENT_LOCK_TIMEOUT
 from .spec import MOST_NAME_BYTES, Table
 
 
@@ -69,3 +72,33 @@ def expression(of: str) -> Composed:
 def render(query: Composable) -> str:
     """A statement as a person reads it: with no doubled per cent signs."""
     return query.as_string(None).replace("%%", "%")
+
+
+_ALONE = re.compile(r"(--[^\n]*\n)*((CREATE (UNIQUE )?|DROP |REINDEX )INDEX CONCURRENTLY |VACUUM )")
+
+
+def is_alone(statement: str) -> bool:
+    """Whether a statement cannot stand in a transaction with others."""
+    return bool(_ALONE.match(statement))
+
+
+def together(statements: Iterable[str]) -> list[list[str]]:
+    """The statements as script() takes them: neighbours in one transaction where they can be."""
+    return [list(group) for _, group in groupby(statements, is_alone)]
+
+
+def script(transactions: Iterable[Sequence[str]], lock_timeout_ms: int) -> str:
+    """Statements as a person runs them by hand, such as in psql. Each waits for its lock as briefly
+    as the runbook does, lock_timeout_ms milliseconds; one that cannot stand in a transaction waits
+    as patiently, since it keeps nobody waiting. A line that begins with --
+    may stand as a statement."""
+    lines: list[str] = []
+    for statements in transactions:
+        ended = [s if s.startswith("--") and "\n" not in s else f"{s};" for s in statements]
+        if any(is_alone(s) for s in statements):
+            set_ = f"SET lock_timeout = '{PATIENT_LOCK_TIMEOUT}';"
+            lines += [set_, *ended, "RESET lock_timeout;"]
+        else:
+            set_ = f"SET LOCAL lock_timeout = '{lock_timeout_ms}ms';"
+            lines += ["BEGIN;", set_, *ended, "COMMIT;"]
+    return "\n".join(lines)

@@ -9,6 +9,7 @@ absent meanwhile, which costs little before a first backfill, when those columns
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
@@ -65,12 +66,7 @@ def choose(
     asked = spec.strategy == "interleaved"
     blocking, foreign = _blocking(conn, spec, info)
     if foreign:
-        why = f"{', '.join(foreign)} cannot be dropped for the backfill and built again as it is"
-        if info.partitioned:
-            why += (
-                ": PostgreSQL drops an index of a partitioned table only under ACCESS EXCLUSIVE on "
-                "all its partitions"
-            )
+        why = _stays(info, foreign)
         if asked:
             raise RunbookError(
                 f"phase_strategy is interleaved, but {why}. Next step: drop that index by hand, or "
@@ -86,6 +82,77 @@ def choose(
         return Strategy("ranges"), why_not
     why = f"{_rows_per_page(info):.0f} rows a page, most updates can be heap-only"
     return Strategy("interleaved", passes, tuple(blocking)), f"{why}{deferring}"
+
+
+@dataclass(frozen=True)
+class Other:
+    """A strategy that the table could have been given, and why it may not be now; empty where it
+    still may."""
+
+    strategy: Strategy
+    why_not: str = ""
+
+
+def others(
+    conn: Connection, spec: Spec, info: TableInfo, counts: dict[str, Any], chosen: Strategy
+) -> list[Other]:
+    """The strategies that choose() could have chosen for the table with other statistics or counts.
+
+    One that may still be kept would do what its approval said, though choose() prefers another; one
+    may not where an index that it drops could not be built again as it is, or nothing is to be
+    filled.
+    """
+    if spec.strategy in ("ranges", "keyset"):
+        return []
+    blocking, foreign = _blocking(conn, spec, info)
+    wanted = {index.renamed_from or index.name: index.name for index in spec.indexes}
+    wanted |= {index.name: index.name for index in spec.indexes}
+    why_not = ""
+    if not counts["rows_eligible"]:
+        why_not = "no row is to be filled"
+    elif foreign:
+        why_not = _stays(info, foreign)
+    deferred = tuple(sorted({*blocking, *(wanted[n] for n in foreign if n in wanted)}))
+    found = [
+        Other(Strategy("interleaved", passes, deferred), why_not)
+        for _, passes in PASSES_BY_ROWS_PER_PAGE
+    ]
+    if spec.strategy == "auto":
+        found.append(Other(Strategy("ranges")))
+    return [other for other in found if other.strategy != chosen]
+
+
+def kept(plan: dict[str, Any], found: Sequence[Other]) -> Strategy | None:
+    """The one of others() that is the strategy of a plan which was approved before the run was
+    broken off; None where there is none that may be kept. The indexes that it drops are those that
+    are there."""
+    approved = from_dict(plan)
+    same = (o for o in found if not o.why_not)
+    return next(
+        (
+            o.strategy
+            for o in same
+            if (o.strategy.name, o.strategy.passes) == (approved.name, approved.passes)
+        ),
+        None,
+    )
+
+
+def words(strategy: Strategy) -> str:
+    """A strategy for a person, with the indexes that it drops."""
+    passes = f" in {strategy.passes} passes" if strategy.passes > 1 else ""
+    gone = f", without {', '.join(strategy.deferred)} meanwhile" if strategy.deferred else ""
+    return f"{strategy.name}{passes}{gone}"
+
+
+def _stays(info: TableInfo, foreign: Sequence[str]) -> str:
+    why = f"{', '.join(foreign)} cannot be dropped for the backfill and built again as it is"
+    if not info.partitioned:
+        return why
+    return (
+        f"{why}: PostgreSQL drops an index of a partitioned table only under ACCESS EXCLUSIVE on "
+        "all its partitions"
+    )
 
 
 def _why_not(

@@ -9,13 +9,15 @@ former, superusers, our own role, and those that the phase names.
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import psycopg
 from psycopg.sql import SQL
 
 from .connection import Connection, looking_in, search_path
-from .errors import RunbookError, reason
+from .errors import RunbookError, reason, require_none
+from .obstacles import Obstacles
 from .spec import Spec, Table
 from .sql import name, render, table
 
@@ -33,11 +35,11 @@ CROSS JOIN LATERAL aclexplode(coalesce(n.nspacl, acldefault('n', n.nspowner))) a
 LEFT JOIN pg_roles r ON r.oid = a.grantee
 WHERE n.nspname = ANY (%(schemas)s) AND a.privilege_type = 'CREATE'
 AND (a.grantee = 0 OR NOT {_TRUSTED.format(role="a.grantee")})
-ORDER BY 1, 2 LIMIT 1
+GROUP BY 1, 2 ORDER BY 1, 2
 """
 
 _MADE = f"""
-SELECT what, role FROM (
+SELECT role, min(what) AS what, count(*) AS number FROM (
     SELECT pg_describe_object('pg_proc'::regclass, p.oid, 0) AS what, p.proowner AS owner,
            p.pronamespace AS namespace
     FROM pg_proc p
@@ -48,11 +50,11 @@ SELECT what, role FROM (
 JOIN pg_namespace n ON n.oid = made.namespace
 CROSS JOIN LATERAL (SELECT pg_get_userbyid(made.owner) AS role) r
 WHERE n.nspname = ANY (%(schemas)s) AND NOT {_TRUSTED.format(role="made.owner")}
-ORDER BY 1 LIMIT 1
+GROUP BY role ORDER BY what
 """
 
 _LEDGER = """
-SELECT what, role FROM (
+SELECT role, (array_agg(what ORDER BY n, what))[1] AS what, count(*) AS number FROM (
     SELECT 'Schema pgrunbook' AS what, n.nspowner AS owner, 0 AS n,
            pg_has_role(current_user, n.nspowner, 'MEMBER') AS trusted
     FROM pg_namespace n WHERE n.nspname = 'pgrunbook'
@@ -64,7 +66,7 @@ SELECT what, role FROM (
 WHERE NOT trusted
 AND NOT EXISTS (SELECT FROM pg_roles
                 WHERE oid = owner AND (rolsuper OR rolname = ANY (%s)))
-ORDER BY n, what LIMIT 1
+GROUP BY role ORDER BY min(n), what
 """
 
 _POLICIES = """
@@ -92,9 +94,31 @@ def schemas(spec: Spec) -> list[str]:
     return sorted({spec.table.schema, spec.source.schema})
 
 
+def require_all(
+    conn: Connection, spec: Spec, first: Callable[[Connection, Spec], None] | None = None
+) -> None:
+    """Raise RunbookError with all that keeps this role from trusting the phase's schemas and the
+    ledger, or from seeing all rows, and with what first() finds, which may call nothing of the
+    phase's. What could run code of others is asked only once they are trusted."""
+    obstacles = Obstacles(conn)
+    obstacles.checked(require_own_ledger, conn, spec)
+    trusted = obstacles.checked(_trusted, conn, spec)
+    obstacles.checked(_require_no_policies, conn, spec)
+    if trusted:
+        obstacles.checked(_require_readable_view, conn, spec.source)
+    if first:
+        obstacles.checked(first, conn, spec)
+    obstacles.require_none()
+
+
+def _trusted(conn: Connection, spec: Spec) -> bool:
+    require_trusted(conn, spec)
+    return True
+
+
 def require_trusted(conn: Connection, spec: Spec) -> None:
-    """Raise RunbookError where an untrusted role may make code in a schema of the phase, or where
-    some of it is there, naming role and schema."""
+    """Raise RunbookError with each untrusted role that may make code in a schema of the phase, or
+    of which some is there."""
     given = {
         "schemas": schemas(spec),
         "schema": spec.table.schema,
@@ -102,31 +126,42 @@ def require_trusted(conn: Connection, spec: Spec) -> None:
         "trusted": list(spec.trusted_roles),
     }
     with looking_in(conn, ()):
-        creator = conn.execute(_CREATORS, given).fetchone()
-        made = conn.execute(_MADE, given).fetchone()
-    if creator:
-        raise RunbookError(_may_create(conn, creator["schema"], creator["role"]))
-    if made:
-        raise RunbookError(
-            f"{made['what']} was made by role {made['role']!r}, which is not trusted, in a schema "
-            f"where the phase's expressions are looked up: it could run as {conn.info.user!r}. "
-            "Nothing was changed. Next step: see what it does; drop it, give it to the schema's "
-            "owner, or list the role in phase_trusted_roles."
-        )
+        creators = conn.execute(_CREATORS, given).fetchall()
+        made = conn.execute(_MADE, given).fetchall()
+    require_none(
+        [
+            *(_may_create(conn, creator["schema"], creator["role"]) for creator in creators),
+            *(_was_made(conn, found) for found in made),
+        ]
+    )
+
+
+def _was_made(conn: Connection, found: dict[str, Any]) -> str:
+    return (
+        f"{_and_more(found)} was made by role {found['role']!r}, which is not trusted, in a schema "
+        f"where the phase's expressions are looked up: it could run as {conn.info.user!r}. "
+        "Nothing was changed. Next step: see what it does; drop it, give it to the schema's "
+        "owner, or list the role in phase_trusted_roles."
+    )
+
+
+def _and_more(found: dict[str, Any]) -> str:
+    more = found["number"] - 1
+    return f"{found['what']} (and {more} more)" if more else str(found["what"])
 
 
 def require_own_ledger(conn: Connection, spec: Spec) -> None:
-    """Raise RunbookError where the ledger, or part of it, belongs to a role that is not trusted:
+    """Raise RunbookError where the ledger, or part of it, belongs to roles that are not trusted:
     the schema to one that we are no member of, a table to one that is no member of the schema's
     owner, and neither to one that the phase names. Its triggers would run as our role."""
-    found = conn.execute(_LEDGER, (list(spec.trusted_roles),)).fetchone()
-    if found:
-        raise RunbookError(
-            f"{found['what']} belongs to role {found['role']!r}, which is not trusted: what it "
-            "does when it is written to would run with our rights. Nothing was changed. Next "
-            "step: find out who made it; make it over to the owner of the phase's table, list the "
-            "role in phase_trusted_roles if you trust it, or drop what is no ledger of yours."
-        )
+    found = conn.execute(_LEDGER, (list(spec.trusted_roles),)).fetchall()
+    require_none(
+        f"{_and_more(part)} belongs to role {part['role']!r}, which is not trusted: what it "
+        "does when it is written to would run with our rights. Nothing was changed. Next "
+        "step: find out who made it; make it over to the owner of the phase's table, list the "
+        "role in phase_trusted_roles if you trust it, or drop what is no ledger of yours."
+        for part in found
+    )
 
 
 def look_up(conn: Connection, spec: Spec) -> None:
@@ -139,15 +174,26 @@ def look_up(conn: Connection, spec: Spec) -> None:
 
 def require_all_rows(conn: Connection, spec: Spec) -> None:
     """Raise RunbookError where policies hide rows of the table or the source from this role."""
-    for of in dict.fromkeys((spec.table, spec.source)):
-        found = conn.execute(_POLICIES, {"schema": of.schema, "name": of.name}).fetchall()
-        if found:
-            named = "; ".join(f"{row['table']} ({_listed(row)})" for row in found)
-            raise RunbookError(
-                f"Row-level security would hide rows from role {conn.info.user!r}: {named}. What "
-                f"is hidden can be neither filled nor counted. Nothing was changed. {_SEE_ALL}"
-            )
+    _require_no_policies(conn, spec)
     _require_readable_view(conn, spec.source)
+
+
+def _require_no_policies(conn: Connection, spec: Spec) -> None:
+    found = {
+        of: conn.execute(_POLICIES, {"schema": of.schema, "name": of.name}).fetchall()
+        for of in dict.fromkeys((spec.table, spec.source))
+    }
+    require_none(
+        f"Row-level security would hide rows from role {conn.info.user!r}: "
+        f"{_named(rows)}. What is hidden can be "
+        f"neither filled nor counted. Nothing was changed. {_SEE_ALL}"
+        for rows in found.values()
+        if rows
+    )
+
+
+def _named(rows: Iterable[dict[str, Any]]) -> str:
+    return "; ".join(f"{row['table']} ({_listed(row)})" for row in rows)
 
 
 def _require_readable_view(conn: Connection, source: Table) -> None:

@@ -11,6 +11,8 @@ from typing import Any
 
 from ansible.plugins.action import ActionBase
 
+TYPED = 8  # digits of the hash that a person types
+
 
 class ActionModule(ActionBase):
     """The answer is compared here and is never a variable, so that no other can stand for it."""
@@ -21,10 +23,12 @@ class ActionModule(ActionBase):
         super().run(tmp, task_vars)
         arguments = dict(self._task.args)
         plan_hash, approval = arguments["run"]["plan_hash"], arguments.get("approval")
+        others = arguments.pop("alternatives", None) or []
         if approval is None:
-            refusal = self._ask(arguments.pop("summary", ""), plan_hash, task_vars)
+            refusal = self._ask(arguments.pop("summary", ""), plan_hash, others, task_vars)
         else:
-            refusal = _refusal(str(approval), plan_hash, (task_vars or {}).get("approval"))
+            variable = (task_vars or {}).get("approval")
+            refusal = _refusal(str(approval), plan_hash, others, variable)
         if refusal:
             return {"failed": True, "msg": refusal}
         result: dict[str, Any] = self._execute_module(
@@ -38,9 +42,15 @@ class ActionModule(ActionBase):
         )
         return result
 
-    def _ask(self, summary: str, plan_hash: str, task_vars: dict[str, Any] | None) -> str:
+    def _ask(
+        self,
+        summary: str,
+        plan_hash: str,
+        others: list[dict[str, str]],
+        task_vars: dict[str, Any] | None,
+    ) -> str:
         """Why the plan was not approved; empty where it was."""
-        token = plan_hash[:8]
+        token = plan_hash[:TYPED]
         task = self._task.copy()
         task.args = {
             "prompt": f"{summary}\n\nType {token} to approve, anything else to stop",
@@ -59,12 +69,13 @@ class ActionModule(ActionBase):
             return ""
         return (
             f"Not approved: the answer was {json.dumps(answer, ensure_ascii=False)}. "
+            f"{_changed(answer, others)}"
             "Next step: run again and type what the prompt names; without a terminal, pass "
             "-e approval=<hash> with the whole hash of the plan that the run shows."
         )
 
 
-def _refusal(approval: str, plan_hash: str, variable: Any) -> str:
+def _refusal(approval: str, plan_hash: str, others: list[dict[str, str]], variable: Any) -> str:
     """Why an approval that was passed does not approve this plan; empty where it does. An
     expression would approve whatever plan there is."""
     if "{{" in str(variable) or "{%" in str(variable):
@@ -75,8 +86,19 @@ def _refusal(approval: str, plan_hash: str, variable: Any) -> str:
     if approval == plan_hash:
         return ""
     shown = json.dumps(approval if len(approval) <= 12 else approval[:9] + "...")
-    return (
-        f"The approval {shown} is not the hash of this plan, {plan_hash}. The approval is "
-        "mistyped, or the database or the phase has changed since. Nothing was changed. Next "
-        "step: read the plan above, then pass its hash with -e approval=<hash>."
+    why = _changed(approval, others) or (
+        "The approval is mistyped, or the database or the phase has changed since. "
     )
+    return (
+        f"The approval {shown} is not the hash of this plan, {plan_hash}. {why}Nothing was "
+        "changed. Next step: read the plan above, then pass its hash with -e approval=<hash>."
+    )
+
+
+def _changed(approval: str, others: list[dict[str, str]]) -> str:
+    """What is said where an approval, or the beginning of one that was typed, is that of the same
+    plan with another strategy; else empty."""
+    if len(approval) < TYPED:
+        return ""
+    found = [other["told"] for other in others if other["plan_hash"].startswith(approval)]
+    return f"{found[0]} " if found else ""

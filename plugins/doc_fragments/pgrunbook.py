@@ -235,6 +235,13 @@ options:
         type: list
         elements: str
         default: []
+      acknowledged_drift:
+        description:
+          - Differences from the models that may be, by the RV(ignore:object) that
+            M(pgrunbook_schema) returns of each.
+        type: list
+        elements: str
+        default: []
       trusted_roles:
         description:
           - Roles whose functions and operators may run as the login role, because they may create

@@ -301,7 +301,7 @@ READS = f"GRANT SELECT ON ip_inventory TO {OTHER_ROLE};"
             f"GRANT SELECT, UPDATE ON session_summaries, ip_inventory TO {OTHER_ROLE}",
             ("alter public.session_summaries", "owner", data.ROLE),
         ),
-        (OWNS + GIVES, ("GRANT SELECT ON public.ip_inventory",)),
+        (OWNS + GIVES, ('GRANT SELECT ON "public"."ip_inventory"',)),
         (OWNS + GIVES + READS, ("ledger", "schema pgrunbook", "GRANT CREATE ON DATABASE")),
         (
             OWNS + GIVES + READS + f"CREATE SCHEMA pgrunbook AUTHORIZATION {OTHER_ROLE}",

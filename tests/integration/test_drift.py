@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import sys
 import textwrap
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -108,10 +109,10 @@ DRIFTS = {
         " similar name",
         "ALTER TABLE orders DROP kind",
     ),
-    "missing column of the source": Drift(
+    "missing column of the source, which the phase does not read": Drift(
         "missing_column",
         "customers.email",
-        "critical",
+        "note",
         "customers.email (text), the database has no such column",
         "ALTER TABLE customers DROP email",
     ),
@@ -139,10 +140,10 @@ DRIFTS = {
         " probably the same under another name",
         "ALTER TABLE orders RENAME region TO regions",
     ),
-    "column of the source under a near name": Drift(
+    "column of the source under a near name, which the phase does not read": Drift(
         "renamed_column",
         "customers.email",
-        "critical",
+        "note",
         "customers.email (text), the database has e_mails (text) in its place",
         "ALTER TABLE customers RENAME email TO e_mails",
     ),
@@ -170,9 +171,10 @@ DRIFTS = {
     "json": Drift(
         "type",
         "customers.geo",
-        "critical",
+        "warning",
         "customers.geo as jsonb, the database as json",
         "ALTER TABLE customers ALTER geo TYPE json",
+        repaired=False,
     ),
     "shorter": Drift(
         "type",
@@ -412,8 +414,7 @@ def test_drift(database: Database, compare: Compare, case: Drift) -> None:
     (best,) = [option for option in told["resolutions"] if option["recommended"]]
     assert bool(best["sql"]) is case.repaired
     if case.repaired:
-        for statement in best["sql"].split("; "):
-            database.sql(statement)
+        run(database, best["sql"])
         assert compare(database, models) == []
 
 
@@ -430,16 +431,222 @@ def test_only_the_index_that_the_models_have_is_the_phases_own(
         assert (found["kind"], found["by_phase"]) == ("missing_index", own)
 
 
+def run(database: Database, script: str) -> None:
+    """What psql does with a script that is pasted into it."""
+    with database.connect() as conn:
+        for statement in script.removesuffix(";").split(";\n"):
+            conn.execute(statement)
+
+
+def try_every_way(database: Database, found: list[Difference]) -> list[str]:
+    """Run the SQL of every way out, and take it back; last what cannot stand in a transaction,
+    which stays. Returns the scripts."""
+    scripts = [way["sql"] for told in found for way in told["resolutions"] if way["sql"]]
+    alone = [script for script in scripts if "CONCURRENTLY" in script]
+    for script in [script for script in scripts if script not in alone]:
+        assert script.startswith("BEGIN;\nSET LOCAL lock_timeout = '500ms';\n"), script
+        assert script.endswith(";\nCOMMIT;"), script
+        with database.connect() as conn, conn.transaction(force_rollback=True):
+            for statement in script.split(";\n"):
+                if statement.rstrip(";") not in ("BEGIN", "COMMIT"):
+                    conn.execute(statement)
+    for script in alone:
+        assert script.startswith("SET lock_timeout = '30min';\n"), script
+        run(database, script)
+    return scripts
+
+
 @pytest.mark.parametrize("case", DRIFTS.values(), ids=DRIFTS.keys())
 def test_every_way_out_is_sql_that_runs(database: Database, compare: Compare, case: Drift) -> None:
     database.sql(TABLES + case.sql)
     models = MODELS.replace(*case.models) if case.models[0] else MODELS
-    ways = [o["sql"].split("; ") for d in compare(database, models) for o in d["resolutions"]]
-    for way in ways:
-        if way != [""] and not any("CONCURRENTLY" in statement for statement in way):
-            with database.connect() as conn, conn.transaction(force_rollback=True):
-                for statement in way:
-                    conn.execute(statement)
+    try_every_way(database, compare(database, models))
+
+
+KIND = 'Column("kind", Text)'
+CONVERSIONS: dict[str, tuple[str, tuple[str, str], str]] = {
+    "default and index": (
+        "ALTER TABLE orders ALTER kind SET DEFAULT 'x'; CREATE INDEX ix_kind ON orders (kind)",
+        (KIND, 'Column("kind", ARRAY(Text), index=True)'),
+        "",
+    ),
+    "default of an array": (
+        "ALTER TABLE orders ALTER kind TYPE text[] USING ARRAY[kind],"
+        " ALTER kind SET DEFAULT ARRAY['x', 'y']",
+        ("", ""),
+        "",
+    ),
+    "json with a default": (
+        "ALTER TABLE customers ALTER geo TYPE json, ALTER geo SET DEFAULT '{}'",
+        ("", ""),
+        "",
+    ),
+    "json with an index on an expression": (
+        "ALTER TABLE customers ALTER geo TYPE json; CREATE INDEX ix_a ON customers ((geo->>'a'))",
+        ("", ""),
+        "index ix_a",
+    ),
+    "jsonb with an index that json has not": (
+        "CREATE INDEX ix_geo ON customers USING gin (geo)",
+        ('Column("geo", JSONB)', 'Column("geo", JSON)'),
+        "index ix_geo",
+    ),
+    "a view, a trigger and a policy": (
+        "CREATE VIEW v AS SELECT kind FROM orders; CREATE FUNCTION f() RETURNS trigger LANGUAGE"
+        " plpgsql AS 'BEGIN RETURN NEW; END'; CREATE TRIGGER t BEFORE UPDATE OF kind ON orders FOR"
+        " EACH ROW EXECUTE FUNCTION f(); CREATE POLICY p ON orders USING (kind <> '')",
+        (KIND, 'Column("kind", String(9))'),
+        "policy p on table orders, trigger t on table orders, view v",
+    ),
+    "a foreign key": (
+        "",
+        (
+            'Column("customer", Integer, ForeignKey("customers.id", name="k")',
+            'Column("customer", Text',
+        ),
+        "constraint k on table orders",
+    ),
+    "a check": (
+        "ALTER TABLE orders ADD CONSTRAINT c CHECK (kind <> '')",
+        (KIND, 'Column("kind", Integer)'),
+        "constraint c on table orders",
+    ),
+    "no cast": (
+        "ALTER TABLE orders ALTER kind TYPE date USING NULL",
+        (KIND, 'Column("kind", Integer)'),
+        "PostgreSQL knows no way",
+    ),
+    "a default that does not fit": (
+        "ALTER TABLE orders ALTER kind SET DEFAULT 'x'",
+        (KIND, 'Column("kind", Integer)'),
+        "PostgreSQL knows no way",
+    ),
+    "a type that the server has not": (
+        "",
+        (KIND, 'Column("kind", Enum("a", name="nosuch"))'),
+        "PostgreSQL knows no way",
+    ),
+    "a type that only the search_path finds": (
+        "CREATE TYPE \"Mood\" AS ENUM ('a')",
+        (KIND, 'Column("kind", Enum("a", name="Mood"))'),
+        "",
+    ),
+    "generated": (
+        "ALTER TABLE orders DROP kind, ADD kind text GENERATED ALWAYS AS (region) STORED",
+        (KIND, 'Column("kind", Integer)'),
+        "the expression that generates it",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", CONVERSIONS)
+def test_a_conversion_is_one_statement_or_what_is_in_its_way(
+    any_database: Database, compare: Compare, case: str
+) -> None:
+    sql, change, first = CONVERSIONS[case]
+    any_database.sql(TABLES + sql)
+    models = MODELS.replace(*change)
+    found = compare(any_database, models)
+    (told,) = [d for d in found if d["kind"] == "type"]
+    (way,) = [w for w in told["resolutions"] if w["option"].startswith("convert")]
+    assert first in way["option"] and bool(way["sql"]) is not bool(first), way
+    if way["sql"]:
+        run(any_database, f"SET search_path = '';\n{way['sql']}")
+    assert (told["object"] in [d["object"] for d in compare(any_database, models)]) is bool(first)
+    try_every_way(any_database, [d for d in found if d is not told])
+
+
+@pytest.mark.parametrize(
+    ("kind", "value", "models"),
+    [
+        ("text", "longer than nine", 'Column("kind", String(9))'),
+        ("text[]", ["longer than nine"], 'Column("kind", String(9))'),
+        ("text", "longer than nine", 'Column("kind", CHAR(9))'),
+    ],
+)
+def test_a_conversion_cuts_no_value(
+    database: Database, compare: Compare, kind: str, value: Any, models: str
+) -> None:
+    database.sql(TABLES)
+    database.sql(f"ALTER TABLE orders DROP kind, ADD kind {kind}")
+    database.sql(
+        "INSERT INTO customers VALUES (1); INSERT INTO orders (id, customer) VALUES (1, 1)"
+    )
+    database.sql("UPDATE orders SET kind = %s", (value,))
+    (told,) = compare(database, MODELS.replace(KIND, models))
+    (script,) = [w["sql"] for w in told["resolutions"] if w["option"].startswith("convert")]
+    with pytest.raises(psycopg.errors.StringDataRightTruncation):
+        run(database, script)
+    assert database.sql("SELECT kind FROM orders") == [{"kind": value}]
+
+
+def test_a_longer_limit_rewrites_nothing(database: Database, compare: Compare) -> None:
+    database.sql(f"{TABLES}; ALTER TABLE orders ALTER code TYPE varchar(2)")
+    file = "SELECT pg_relation_filenode('orders') AS file"
+    before = database.sql(file)
+    (told,) = compare(database)
+    run(database, told["resolutions"][0]["sql"])
+    assert "only the limit grows" in told["resolutions"][0]["costs"]
+    assert database.sql(file) == before and compare(database) == []
+
+
+def test_ways_out_for_a_view_and_a_partitioned_table(
+    any_database: Database, compare: Compare
+) -> None:
+    """No SQL where PostgreSQL would refuse it, and SQL that runs where it would not."""
+    any_database.sql(TABLES)
+    any_database.sql(
+        "CREATE VIEW current AS SELECT id::bigint, geo::text, email AS e_mail FROM customers;"
+        "DROP TABLE orders;"
+        "CREATE TABLE orders (id int, customer int, region text) PARTITION BY RANGE (id);"
+        "CREATE TABLE orders_1 PARTITION OF orders FOR VALUES FROM (0) TO (9);"
+        "CREATE INDEX x ON orders (region, id)"
+    )
+    given = smallest(
+        source_table="current", columns=[{"name": "region", "type": "text", "source": "geo"}]
+    )
+    models = MODELS + (
+        'Table("current", Base.metadata, Column("id", Integer, primary_key=True),'
+        ' Column("geo", JSONB), Column("email", Text), Column("more", Text))'
+    )
+    found = compare(any_database, models, spec.parse(given))
+    assert {d["table"] for d in found} == {"public.current", "public.orders"}
+    of_view = [d for d in found if d["table"] == "public.current"]
+    assert not any(way["sql"] for told in of_view for way in told["resolutions"])
+    scripts = try_every_way(any_database, found)
+    assert any('DROP INDEX "public"."x"' in script for script in scripts)
+    assert any("FOREIGN KEY" in script for script in scripts)
+    (index,) = [d for d in found if d["object"] == "ix_region"]
+    assert "ATTACH PARTITION" in index["resolutions"][0]["option"]
+
+
+def test_an_acknowledged_difference_is_told_and_does_not_break_the_gate(
+    database: Database, module: Module, phase: Phase
+) -> None:
+    database.sql(
+        "ALTER TABLE session_summaries ALTER matcher TYPE varchar(4) USING NULL;"
+        "ALTER TABLE ip_inventory ALTER geo_country TYPE varchar(1) USING NULL"
+    )
+    steps = Steps.of(module, database, phase)
+    first = steps.do("schema", models=phase["phase_models"])
+    broken = {d["object"] for d in first["differences"] if d["breaks"]}
+    one, other = "session_summaries.matcher", "ip_inventory.geo_country"
+    assert broken >= {one, other}
+    assert f'to accept it: phase_acknowledged_drift: ["{one}"]' in first["text"]
+    some = {**phase, "phase_acknowledged_drift": [one, "session.typo"]}
+    second = Steps.of(module, database, some).do("schema", models=phase["phase_models"])
+    assert {d["object"] for d in second["differences"] if d["breaks"]} == broken - {one}
+    told = {d["object"]: d for d in second["differences"]}
+    assert (told[one]["acknowledged"], told[one]["severity"]) == (True, "critical")
+    assert "as character varying(4) (acknowledged)" in " ".join(second["text"].split())
+    typo = told["session.typo"]
+    assert (typo["kind"], typo["severity"]) == ("unmatched_acknowledgement", "note")
+    assert "session.typo" in second["text"]
+    assert second["checks"][0]["status"] == "fail"
+    every = {**phase, "phase_acknowledged_drift": sorted(broken)}
+    third = Steps.of(module, database, every).do("schema", models=phase["phase_models"])
+    assert third["checks"][0]["status"] == "pass"
+    assert "apart from what is acknowledged" in third["checks"][0]["measured"]
 
 
 def test_another_type_beside_the_name(database: Database, compare: Compare) -> None:
@@ -459,7 +666,7 @@ def test_another_type_beside_the_name(database: Database, compare: Compare) -> N
     assert "has regions (text[]) in its place" in found[0]["text"]
     for told in found[:2]:
         assert told is found[0] or "after the rename" in told["resolutions"][0]["option"]
-        database.sql(told["resolutions"][0]["sql"])
+        run(database, told["resolutions"][0]["sql"])
     assert kinds([d for d in compare(database) if "column" in d["text"]]) == kinds(found[2:])
 
 
@@ -504,7 +711,7 @@ def test_invalid_index(database: Database, compare: Compare, in_models: bool) ->
     assert ("the models rely on it" in told["text"]) is in_models
     assert [d["kind"] for d in found.values()] == ([] if in_models else ["missing_index"])
     (best,) = [option for option in told["resolutions"] if option["recommended"]]
-    database.sql(best["sql"])
+    run(database, best["sql"])
     assert "invalid_index" not in [d["kind"] for d in compare(database)]
 
 
@@ -646,8 +853,7 @@ def test_other_schemas_and_names_that_need_quotes(any_database: Database, compar
         assert [d["kind"] for d in found] == ["renamed_column", "missing_foreign_key"]
         assert found[0]["table"] == f"S 1.{QUOTED}"
     for told in found:
-        for statement in told["resolutions"][0]["sql"].split("; "):
-            any_database.sql(statement)
+        run(any_database, told["resolutions"][0]["sql"])
     assert compare(any_database, named, phase) == []
 
 
@@ -664,8 +870,8 @@ def test_source_that_is_a_view(database: Database, compare: Compare) -> None:
         ' Column("geo", JSONB), Column("email", Text))'
     )
     assert kinds(compare(database, models, spec.parse(given))) == [
-        ("renamed_column", "current.email", "critical"),
         ("type", "current.id", "critical"),
+        ("renamed_column", "current.email", "note"),
         ("surplus_column", "current.more", "note"),
     ]
 
@@ -678,6 +884,71 @@ def test_models_that_refer_to_nothing(
     path.write_text(HEAD + models, encoding="utf-8")
     message = Steps.of(module, database, phase).refused("schema", models=f"{path}:Base")
     assert "'gone'" in message and "phase_models" in message
+
+
+MISTAKES = {
+    "syntax": ("class Order(\n", "SyntaxError: '(' was never closed", 1),
+    "name": ("x = 1\nBase = nosuch\n", "NameError: name 'nosuch' is not defined", 2),
+    "SQLAlchemy at the import": (
+        HEAD + 'orders(Column("id", Integer, Integer, primary_key=True))',
+        "ArgumentError: 'SchemaItem' object",
+        HEAD.count("\n") + 1,
+    ),
+    "their own exit": ("import sys\nsys.exit(1)\n", "SystemExit: 1", 2),
+    "SQLAlchemy while it compares": (
+        HEAD
+        + 'class Odd(types.UserDefinedType): pass\norders(Column("id", Odd, primary_key=True))',
+        "AttributeError: 'Odd' object has no attribute 'get_col_spec', in the type of orders.id.",
+        None,
+    ),
+    "their code while it compares": (
+        HEAD + "class Odd(types.UserDefinedType):\n    def get_col_spec(self): return self.x\n"
+        'orders(Column("id", Odd, primary_key=True))',
+        "'Odd' object has no attribute 'x'",
+        HEAD.count("\n") + 2,
+    ),
+}
+
+
+@pytest.mark.parametrize("case", MISTAKES)
+def test_a_mistake_in_the_models_is_told_with_its_place_and_the_interpreter(
+    database: Database, module: Module, phase: Phase, tmp_path: Path, case: str
+) -> None:
+    program, said, line = MISTAKES[case]
+    path = tmp_path / "mistaken_models.py"
+    path.write_text(program, encoding="utf-8")
+    database.sql("DROP TABLE session_summaries CASCADE; CREATE TABLE orders (id int)")
+    given = {**phase, "phase_table": "orders", "phase_schema": "public"}
+    message = Steps.of(module, database, given).refused("schema", models=f"{path}:Base")
+    assert f"the models '{path}:Base'" in message and said in message, message
+    assert line is None or f"in {path}, line {line}." in message, message
+    assert sys.executable in message and "Traceback" not in message
+
+
+def test_a_package_that_the_models_lack_is_told_with_what_installs_it(
+    database: Database, module: Module, phase: Phase, tmp_path: Path
+) -> None:
+    path = tmp_path / "lacking_models.py"
+    path.write_text("import sys\nfrom nosuch_package.parts import Base\n", encoding="utf-8")
+    message = Steps.of(module, database, phase).refused("schema", models=f"{path}:Base")
+    assert f"there is no module 'nosuch_package', in {path}, line 2." in message, message
+    assert f"{sys.executable} -m pip install nosuch_package" in message
+
+
+@pytest.mark.parametrize(
+    ("models", "said"),
+    [
+        ("nosuch_package.models:Base", "there is no module 'nosuch_package'. It was read by"),
+        ("/nosuch.py:Base", "there is no file /nosuch.py"),
+        ("json:nosuch", "json/__init__.py has no nosuch"),
+        ("json:loads", "is no declarative base"),
+    ],
+)
+def test_models_that_are_not_there(
+    database: Database, module: Module, phase: Phase, models: str, said: str
+) -> None:
+    message = Steps.of(module, database, phase).refused("schema", models=models)
+    assert f"Cannot load the models '{models}'" in message and said in message, message
 
 
 def test_the_seeds_drift_is_seen_before_the_rename_and_gone_after(
@@ -695,7 +966,8 @@ def test_the_seeds_drift_is_seen_before_the_rename_and_gone_after(
         " snapshot_ip_types (text) in its place: this phase renames it"
     )
     assert [option["recommended"] for option in first["resolutions"]] == [True, False, False]
-    assert first["resolutions"][0]["sql"] in steps.plan()["queries"]
+    (statement,) = [q for q in steps.plan()["queries"] if q in first["resolutions"][0]["sql"]]
+    assert "RENAME COLUMN" in statement
     assert before["checks"][0]["status"] == "fail"
     steps.approve("plan")
     steps.do("column")

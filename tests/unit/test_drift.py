@@ -14,11 +14,13 @@ from hypothesis import strategies as st
 
 from ansible.module_utils.pgrunbook import drift, drift_text
 from ansible.module_utils.pgrunbook.drift import NEAR, nearness, renames
-from ansible.module_utils.pgrunbook.drift_text import CRITICAL, NOTE, WARNING, cut, fits
+from ansible.module_utils.pgrunbook.drift_text import CRITICAL, NOTE, WARNING, Conversion, cut, fits
 from ansible.module_utils.pgrunbook.errors import RunbookError
 from ansible.module_utils.pgrunbook.spec import MOST_NAME_BYTES, Table
+from tests.unit.conftest import parsed
 
 ORDERS = Table("public", "orders")
+INTEGER = Conversion("integer")
 
 
 def always(new: str, old: str) -> bool:
@@ -101,7 +103,8 @@ def test_every_name_is_taken_once(missing: list[str], surplus: list[str]) -> Non
         ("bigint", "integer", "wider"),
         ("smallint", "integer", "narrower"),
         ("text[]", "text", ""),
-        ("json", "jsonb", ""),
+        ("json", "jsonb", "alike"),
+        ("jsonb", "json", "alike"),
         ("character varying(2)[]", "character varying(3)[]", ""),
         ("integer", "text", ""),
     ],
@@ -123,11 +126,12 @@ def test_the_longer_string_is_the_wider(there: int, wanted: int) -> None:
         ("", CRITICAL, "convert"),
         ("narrower", CRITICAL, "convert"),
         ("wider", WARNING, "say"),
+        ("alike", WARNING, "say"),
         ("all", NOTE, "say"),
     ],
 )
 def test_how_bad_another_type_is(how: str, severity: str, recommended: str) -> None:
-    told = drift_text.other_type(ORDERS, "a", "text", "integer", fits=how)
+    told = drift_text.other_type(ORDERS, "a", "text", "integer", INTEGER, fits=how)
     assert told["severity"] == severity and told["breaks"] is (severity == CRITICAL)
     assert [o["option"].split()[0] for o in told["resolutions"] if o["recommended"]] == [
         recommended
@@ -144,21 +148,24 @@ def test_how_bad_another_type_is(how: str, severity: str, recommended: str) -> N
     ],
 )
 def test_how_a_column_is_converted(found: str, expected: str, using: str) -> None:
-    told = drift_text.other_type(ORDERS, "a b", found, expected, fits="")
-    assert told["resolutions"][0]["sql"] == (
-        f'ALTER TABLE "public"."orders" ALTER COLUMN "a b" TYPE {expected} USING {using}'
-    )
+    known = Conversion(expected)
+    told = drift_text.other_type(ORDERS, "a b", found, expected, known, fits="")
+    assert told["resolutions"][0]["sql"] == [
+        [f'ALTER TABLE "public"."orders" ALTER COLUMN "a b" TYPE {expected} USING {using}']
+    ]
 
 
 EVERY: dict[str, Callable[[], dict[str, Any]]] = {
     "missing_table": lambda: drift_text.missing_table(ORDERS),
     "unmodelled_table": lambda: drift_text.unmodelled_table(ORDERS),
-    "missing_column": lambda: drift_text.missing_column(ORDERS, "a", "text"),
+    "missing_column": lambda: drift_text.missing_column(ORDERS, "a", "text", "text"),
     "surplus_column": lambda: drift_text.surplus_column(ORDERS, "a", "text", required=False),
     "renamed_column": lambda: drift_text.renamed_column(
-        ORDERS, ("a", "text"), ("b", "text"), by_phase=False
+        ORDERS, ("a", "text"), ("b", "text"), spelled="text", by_phase=False
     ),
-    "type": lambda: drift_text.other_type(ORDERS, "a", "text[]", "text", fits=""),
+    "type": lambda: drift_text.other_type(
+        ORDERS, "a", "text[]", "text", Conversion("text"), fits=""
+    ),
     "nullability": lambda: drift_text.nullability(ORDERS, "a", not_null=True),
     "missing_index": lambda: drift_text.missing_index(
         ORDERS, "i", "(a)", "CREATE", by_phase=False, unique=False
@@ -178,13 +185,15 @@ EVERY: dict[str, Callable[[], dict[str, Any]]] = {
     "surplus_unique": lambda: drift_text.surplus_unique(ORDERS, "u", ["a"]),
     "renamed_unique": lambda: drift_text.renamed_unique(ORDERS, ["a"], "index i", "constraint u"),
     "primary_key": lambda: drift_text.primary_key(ORDERS, [], ["a"]),
+    "unmatched_acknowledgement": lambda: drift_text.unmatched("orders.a"),
 }
 
 
 @pytest.mark.parametrize("kind", EVERY)
 def test_every_difference_names_both_sides_and_one_way_out(kind: str) -> None:
     told = EVERY[kind]()
-    assert told["kind"] == kind and told["table"] == "public.orders"
+    of = "" if kind == "unmatched_acknowledgement" else "public.orders"
+    assert told["kind"] == kind and told["table"] == of
     assert told["severity"] in drift_text.SEVERITIES
     assert told["breaks"] is (told["severity"] == CRITICAL)
     assert "database" in told["text"] and ("models" in told["text"] or "phase" in told["text"])
@@ -197,16 +206,21 @@ def test_every_difference_names_both_sides_and_one_way_out(kind: str) -> None:
 def test_every_kind_of_difference_is_tried() -> None:
     public = {n for n, f in vars(drift_text).items() if callable(f) and not n.startswith("_")}
     made_here = {n for n in public if vars(drift_text)[n].__module__ == drift_text.__name__}
-    assert made_here - {"fits", "cut"} == (EVERY.keys() - {"type"}) | {"other_type"}
+    tried = (EVERY.keys() - {"type", "unmatched_acknowledgement"}) | {"other_type", "unmatched"}
+    assert made_here - {"fits", "cut", "converted", "Conversion"} == tried
 
 
 def test_the_phase_says_what_it_does_itself() -> None:
-    told = drift_text.renamed_column(ORDERS, ("a", "text"), ("b", "text"), by_phase=True)
+    told = drift_text.renamed_column(
+        ORDERS, ("a", "text"), ("b", "text"), spelled="text", by_phase=True
+    )
     assert told["text"].endswith("this phase renames it")
     best = next(o for o in told["resolutions"] if o["recommended"])
     assert "this phase does it" in best["option"]
-    assert best["sql"] == 'ALTER TABLE "public"."orders" RENAME COLUMN "b" TO "a"'
-    other = drift_text.renamed_column(ORDERS, ("a", "text"), ("b", "text"), by_phase=False)
+    assert best["sql"] == [['ALTER TABLE "public"."orders" RENAME COLUMN "b" TO "a"']]
+    other = drift_text.renamed_column(
+        ORDERS, ("a", "text"), ("b", "text"), spelled="text", by_phase=False
+    )
     assert "probably" in other["text"] and "this phase" not in str(other)
 
 
@@ -214,6 +228,33 @@ def test_the_phase_says_what_it_does_itself() -> None:
 def test_a_name_with_a_suffix_is_one_that_postgresql_keeps(long: str) -> None:
     name = cut(long.encode("utf-8", "ignore").decode(), "_key")
     assert len(name.encode()) <= MOST_NAME_BYTES and name.endswith("_key")
+
+
+@pytest.mark.parametrize(
+    ("expression", "query", "read"),
+    [
+        ("geo->>'region'", "", False),
+        ("geo->>'email'", "", False),
+        ("lower(Email)", "", True),
+        ('"email"', "", True),
+        ("$$email$$", "", True),
+        ("x -- it's\n || email || ''", "", True),
+        ("customers.geo", "", False),
+        ("to_jsonb(customers)", "", True),
+        ("geo", "SELECT count(*) FROM {source} c WHERE c.emails = 'email'", False),
+        ("geo", "SELECT count(*) FROM {source} c WHERE c.email IS NULL", True),
+        ("geo", "SELECT c.* FROM {source} c", True),
+        ("geo", "SELECT 1, * FROM {source} c", True),
+    ],
+)
+def test_which_columns_of_the_source_the_phase_reads(
+    expression: str, query: str, read: bool
+) -> None:
+    columns = [{"name": "region", "type": "text", "source": expression}]
+    queries = [{"name": "q", "snapshot": query, "baseline": "SELECT 1"}] if query else []
+    phase = parsed(columns=columns, queries=queries)
+    assert drift.reads(phase, "email") is read
+    assert drift.reads(phase, "id"), "the key"
 
 
 @pytest.mark.parametrize(
@@ -228,5 +269,7 @@ def test_models_that_cannot_be_loaded(models: str) -> None:
 def test_models_with_a_mistake(tmp_path: Path, program: str) -> None:
     models = tmp_path / "broken_models.py"
     models.write_text(program, encoding="utf-8")
-    with pytest.raises(RunbookError, match=r"(?s)Cannot load the models .*Error: .*phase_models"):
+    with pytest.raises(
+        RunbookError, match=r"(?s)Cannot load the models .*Error: .*, line 1\..*phase_models"
+    ):
         drift.load_metadata(f"{models}:Base")

@@ -92,12 +92,26 @@ def test_a_resumed_plan_says_so() -> None:
     assert "goes on" not in text()
 
 
+def lines_of(id: str) -> list[str]:
+    """A step's SQL and undo, each of which can be copied and run as it is."""
+    return [
+        "   SQL   BEGIN;",
+        "         SET LOCAL lock_timeout = '500ms';",
+        f"         SQL OF {id};",
+        "         COMMIT;",
+        "   undo  BEGIN;",
+        "         SET LOCAL lock_timeout = '500ms';",
+        f"         UNDO OF {id};",
+        "         COMMIT;",
+    ]
+
+
 def test_steps_that_are_needed_are_numbered_with_sql_undo_and_lock() -> None:
     shown = text()
     for number, id in enumerate(["rename", "backfill", "index_build"], 1):
         assert f"{number}. Do {id}" in shown
-        assert f"   SQL   SQL OF {id}" in shown
-        assert f"   undo  UNDO OF {id}" in shown
+        whole = "\n".join(lines_of(id)) if id != "backfill" else f"   SQL   SQL OF {id}"
+        assert whole in shown
         assert f"   lock  LOCK OF {id}" in shown
     assert "index_rename" not in shown
 
@@ -133,7 +147,8 @@ def how(text: str) -> str:
 def interleaved(**changes: Any) -> dict[str, Any]:
     """A result whose plan drops two indexes for interleaved passes and builds them again."""
     planned = result(**changes)
-    drop = step("index_defer", needed=True, statements=["DROP ix_region", "DROP ix_zone"])
+    drops = [f"DROP INDEX CONCURRENTLY {index}" for index in ("ix_region", "ix_zone")]
+    drop = step("index_defer", needed=True, statements=drops)
     planned["plan"]["steps"].insert(2, drop)
     planned["plan"]["strategy"] = INTERLEAVED
     return planned
@@ -143,7 +158,12 @@ def test_interleaved_passes_say_how_many_why_and_which_indexes_are_built_again()
     why = "22 rows a page; ix_region, ix_zone are built again after it"
     shown = plan_text.plan_text(interleaved(why_strategy=why))
     assert how(shown) == f"interleaved in 8 passes: {why}"
-    assert "2. Do index_defer\n   SQL   DROP ix_region\n   SQL   DROP ix_zone\n" in shown
+    assert (
+        "2. Do index_defer\n   SQL   SET lock_timeout = '30min';\n"
+        "         DROP INDEX CONCURRENTLY ix_region;\n"
+        "         DROP INDEX CONCURRENTLY ix_zone;\n"
+        "         RESET lock_timeout;\n"
+    ) in shown
     assert "4. Do index_build" in shown
 
 
@@ -234,28 +254,37 @@ def test_dependents_that_follow_and_that_break() -> None:
     assert "depends on" not in text()
 
 
-words = st.text(st.characters(categories=["L", "N", "P"]), min_size=1, max_size=20)
+tokens = st.one_of(
+    st.text(st.characters(categories=["L", "N"]), min_size=1, max_size=20),
+    st.text(" x", min_size=1, max_size=30).map(lambda inner: f'"{inner}"'),
+    st.text(" x'", max_size=30).map(lambda inner: "'{}'".format(inner.replace("'", "''"))),
+    st.text(" x", max_size=30).map(lambda inner: f"/*{inner}*/"),
+)
 
 
-@given(st.lists(words, min_size=1, max_size=60))
-def test_long_statements_are_wrapped_and_lose_nothing(parts: list[str]) -> None:
-    lines = plan_text._labelled("SQL", " ".join(parts))
+@given(st.lists(tokens, min_size=1, max_size=60))
+def test_long_statements_are_wrapped_between_words_only(parts: list[str]) -> None:
+    lines = plan_text._sql("SQL", " ".join(parts))
     assert all(len(line) <= WIDTH for line in lines)
     assert lines[0].startswith("   SQL   ")
     assert all(line.startswith(" " * 9) for line in lines[1:])
-    assert " ".join(line[9:].strip() for line in lines).split() == " ".join(parts).split()
+    left = parts
+    for line in lines:
+        taken = next(n for n in range(1, len(left) + 1) if " ".join(left[:n]) == line[9:].lstrip())
+        left = left[taken:]
+    assert left == []
 
 
 def test_the_lines_of_a_statement_keep_their_indentation() -> None:
-    assert plan_text._labelled("SQL", "SELECT 1\n  FROM t") == [
-        "   SQL   SELECT 1",
+    assert plan_text._sql("SQL", "SELECT 1 -- it's\n  FROM t") == [
+        "   SQL   SELECT 1 -- it's",
         "           FROM t",
     ]
 
 
 def test_a_long_name_is_not_cut() -> None:
-    name = '"' + "x-" * 60 + '"'
-    assert any(name in line for line in plan_text._labelled("SQL", f"ALTER TABLE {name} RENAME"))
+    name = '"' + "x - " * 30 + '"'
+    assert any(name in line for line in plan_text._sql("SQL", f"ALTER TABLE {name} RENAME"))
 
 
 def test_sample_of_nothing() -> None:
@@ -269,6 +298,7 @@ def rollback(**changes: Any) -> dict[str, Any]:
         "needed": True,
         "counts": {"rows_eligible": 12},
         "plan": {
+            "spec": options(),
             "steps": [
                 {**step("backfill", needed=True), "undo": []},
                 {**step("index", needed=True, statements=[]), "undo": []},
@@ -294,6 +324,7 @@ def test_rollback_numbers_what_there_is_to_undo() -> None:
 
 def test_rollback_of_nothing() -> None:
     plan = {
+        "spec": options(),
         "steps": [step("backfill", needed=False, statements=[])],
         "triggers": [],
         "columns_gone": [],

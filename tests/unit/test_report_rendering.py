@@ -469,6 +469,8 @@ def test_changes_are_the_statements_with_what_undoes_them() -> None:
         "command": "ansible-playbook -i inventories/here playbooks/rollback.yml -e run=phase9-1",
         "text": told["undo"]["text"],
         "statements": ["DROP INDEX iy", 'ALTER TABLE t RENAME "b" TO "a"'],
+        "sql_text": "BEGIN;\nSET LOCAL lock_timeout = '500ms';\nDROP INDEX iy;\n"
+        'ALTER TABLE t RENAME "b" TO "a";\nCOMMIT;',
     }
 
 

@@ -81,6 +81,7 @@ def option_dicts(draw: st.DrawFn) -> dict[str, Any]:
         "source_key": st.dictionaries(names, names, min_size=1, max_size=2),
         "indexes": st.lists(index, max_size=2),
         "acknowledged": st.lists(names, max_size=2),
+        "acknowledged_drift": st.lists(names, max_size=2),
         "trusted_roles": st.lists(names, max_size=2),
         "superuser": st.sampled_from(["refuse", "warn"]),
         **dict.fromkeys(

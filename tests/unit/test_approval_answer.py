@@ -1,0 +1,37 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What is said of an answer that is the hash of the same plan with another strategy."""
+
+from __future__ import annotations
+
+import importlib.util
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+
+HASH, NOW = "3e3cb669" + "0" * 56, "9021b136" + "0" * 56
+OTHERS = [{"plan_hash": HASH, "told": "The strategy has changed since: then that, now this."}]
+
+
+@pytest.fixture(scope="module")
+def plugin() -> ModuleType:
+    path = Path(__file__).resolve().parents[2] / "plugins/action/pgrunbook_approval.py"
+    found = importlib.util.spec_from_file_location("approval_plugin", path)
+    assert found and found.loader
+    loaded = importlib.util.module_from_spec(found)
+    found.loader.exec_module(loaded)
+    return loaded
+
+
+def test_the_beginning_that_was_typed_is_known(plugin: ModuleType) -> None:
+    assert plugin._changed(HASH[:8], OTHERS) == f"{OTHERS[0]['told']} "
+    assert plugin._changed(HASH, OTHERS) == f"{OTHERS[0]['told']} "
+    for answer in ("", "3", HASH[:7], "yes, please", NOW[:8]):
+        assert plugin._changed(answer, OTHERS) == ""
+
+
+def test_a_hash_that_was_passed_is_refused_with_what_has_changed(plugin: ModuleType) -> None:
+    refused = plugin._refusal(HASH, NOW, OTHERS, HASH)
+    assert OTHERS[0]["told"] in refused and "mistyped" not in refused
+    assert "mistyped" in plugin._refusal("0" * 64, NOW, OTHERS, "0" * 64)
+    assert plugin._refusal(NOW, NOW, OTHERS, NOW) == ""
