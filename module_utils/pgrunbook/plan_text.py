@@ -13,6 +13,8 @@ WIDTH = 98
 MARGIN = 9
 SHOWN_ROWS = 5
 
+_NO_RUN = "no run of this phase has filled this table"
+
 REASONS = {
     "already_complete": "have every value already",
     "no_source_key": "have no source key",
@@ -112,8 +114,8 @@ def _time(step: str, result: dict[str, Any]) -> list[str]:
     if seconds is None:
         return _labelled(
             "time",
-            "not known yet: no run of this phase has filled this table. The canary measures it, "
-            "before you are asked for all other rows",
+            f"not known yet: {result['measured_rate'] or _NO_RUN}. The canary measures it, before "
+            "you are asked for all other rows",
         )
     if not seconds:
         return _labelled("time", "milliseconds")
