@@ -111,6 +111,12 @@ why_strategy:
   description: Why the backfill takes the strategy that RV(plan) names, in a sentence. Not hashed.
   returned: unless O(rollback_of) is given
   type: str
+heap_only_percent:
+  description:
+    - Which share of the updates is expected to be heap-only (HOT), in per cent, from a sample of
+      the table's pages; null where the sample has no row to be filled. Not hashed.
+  returned: unless O(rollback_of) is given
+  type: float
 horizon:
   description:
     - Who keeps dead row versions from being pruned, so that interleaved passes would not pay for

@@ -22,6 +22,7 @@ from . import (
     ledger,
     rename,
     revert,
+    room,
     surroundings,
     trial,
     trust,
@@ -96,6 +97,7 @@ def build(conn: Connection, spec: Spec) -> dict[str, Any]:
         "counts": counts,
         "conversions": found.conversions,
         "why_strategy": why,
+        "heap_only_percent": room.heap_only_percent(conn, spec, info, strategy),
         "horizon": horizon_holder(conn, [conn.info.backend_pid], OLD_TRANSACTION_SECONDS),
         "estimates": {
             "rename": 0.0,
@@ -114,7 +116,7 @@ def build(conn: Connection, spec: Spec) -> dict[str, Any]:
     baseline = (
         unfinished["baseline"]
         if unfinished
-        else {key: result[key] for key in ("counts", "schema", "queries")}
+        else {key: result[key] for key in ("counts", "schema", "queries", "heap_only_percent")}
     )
     result["baseline"] = baseline
     result["checks"] = _checks(spec, baseline["counts"], proved, seconds)

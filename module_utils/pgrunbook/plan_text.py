@@ -151,6 +151,9 @@ def _how(result: dict[str, Any]) -> list[str]:
     strategy = result["plan"]["strategy"]
     passes = f" in {strategy['passes']} passes" if strategy["passes"] > 1 else ""
     lines = _labelled("how", f"{strategy['name']}{passes}: {result['why_strategy']}")
+    share = result["heap_only_percent"]
+    if share is not None:
+        lines += _labelled("", f"about {share:.0f} % of the updates expected to be heap-only")
     if strategy["passes"] > 1 and result["horizon"]:
         lines += _labelled(
             "",
