@@ -48,7 +48,7 @@ def backfill_seconds(conn: Connection, spec: Spec, rows: int) -> tuple[float | N
     found = ledger.measured_rate(conn, spec.phase, str(spec.table))
     if not found:
         return None, ""
-    if not found["rows"]:
+    if not found["rows_per_second"]:
         return None, "the runs of this phase were kept below a rate that somebody set"
     workers = f"{found['workers']} worker{'s' if found['workers'] > 1 else ''}"
     return round(rows / found["rows_per_second"], 1), (
@@ -68,12 +68,13 @@ def rows_left(conn: Connection, spec: Spec, run_id: str) -> dict[str, Any] | Non
 
     Besides rows, batches and seconds it has rows_per_second, rows_measured, rows_throttled (filled
     at a rate that somebody set, and not measured), seconds_worked so far, and window_seconds, the
-    time to the window's end, which is None where it has none. None where the run has measured
-    nothing.
+    time to the window's end, which is None where it has none. None where the run has filled
+    nothing; seconds and rows_per_second are None where it filled nothing at a rate of its own.
     """
     found = ledger.measured_rate(conn, spec.phase, str(spec.table), run_id)
-    if not found or not found["rows"]:
+    if not found:
         return None
+    rate = found["rows_per_second"]
     run = one(
         conn,
         "SELECT r.seconds, greatest(r.rows_eligible - coalesce(sum(b.row_count), 0), 0)::int8"
@@ -87,8 +88,8 @@ def rows_left(conn: Connection, spec: Spec, run_id: str) -> dict[str, Any] | Non
     return {
         "rows": run["rows"],
         "batches": -(-run["rows"] // max(round(run["rows_per_batch"] or 1), 1)),
-        "seconds": round(run["rows"] / found["rows_per_second"], 1),
-        "rows_per_second": round(found["rows_per_second"]),
+        "seconds": round(run["rows"] / rate, 1) if rate else None,
+        "rows_per_second": round(rate) if rate else None,
         "rows_measured": found["rows"],
         "rows_throttled": found["throttled_rows"],
         "seconds_worked": round(run["seconds"], 3),

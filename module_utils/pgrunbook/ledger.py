@@ -92,7 +92,8 @@ WHERE e.body ->> 'run' = %(run)s AND e.body ->> 'kind' = 'progress'
 """
 
 _RATE = """
-SELECT run_id, rows, rows / nullif(seconds, 0) AS rows_per_second, throttled_rows,
+SELECT run_id, rows, CASE WHEN rows > 0 AND seconds > 0 THEN rows / seconds END AS rows_per_second,
+       throttled_rows,
        a.plan -> 'strategy' ->> 'name' AS strategy, (a.plan -> 'spec' ->> 'workers')::int AS workers
 FROM (SELECT r.id AS run_id, r.started_at,
              coalesce(sum(rows_changed) FILTER (WHERE free), 0)::int8 AS rows,
@@ -111,9 +112,8 @@ FROM (SELECT r.id AS run_id, r.started_at,
       GROUP BY r.id) m,
      LATERAL (SELECT plan FROM pgrunbook.approval
               WHERE run_id = m.run_id AND scope = 'plan' ORDER BY id DESC LIMIT 1) a
-WHERE rows > 0 AND seconds > 0
-   OR throttled_rows > 0
-ORDER BY coalesce(rows > 0 AND seconds > 0, false) DESC, started_at DESC LIMIT 1
+WHERE (rows > 0 AND seconds > 0) OR throttled_rows > 0
+ORDER BY (rows > 0 AND seconds > 0) IS TRUE DESC, started_at DESC LIMIT 1
 """
 
 
@@ -603,7 +603,7 @@ def measured_rate(
 
     The seconds are those of its slices, the final VACUUM included, but not those in which it was
     held. Slices in which somebody kept it below a rate are left out, and throttled_rows are theirs:
-    where the runs have no other ones rows is 0, and rows_per_second None. What a rollback did later
+    where the runs have no other ones rows_per_second is None. What a rollback did later
     is left out too.
     """
     if not exists(conn):

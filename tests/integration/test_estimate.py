@@ -198,7 +198,12 @@ def test_a_rate_that_somebody_set_is_not_taken_for_the_tables(
     assert 0.5 < slow["throttled_seconds"] < lasted
     assert worked(database) - before < lasted - slow["throttled_seconds"] + 0.1, "it rested"
     run = steps.planned["run"]["id"]
-    assert "estimate" not in gates(steps), "nothing was measured that says anything"
+    left = gates(steps)["estimate"]
+    assert left["status"] == "pass" and left["evidence"]["seconds"] is None
+    assert "nobody knows for how long: all that was filled was kept below" in left["measured"]
+    steps.spec["window_end"] = in_an_hour()
+    assert gates(steps)["estimate"]["status"] == "warn", "it may be too late"
+    steps.spec["window_end"] = ""
     steps.do("run", state="failed")
     dry = Steps(module, database.login, steps.spec).plan()
     assert dry["estimates"]["backfill"] is None
