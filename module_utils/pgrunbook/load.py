@@ -54,9 +54,10 @@ SELECT who, seconds FROM (
                 concat_ws(', ', usename, nullif(application_name, ''), state)) AS who,
          extract(epoch FROM clock_timestamp() - xact_start)::float8 AS seconds,
          greatest(age(backend_xmin), age(backend_xid)) AS age
-  FROM pg_stat_activity
+  FROM pg_stat_activity a
   WHERE coalesce(backend_xmin, backend_xid) IS NOT NULL AND backend_type <> 'walsender'
   AND datname = current_database() AND NOT pid = ANY (%(ours)s)
+  AND NOT EXISTS (SELECT FROM pg_stat_progress_vacuum v WHERE v.pid = a.pid)
   UNION ALL
   SELECT format('prepared transaction %%L of %%s', gid, owner),
          extract(epoch FROM clock_timestamp() - prepared)::float8, age(transaction)
@@ -104,7 +105,8 @@ class Sampler:
 
 def horizon_holder(conn: Connection, ours: Sequence[int], older: float) -> str:
     """Who holds back the oldest-xmin horizon since at least that many seconds, and so keeps dead
-    row versions from being pruned; empty where nobody is seen."""
+    row versions from being pruned; empty where nobody is seen. A VACUUM has a snapshot, but is in
+    nobody's way (ComputeXidHorizons() in src/backend/storage/ipc/procarray.c)."""
     given = {"ours": list(ours), "older": older, "unknown": UNKNOWN_SECONDS}
     row = conn.execute(_OLDEST, given).fetchone()
     if row is None:

@@ -8,12 +8,14 @@ import threading
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+import psycopg
 import pytest
 
 from ansible.module_utils.pgrunbook import backfill, ledger, supervisor
 from ansible.module_utils.pgrunbook import plan as plan_module
 from ansible.module_utils.pgrunbook import spec as spec_module
 from ansible.module_utils.pgrunbook.connection import connect
+from ansible.module_utils.pgrunbook.load import horizon_holder
 from demo import data
 from tests.integration.conftest import Database
 from tests.integration.steps import Module, Steps, content
@@ -367,6 +369,29 @@ def test_whoever_has_written_and_waits_holds_the_horizon_too(
         holder.execute("INSERT INTO s VALUES (1000, 'x')")
         assert f"pid {holder.info.backend_pid} " in steps.plan()["horizon"]
     assert steps.plan()["horizon"] == ""
+
+
+def test_a_vacuum_has_a_snapshot_but_does_not_hold_the_horizon(database: Database) -> None:
+    shown = (
+        "SELECT pid FROM pg_stat_activity a JOIN pg_stat_progress_vacuum v USING (pid)"
+        " WHERE backend_xmin IS NOT NULL AND a.datname = current_database()"
+    )
+    with database.connect(database.server.user) as seen, database.connect() as slow:
+        slow.execute("SET vacuum_cost_delay = 50")
+        slow.execute("SET vacuum_cost_limit = 1")
+        at_work = threading.Thread(target=_until_cancelled, args=(slow, "VACUUM session_summaries"))
+        at_work.start()
+        while not (found := seen.execute(shown).fetchall()):
+            assert at_work.is_alive()
+        assert horizon_holder(seen, [seen.info.backend_pid], 0.0) == ""
+        for row in found:
+            seen.execute("SELECT pg_cancel_backend(%s)", (row["pid"],))
+        at_work.join(30)
+
+
+def _until_cancelled(conn: psycopg.Connection[Any], statement: str) -> None:
+    with pytest.raises(psycopg.errors.QueryCanceled):
+        conn.execute(statement)
 
 
 def one_slice(steps: Steps, seconds: int = 1) -> dict[str, Any]:
