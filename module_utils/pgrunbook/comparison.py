@@ -220,12 +220,15 @@ def _check(spec: Spec, query: Query, pair: dict[str, Any]) -> dict[str, Any]:
 
 
 def _figures(pair: Mapping[str, Any]) -> str:
+    """The ratios as a person reads them; processor time is left out where no query had workers."""
     equal = "equal results" if pair["equal"] else "DIFFERENT RESULTS"
     ours, theirs = (pair[of]["ms"]["median"] for of in ("snapshot", "baseline"))
+    processor_time = ""
+    if pair["processor_interval"] != pair["time_interval"]:
+        processor_time = f"{_ratio(pair, 'processor')} in processor time, "
     return (
         f"{_ratio(pair, 'time')} in time ({ours} against {theirs} ms), "
-        f"{_ratio(pair, 'processor')} in processor time, {_ratio(pair, 'buffer')} in buffers, "
-        f"{equal}"
+        f"{processor_time}{_ratio(pair, 'buffer')} in buffers, {equal}"
     )
 
 

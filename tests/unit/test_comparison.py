@@ -49,6 +49,7 @@ def pair(
     }
 
 
+QUERY = {"name": "q", "snapshot": "", "baseline": "", "enforce": True}
 OUTSIDE = "time (pages were read from outside shared buffers)"
 WARM = "buffers (the cache was warm)"
 
@@ -79,6 +80,16 @@ WARM = "buffers (the cache was warm)"
 )
 def test_every_branch_of_the_rule(measured: dict[str, Any], passed: bool | None, part: str) -> None:
     assert comparison.decide(measured, 5) == (passed, part)
+
+
+def test_processor_time_is_told_where_a_query_had_workers() -> None:
+    def told(measured: dict[str, Any]) -> str:
+        return str(comparison.judge(parsed(queries=[QUERY]), [measured])[0]["measured"])
+
+    assert "5.0 × [5.0–5.1] in time (1.0 against 1.0 ms), 1.0 × " in told(pair((5.0, 5.1)))
+    assert "ms), 9.0 × [9.0–9.2] in processor time, " in told(
+        pair((5.0, 5.1), processor=(9.0, 9.2))
+    )
 
 
 def test_the_wanted_speed_up_is_the_phases() -> None:
