@@ -88,7 +88,8 @@ sweep:
   returned: success
   type: int
 seconds:
-  description: Seconds that the run has worked so far.
+  description: Seconds that the run has worked so far, not counting those in which it was held or
+    rested to keep below a rate.
   returned: success
   type: float
 slice_seconds:
@@ -114,8 +115,18 @@ held_seconds:
   description: For how many seconds of this call they were held.
   returned: success
   type: float
+throttle:
+  description: The most rows a second that somebody allowed in this call; 0 where nobody set a rate.
+  returned: success
+  type: int
+throttled_seconds:
+  description: For how many seconds of this call they rested to keep below that rate.
+  returned: success
+  type: float
 fallback:
-  description: Who keeps interleaved passes from paying, so that there is one pass; else empty.
+  description:
+    - Who keeps interleaved passes from paying, so that there is one pass, or what is known where
+      nobody is seen; else empty.
   returned: success
   type: str
 batch_ms:

@@ -137,6 +137,12 @@ alternatives:
   returned: unless O(rollback_of) is given
   type: list
   elements: dict
+heap_only_percent:
+  description:
+    - Which share of the updates is expected to be heap-only (HOT), in per cent, from a sample of
+      the table's pages; null where the sample has no row to be filled. Not hashed.
+  returned: unless O(rollback_of) is given
+  type: float
 horizon:
   description:
     - Who keeps dead row versions from being pruned, so that interleaved passes would not pay for
@@ -146,14 +152,15 @@ horizon:
 estimates:
   description:
     - About how many seconds each step would take, by the step's id, waits for locks apart. That of
-      the backfill is from the latest run of the phase on this table, null where there is none;
+      the backfill is from the latest run of the phase on this table, without the time in which it
+      was held and the slices in which it was throttled, null where there is none;
       that of the index builds is from a sample of the table's pages. Not hashed.
   returned: unless O(rollback_of) is given
   type: dict
 measured_rate:
   description:
-    - From which run the estimate of the backfill is, and how fast that was, in words. Empty where
-      there is none. Not hashed.
+    - From which run the estimate of the backfill is, and how fast that was, in words; or why there
+      is none although there were runs. Not hashed.
   returned: unless O(rollback_of) is given
   type: str
 sample:

@@ -117,16 +117,20 @@ def _estimate(spec: Spec, left: dict[str, Any] | None) -> list[dict[str, Any]]:
     alone = left["rows_measured"] <= spec.canary_rows
     conditions = ", with one worker and all indexes in place" if alone else ""
     ends = "" if window is None else f"; the window ends in {about(max(window, 0.0))}"
+    time = "nobody knows for how long: all that was filled was kept below a rate that somebody set"
+    if left["seconds"] is not None:
+        time = (
+            f"{about(left['seconds'])} at {left['rows_per_second']:,} rows/s (measured on the "
+            f"first {left['rows_measured']:,} rows{conditions})"
+        )
     return [
         check(
             "estimate",
             "Rows, batches and time that are left",
             test=3,
             target=f"done before {spec.window_end}" if spec.window_end else "measured",
-            measured=f"{left['rows']:,} rows in about {left['batches']:,} batches, "
-            f"{about(left['seconds'])} at {left['rows_per_second']:,} rows/s (measured on the "
-            f"first {left['rows_measured']:,} rows{conditions}){ends}",
-            passed=window is None or left["seconds"] <= window,
+            measured=f"{left['rows']:,} rows in about {left['batches']:,} batches, {time}{ends}",
+            passed=window is None or (left["seconds"] is not None and left["seconds"] <= window),
             enforce=False,
             evidence=left,
         )

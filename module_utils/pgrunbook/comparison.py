@@ -4,24 +4,31 @@
 from __future__ import annotations
 
 import json
-import statistics
+import time
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import psycopg
 from psycopg.sql import SQL, Composable, Composed, Literal
 
-from . import catalog, conversion, volatile
+from . import bootstrap, catalog, conversion, processor, volatile
 from .catalog import TableInfo
 from .checks import check
-from .connection import Connection, one
+from .connection import Connection
 from .errors import RunbookError, reason
 from .obstacles import Obstacles
 from .proposal import described, entry, megabytes, on_columns, proposals
 from .spec import Query, Spec
 from .sql import table, text
 
-WARM_CACHE_TIME_RATIO = 2.0  # the least speed-up in time where buffers decide (DESIGN §7)
+WARM_CACHE_PROCESSOR_RATIO = 2.0  # times less processor time, at least, where buffers decide
+LEAST_REPETITIONS = 6  # of fewer values a median has no 95 % interval: 2 * 0.5 ** 5 > 0.05
+MOST_TIMES = 10  # as many repetitions, where it is too close to call
+LONGEST_MORE_SECONDS = 60.0  # of the repetitions beyond those that the phase asks for
+LEAST_MS, LEAST_BUFFERS = 0.001, 1  # what a query takes at least, to divide by
+
+Runs = tuple[processor.Measured, processor.Measured]
+"""Of the query on the filled columns and of the one that it replaces, one after the other."""
 
 
 def compile(spec: Spec, columns: Mapping[str, Composable], query: str) -> Composed:
@@ -77,13 +84,9 @@ def _sound(
 
 
 def compare(conn: Connection, spec: Spec, *, measure: bool) -> dict[str, Any]:
-    """Measure each pair of queries, the two in turn, and judge it by decide().
-
-    Times are in milliseconds and what the server reports for planning and execution, so that
-    neither the network nor the driver blurs the ratio; the median of spec.repetitions runs counts.
-    A first run of each, whose results are compared, is not timed. A query that misses has a
-    proposal: the index that would serve it, or None. Without measure the server only plans the
-    queries.
+    """Measure each pair of queries as measure_pair() does, and judge it by decide(). A query that
+    misses has a proposal: the index that would serve it, or None. Without measure the server only
+    plans the queries.
     """
     info = catalog.inspect(conn, spec.table)
     names = catalog.present_names(spec, info)
@@ -105,80 +108,134 @@ def judge(spec: Spec, pairs: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
     return [_check(spec, query, pair) for query, pair in zip(spec.queries, pairs, strict=True)]
 
 
-def decide(
-    *, time_ratio: float, buffer_ratio: float, read_from_outside: bool, speedup_min: float
-) -> tuple[bool, str]:
-    """The speed-up gate's one rule (DESIGN §7): whether it passes, and which half decided.
+def decide(pair: Mapping[str, Any], speedup_min: float) -> tuple[bool | None, str]:
+    """The speed-up gate's one rule: whether it passes, and which part of the rule decided.
 
-    It passes on the median time; or, where no page came from outside shared buffers, so that time
-    shows processor work only, on the buffers touched, if the time is at least halved.
+    It passes on the median time; or, where no page came from outside shared buffers, so that a
+    warm cache hides what is saved, on the buffers touched, if processor time is at least halved and
+    the query is not slower. A ratio reaches its threshold where its whole interval does. Where an
+    interval that matters is on both sides of its threshold the first value is None, and the second
+    one that interval's ratio.
     """
-    if time_ratio >= speedup_min:
+    faster = _reaches(pair["time_interval"], speedup_min)
+    if faster:
         return True, "time"
-    if read_from_outside:
-        return False, "time (pages were read from outside shared buffers)"
-    passed = buffer_ratio >= speedup_min and time_ratio >= WARM_CACHE_TIME_RATIO
-    return passed, "buffers (the cache was warm)"
+    if pair["read_from_outside"]:
+        why = "time (pages were read from outside shared buffers)"
+        return faster, "time" if faster is None else why
+    warm = {
+        "buffers": _reaches(pair["buffer_interval"], speedup_min),
+        "processor time": _reaches(pair["processor_interval"], WARM_CACHE_PROCESSOR_RATIO),
+        "latency": _reaches(pair["time_interval"], 1.0),
+    }
+    missed = [part for part, reached in warm.items() if reached is False]
+    if all(warm.values()):
+        return True, "buffers (the cache was warm)"
+    if faster is None:
+        return None, "time"
+    if missed:
+        return False, f"{missed[0]} (the cache was warm)"
+    return None, next(part for part, reached in warm.items() if reached is None)
 
 
-def met(spec: Spec, pair: dict[str, Any]) -> tuple[bool, str]:
-    """Whether a pair that was measured meets the phase's speed-up, and which half decided."""
-    return decide(
-        time_ratio=pair["time_ratio"],
-        buffer_ratio=pair["buffer_ratio"],
-        read_from_outside=pair["read_from_outside"],
-        speedup_min=spec.speedup_min,
-    )
+def _reaches(interval: Sequence[float], least: float) -> bool | None:
+    """Whether a ratio reaches a threshold; None where its interval is on both sides."""
+    low, high = interval
+    return True if low >= least else False if high < least else None
+
+
+def met(spec: Spec, pair: Mapping[str, Any]) -> tuple[bool, str]:
+    """Whether a pair that was measured meets the phase's speed-up, and what decided that, in words.
+    One that is too close to call does not."""
+    passed, part = decide(pair, spec.speedup_min)
+    if passed is None:
+        return False, f"too close to call after {pair['runs']} runs, because of {part}"
+    return passed, f"decided by {part}"
 
 
 def measure_pair(conn: Connection, spec: Spec, info: TableInfo, query: Query) -> dict[str, Any]:
-    """Both queries of a pair, measured as compare() says, and whether their results are equal."""
+    """Both queries of a pair, measured in turn, and whether their results are equal.
+
+    A first run of each, whose results are compared, is not measured. Then they run spec.repetitions
+    times, but LEAST_REPETITIONS at least; and twice as often again and again as long as decide()
+    finds it too close to call, but no more than MOST_TIMES as often and for LONGEST_MORE_SECONDS.
+    """
     columns = conversion.readable(spec, info.types)
-    compiled = {
-        "snapshot": compile(spec, columns, query.snapshot),
-        "baseline": compile(spec, columns, query.baseline),
+    sides = [compile(spec, columns, side) for side in (query.snapshot, query.baseline)]
+    results = _results(conn, sides)
+    same = {"name": query.name, "equal": results[0] == results[1], "rows": len(results[0])}
+    wanted = max(spec.repetitions, LEAST_REPETITIONS)
+    runs = [_in_turn(conn, sides) for _ in range(wanted)]
+    pair = {**same, **_compared(runs)}
+    until = time.monotonic() + LONGEST_MORE_SECONDS
+    while decide(pair, spec.speedup_min)[0] is None and len(runs) < wanted * MOST_TIMES:
+        more = min(len(runs), wanted * MOST_TIMES - len(runs))
+        runs += [_in_turn(conn, sides) for _ in range(more) if time.monotonic() < until]
+        pair = {**same, **_compared(runs)}
+        if time.monotonic() >= until:
+            break
+    return pair
+
+
+def _in_turn(conn: Connection, sides: Sequence[Composed]) -> Runs:
+    ours, theirs = (processor.measured(conn, side) for side in sides)
+    return ours, theirs
+
+
+def _compared(runs: Sequence[Runs]) -> dict[str, Any]:
+    """The ratios of what was measured of both queries, with their intervals; above 1, the first one
+    is better."""
+    measures: dict[str, bootstrap.Pairs] = {
+        "time": [(b.ms, max(a.ms, LEAST_MS)) for a, b in runs],
+        "processor": [(b.processor_ms, max(a.processor_ms, LEAST_MS)) for a, b in runs],
+        "buffer": [(b.buffers, max(a.buffers, LEAST_BUFFERS)) for a, b in runs],
     }
-    results = _results(conn, list(compiled.values()))
-    runs: dict[str, list[dict[str, Any]]] = {"snapshot": [], "baseline": []}
-    for _ in range(spec.repetitions):
-        for side, sql in compiled.items():
-            runs[side].append(_explain(conn, sql))
-    ours, theirs = _side(runs["snapshot"]), _side(runs["baseline"])
+    found = bootstrap.intervals(measures)
     return {
-        "name": query.name,
-        "equal": results[0] == results[1],
-        "rows": len(results[0]),
-        "time_ratio": round(theirs["ms"]["median"] / max(ours["ms"]["median"], 0.001), 2),
-        "buffer_ratio": round(theirs["buffers"] / max(ours["buffers"], 1), 2),
-        "read_from_outside": ours["read"] + theirs["read"] > 0,
-        "snapshot": ours,
-        "baseline": theirs,
+        "runs": len(runs),
+        **{f"{name}_ratio": round(bootstrap.ratio(of), 2) for name, of in measures.items()},
+        **{f"{name}_interval": list(interval) for name, interval in found.items()},
+        "seed": bootstrap.SEED,
+        "read_from_outside": any(a.read or b.read for a, b in runs),
+        "snapshot": processor.side([ours for ours, _ in runs]),
+        "baseline": processor.side([theirs for _, theirs in runs]),
     }
 
 
 def _check(spec: Spec, query: Query, pair: dict[str, Any]) -> dict[str, Any]:
-    passed, decided_by = met(spec, pair)
+    passed, decided = met(spec, pair)
     proposal = f". {_proposed(spec, pair['proposal'])}" if pair["proposal"] else ""
     return check(
         f"query:{query.name}",
         f"Query speed-up: {query.name}",
         test=5,
         target=f"equal results, ≥ {spec.speedup_min:g} × faster, or from a warm cache "
-        f"≥ {spec.speedup_min:g} × fewer buffers and ≥ {WARM_CACHE_TIME_RATIO:g} × faster"
-        + ("" if query.enforce else " (not enforced)"),
-        measured=f"{_figures(pair)}; decided by {decided_by}{proposal}",
+        f"≥ {spec.speedup_min:g} × fewer buffers, ≥ {WARM_CACHE_PROCESSOR_RATIO:g} × less "
+        "processor time and not slower" + ("" if query.enforce else " (not enforced)"),
+        measured=f"{_figures(pair)}; {decided}{proposal}",
         passed=passed and pair["equal"],
         enforce=query.enforce or not pair["equal"],
         evidence=pair,
     )
 
 
-def _figures(pair: dict[str, Any]) -> str:
+def _figures(pair: Mapping[str, Any]) -> str:
+    """The ratios as a person reads them; processor time is left out where no query had workers."""
     equal = "equal results" if pair["equal"] else "DIFFERENT RESULTS"
+    ours, theirs = (pair[of]["ms"]["median"] for of in ("snapshot", "baseline"))
+    processor_time = ""
+    if pair["processor_interval"] != pair["time_interval"]:
+        processor_time = f"{_ratio(pair, 'processor')} in processor time, "
     return (
-        f"{pair['time_ratio']} × in time ({pair['snapshot']['ms']['median']} against "
-        f"{pair['baseline']['ms']['median']} ms), {pair['buffer_ratio']} × in buffers, {equal}"
+        f"{_ratio(pair, 'time')} in time ({ours} against {theirs} ms), "
+        f"{processor_time}{_ratio(pair, 'buffer')} in buffers, {equal}"
     )
+
+
+def _ratio(pair: Mapping[str, Any], of: str) -> str:
+    """A ratio with its interval, as a person reads it."""
+    low, high = pair[f"{of}_interval"]
+    return f"{pair[f'{of}_ratio']} × [{low}–{high}]"
 
 
 def _proposed(spec: Spec, proposal: dict[str, Any]) -> str:
@@ -190,10 +247,10 @@ def _proposed(spec: Spec, proposal: dict[str, Any]) -> str:
     index += f", {megabytes(tried['bytes'])}"
     if not tried["kept"]:
         meets = "it meets the target" if tried["met"] else "it misses the target all the same"
-        decided_by = met(spec, tried)[1]
+        decided = met(spec, tried)[1]
         return (
-            f"With an {index}, and dropped again: {_figures(tried)}; decided by {decided_by}: "
-            f"{meets}. In phase_indexes: {entry(proposal)}"
+            f"With an {index}, and dropped again: {_figures(tried)}; {decided}: {meets}. "
+            f"In phase_indexes: {entry(proposal)}"
         )
     without = tried["without"]
     return (
@@ -229,25 +286,3 @@ def _as_text(side: int, query: Composed) -> Composed:
     return SQL("SELECT {} AS side, ROW(q.*)::text AS row FROM (\n{}\n) q").format(
         Literal(side), query
     )
-
-
-def _explain(conn: Connection, query: Composed) -> dict[str, Any]:
-    explain = SQL("EXPLAIN (ANALYZE, BUFFERS, TIMING OFF, FORMAT JSON) {}").format(query)
-    explained: dict[str, Any] = one(conn, explain, ())["QUERY PLAN"][0]
-    return explained
-
-
-def _side(runs: list[dict[str, Any]]) -> dict[str, Any]:
-    """Times over all runs, and the last run's plan and buffers; read is the most of any run."""
-    times = [run["Planning Time"] + run["Execution Time"] for run in runs]
-    plan = runs[-1]["Plan"]
-    return {
-        "ms": {
-            "median": round(statistics.median(times), 3),
-            "min": round(min(times), 3),
-            "max": round(max(times), 3),
-        },
-        "buffers": plan["Shared Hit Blocks"] + plan["Shared Read Blocks"],
-        "read": max(run["Plan"]["Shared Read Blocks"] for run in runs),
-        "plan": plan,
-    }

@@ -84,13 +84,30 @@ FROM (SELECT ntile({MOST_POINTS}) OVER (ORDER BY id) AS part, row_count, millise
 GROUP BY part ORDER BY part
 """
 
+_HEAP_ONLY = """
+SELECT round((sum(hot_percent * rows_changed) / sum(rows_changed))::numeric, 1)::float8 AS percent
+FROM pgrunbook.event e, jsonb_extract_path(e.body, 'detail') detail,
+     jsonb_to_record(detail) AS d (hot_percent float8, rows_changed int8)
+WHERE e.body ->> 'run' = %(run)s AND e.body ->> 'kind' = 'progress'
+  AND hot_percent IS NOT NULL AND rows_changed > 0
+  AND e.id > (SELECT min(b.id) FROM pgrunbook.event b
+              WHERE b.body ->> 'run' = %(run)s AND b.body ->> 'kind' = 'approved'
+                AND b.body -> 'detail' ->> 'scope' = 'backfill')
+"""
+
 _RATE = """
-SELECT run_id, rows, rows / seconds AS rows_per_second,
+SELECT run_id, rows, CASE WHEN rows > 0 AND seconds > 0 THEN rows / seconds END AS rows_per_second,
+       throttled_rows,
        a.plan -> 'strategy' ->> 'name' AS strategy, (a.plan -> 'spec' ->> 'workers')::int AS workers
-FROM (SELECT r.id AS run_id, r.started_at, sum((d ->> 'rows_changed')::int8)::int8 AS rows,
-             sum((d ->> 'slice_seconds')::float8 - (d ->> 'held_seconds')::float8) AS seconds
+FROM (SELECT r.id AS run_id, r.started_at,
+             coalesce(sum(rows_changed) FILTER (WHERE free), 0)::int8 AS rows,
+             coalesce(sum(rows_changed) FILTER (WHERE NOT free), 0)::int8 AS throttled_rows,
+             sum(slice_seconds - held_seconds) FILTER (WHERE free) AS seconds
       FROM pgrunbook.run r JOIN pgrunbook.event e ON e.body ->> 'run' = r.id,
-           jsonb_extract_path(e.body, 'detail') d
+           jsonb_extract_path(e.body, 'detail') detail,
+           jsonb_to_record(detail) AS d (rows_changed int8, slice_seconds float8,
+                                         held_seconds float8, throttle int),
+           LATERAL (SELECT coalesce(throttle, 0) = 0 AS free) f
       WHERE r.phase = %(phase)s AND r.table_name = %(table)s
         AND (%(run)s::text IS NULL OR r.id = %(run)s) AND e.body ->> 'kind' = 'progress'
         AND NOT EXISTS (SELECT FROM pgrunbook.event b
@@ -99,8 +116,8 @@ FROM (SELECT r.id AS run_id, r.started_at, sum((d ->> 'rows_changed')::int8)::in
       GROUP BY r.id) m,
      LATERAL (SELECT plan FROM pgrunbook.approval
               WHERE run_id = m.run_id AND scope = 'plan' ORDER BY id DESC LIMIT 1) a
-WHERE rows > 0 AND seconds > 0
-ORDER BY started_at DESC LIMIT 1
+WHERE (rows > 0 AND seconds > 0) OR throttled_rows > 0
+ORDER BY (rows > 0 AND seconds > 0) IS TRUE DESC, started_at DESC LIMIT 1
 """
 
 
@@ -595,8 +612,9 @@ def history(conn: Connection, run_id: str) -> dict[str, Any]:
 
     Returns what refused() does; events (the progress of slices apart); slices and batches (at most
     MOST_POINTS of each, neighbours taken together; seconds of a batch are those of its worker);
-    steps (of each plan that was approved, the first one first); before (the schema that the first
-    plan saw); and chain (how many events the whole ledger has, and the last one's hash). Without a
+    heap_only_percent (of the updates that followed the canary, None where there were none); steps
+    (of each plan that was approved, the first one first); before (the schema that the first plan
+    saw); and chain (how many events the whole ledger has, and the last one's hash). Without a
     ledger all is empty.
     """
     if not exists(conn):
@@ -614,6 +632,7 @@ def history(conn: Connection, run_id: str) -> dict[str, Any]:
         "slices": conn.execute(_SLICES, (run_id,)).fetchall(),
         "batches": conn.execute(_BATCHES, (run_id,)).fetchall(),
         **refused(conn, run_id),
+        "heap_only_percent": one(conn, _HEAP_ONLY, {"run": run_id})["percent"],
         "steps": [step for plan in plans for step in plan["steps"]],
         "before": (before or {}).get("schema") or {},
         "chain": one(
@@ -628,10 +647,12 @@ def measured_rate(
     conn: Connection, phase: str, table: str, run_id: str | None = None
 ) -> dict[str, Any] | None:
     """How fast the newest run of the phase on the table, or that run of it, filled rows: run_id,
-    rows, rows_per_second, strategy and workers. None where no slice has filled any.
+    rows, rows_per_second, strategy, workers and throttled_rows. None where no slice has filled any.
 
     The seconds are those of its slices, the final VACUUM included, but not those in which it was
-    held; what a rollback did later is left out.
+    held. Slices in which somebody kept it below a rate are left out, and throttled_rows are theirs:
+    where the runs have no other ones rows_per_second is None. What a rollback did later
+    is left out too.
     """
     if not exists(conn):
         return None

@@ -11,6 +11,7 @@ from .connection import Connection, one
 from .spec import Spec
 
 MB = 1_000_000
+UNKNOWN_SECONDS = 1.0  # for how long a standby's query is taken to hold back the horizon
 
 
 def _segment(column: str) -> str:
@@ -52,10 +53,11 @@ SELECT who, seconds FROM (
   SELECT format('pid %%s (%%s)', pid,
                 concat_ws(', ', usename, nullif(application_name, ''), state)) AS who,
          extract(epoch FROM clock_timestamp() - xact_start)::float8 AS seconds,
-         age(backend_xmin) AS age
-  FROM pg_stat_activity
-  WHERE backend_xmin IS NOT NULL AND backend_type <> 'walsender'
+         greatest(age(backend_xmin), age(backend_xid)) AS age
+  FROM pg_stat_activity a
+  WHERE coalesce(backend_xmin, backend_xid) IS NOT NULL AND backend_type <> 'walsender'
   AND datname = current_database() AND NOT pid = ANY (%(ours)s)
+  AND NOT EXISTS (SELECT FROM pg_stat_progress_vacuum v WHERE v.pid = a.pid)
   UNION ALL
   SELECT format('prepared transaction %%L of %%s', gid, owner),
          extract(epoch FROM clock_timestamp() - prepared)::float8, age(transaction)
@@ -67,7 +69,7 @@ SELECT who, seconds FROM (
   SELECT format('standby %%s, through hot_standby_feedback', application_name), NULL,
          age(backend_xmin)
   FROM pg_stat_replication WHERE backend_xmin IS NOT NULL
-) holder WHERE coalesce(seconds, 0) >= %(older)s
+) holder WHERE coalesce(seconds, %(unknown)s) >= %(older)s
 ORDER BY age DESC, seconds DESC NULLS LAST LIMIT 1
 """
 
@@ -103,12 +105,21 @@ class Sampler:
 
 def horizon_holder(conn: Connection, ours: Sequence[int], older: float) -> str:
     """Who holds back the oldest-xmin horizon since at least that many seconds, and so keeps dead
-    row versions from being pruned; empty where nobody is seen."""
-    row = conn.execute(_OLDEST, {"ours": list(ours), "older": older}).fetchone()
+    row versions from being pruned; empty where nobody is seen. A VACUUM has a snapshot, but is in
+    nobody's way (ComputeXidHorizons() in src/backend/storage/ipc/procarray.c)."""
+    given = {"ours": list(ours), "older": older, "unknown": UNKNOWN_SECONDS}
+    row = conn.execute(_OLDEST, given).fetchone()
     if row is None:
         return ""
     known = row["seconds"] is not None and row["seconds"] != float("inf")
     return f"{row['who']}, for {row['seconds']:.0f} s" if known else str(row["who"])
+
+
+def sees_all_transactions(conn: Connection) -> bool:
+    """Whether this role may see what every session's transaction holds back, as a superuser and a
+    member of pg_read_all_stats or pg_monitor may."""
+    query = "SELECT pg_has_role('pg_read_all_stats', 'USAGE') AS seen"
+    return bool(one(conn, query)["seen"])
 
 
 def reasons(spec: Spec, load: Load, active_before: int) -> dict[str, str]:

@@ -24,6 +24,7 @@ from . import (
     ledger,
     rename,
     revert,
+    room,
     surroundings,
     trial,
     trust,
@@ -115,6 +116,7 @@ def build(conn: Connection, spec: Spec, approval: str = "") -> dict[str, Any]:
         "unforeseen": found.foreseen.unforeseen,
         "why_strategy": why,
         "alternatives": chosen.alternatives,
+        "heap_only_percent": room.heap_only_percent(conn, spec, info, strategy),
         "horizon": horizon_holder(conn, [conn.info.backend_pid], OLD_TRANSACTION_SECONDS),
         "estimates": {
             "rename": 0.0,
@@ -133,7 +135,7 @@ def build(conn: Connection, spec: Spec, approval: str = "") -> dict[str, Any]:
     baseline = (
         unfinished["baseline"]
         if unfinished
-        else {key: result[key] for key in ("counts", "schema", "queries")}
+        else {key: result[key] for key in ("counts", "schema", "queries", "heap_only_percent")}
     )
     result["baseline"] = baseline
     result["checks"] = _checks(spec, baseline["counts"], proved, seconds)

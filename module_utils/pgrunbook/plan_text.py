@@ -17,6 +17,8 @@ MARGIN = 9
 SHOWN_ROWS = 5
 SHOWN_UNDOS = 5  # of one statement; a conversion has as many
 
+_NO_RUN = "no run of this phase has filled this table"
+
 REASONS = {
     "already_complete": "have every value already",
     "no_source_key": "have no source key",
@@ -167,8 +169,8 @@ def _time(step: str, result: dict[str, Any]) -> list[str]:
     if seconds is None:
         return _labelled(
             "time",
-            "not known yet: no run of this phase has filled this table. The canary measures it, "
-            "before you are asked for all other rows",
+            f"not known yet: {result['measured_rate'] or _NO_RUN}. The canary measures it, before "
+            "you are asked for all other rows",
         )
     if not seconds:
         return _labelled("time", "milliseconds")
@@ -205,6 +207,9 @@ def _how(result: dict[str, Any]) -> list[str]:
     strategy = result["plan"]["strategy"]
     passes = f" in {strategy['passes']} passes" if strategy["passes"] > 1 else ""
     lines = _labelled("how", f"{strategy['name']}{passes}: {result['why_strategy']}")
+    share = result["heap_only_percent"]
+    if share is not None:
+        lines += _labelled("", f"about {share:.0f} % of the updates expected to be heap-only")
     if strategy["passes"] > 1 and result["horizon"]:
         lines += _labelled(
             "",

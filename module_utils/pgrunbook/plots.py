@@ -243,17 +243,25 @@ def _coverage(axes: Axes, report: Told) -> None:
 
 
 def _speed_up(axes: Axes, pairs: Sequence[Point], target: float | None) -> None:
-    for key, label, colour, offset in (
-        ("time_ratio", "time", FIRST, -0.2),
-        ("buffer_ratio", "buffers", THIRD, 0.2),
-    ):
-        there = [(row, pair[key]) for row, pair in enumerate(pairs)]
-        _bars(axes, there, offset, colour, label, "{:g} ×")
+    """The ratios, each with its interval where it has one."""
+    longest = target or 0.0
+    kinds = (
+        ("time", "time", FIRST, -0.28),
+        ("processor", "processor", GREY, 0.0),
+        ("buffer", "buffers", THIRD, 0.28),
+    )
+    for kind, label, colour, offset in kinds:
+        there = [(row, pair[f"{kind}_ratio"]) for row, pair in enumerate(pairs)]
+        spans = [pair.get(f"{kind}_interval", [pair[f"{kind}_ratio"]] * 2) for pair in pairs]
+        ends = [high for _, high in spans]
+        _bars(axes, there, offset, colour, label, "{:g} ×", height=0.26, ends=ends)
+        for (row, _), span in zip(there, spans, strict=True):
+            axes.plot(span, [row + offset] * 2, color=INK, linewidth=1.5)
+        longest = max(longest, *ends)
     if target is not None:
         _target(axes, target, f"target {target:g} ×")
-    longest = max(max(pair["time_ratio"], pair["buffer_ratio"]) for pair in pairs)
-    axes.set_xlim(0, max(longest, target or 0.0) * 1.25)
-    axes.set_xlabel("times better than what it replaces")
+    axes.set_xlim(0, longest * 1.25)
+    axes.set_xlabel("times better; lines: 95 % intervals")
     _categories(axes, [pair["name"] for pair in pairs])
 
 
@@ -264,16 +272,19 @@ def _bars(
     colour: str,
     label: str,
     figure: str,
+    height: float = 0.36,
+    ends: Sequence[float] = (),
 ) -> None:
-    """Horizontal bars, each with its figure behind its end."""
+    """Horizontal bars, each with its figure behind its end, or behind what ends says."""
     if not values:
         return
     rows = [row + offset for row, _ in values]
-    axes.barh(rows, [value for _, value in values], height=0.36, color=colour, label=label)
-    for row, (_, value) in zip(rows, values, strict=True):
+    axes.barh(rows, [value for _, value in values], height=height, color=colour, label=label)
+    at = ends or [value for _, value in values]
+    for row, end, (_, value) in zip(rows, at, values, strict=True):
         axes.annotate(
             figure.format(value),
-            (value, row),
+            (end, row),
             (4, 0),
             textcoords="offset points",
             va="center",

@@ -324,6 +324,7 @@ def _backfill(
     """The figures of the run. Rows that changed in an earlier execution of it are counted too."""
     history = facts.get("history") or {}
     batches = history.get("batches") or []
+    expected = (facts.get("plan") or {}).get("baseline") or {}
     changed, seconds = work.get("rows_done", 0), work.get("seconds", 0.0)
     return {
         "rows_total": counts.get("rows_total", 0),
@@ -339,6 +340,8 @@ def _backfill(
         "rows_skipped": counts.get("rows_skipped", {}),
         "seconds": seconds,
         "rows_per_second": round(changed / seconds) if seconds else 0,
+        "heap_only_expected_percent": expected.get("heap_only_percent"),
+        "heap_only_percent": (facts.get("history") or {}).get("heap_only_percent"),
         "batches": sum(point["batches"] for point in batches),
         "longest_batch_ms": max((point["max_ms"] for point in batches), default=0.0),
     }

@@ -98,6 +98,11 @@ def _done(told: Told) -> Iterator[str]:
         f"fill were filled in {done['seconds']:,.1f} s of work "
         f"({done['rows_per_second']:,} rows/s){batches}."
     )
+    if None not in (done["heap_only_expected_percent"], done["heap_only_percent"]):
+        yield (
+            f"About {done['heap_only_expected_percent']:.0f} % of the updates were expected to be "
+            f"heap-only; of those after the canary {done['heap_only_percent']:.0f} % were."
+        )
     if done["after_canary_estimated_seconds"] and done["after_canary_seconds"] is not None:
         yield (
             "When all other rows were approved, the rate so far promised "
@@ -354,14 +359,22 @@ def _horizon(told: Told, facts: dict[str, Any]) -> Iterator[dict[str, str]]:
     oldest = told["health"].get("oldest_transaction_seconds") or 0
     if not seen and not planned and oldest < OLD_TRANSACTION_SECONDS:
         return
-    who = seen[0] if seen else planned or f"one of {oldest:g} s before the run"
+    if seen:
+        yield _risk(
+            f"The backfill went over to single passes, because of {seen[0]}.",
+            "seen",
+            "medium: dead rows were not pruned, or had no room, so the table grew more and updates "
+            "cost more",
+            f"The next slice tries again; {len(seen)} points of the history show it.",
+        )
+        return
     yield _risk(
-        f"A long transaction was seen: {who}.",
+        f"A long transaction was seen: {planned or f'one of {oldest:g} s before the run'}.",
         "seen",
         "medium: it keeps dead rows from being pruned, so the table grows more and updates cost "
         "more",
-        "The backfill watches for it and goes over to single passes while it lasts"
-        + (f"; {len(seen)} points of the history show that." if seen else "; here it did not."),
+        "The backfill watches for it and goes over to single passes while it lasts; here it did "
+        "not.",
     )
 
 

@@ -15,7 +15,7 @@ from psycopg.sql import SQL, Composable, Composed
 
 from . import catalog, checks, conversion, eligibility, journal, ledger, unfillable
 from .checks import check
-from .comparison import decide
+from .comparison import met
 from .connection import Connection, one
 from .spec import Spec
 from .sql import name, table
@@ -270,12 +270,7 @@ def _explained(spec: Spec, gate: Check, compared: Mapping[str, Any]) -> Check:
     if pair["equal"] or not wrong:
         return gate
     enforced = {query.name: query.enforce for query in spec.queries}
-    passed, _ = decide(
-        time_ratio=pair["time_ratio"],
-        buffer_ratio=pair["buffer_ratio"],
-        read_from_outside=pair["read_from_outside"],
-        speedup_min=spec.speedup_min,
-    )
+    passed, _ = met(spec, pair)
     missed = "fail" if enforced.get(pair["name"], True) else "warn"
     return {
         **gate,

@@ -80,8 +80,8 @@ def choose(
     why_not = _why_not(info, counts, spec, passes, blocking)
     if why_not:
         return Strategy("ranges"), why_not
-    why = f"{_rows_per_page(info):.0f} rows a page, most updates can be heap-only"
-    return Strategy("interleaved", passes, tuple(blocking)), f"{why}{deferring}"
+    why = f"{_rows_per_page(info):.0f} rows a page{deferring}"
+    return Strategy("interleaved", passes, tuple(blocking)), why
 
 
 @dataclass(frozen=True)

@@ -20,7 +20,14 @@ from psycopg.types.json import Jsonb
 from . import identity, ledger
 from .batch import Done
 from .connection import Connection, one, sibling
-from .load import Load, Sampler, horizon_holder, reasons
+from .load import (
+    UNKNOWN_SECONDS,
+    Load,
+    Sampler,
+    horizon_holder,
+    reasons,
+    sees_all_transactions,
+)
 from .pace import Pace
 from .spec import Spec, window_closed
 
@@ -30,8 +37,10 @@ LEAST_TIMEOUT_MS = 2000
 HOT_EXPECTED = 0.3  # share of heap-only updates below which later passes do not pay
 HOT_JUDGED_ROWS = 2000
 OLD_TRANSACTION_SECONDS = 10.0
+HOLDING_BATCHES = 2  # a transaction has to outlast as many to be in the way of the next pass
 
-_UNSEEN = "a transaction that this role may not see (GRANT pg_read_all_stats to see whose)"
+CAUSES = "rows that grow by more than their pages have room for, or an index on what is filled"
+UNSEEN = "a transaction that this role may not see (GRANT pg_read_all_stats to see whose)"
 
 Work = Callable[[Connection], None]
 Cursor = Callable[[], dict[str, Any]]
@@ -46,6 +55,7 @@ class Figures:
     later_rows: int = 0
     later_hot: int = 0
     held_seconds: float = 0.0
+    throttled_seconds: float = 0.0
     milliseconds: list[float] = field(default_factory=list)
 
 
@@ -65,7 +75,10 @@ class Slice:
         self.stopped_by = ""
         self._started = time.monotonic()
         self._deadline = self._started + seconds
+        self.throttle = 0
+        self.workers = spec.workers
         self._held: dict[str, str] = {}
+        self._held_since = 0.0
         self._rows_per_second = 0
         self._lock = threading.Lock()
         self._over = threading.Event()
@@ -101,19 +114,20 @@ class Slice:
                 self.figures.milliseconds.append(done.milliseconds)
         self.obey(done.control, done.control_by, done.rows_per_second)
         if self._rows_per_second:
-            due = done.rows * self.spec.workers / self._rows_per_second
-            self.sleep(max(due - done.milliseconds / 1000, 0.0))
+            due = done.rows * self.workers / self._rows_per_second
+            self._rest(max(due - done.milliseconds / 1000, 0.0))
 
     def most_rows(self) -> int:
         """The most rows that a batch may change: batch_rows, or a second's worth of the rate that
         somebody set, so that no pause between two batches is longer."""
         if not self._rows_per_second:
             return self.spec.batch_rows
-        return max(min(self.spec.batch_rows, self._rows_per_second // self.spec.workers), 1)
+        return max(min(self.spec.batch_rows, self._rows_per_second // self.workers), 1)
 
     def obey(self, control: str, by: str, rows_per_second: int) -> None:
         """Do what somebody told the run to do."""
         self._rows_per_second = rows_per_second
+        self.throttle = max(self.throttle, rows_per_second)
         if control == "abort":
             self.stop("abort", by)
         if control == "pause":
@@ -122,8 +136,10 @@ class Slice:
     def hold(self, why: dict[str, str]) -> None:
         """Hold the workers for these reasons, by what they come from, or let them go on where
         there is none."""
-        self._held = why
-        self.why_held.update(why)
+        with self._lock:
+            self._count_held()
+            self._held = why
+            self.why_held.update(why)
 
     def stop(self, why: str, by: str = "") -> None:
         """Let no batch begin any more. why is "window" or "abort"."""
@@ -142,6 +158,25 @@ class Slice:
     def held(self) -> bool:
         """Whether the workers are held now."""
         return bool(self._held)
+
+    def idle_seconds(self) -> float:
+        """For how long no batch could begin so far: the slice was held, or rested to keep below a
+        rate."""
+        with self._lock:
+            self._count_held()
+            return self.figures.held_seconds + self.figures.throttled_seconds
+
+    def _count_held(self) -> None:
+        now = time.monotonic()
+        if self._held:
+            self.figures.held_seconds += now - self._held_since
+        self._held_since = now
+
+    def _rest(self, seconds: float) -> None:
+        started = time.monotonic()
+        self.sleep(seconds)
+        with self._lock:
+            self.figures.throttled_seconds += (time.monotonic() - started) / self.workers
 
 
 def start(conn: Connection, spec: Spec, run: ledger.Run, *, interleaved: bool) -> Slice:
@@ -167,6 +202,7 @@ def supervise(
     """
     # JIT would be compiled for every short statement again.
     settings = {"statement_timeout": f"{statement_timeout_ms(current.spec)}ms", "jit": "off"}
+    current.workers = workers
     with ExitStack() as stack:
         conns = [stack.enter_context(sibling(conn, **settings)) for _ in range(workers)]
         for other in conns:
@@ -186,7 +222,7 @@ class _Watcher:
     def __init__(self, conn: Connection, current: Slice, ours: list[int], cursor: Cursor) -> None:
         self._conn, self._slice, self._ours, self._cursor = conn, current, ours, cursor
         self._sampler = Sampler(conn, ours)
-        self._kept_at = time.monotonic()
+        self._kept_at, self._idle = time.monotonic(), current.idle_seconds()
         self._judged_rows = self._judged_hot = 0
 
     def begin(self) -> None:
@@ -219,14 +255,14 @@ class _Watcher:
             self._judge_passes()
 
     def keep(self) -> dict[str, Any]:
-        """Write cursor, pace and sign of life to the ledger; what it says of the run's control.
+        """Write cursor, pace, seconds of work and sign of life to the ledger; what it says of the
+        run's control.
 
         Raises RunbookError when the run belongs to another execution.
         """
-        now = time.monotonic()
-        seconds, self._kept_at = now - self._kept_at, now
-        if self._slice.held():
-            self._slice.figures.held_seconds += seconds
+        now, idle = time.monotonic(), self._slice.idle_seconds()
+        seconds = max(now - self._kept_at - (idle - self._idle), 0.0)
+        self._kept_at, self._idle = now, idle
         cursor, load = self._cursor(), self._slice.load
         row = self._conn.execute(
             "UPDATE pgrunbook.run SET seen_at = clock_timestamp(), seconds = seconds + %(seconds)s,"
@@ -254,14 +290,25 @@ class _Watcher:
 
     def _judge_passes(self) -> None:
         """Fall back to a single pass, until the slice ends, where later ones found no room; say who
-        is in the way."""
+        is in the way, or what may be."""
         figures = self._slice.figures
         rows, hot = figures.later_rows - self._judged_rows, figures.later_hot - self._judged_hot
         if self._slice.fallback or rows < HOT_JUDGED_ROWS:
             return
         self._judged_rows, self._judged_hot = figures.later_rows, figures.later_hot
         if hot < HOT_EXPECTED * rows:
-            self._slice.fallback = self._holder(0.0) or _UNSEEN
+            batches = HOLDING_BATCHES * self._slice.spec.batch_target_ms / 1000
+            self._slice.fallback = self._holder(min(batches, UNKNOWN_SECONDS)) or few_heap_only(
+                rows, hot, all_seen=sees_all_transactions(self._conn)
+            )
 
     def _holder(self, older: float) -> str:
         return horizon_holder(self._conn, self._ours, older)
+
+
+def few_heap_only(rows: int, hot: int, *, all_seen: bool) -> str:
+    """What is known where nobody is seen who keeps dead rows from being pruned, and still only hot
+    of so many updates in later passes were heap-only."""
+    causes = CAUSES if all_seen else f"{CAUSES}; or {UNSEEN}"
+    share = f"{hot * 100 / rows:.0f} % of {rows:,} in later passes"
+    return f"few heap-only updates ({share}); usual causes: {causes}"

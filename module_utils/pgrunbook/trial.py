@@ -226,7 +226,8 @@ def _with_trial(
     measured: Pair,
 ) -> Pair:
     """The pair with what its trial found, and with its figures where the index was kept."""
-    ratios = {key: before[key] for key in ("time_ratio", "buffer_ratio", "read_from_outside")}
+    kinds = ("time_ratio", "processor_ratio", "buffer_ratio", "read_from_outside")
+    ratios = {key: before[key] for key in kinds}
     tried = {
         **{key: trial[key] for key in ("bytes", "seconds", "kept")},
         "met": _meets(spec, measured),

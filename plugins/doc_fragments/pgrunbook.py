@@ -358,7 +358,9 @@ options:
         type: float
         default: 5.0
       repetitions:
-        description: How often each query is timed. The median counts.
+        description:
+          - How often each query is timed, but 6 times at least; up to ten times as often where it
+            is too close to call. The median counts.
         type: int
         default: 11
       proposed_indexes:

@@ -4,7 +4,9 @@
 from __future__ import annotations
 
 import re
+import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -13,10 +15,10 @@ import pytest
 from psycopg.rows import dict_row
 from psycopg.sql import SQL, Identifier
 
-from ansible.module_utils.pgrunbook import estimate
+from ansible.module_utils.pgrunbook import backfill, estimate, ledger
 from ansible.module_utils.pgrunbook.catalog import inspect
-from ansible.module_utils.pgrunbook.connection import Connection, proof
-from ansible.module_utils.pgrunbook.spec import Table
+from ansible.module_utils.pgrunbook.connection import Connection, connect, proof
+from ansible.module_utils.pgrunbook.spec import Table, parse
 from tests.integration.conftest import Database, Played, plan_hash
 from tests.integration.steps import Module, Steps
 
@@ -160,6 +162,99 @@ def test_an_enforced_window_stops_the_run_before_all_other_rows(
     assert "The canary failed: Rows, batches and time that are left: wanted done before 2" in words
     assert "the window ends in about" in words and "Canary rows equal" not in words.split("{")[-1]
     assert database.sql("SELECT sum(row_count)::int AS n FROM pgrunbook.batch")[0]["n"] == 100
+
+
+def one_slice(steps: Steps, **changes: Any) -> dict[str, Any]:
+    """A slice of the backfill that lasts a second at most."""
+    spec = replace(parse(steps.spec), slice_seconds=1, **changes)
+    with connect(steps.login, name="test", read_only=False, schemas=["public"]) as conn:
+        run = ledger.Run(**steps.planned["run"])
+        result: dict[str, Any] = backfill.run_slice(conn, spec, run, canary=False)
+        return result
+
+
+def tell(steps: Steps, action: str, rows_per_second: int = 0) -> None:
+    steps.do("control", action=action, by="bob", rows_per_second=rows_per_second)
+
+
+def worked(database: Database) -> float:
+    """The seconds of work that the ledger has counted."""
+    return float(database.sql("SELECT seconds FROM pgrunbook.run")[0]["seconds"])
+
+
+def test_a_rate_that_somebody_set_is_not_taken_for_the_tables(
+    database: Database, module: Module, phase: Phase
+) -> None:
+    steps = Steps.of(module, database, {**phase, "phase_workers": 2})
+    steps.begin()
+    tell(steps, "throttle", 400)
+    steps.backfill(canary=True)
+    steps.approve("backfill")
+    steps.defer()
+    before, started = worked(database), time.monotonic()
+    slow = one_slice(steps)
+    lasted = time.monotonic() - started
+    assert (slow["throttle"], slow["done"]) == (400, False)
+    assert 0.5 < slow["throttled_seconds"] < lasted
+    assert worked(database) - before < lasted - slow["throttled_seconds"] + 0.1, "it rested"
+    run = steps.planned["run"]["id"]
+    left = gates(steps)["estimate"]
+    assert left["status"] == "pass" and left["evidence"]["seconds"] is None
+    assert "nobody knows for how long: all that was filled was kept below" in left["measured"]
+    steps.spec["window_end"] = in_an_hour()
+    assert gates(steps)["estimate"]["status"] == "warn", "it may be too late"
+    steps.spec["window_end"] = ""
+    steps.do("run", state="failed")
+    dry = Steps(module, database.login, steps.spec).plan()
+    assert dry["estimates"]["backfill"] is None
+    assert (
+        "not known yet: the runs of this phase were kept below a rate that somebody set. The"
+        in (" ".join(dry["text"].split()))
+    )
+
+    again = Steps(module, database.login, steps.spec)
+    again.begin()
+    again.approve("backfill")
+    fast = again.backfill()
+    assert (fast["throttle"], fast["throttled_seconds"]) == (0, 0.0)
+    rows = fast["rows_done"] - slow["rows_done"]
+    again.do("run", state="finished")
+    add_to_fill(database)
+    found = Steps(module, database.login, steps.spec).plan()
+    assert found["estimates"]["backfill"] is not None
+    left_out = f"; {slow['rows_done']:,} rows at a rate that somebody set are left out)"
+    assert f" of run {run} ({rows:,} rows, " in found["measured_rate"]
+    assert found["measured_rate"].endswith(f"2 workers{left_out}")
+
+
+def add_to_fill(database: Database) -> None:
+    """One more row that a run could fill."""
+    database.sql(
+        "INSERT INTO session_summaries (session_id, source_ip, matcher)"
+        " SELECT 'late', ip_address, 'm' FROM ip_inventory WHERE ip_type IS NOT NULL LIMIT 1"
+    )
+
+
+def test_a_pause_is_no_work(database: Database, module: Module, phase: Phase) -> None:
+    steps = Steps.of(module, database, phase)
+    steps.begin()
+    steps.backfill(canary=True)
+    steps.approve("backfill")
+    before = gates(steps)["estimate"]["evidence"]
+    tell(steps, "pause")
+    for _ in range(2):
+        paused = one_slice(steps)
+        assert paused["held_seconds"] > 0.8 and not paused["done"]
+    tell(steps, "resume")
+    after = gates(steps)["estimate"]["evidence"]
+    assert after["seconds_worked"] - before["seconds_worked"] < 0.4, "two seconds were none"
+    done = steps.backfill()
+    slices = database.sql(
+        "SELECT sum((d ->> 'slice_seconds')::float8 - (d ->> 'held_seconds')::float8) AS seconds"
+        " FROM pgrunbook.event, jsonb_extract_path(body, 'detail') d"
+        " WHERE body ->> 'kind' = 'progress'"
+    )
+    assert done["seconds"] <= slices[0]["seconds"] + 0.1
 
 
 def measured(conn: Connection, on: Table, *columns: str, include: tuple[str, ...] = ()) -> float:

@@ -51,6 +51,7 @@ def result(**changes: Any) -> dict[str, Any]:
         "run": {"id": "phase9-20260131T040506Z-1f2e"},
         "resumes": False,
         "why_strategy": "the phase asks for it",
+        "heap_only_percent": 0.0,
         "horizon": "",
         "refused": [],
         "unforeseen": [],
@@ -129,7 +130,8 @@ def test_rows_estimate_strategy_and_five_rows_of_the_sample() -> None:
 
 
 def test_where_nothing_was_measured_it_says_so_and_who_will() -> None:
-    shown = " ".join(text(estimates={**result()["estimates"], "backfill": None}).split())
+    nothing = {"estimates": {**result()["estimates"], "backfill": None}, "measured_rate": ""}
+    shown = " ".join(text(**nothing).split())
     assert "time not known yet: no run of this phase has filled this table. The canary" in shown
     assert "12,340" not in shown
 
@@ -156,8 +158,11 @@ def interleaved(**changes: Any) -> dict[str, Any]:
 
 def test_interleaved_passes_say_how_many_why_and_which_indexes_are_built_again() -> None:
     why = "22 rows a page; ix_region, ix_zone are built again after it"
-    shown = plan_text.plan_text(interleaved(why_strategy=why))
-    assert how(shown) == f"interleaved in 8 passes: {why}"
+    shown = plan_text.plan_text(interleaved(why_strategy=why, heap_only_percent=84.6))
+    expected = "about 85 % of the updates expected to be heap-only"
+    assert how(shown) == f"interleaved in 8 passes: {why} {expected}"
+    unknown = plan_text.plan_text(interleaved(why_strategy=why, heap_only_percent=None))
+    assert how(unknown) == f"interleaved in 8 passes: {why}"
     assert (
         "2. Do index_defer\n   SQL   SET lock_timeout = '30min';\n"
         "         DROP INDEX CONCURRENTLY ix_region;\n"

@@ -109,6 +109,8 @@ def test_the_promised_keys_and_their_values() -> None:
         "rows_skipped": dict.fromkeys(REASONS, 1),
         "seconds": 2.5,
         "rows_per_second": 38,
+        "heap_only_expected_percent": None,
+        "heap_only_percent": None,
         "batches": 0,
         "longest_batch_ms": 0.0,
         "after_canary_estimated_seconds": None,
@@ -122,6 +124,18 @@ def test_the_promised_keys_and_their_values() -> None:
     assert [a["approved_by"] for a in told["approvals"]] == ["alice", "bob"]
     for entry in told["checks"]:
         assert {"id", "title", "test", "target", "measured", "status"} <= set(entry)
+
+
+def test_what_was_expected_to_be_heap_only_is_told_beside_what_was() -> None:
+    plan = facts()["plan"]
+    plan["baseline"]["heap_only_percent"] = 86.9
+    told = built(plan=plan, history={"heap_only_percent": 71.2})
+    done = told["backfill"]
+    assert (done["heap_only_expected_percent"], done["heap_only_percent"]) == (86.9, 71.2)
+    sentence = "About 87 % of the updates were expected to be heap-only; of those after the canary "
+    assert f"{sentence}71 % were." in told["summary"]
+    for half in ({"plan": plan}, {"history": {"heap_only_percent": 71.2}}):
+        assert not [said for said in built(**half)["summary"] if "heap-only" in said]
 
 
 def test_what_the_canary_promised_is_told_beside_what_it_took() -> None:

@@ -107,7 +107,11 @@ PAIR = {
     "equal": True,
     "rows": 1,
     "time_ratio": 2.0,
+    "time_interval": [1.9, 2.4],
+    "processor_ratio": 2.5,
+    "processor_interval": [2.4, 2.75],
     "buffer_ratio": 20.0,
+    "buffer_interval": [20.0, 20.0],
     "read_from_outside": False,
     "snapshot": {"ms": {"median": 1.0}, "buffers": 5, "read": 0, "plan": {
         "Node Type": "Aggregate", "Actual Rows": 1, "Shared Hit Blocks": 5, "Plans": [
@@ -430,7 +434,7 @@ def test_a_waived_rollback_is_a_high_risk_and_no_command_undoes_the_run() -> Non
             gate("orphans", 1, passed=False, enforce=False, measured=5)]}}),
         ("The source has changed since 7", {"schema": {"checks": [
             gate("comparison", 6, evidence={"drifted": 7})]}}),
-        ("A long transaction was seen: pid 7", {"history": {"slices": [
+        ("The backfill went over to single passes, because of pid 7.", {"history": {"slices": [
             a_slice(5, fallback="pid 7")]}}),
         ("A long transaction was seen: one of 99 s", {"preflight": {
             "health": {"oldest_transaction_seconds": 99.0}}}),

@@ -9,7 +9,7 @@ from typing import Any
 from ansible.module_utils.pgrunbook import ledger
 from ansible.module_utils.pgrunbook.batch import Done
 from ansible.module_utils.pgrunbook.pace import Pace
-from ansible.module_utils.pgrunbook.supervisor import Slice
+from ansible.module_utils.pgrunbook.supervisor import Slice, few_heap_only
 from tests.unit.conftest import parsed
 
 
@@ -93,3 +93,37 @@ def test_without_a_rate_nobody_waits() -> None:
     started = time.monotonic()
     current.record(done(rows=10**9), later=False)
     assert time.monotonic() - started < 1
+
+
+def test_the_time_in_which_no_batch_may_begin_is_counted_once() -> None:
+    current = new()
+    assert current.idle_seconds() == 0
+    current.hold({"lag": "replica lag 12.0 s > 10 s"})
+    time.sleep(0.1)
+    assert 0.1 <= current.idle_seconds() < 1, "also while it lasts"
+    current.hold({})
+    held = current.figures.held_seconds
+    assert held == current.idle_seconds()
+    current.record(done(rows_per_second=100, milliseconds=0.0), later=False)
+    assert current.figures.held_seconds == held
+    assert 0.1 <= current.figures.throttled_seconds < 1
+    assert current.idle_seconds() == held + current.figures.throttled_seconds
+
+
+def test_the_rate_that_somebody_set_is_told_also_when_it_was_lifted() -> None:
+    current = new()
+    assert current.throttle == 0
+    current.obey("", "", 500)
+    current.obey("", "", 0)
+    assert current.throttle == 500
+
+
+def test_few_heap_only_updates_are_blamed_on_what_this_role_does_not_see_only_if_there_may_be() -> (
+    None
+):
+    seen = few_heap_only(2345, 281, all_seen=True)
+    assert seen.startswith("few heap-only updates (12 % of 2,345 in later passes); usual causes: ")
+    assert "rows that grow" in seen and "an index" in seen and "may not see" not in seen
+    unseen = few_heap_only(2345, 281, all_seen=False)
+    assert unseen.startswith(seen)
+    assert "may not see (GRANT pg_read_all_stats" in unseen
