@@ -59,12 +59,58 @@ def statement(spec: Spec, held: Mapping[str, Held], leaf: Table, place: Composab
     filled. Where the rollback is waived it has
     only the table and the place of the row, which is what the canary compares.
     """
+    return SQL(
+        "{filling}"
+        "INSERT INTO pgrunbook.batch\n"
+        "  (run_id, sweep, first_page, last_page, row_count, journal, milliseconds, xid)\n"
+        "SELECT %(run)s, %(sweep)s, %(first)s::int8, %(last)s::int8, count(*), jsonb_agg(entry),\n"
+        "  extract(epoch FROM clock_timestamp() - statement_timestamp()) * 1000,\n"
+        "  pg_current_xact_id()::text::int8\n"
+        "FROM filled HAVING count(*) > 0\n"
+        "RETURNING row_count, pg_column_size(journal) AS size,\n"
+        "  pg_stat_get_xact_tuples_hot_updated({leaf}::regclass) AS hot"
+    ).format(
+        filling=_filling(spec, held, leaf, place, {c.name: c.name for c in spec.columns}, {}),
+        leaf=Literal(render(table(leaf)).replace("%", "%%")),
+    )
+
+
+def foreseen(
+    spec: Spec,
+    held: Mapping[str, Held],
+    leaf: Table,
+    place: Composable,
+    names: Mapping[str, str],
+    put_aside: Mapping[str, str],
+) -> Composed:
+    """What is nearest to statement() before columns have their right names and types: without the
+    ledger, which may not be there, and on the present names. In put_aside, by the phase's names,
+    are those that are still to be made: in their place the old ones get the value that they have.
+    """
+    return SQL("{}SELECT count(*), jsonb_agg(entry) FROM filled").format(
+        _filling(spec, held, leaf, place, names, put_aside)
+    )
+
+
+def _filling(
+    spec: Spec,
+    held: Mapping[str, Held],
+    leaf: Table,
+    place: Composable,
+    names: Mapping[str, str],
+    put_aside: Mapping[str, str],
+) -> Composed:
+    there = {**names, **put_aside}
     news = comma(
-        SQL("CASE WHEN t.{} IS NULL THEN {} END AS {}").format(name(c.name), value, name(f"v{n}"))
+        SQL("CASE WHEN {} IS NULL THEN {} END AS {}").format(
+            held[c.name].filled, value, name(f"v{n}")
+        )
         for n, (c, value) in enumerate(zip(spec.columns, values(spec, held), strict=True))
     )
     sets = comma(
-        SQL("{} = coalesce(t.{}, p.{})").format(name(c.name), name(c.name), name(f"v{n}"))
+        SQL("{c} = t.{c}").format(c=name(there[c.name]))
+        if c.name in put_aside
+        else SQL("{c} = coalesce(t.{c}, p.{v})").format(c=name(there[c.name]), v=name(f"v{n}"))
         for n, c in enumerate(spec.columns)
     )
     return SQL(
@@ -81,14 +127,6 @@ def statement(spec: Spec, held: Mapping[str, Held], leaf: Table, place: Composab
         "  FROM picked p WHERE t.ctid = ANY (ARRAY(SELECT tid FROM picked)) AND t.ctid = p.tid\n"
         "  RETURNING {entry} AS entry\n"
         ")\n"
-        "INSERT INTO pgrunbook.batch\n"
-        "  (run_id, sweep, first_page, last_page, row_count, journal, milliseconds, xid)\n"
-        "SELECT %(run)s, %(sweep)s, %(first)s::int8, %(last)s::int8, count(*), jsonb_agg(entry),\n"
-        "  extract(epoch FROM clock_timestamp() - statement_timestamp()) * 1000,\n"
-        "  pg_current_xact_id()::text::int8\n"
-        "FROM filled HAVING count(*) > 0\n"
-        "RETURNING row_count, pg_column_size(journal) AS size,\n"
-        "  pg_stat_get_xact_tuples_hot_updated({leaf}::regclass) AS hot"
     ).format(
         news=news,
         table=table(leaf),
@@ -96,11 +134,10 @@ def statement(spec: Spec, held: Mapping[str, Held], leaf: Table, place: Composab
         source=source_query(spec),
         matches=matches(spec),
         place=place,
-        some_null=any_of(SQL("t.{} IS NULL").format(name(c.name)) for c in spec.columns),
+        some_null=any_of(SQL("{} IS NULL").format(held[c.name].filled) for c in spec.columns),
         eligible=eligible(spec, held),
         sets=sets,
-        entry=_entry(spec),
-        leaf=Literal(render(table(leaf)).replace("%", "%%")),
+        entry=_entry(spec, there),
     )
 
 
@@ -153,14 +190,14 @@ def fill(
     )
 
 
-def _entry(spec: Spec) -> Composable:
+def _entry(spec: Spec, names: Mapping[str, str]) -> Composable:
     if spec.waive_rollback:
         return SQL("jsonb_build_array(t.tableoid::text, t.ctid::text)")
     parts = [
         *(SQL("t.{}::text").format(name(k)) for k in spec.key),
         *(
             SQL("CASE WHEN p.{} IS NOT NULL THEN t.{}::text END").format(
-                name(f"v{n}"), name(c.name)
+                name(f"v{n}"), name(names[c.name])
             )
             for n, c in enumerate(spec.columns)
         ),

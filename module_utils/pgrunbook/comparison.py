@@ -19,8 +19,9 @@ from .errors import RunbookError, reason
 from .obstacles import Obstacles
 from .proposal import described, megabytes, on_columns, proposals
 from .spec import Query, Spec
-from .sql import table, text
+from .sql import filled_in, table
 
+DIFFERENT = "DIFFERENT RESULTS"
 WARM_CACHE_TIME_RATIO = 2.0  # the least speed-up in time where buffers decide (DESIGN §7)
 
 
@@ -36,8 +37,8 @@ def compile(spec: Spec, columns: Mapping[str, Composable], query: str) -> Compos
         **columns,
     }
     try:
-        return text(query.rstrip("; \n")).format(**values)
-    except (KeyError, ValueError, IndexError) as error:
+        return filled_in(query.rstrip("; \n"), values)
+    except ValueError as error:
         raise RunbookError(
             f"The query {query!r} has a placeholder that cannot be filled ({error}). Next step: "
             f"use {', '.join(f'{{{v}}}' for v in values)}, and double any other brace."
@@ -174,7 +175,7 @@ def _check(spec: Spec, query: Query, pair: dict[str, Any]) -> dict[str, Any]:
 
 
 def _figures(pair: dict[str, Any]) -> str:
-    equal = "equal results" if pair["equal"] else "DIFFERENT RESULTS"
+    equal = "equal results" if pair["equal"] else DIFFERENT
     return (
         f"{pair['time_ratio']} × in time ({pair['snapshot']['ms']['median']} against "
         f"{pair['baseline']['ms']['median']} ms), {pair['buffer_ratio']} × in buffers, {equal}"

@@ -31,6 +31,7 @@ def examine(conn: Connection, spec: Spec) -> dict[str, Any]:
     catalog.require_columns(spec.table, target, [*spec.key, *spec.source_key])
     catalog.require_columns(spec.source, source, spec.source_key.values())
     _require_privileges(conn, spec, target, source)
+    eligibility.require_joinable(conn, spec, target, source)
     eligibility.acknowledged_of_source(conn, spec)
     counts = _counts(conn, spec)
     health = {
