@@ -109,13 +109,13 @@ conversions:
   returned: unless O(rollback_of) is given
   type: list
   elements: dict
-compared_as_text:
+compared_by:
   description:
-    - The columns whose type has no C(=) that is equality, such as C(json), so that their values are
-      compared by their text. Not hashed.
+    - By the column, what follows a value where it is compared. V(::text) where the type has no C(=)
+      that is equality, as C(json) has none; the collation where the column has one of its own; else
+      nothing. Not hashed.
   returned: unless O(rollback_of) is given
-  type: list
-  elements: str
+  type: dict
 why_strategy:
   description: Why the backfill takes the strategy that RV(plan) names, in a sentence. Not hashed.
   returned: unless O(rollback_of) is given

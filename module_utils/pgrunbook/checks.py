@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from psycopg.sql import SQL, Composable, Composed, Literal
@@ -11,7 +11,7 @@ from psycopg.sql import SQL, Composable, Composed, Literal
 from . import catalog, conversion, eligibility, indexes, ledger
 from .catalog import TableInfo
 from .connection import Connection, one
-from .equality import compared_as_text, differs, same
+from .equality import Suffixes, differs, same, suffixes
 from .estimate import rows_left
 from .progress import about
 from .spec import APART, DIFFER, ENFORCE, EQUAL, WARN, Spec
@@ -274,7 +274,7 @@ def statements(
 ) -> list[tuple[str, Composed]]:
     """The queries by which the gates compare rows, each after what it is for. Without a ledger
     they are those of an empty journal."""
-    as_text = compared_as_text(conn, spec)
+    by = suffixes(conn, spec, info)
     held = conversion.held(spec, info.types)
     journal = _journal(None) if has_ledger else _EMPTY_JOURNAL
     rows = {
@@ -282,24 +282,24 @@ def statements(
         "accuracy": _random_rows(spec),
         "comparison": _all_rows(spec),
     }
-    found = [(gate, comparing(spec, held, of, as_text)) for gate, of in rows.items()]
+    found = [(gate, comparing(spec, held, of, by)) for gate, of in rows.items()]
     if spec.waive_rollback:
         return found
-    return [*found, ("comparison", _drifting(spec, info, journal, as_text))]
+    return [*found, ("comparison", _drifting(spec, info, journal, by))]
 
 
 def _compare(conn: Connection, spec: Spec, info: TableInfo, rows: Composable) -> dict[str, int]:
     """Compare rows of the table with their source, as comparing() counts them. kept and kept_alone
     are there only where a column was converted."""
     held = conversion.held(spec, info.types)
-    found = one(conn, comparing(spec, held, rows, compared_as_text(conn, spec)), ())
+    found = one(conn, comparing(spec, held, rows, suffixes(conn, spec, info)), ())
     if any(h.moved is not None for h in held.values()):
         return found
     return {key: rows for key, rows in found.items() if key not in ("kept", "kept_alone")}
 
 
 def comparing(
-    spec: Spec, held: Mapping[str, conversion.Held], rows: Composable, as_text: Collection[str]
+    spec: Spec, held: Mapping[str, conversion.Held], rows: Composable, by: Suffixes
 ) -> Composed:
     """The query that compares rows of the table with their source, which counts them.
 
@@ -324,8 +324,8 @@ def comparing(
     ).format(
         **{which: SQL(condition) for which, condition in _COUNTED[spec.kept_values].items()},
         is_missing=eligibility.eligible(spec, held),
-        is_different=different(spec, held, as_text),
-        is_kept=_kept(spec, held, as_text),
+        is_different=different(spec, held, by),
+        is_kept=_kept(spec, held, by),
         rows=rows,
         join=eligibility.joined(held),
         source=eligibility.source_query(spec),
@@ -358,19 +358,17 @@ def _drifted(conn: Connection, spec: Spec, info: TableInfo) -> int:
     """Rows that differ from the source but still hold what a run wrote: the source has changed."""
     if not ledger.exists(conn) or spec.waive_rollback:
         return 0
-    query = _drifting(spec, info, _journal(None), compared_as_text(conn, spec))
+    query = _drifting(spec, info, _journal(None), suffixes(conn, spec, info))
     count: int = one(conn, query, ())["n"]
     return count
 
 
-def _drifting(
-    spec: Spec, info: TableInfo, journal: Composable, as_text: Collection[str]
-) -> Composed:
+def _drifting(spec: Spec, info: TableInfo, journal: Composable, by: Suffixes) -> Composed:
     held = conversion.held(spec, info.types)
     width = len(spec.key)
     ours = SQL(" AND ").join(
         SQL("({is_as_now} OR {c}::text = j.e ->> {n})").format(
-            is_as_now=same(c, held[c.name].now, value, as_text),
+            is_as_now=same(c, held[c.name].now, value, by),
             c=held[c.name].now,
             n=Literal(width + n),
         )
@@ -378,7 +376,7 @@ def _drifting(
             zip(spec.columns, eligibility.values(spec, held), strict=True)
         )
     )
-    excused = SQL("NOT coalesce({}, false)").format(_kept(spec, held, as_text))
+    excused = SQL("NOT coalesce({}, false)").format(_kept(spec, held, by))
     return SQL(
         "SELECT count(*) AS n FROM ({journal}) j JOIN {table} t ON {keys}"
         " {join} ({source}) s ON {matches} WHERE {different} AND {excused} AND {ours}"
@@ -389,7 +387,7 @@ def _drifting(
         join=eligibility.joined(held),
         source=eligibility.source_query(spec),
         matches=eligibility.matches(spec),
-        different=different(spec, held, as_text),
+        different=different(spec, held, by),
         excused=excused if spec.kept_values == DIFFER else SQL("true"),
         ours=ours,
     )
@@ -435,20 +433,18 @@ def _journal_keys(spec: Spec, info: TableInfo) -> Composed:
     )
 
 
-def different(
-    spec: Spec, held: Mapping[str, conversion.Held], as_text: Collection[str]
-) -> Composed:
-    """The condition on t and s that a row has another value than it is to have. as_text is what
-    equality.compared_as_text() gives.
+def different(spec: Spec, held: Mapping[str, conversion.Held], by: Suffixes) -> Composed:
+    """The condition on t and s that a row has another value than it is to have. by is what
+    equality.suffixes() gives.
 
     Where a value of the other type is kept, the source's value is right as well.
     """
     return eligibility.any_of(
-        differs(c, held[c.name].now, value, as_text)
+        differs(c, held[c.name].now, value, by)
         if held[c.name].moved is None
         else SQL("({} AND coalesce({}, true))").format(
-            differs(c, held[c.name].now, value, as_text),
-            differs(c, held[c.name].now, eligibility.of_source(n), as_text),
+            differs(c, held[c.name].now, value, by),
+            differs(c, held[c.name].now, eligibility.of_source(n), by),
         )
         for n, (c, value) in enumerate(
             zip(spec.columns, eligibility.values(spec, held), strict=True)
@@ -456,13 +452,13 @@ def different(
     )
 
 
-def _kept(spec: Spec, held: Mapping[str, conversion.Held], as_text: Collection[str]) -> Composable:
+def _kept(spec: Spec, held: Mapping[str, conversion.Held], by: Suffixes) -> Composable:
     """The condition on t and s that a row keeps a value of the other type, in a column that was
     converted, and the source has another value."""
     kept = [
         SQL("({} AND {})").format(
-            same(c, held[c.name].now, moved, as_text),
-            differs(c, held[c.name].now, eligibility.of_source(n), as_text),
+            same(c, held[c.name].now, moved, by),
+            differs(c, held[c.name].now, eligibility.of_source(n), by),
         )
         for n, c in enumerate(spec.columns)
         if (moved := held[c.name].moved) is not None

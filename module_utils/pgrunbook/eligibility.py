@@ -8,7 +8,7 @@ come before those of the source.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,7 +19,7 @@ from . import catalog, conversion, volatile
 from .catalog import TableInfo
 from .connection import Connection, one
 from .conversion import Held
-from .equality import comparable, compared_as_text, differs
+from .equality import Suffixes, comparable, differs, suffixes
 from .errors import RunbookError, reason, require_none
 from .obstacles import Obstacles
 from .spec import Column, Spec, Table
@@ -151,10 +151,10 @@ def count(conn: Connection, spec: Spec, info: TableInfo) -> dict[str, Any]:
 def fates(conn: Connection, spec: Spec, info: TableInfo) -> dict[str, conversion.Fate]:
     """What becomes of the values of each column that has still to be converted."""
     held = conversion.held(spec, info.types)
-    as_text = compared_as_text(conn, spec)
+    by = suffixes(conn, spec, info)
     old = {each.column.name: each.old for each in conversion.pending(spec, info)}
     return {
-        c.name: conversion.Fate(**_fate(conn, spec, c, n, name(old[c.name]), held[c.name], as_text))
+        c.name: conversion.Fate(**_fate(conn, spec, c, n, name(old[c.name]), held[c.name], by))
         for n, c in enumerate(spec.columns)
         if c.name in old
     }
@@ -167,7 +167,7 @@ def _fate(
     number: int,
     old: Composable,
     held: Held,
-    as_text: Collection[str],
+    by: Suffixes,
 ) -> dict[str, int]:
     query = SQL(
         "SELECT count(t.{old}) AS values,"
@@ -179,7 +179,7 @@ def _fate(
         old=old,
         lost=SQL("t.{} IS NOT NULL AND {} IS NULL").format(old, held.now),
         value=of_source(number),
-        differs=differs(column, held.now, of_source(number), as_text),
+        differs=differs(column, held.now, of_source(number), by),
         table=table(spec.table),
         source=source_query(spec),
         matches=matches(spec),

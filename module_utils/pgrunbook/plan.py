@@ -30,7 +30,7 @@ from . import (
 from .catalog import TableInfo
 from .checks import check, coverage_target
 from .connection import Connection, proof, require_unlocked
-from .equality import compared_as_text
+from .equality import suffixes
 from .errors import RunbookError, require_none
 from .estimate import backfill_seconds, index_seconds
 from .load import horizon_holder
@@ -97,7 +97,7 @@ def build(conn: Connection, spec: Spec) -> dict[str, Any]:
         "needed": bool(unfinished or counts["rows_eligible"] or any(s["needed"] for s in steps)),
         "counts": counts,
         "conversions": found.conversions,
-        "compared_as_text": sorted(compared_as_text(conn, spec)),
+        "compared_by": suffixes(conn, spec, info),
         "why_strategy": why,
         "horizon": horizon_holder(conn, [conn.info.backend_pid], OLD_TRANSACTION_SECONDS),
         "estimates": {

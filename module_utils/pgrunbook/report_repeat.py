@@ -120,5 +120,5 @@ def _trials(spec: Spec, facts: dict[str, Any]) -> Iterator[tuple[str, list[Compo
 def _differing(spec: Spec, facts: dict[str, Any]) -> Composable:
     schema = (facts.get("validation") or {}).get("schema") or {}
     held = conversion.held(spec, schema.get("columns") or {c.name: c.type for c in spec.columns})
-    as_text = (facts.get("plan") or {}).get("compared_as_text") or []
-    return comparing(spec, held, SQL("SELECT * FROM {}").format(table(spec.table)), as_text)
+    by = (facts.get("plan") or {}).get("compared_by") or {}
+    return comparing(spec, held, SQL("SELECT * FROM {}").format(table(spec.table)), by)

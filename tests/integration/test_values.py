@@ -230,3 +230,14 @@ def test_a_source_key_that_cannot_be_compared_is_named_with_both_types(
         assert said in message and "phase_source_table" in message, message
         assert "operator does not exist" not in message
     assert ours != "inet" or "is character varying" in message
+
+
+def test_columns_of_different_collations_are_compared_by_that_of_the_table(
+    database: Database, module: Module
+) -> None:
+    create(database, "doc", 'text COLLATE "POSIX"', "'v' || i")
+    database.sql('ALTER TABLE items ALTER doc TYPE text COLLATE "C"')
+    steps = Steps(module, database.login, phase("doc", "text"))
+    steps.forward()
+    database.sql("UPDATE items SET doc = 'V1' WHERE ref = 'r1'")
+    assert gate(steps, "comparison")["evidence"]["different"] == ROWS // SOURCES
