@@ -54,7 +54,8 @@ def require_rollback(
 def _batches(spec: Spec, info: TableInfo, names: Mapping[str, str]) -> Iterator[Statement]:
     held = conversion.held(spec, info.types)
     put_aside = {each.column.name: each.old for each in conversion.pending(spec, info)}
-    place = batch.keys(spec, info) if spec.strategy == "keyset" else batch.PAGES
+    by_key = spec.strategy == "keyset" and spec.key  # without a key the strategy is refused
+    place = batch.keys(spec, info) if by_key else batch.PAGES
     for leaf in info.leaves:
         yield (
             f"the statement of a batch of {leaf.table}",
