@@ -74,6 +74,12 @@ server:
   description: Version, database, role and system identifier.
   returned: when O(unfilled_max) is given
   type: dict
+run:
+  description:
+    - The newest run of the phase on the table, with RV(ignore:id), RV(ignore:state) and
+      RV(ignore:finished_at). Empty where there is none.
+  returned: when O(unfilled_max) is given
+  type: dict
 queries:
   description: The SQL that was run, or in check mode would be.
   returned: success

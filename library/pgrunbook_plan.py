@@ -109,8 +109,10 @@ baseline:
 conversions:
   description:
     - The columns that have to be converted, each with RV(ignore:column), RV(ignore:old) and
-      RV(ignore:aside) (its names), RV(ignore:from), RV(ignore:type), RV(ignore:using), and how many
-      RV(ignore:values) there are to move, of which some RV(ignore:become_null). Not hashed.
+      RV(ignore:aside) (its names), RV(ignore:from), RV(ignore:type), RV(ignore:using), how many
+      RV(ignore:values) it has, how many of these the expression makes NULL and the source then
+      fills (RV(ignore:from_source)) or nothing does (RV(ignore:become_null)), and how many of the
+      others differ from the source (RV(ignore:differ)). Not hashed.
   returned: unless O(rollback_of) is given
   type: list
   elements: dict
@@ -126,6 +128,13 @@ unforeseen:
   returned: unless O(rollback_of) is given
   type: list
   elements: str
+compared_by:
+  description:
+    - By the column, what follows a value where it is compared. V(::text) where the type has no C(=)
+      that is equality, as C(json) has none; the collation where the column has one of its own; else
+      nothing. Not hashed.
+  returned: unless O(rollback_of) is given
+  type: dict
 why_strategy:
   description: Why the backfill takes the strategy that RV(plan) names, in a sentence. Not hashed.
   returned: unless O(rollback_of) is given
@@ -164,7 +173,9 @@ measured_rate:
   returned: unless O(rollback_of) is given
   type: str
 sample:
-  description: Up to 100 rows that would change, each with key, before and after.
+  description:
+    - Up to 100 rows that would change, each with key, before and after, as the server writes them;
+      after as they will be stored.
   returned: unless O(rollback_of) is given
   type: list
   elements: dict

@@ -74,7 +74,9 @@ breached:
   type: list
   elements: str
 text:
-  description: The gates as a person reads them, a line for each.
+  description:
+    - The gates as a person reads them, a line for each, after one for a newest run that was taken
+      back.
   returned: success
   type: str
 verdict:

@@ -61,12 +61,65 @@ def statement(spec: Spec, held: Mapping[str, Held], leaf: Table, place: Composab
     filled. Where the rollback is waived it has
     only the table and the place of the row, which is what the canary compares.
     """
+    return SQL(
+        "{filling}"
+        "INSERT INTO pgrunbook.batch\n"
+        "  (run_id, sweep, first_page, last_page, row_count, journal, milliseconds, xid)\n"
+        "SELECT %(run)s, %(sweep)s, %(first)s::int8, %(last)s::int8, count(*), jsonb_agg(entry),\n"
+        "  extract(epoch FROM clock_timestamp() - statement_timestamp()) * 1000,\n"
+        "  pg_current_xact_id()::text::int8\n"
+        "FROM filled HAVING count(*) > 0\n"
+        "RETURNING row_count, pg_column_size(journal) AS size,\n"
+        "  pg_stat_get_xact_tuples_hot_updated({leaf}::regclass) AS hot"
+    ).format(
+        filling=_filling(
+            spec,
+            held,
+            leaf,
+            {c.name: c.name for c in spec.columns},
+            {},
+            _free(spec, held, leaf, place) + _not_aside(spec),
+        ),
+        leaf=Literal(render(table(leaf)).replace("%", "%%")),
+    )
+
+
+def foreseen(
+    spec: Spec,
+    held: Mapping[str, Held],
+    leaf: Table,
+    place: Composable,
+    names: Mapping[str, str],
+    put_aside: Mapping[str, str],
+) -> Composed:
+    """What is nearest to statement() before columns have their right names and types: without the
+    ledger, which may not be there, and on the present names. In put_aside, by the phase's names,
+    are those that are still to be made: in their place the old ones get the value that they have.
+    """
+    return SQL("{}SELECT count(*), jsonb_agg(entry) FROM filled").format(
+        _filling(spec, held, leaf, names, put_aside, _free(spec, held, leaf, place))
+    )
+
+
+def _filling(
+    spec: Spec,
+    held: Mapping[str, Held],
+    leaf: Table,
+    names: Mapping[str, str],
+    put_aside: Mapping[str, str],
+    free: Composable,
+) -> Composed:
+    there = {**names, **put_aside}
     news = comma(
-        SQL("CASE WHEN t.{} IS NULL THEN {} END AS {}").format(name(c.name), value, name(f"v{n}"))
+        SQL("CASE WHEN {} IS NULL THEN {} END AS {}").format(
+            held[c.name].filled, value, name(f"v{n}")
+        )
         for n, (c, value) in enumerate(zip(spec.columns, values(spec, held), strict=True))
     )
     sets = comma(
-        SQL("{} = coalesce(t.{}, p.{})").format(name(c.name), name(c.name), name(f"v{n}"))
+        SQL("{c} = t.{c}").format(c=name(there[c.name]))
+        if c.name in put_aside
+        else SQL("{c} = coalesce(t.{c}, p.{v})").format(c=name(there[c.name]), v=name(f"v{n}"))
         for n, c in enumerate(spec.columns)
     )
     return SQL(
@@ -79,21 +132,12 @@ def statement(spec: Spec, held: Mapping[str, Held], leaf: Table, place: Composab
         "  FROM picked p WHERE t.ctid = ANY (ARRAY(SELECT tid FROM picked)) AND t.ctid = p.tid\n"
         "  RETURNING {entry} AS entry\n"
         ")\n"
-        "INSERT INTO pgrunbook.batch\n"
-        "  (run_id, sweep, first_page, last_page, row_count, journal, milliseconds, xid)\n"
-        "SELECT %(run)s, %(sweep)s, %(first)s::int8, %(last)s::int8, count(*), jsonb_agg(entry),\n"
-        "  extract(epoch FROM clock_timestamp() - statement_timestamp()) * 1000,\n"
-        "  pg_current_xact_id()::text::int8\n"
-        "FROM filled HAVING count(*) > 0\n"
-        "RETURNING row_count, pg_column_size(journal) AS size,\n"
-        "  pg_stat_get_xact_tuples_hot_updated({leaf}::regclass) AS hot"
     ).format(
         news=news,
         table=table(leaf),
-        free=_free(spec, held, leaf, place),
+        free=free,
         sets=sets,
-        entry=_entry(spec),
-        leaf=Literal(render(table(leaf)).replace("%", "%%")),
+        entry=_entry(spec, there),
     )
 
 
@@ -104,28 +148,36 @@ def pick(spec: Spec, held: Mapping[str, Held], leaf: Table, place: Composable) -
     return SQL(
         "SELECT {key}::text AS key, t.ctid::text AS tid, ARRAY[{texts}]::text[] AS texts\n"
         "{free}\nLIMIT 1 FOR NO KEY UPDATE OF t SKIP LOCKED"
-    ).format(key=unfillable.key(spec), texts=comma(texts), free=_free(spec, held, leaf, place))
+    ).format(
+        key=unfillable.key(spec),
+        texts=comma(texts),
+        free=_free(spec, held, leaf, place) + _not_aside(spec),
+    )
 
 
 def _free(spec: Spec, held: Mapping[str, Held], leaf: Table, place: Composable) -> Composed:
-    """Where a batch finds rows that it can fill. The server drops the last condition where nothing
-    is set aside."""
+    """Where rows are that a batch would fill."""
     return SQL(
         "FROM {table} t\n"
         "  {join} ({source}) s ON {matches}\n"
         "  WHERE {place}\n"
         "    AND {some_null}\n"
-        "    AND {eligible}\n"
-        "    AND (NOT %(aside)s::boolean OR {not_aside})"
+        "    AND {eligible}"
     ).format(
         table=table(leaf),
         join=joined(held),
         source=source_query(spec),
         matches=matches(spec),
         place=place,
-        some_null=any_of(SQL("t.{} IS NULL").format(name(c.name)) for c in spec.columns),
+        some_null=any_of(SQL("{} IS NULL").format(held[c.name].filled) for c in spec.columns),
         eligible=eligible(spec, held),
-        not_aside=unfillable.not_aside(spec, SQL("%(run)s")),
+    )
+
+
+def _not_aside(spec: Spec) -> Composed:
+    """The condition that a row is not set aside, which the server drops where none is."""
+    return SQL("\n    AND (NOT %(aside)s::boolean OR {})").format(
+        unfillable.not_aside(spec, SQL("%(run)s"))
     )
 
 
@@ -229,14 +281,14 @@ def _since(started: float) -> float:
     return (time.monotonic() - started) * 1000
 
 
-def _entry(spec: Spec) -> Composable:
+def _entry(spec: Spec, names: Mapping[str, str]) -> Composable:
     if spec.waive_rollback:
         return SQL("jsonb_build_array(t.tableoid::text, t.ctid::text)")
     parts = [
         *(SQL("t.{}::text").format(name(k)) for k in spec.key),
         *(
             SQL("CASE WHEN p.{} IS NOT NULL THEN t.{}::text END").format(
-                name(f"v{n}"), name(c.name)
+                name(f"v{n}"), name(names[c.name])
             )
             for n, c in enumerate(spec.columns)
         ),

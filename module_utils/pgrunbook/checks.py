@@ -8,12 +8,13 @@ from typing import Any
 
 from psycopg.sql import SQL, Composable, Composed, Literal
 
-from . import catalog, conversion, eligibility, indexes, ledger, limits, unfillable
+from . import catalog, conversion, eligibility, indexes, ledger, unfillable
 from .catalog import TableInfo
 from .connection import Connection, one
+from .equality import Suffixes, differs, same, suffixes
 from .estimate import rows_left
 from .progress import about
-from .spec import ENFORCE, WARN, Spec
+from .spec import APART, DIFFER, ENFORCE, EQUAL, WARN, Spec
 from .sql import literal, name, table, text
 
 NOT_ENFORCED = " (not enforced)"
@@ -46,8 +47,18 @@ def check(
 
 def settle(spec: Spec, gates: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
     """The gates, enforced or not as phase_gates has it: one that it sets to warn says so in its
-    target, one that it does not name stays as it is. To settle them twice changes nothing."""
-    return [_settled(gate, spec.gates.get(gate["id"])) for gate in gates]
+    target, one that it does not name stays as it is. To settle them twice changes nothing.
+
+    What the plan foresees of the coverage is enforced where the coverage is, whatever phase_gates
+    says of it: the run would end NO-GO.
+    """
+    return [_settled(gate, _word(spec, gate["id"])) for gate in gates]
+
+
+def _word(spec: Spec, gate: str) -> str | None:
+    if gate == "requirement" and spec.gates.get("coverage", ENFORCE) == ENFORCE:
+        return ENFORCE
+    return spec.gates.get(gate)
 
 
 def _settled(gate: dict[str, Any], word: str | None) -> dict[str, Any]:
@@ -90,7 +101,7 @@ def canary(conn: Connection, spec: Spec, run_id: str) -> dict[str, Any]:
     """Compare every row that this run has changed with its source; and what is left of the run, as
     estimated from these rows."""
     info = catalog.inspect(conn, spec.table)
-    found = _compare(conn, spec, info, _rows_of_run(spec, info, run_id))
+    found = _compare(conn, spec, info, _rows_of_run(spec, info, _journal(run_id)))
     share = eligibility.percentage(found["matched"], found["compared"])
     return {
         "changed": False,
@@ -99,9 +110,11 @@ def canary(conn: Connection, spec: Spec, run_id: str) -> dict[str, Any]:
                 "canary",
                 "Canary rows equal to their source",
                 test=6,
-                target=f"≥ {spec.accuracy_min:g} % of {spec.canary_rows:,} rows",
-                measured=f"{share} % of {found['compared']:,} rows",
-                passed=found["compared"] > 0 and share >= spec.accuracy_min,
+                target=f"≥ {spec.accuracy_min:g} % of {spec.canary_rows:,} rows"
+                + _kept_target(spec, found),
+                measured=f"{share} % of {found['compared']:,} rows{_kept_text(spec, found)}",
+                passed=found["compared"] + found.get("kept", 0) + found.get("kept_alone", 0) > 0
+                and share >= spec.accuracy_min,
                 evidence=found,
             ),
             *_estimate(spec, rows_left(conn, spec, run_id)),
@@ -164,11 +177,18 @@ def _coverage(spec: Spec, counts: dict[str, Any]) -> dict[str, Any]:
         "coverage",
         "Coverage of each column",
         test=3,
-        target=f"≥ {spec.coverage_min:g} % of all rows",
+        target=f"{coverage_target(spec)} of all rows",
         measured=", ".join(f"{column} {share} %" for column, share in now.items()),
-        passed=min(now.values()) >= spec.coverage_min,
+        passed=all(share >= spec.coverage_of(column) for column, share in now.items()),
         evidence=now,
     )
+
+
+def coverage_target(spec: Spec) -> str:
+    """What the phase wants of each column's coverage: of all, then of those with a share of their
+    own."""
+    own = [f"{c.name} {c.coverage_min:g} %" for c in spec.columns if c.coverage_min is not None]
+    return f"≥ {spec.coverage_min:g} %" + (f" ({', '.join(own)})" if own else "")
 
 
 def _nothing_left(counts: dict[str, Any]) -> dict[str, Any]:
@@ -200,8 +220,10 @@ def _accuracy(
         "accuracy",
         "Data quality of a random sample",
         test=6,
-        target=f"≥ {spec.accuracy_min:g} % of {spec.sample_rows:,} rows",
-        measured=f"{share} % of {found['compared']:,} rows (seed {spec.sample_seed})",
+        target=f"≥ {spec.accuracy_min:g} % of {spec.sample_rows:,} rows"
+        + _kept_target(spec, found),
+        measured=f"{share} % of {found['compared']:,} rows (seed {spec.sample_seed})"
+        + _kept_text(spec, found),
         passed=share >= spec.accuracy_min,
         evidence={**found, "seed": spec.sample_seed},
     )
@@ -210,20 +232,44 @@ def _accuracy(
 def _comparison(
     conn: Connection, spec: Spec, info: TableInfo, aside: Composable | None
 ) -> dict[str, Any]:
-    found = _compare(conn, spec, info, SQL("SELECT * FROM {}").format(table(spec.table)), aside)
+    found = _compare(conn, spec, info, _all_rows(spec), aside)
     besides = f"; {apart(found['refused'])}, are not among them" if found["refused"] else ""
     drifted = _drifted(conn, spec, info) if found["different"] else 0
     share = eligibility.percentage(found["matched"] + drifted, found["compared"])
+    lacking = f"{found['missing']:,} lack a value, " if found["missing"] else ""
     return check(
         "comparison",
         "Exact comparison of every row with its source",
         test=6,
-        target=f"≥ {spec.accuracy_min:g} % equal, or filled before the source changed",
-        measured=f"{share} % of {found['compared']:,} rows; {found['different']:,} differ, "
-        f"{drifted} of them because the source changed since{besides}",
+        target=f"≥ {spec.accuracy_min:g} % equal, or filled before the source changed"
+        + _kept_target(spec, found),
+        measured=f"{share} % of {found['compared']:,} rows; {lacking}{found['different']:,} "
+        f"differ, {drifted:,} of them because the source changed since{_kept_text(spec, found)}"
+        f"{besides}",
         passed=share >= spec.accuracy_min,
         evidence={**found, "drifted": drifted},
     )
+
+
+def _kept_target(spec: Spec, found: Mapping[str, int]) -> str:
+    return f"; old values that were kept: {_KEPT[spec.kept_values]}" if "kept" in found else ""
+
+
+def _kept_text(spec: Spec, found: Mapping[str, int]) -> str:
+    """What was found of the values that a conversion kept; nothing where none did."""
+    if "kept" not in found:
+        return ""
+    parts = [f"{found['kept']:,} rows keep an old value that differs from the source"]
+    if found["kept_alone"]:
+        parts.append(f"{found['kept_alone']:,} keep one without a source row")
+    return f"; {', '.join(parts)} ({_KEPT[spec.kept_values]})"
+
+
+_KEPT = {
+    APART: "counted apart",
+    EQUAL: "counted as equal",
+    DIFFER: "counted as different where they differ",
+}
 
 
 def _indexes(conn: Connection, spec: Spec, info: TableInfo) -> dict[str, Any]:
@@ -242,6 +288,25 @@ def _indexes(conn: Connection, spec: Spec, info: TableInfo) -> dict[str, Any]:
     )
 
 
+def statements(
+    conn: Connection, spec: Spec, info: TableInfo, *, has_ledger: bool
+) -> list[tuple[str, Composed]]:
+    """The queries by which the gates compare rows, each after what it is for. Without a ledger
+    they are those of an empty journal."""
+    by = suffixes(conn, spec, info)
+    held = conversion.held(spec, info.types)
+    journal = _journal(None) if has_ledger else _EMPTY_JOURNAL
+    rows = {
+        "canary": _rows_of_run(spec, info, journal),
+        "accuracy": _random_rows(spec),
+        "comparison": _all_rows(spec),
+    }
+    found = [(gate, comparing(spec, held, of, by)) for gate, of in rows.items()]
+    if spec.waive_rollback:
+        return found
+    return [*found, ("comparison", _drifting(spec, info, journal, by))]
+
+
 def _compare(
     conn: Connection,
     spec: Spec,
@@ -249,60 +314,120 @@ def _compare(
     rows: Composable,
     aside: Composable | None = None,
 ) -> dict[str, int]:
-    """Compare rows of the table with their source: a row matches when each value that the source
-    has is there. missing counts rows that lack one, different those that have another one, and
-    refused those that lack one and are set aside, which are not compared."""
+    """Compare rows of the table with their source, as comparing() counts them. kept and kept_alone
+    are there only where a column was converted."""
     held = conversion.held(spec, info.types)
-    missing = eligibility.eligible(spec, held)
-    query = SQL(
-        "SELECT count(*) FILTER (WHERE NOT {refused}) AS compared,"
-        " count(*) FILTER (WHERE NOT coalesce({missing}, false)"
-        "   AND NOT coalesce({different}, false)) AS matched,"
-        " count(*) FILTER (WHERE {missing} AND NOT {refused}) AS missing,"
-        " count(*) FILTER (WHERE {different} AND NOT {refused}) AS different,"
-        " count(*) FILTER (WHERE {refused}) AS refused"
-        " FROM ({rows}) t {join} ({source}) s ON {matches} WHERE {has_origin}"
+    found = one(conn, comparing(spec, held, rows, suffixes(conn, spec, info), aside), ())
+    if any(h.moved is not None for h in held.values()):
+        return found
+    return {key: rows for key, rows in found.items() if key not in ("kept", "kept_alone")}
+
+
+def comparing(
+    spec: Spec,
+    held: Mapping[str, conversion.Held],
+    rows: Composable,
+    by: Suffixes,
+    aside: Composable | None = None,
+) -> Composed:
+    """The query that compares rows of the table with their source, which counts them.
+
+    A row matches when each value that it is to have is there. missing counts rows that lack one,
+    different those that have another one. kept counts rows that are right and keep, in a column
+    that was converted, an old value that differs from the source; kept_alone those that keep one
+    and have no source row. Whether these are compared, and match, is as phase_kept_values says.
+    refused counts rows that lack a value and meet the condition aside; they are not compared.
+    """
+    return SQL(
+        "SELECT count(*) FILTER (WHERE {compared} AND NOT refused) AS compared,\n"
+        "  count(*) FILTER (WHERE {matched}) AS matched,\n"
+        "  count(*) FILTER (WHERE missing AND NOT refused) AS missing,\n"
+        "  count(*) FILTER (WHERE ({different}) AND NOT refused) AS different,\n"
+        "  count(*) FILTER (WHERE kept) AS kept, count(*) FILTER (WHERE alone) AS kept_alone,\n"
+        "  count(*) FILTER (WHERE refused) AS refused\n"
+        "FROM (SELECT missing, different, missing AND aside AS refused,\n"
+        "  kept AND NOT (missing OR different) AS kept,\n"
+        "  alone AND NOT (missing OR different) AS alone\n"
+        "  FROM (SELECT coalesce({is_missing}, false) AS missing,\n"
+        "    coalesce({is_different}, false) AS different,\n"
+        "    coalesce({is_kept}, false) AS kept, s.k0 IS NULL AS alone, {aside} AS aside\n"
+        "    FROM ({rows}) t {join} ({source}) s ON {matches}\n"
+        "    WHERE {has_origin}) r) c"
     ).format(
-        refused=SQL("coalesce({} AND {}, false)").format(missing, aside) if aside else SQL("false"),
-        missing=missing,
-        different=different(spec, held),
+        **{which: SQL(condition) for which, condition in _COUNTED[spec.kept_values].items()},
+        is_missing=eligibility.eligible(spec, held),
+        is_different=different(spec, held, by),
+        is_kept=_kept(spec, held, by),
+        aside=aside or SQL("false"),
         rows=rows,
         join=eligibility.joined(held),
         source=eligibility.source_query(spec),
         matches=eligibility.matches(spec),
         has_origin=eligibility.has_origin(held),
     )
-    return one(conn, query, ())
+
+
+_COUNTED = {
+    APART: {
+        "compared": "NOT kept AND NOT alone",
+        "matched": "NOT missing AND NOT different AND NOT kept AND NOT alone",
+        "different": "different",
+    },
+    EQUAL: {
+        "compared": "true",
+        "matched": "NOT missing AND NOT different",
+        "different": "different",
+    },
+    DIFFER: {
+        "compared": "NOT alone",
+        "matched": "NOT missing AND NOT different AND NOT kept AND NOT alone",
+        "different": "different OR kept",
+    },
+}
+"""By phase_kept_values, which rows are compared, which of these match and which differ."""
 
 
 def _drifted(conn: Connection, spec: Spec, info: TableInfo) -> int:
     """Rows that differ from the source but still hold what a run wrote: the source has changed."""
     if not ledger.exists(conn) or spec.waive_rollback:
         return 0
+    query = _drifting(spec, info, _journal(None), suffixes(conn, spec, info))
+    count: int = one(conn, query, ())["n"]
+    return count
+
+
+def _drifting(spec: Spec, info: TableInfo, journal: Composable, by: Suffixes) -> Composed:
     held = conversion.held(spec, info.types)
-    expected = eligibility.values(spec, held)
     width = len(spec.key)
     ours = SQL(" AND ").join(
-        SQL("({c} = {v}::{type} OR {c}::text = j.e ->> {n})").format(
-            c=held[c.name].now, v=expected[n], n=Literal(width + n), type=text(c.type)
+        SQL("({is_as_now} OR {c}::text = j.e ->> {n})").format(
+            is_as_now=same(c, held[c.name].now, value, by),
+            c=held[c.name].now,
+            n=Literal(width + n),
         )
-        for n, c in enumerate(spec.columns)
+        for n, (c, value) in enumerate(
+            zip(spec.columns, eligibility.values(spec, held), strict=True)
+        )
     )
-    query = SQL(
+    excused = SQL("NOT coalesce({}, false)").format(_kept(spec, held, by))
+    return SQL(
         "SELECT count(*) AS n FROM ({journal}) j JOIN {table} t ON {keys}"
-        " {join} ({source}) s ON {matches} WHERE {different} AND {ours}"
+        " {join} ({source}) s ON {matches} WHERE {different} AND {excused} AND {ours}"
     ).format(
-        journal=_journal(None),
+        journal=journal,
         table=table(spec.table),
         keys=_journal_keys(spec, info),
         join=eligibility.joined(held),
         source=eligibility.source_query(spec),
         matches=eligibility.matches(spec),
-        different=different(spec, held),
+        different=different(spec, held, by),
+        excused=excused if spec.kept_values == DIFFER else SQL("true"),
         ours=ours,
     )
-    count: int = one(conn, query, ())["n"]
-    return count
+
+
+def _all_rows(spec: Spec) -> Composed:
+    return SQL("SELECT * FROM {}").format(table(spec.table))
 
 
 def _random_rows(spec: Spec) -> Composed:
@@ -311,15 +436,15 @@ def _random_rows(spec: Spec) -> Composed:
     )
 
 
-def _rows_of_run(spec: Spec, info: TableInfo, run_id: str) -> Composed:
+def _rows_of_run(spec: Spec, info: TableInfo, journal: Composable) -> Composed:
     """The rows that the journal lists, by their place where the rollback is waived."""
     if spec.waive_rollback:
         return SQL(
             "SELECT t.* FROM ({}) j JOIN {} t ON t.tableoid = (j.e ->> 0)::oid"
             " AND t.ctid = (j.e ->> 1)::tid"
-        ).format(_journal(run_id), table(spec.table))
+        ).format(journal, table(spec.table))
     return SQL("SELECT t.* FROM ({}) j JOIN {} t ON {}").format(
-        _journal(run_id), table(spec.table), _journal_keys(spec, info)
+        journal, table(spec.table), _journal_keys(spec, info)
     )
 
 
@@ -331,6 +456,9 @@ def _journal(run_id: str | None) -> Composed:
     ).format(of_run)
 
 
+_EMPTY_JOURNAL = SQL("SELECT NULL::jsonb AS e LIMIT 0")
+
+
 def _journal_keys(spec: Spec, info: TableInfo) -> Composed:
     return SQL(" AND ").join(
         SQL("t.{} = (j.e ->> {})::{}").format(name(k), Literal(n), text(info.columns[k].type))
@@ -338,17 +466,34 @@ def _journal_keys(spec: Spec, info: TableInfo) -> Composed:
     )
 
 
-def different(spec: Spec, held: Mapping[str, conversion.Held]) -> Composed:
-    """The condition on t and s that a row has another value than it is to have."""
+def different(spec: Spec, held: Mapping[str, conversion.Held], by: Suffixes) -> Composed:
+    """The condition on t and s that a row has another value than it is to have. by is what
+    equality.suffixes() gives.
+
+    Where a value of the other type is kept, the source's value is right as well.
+    """
     return eligibility.any_of(
-        SQL(
-            "CASE WHEN {now} IS NULL THEN NULL WHEN {overflows} THEN true"
-            " ELSE {now} <> {value}::{type} END"
-        ).format(
-            now=held[c.name].now,
-            overflows=limits.overflows(c.type, value),
-            value=value,
-            type=text(c.type),
+        differs(c, held[c.name].now, value, by)
+        if held[c.name].moved is None
+        else SQL("({} AND coalesce({}, true))").format(
+            differs(c, held[c.name].now, value, by),
+            differs(c, held[c.name].now, eligibility.of_source(n), by),
         )
-        for c, value in zip(spec.columns, eligibility.values(spec, held), strict=True)
+        for n, (c, value) in enumerate(
+            zip(spec.columns, eligibility.values(spec, held), strict=True)
+        )
     )
+
+
+def _kept(spec: Spec, held: Mapping[str, conversion.Held], by: Suffixes) -> Composable:
+    """The condition on t and s that a row keeps a value of the other type, in a column that was
+    converted, and the source has another value."""
+    kept = [
+        SQL("({} AND {})").format(
+            same(c, held[c.name].now, moved, by),
+            differs(c, held[c.name].now, eligibility.of_source(n), by),
+        )
+        for n, c in enumerate(spec.columns)
+        if (moved := held[c.name].moved) is not None
+    ]
+    return eligibility.any_of(kept) if kept else SQL("false")

@@ -19,8 +19,9 @@ from .errors import RunbookError, reason
 from .obstacles import Obstacles
 from .proposal import described, entry, megabytes, on_columns, proposals
 from .spec import Query, Spec
-from .sql import table, text
+from .sql import filled_in, table
 
+DIFFERENT = "DIFFERENT RESULTS"
 WARM_CACHE_PROCESSOR_RATIO = 2.0  # times less processor time, at least, where buffers decide
 LEAST_REPETITIONS = 6  # of fewer values a median has no 95 % interval: 2 * 0.5 ** 5 > 0.05
 MOST_TIMES = 10  # as many repetitions, where it is too close to call
@@ -43,8 +44,8 @@ def compile(spec: Spec, columns: Mapping[str, Composable], query: str) -> Compos
         **columns,
     }
     try:
-        return text(query.rstrip("; \n")).format(**values)
-    except (KeyError, ValueError, IndexError) as error:
+        return filled_in(query.rstrip("; \n"), values)
+    except ValueError as error:
         raise RunbookError(
             f"The query {query!r} has a placeholder that cannot be filled ({error}). Next step: "
             f"use {', '.join(f'{{{v}}}' for v in values)}, and double any other brace."
@@ -221,7 +222,7 @@ def _check(spec: Spec, query: Query, pair: dict[str, Any]) -> dict[str, Any]:
 
 def _figures(pair: Mapping[str, Any]) -> str:
     """The ratios as a person reads them; processor time is left out where no query had workers."""
-    equal = "equal results" if pair["equal"] else "DIFFERENT RESULTS"
+    equal = "equal results" if pair["equal"] else DIFFERENT
     ours, theirs = (pair[of]["ms"]["median"] for of in ("snapshot", "baseline"))
     processor_time = ""
     if pair["processor_interval"] != pair["time_interval"]:

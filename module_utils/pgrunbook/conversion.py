@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from psycopg.sql import SQL, Composable, Composed
@@ -24,7 +24,7 @@ from .errors import RunbookError
 from .obstacles import Obstacles
 from .shown import yaml
 from .spec import Column, Spec
-from .sql import cut, name, rename_column, rename_index, table, text
+from .sql import cut, filled_in, name, rename_column, rename_index, table, text
 
 LOCK = "ACCESS EXCLUSIVE, for the catalog change only: milliseconds once it is granted, no rewrite"
 
@@ -44,6 +44,18 @@ class Conversion:
     old: str
     aside: str
     indexes: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Fate:
+    """What becomes of the values of a column that is converted: how many there are; for how many
+    of these the conversion gives NULL, which the source then fills, or which become NULL; and how
+    many of the others differ from the source's value."""
+
+    values: int
+    from_source: int
+    become_null: int
+    differ: int
 
 
 @dataclass(frozen=True)
@@ -153,9 +165,11 @@ def superseded(spec: Spec, column: Column) -> str:
     return cut(column.name, f"_after_{spec.phase}")
 
 
-def require_safe(conn: Connection, spec: Spec, info: TableInfo) -> list[dict[str, Any]]:
-    """The conversions that are needed, for the plan: column, old, aside, type, using, how many
-    values there are to move, and how many of these the conversion makes NULL.
+def require_safe(
+    conn: Connection, spec: Spec, info: TableInfo, fates: Mapping[str, Fate]
+) -> list[dict[str, Any]]:
+    """The conversions that are needed, for the plan: column, old, aside, type, using, and what
+    becomes of the values, as fates has it by the column's right name.
 
     Raises RunbookError with each conversion that would lose something, or has values to move that
     nobody acknowledged.
@@ -165,18 +179,19 @@ def require_safe(conn: Connection, spec: Spec, info: TableInfo) -> list[dict[str
     for each in pending(spec, info):
         obstacles.checked(_require_free, conn, spec, info, each)
         obstacles.checked(_require_plain, conn, spec, info, each)
-        found.append(obstacles.checked(_moved, conn, spec, info, each) or {})
+        found.append(obstacles.checked(_moved, spec, each, fates[each.column.name]) or {})
     obstacles.require_none()
     return found
 
 
-def _moved(conn: Connection, spec: Spec, info: TableInfo, conversion: Conversion) -> dict[str, Any]:
-    values, lost = _count(conn, spec, info, conversion)
-    if values and conversion.old not in spec.acknowledged:
+def _moved(spec: Spec, conversion: Conversion, fate: Fate) -> dict[str, Any]:
+    lost = fate.from_source + fate.become_null
+    if fate.values and conversion.old not in spec.acknowledged:
         raise RunbookError(
             f"Column {conversion.old!r} of {spec.table} is {conversion.column.converted_from} and "
-            f"holds {values:,} values, of which {conversion.column.using!r} makes {lost:,} NULL. "
-            "The backfill would move them in its batches; until a row's turn comes, queries find "
+            f"holds {fate.values:,} values, of which {conversion.column.using!r} makes {lost:,} "
+            f"NULL ({fate.from_source:,} of them are filled from the source). The backfill would "
+            "move them in its batches; until a row's turn comes, queries find "
             f"NULL in {conversion.column.name!r}. Next step: if the application can bear that, "
             f"list {yaml(conversion.old)} in phase_acknowledged."
         )
@@ -187,8 +202,7 @@ def _moved(conn: Connection, spec: Spec, info: TableInfo, conversion: Conversion
         "from": conversion.column.converted_from,
         "type": conversion.column.type,
         "using": conversion.column.using,
-        "values": values,
-        "become_null": lost,
+        **asdict(fate),
     }
 
 
@@ -233,22 +247,6 @@ def _require_plain(conn: Connection, spec: Spec, info: TableInfo, conversion: Co
         )
 
 
-def _count(
-    conn: Connection, spec: Spec, info: TableInfo, conversion: Conversion
-) -> tuple[int, int]:
-    """How many values there are, and how many of them the conversion makes NULL."""
-    moved = held(spec, info.types)[conversion.column.name].moved
-    row = one(
-        conn,
-        SQL(
-            "SELECT count(t.{old}) AS values, count(t.{old}) FILTER (WHERE {moved} IS NULL) AS lost"
-            " FROM {table} t"
-        ).format(old=name(conversion.old), moved=moved, table=table(spec.table)),
-        (),
-    )
-    return row["values"], row["lost"]
-
-
 def _held(spec: Spec, column: Column, types: Mapping[str, str], row: str) -> Held:
     present = _present(column, types)
     kept = aside(spec, column.name)
@@ -286,8 +284,8 @@ def _converted(column: Column, of: str, row: str) -> Composed:
     """
     using = column.using or ""
     try:
-        return SQL("({})").format(text(using).format(**{column.name: _column(of, row)}))
-    except (KeyError, ValueError, IndexError) as error:
+        return SQL("({})").format(filled_in(using, {column.name: _column(of, row)}))
+    except ValueError as error:
         raise RunbookError(
             f"The expression {using!r} that converts {column.name!r} has a placeholder that "
             f"cannot be filled ({error}). Next step: use {{{column.name}}} for the column in "
@@ -303,4 +301,4 @@ def _reworded(definition: str, conversion: Conversion, spec: Spec) -> str:
     """An index's definition as a dry run shows it after the conversion."""
     renamed = {conversion.old: conversion.aside, **{i: aside(spec, i) for i in conversion.indexes}}
     words = "|".join(re.escape(old) for old in renamed)
-    return re.sub(rf"\b({words})\b", lambda found: renamed[found[0]], definition)
+    return re.sub(rf"(?<!\w)({words})(?!\w)", lambda found: renamed[found[0]], definition)

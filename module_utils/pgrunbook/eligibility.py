@@ -19,6 +19,7 @@ from . import catalog, conversion, limits, volatile
 from .catalog import TableInfo
 from .connection import Connection, one
 from .conversion import Held
+from .equality import Suffixes, comparable, differs, suffixes
 from .errors import RunbookError, reason, require_none
 from .obstacles import Obstacles
 from .spec import Column, Spec, Table
@@ -57,7 +58,12 @@ def joined(held: Mapping[str, Held]) -> SQL:
 
 def values(spec: Spec, held: Mapping[str, Held]) -> list[Composed]:
     """For each column, the value that a row is to have where it has none: of t and s."""
-    return [_value(held[c.name].moved, f"v{n}") for n, c in enumerate(spec.columns)]
+    return [_value(held[c.name].moved, of_source(n)) for n, c in enumerate(spec.columns)]
+
+
+def of_source(number: int) -> Composed:
+    """The source's value for the phase's column of that number, counted from 0."""
+    return SQL("s.{}").format(name(f"v{number}"))
 
 
 def eligible(spec: Spec, held: Mapping[str, Held]) -> Composed:
@@ -78,7 +84,8 @@ def count(conn: Connection, spec: Spec, info: TableInfo) -> dict[str, Any]:
     """Count the rows by what the backfill would do with them.
 
     Returns rows_total, rows_eligible, rows_skipped by reason, and for every column the share of
-    rows that have a value now and would have one afterwards, in per cent.
+    rows that have a value now and would have one afterwards, in per cent, and how many would not,
+    by reason.
     """
     held = conversion.held(spec, info.types)
     complete = SQL(" AND ").join(
@@ -86,8 +93,20 @@ def count(conn: Connection, spec: Spec, info: TableInfo) -> dict[str, Any]:
     )
     no_key = any_of(SQL("t.{} IS NULL").format(name(c)) for c in spec.source_key)
     shares = comma(
-        SQL("count({now}) AS {n}, count(coalesce({now}, {value})) AS {a}").format(
-            now=held[c.name].now, value=value, n=name(f"now{n}"), a=name(f"after{n}")
+        SQL(
+            "count({now}) AS {n}, count(coalesce({filled}, {value})) AS {a}, jsonb_build_object("
+            "'no_source_key', count(*) FILTER (WHERE {lacks} AND {no_key}), "
+            "'no_source_row', count(*) FILTER (WHERE {lacks} AND NOT {no_key} AND s.k0 IS NULL), "
+            "'source_has_no_value', count(*) FILTER (WHERE {lacks} AND s.k0 IS NOT NULL)) AS {l}"
+        ).format(
+            now=held[c.name].now,
+            filled=held[c.name].filled,
+            value=value,
+            lacks=SQL("coalesce({}, {}) IS NULL").format(held[c.name].filled, value),
+            no_key=no_key,
+            n=name(f"now{n}"),
+            a=name(f"after{n}"),
+            l=name(f"lacking{n}"),
         )
         for n, (c, value) in enumerate(zip(spec.columns, values(spec, held), strict=True))
     )
@@ -122,29 +141,72 @@ def count(conn: Connection, spec: Spec, info: TableInfo) -> dict[str, Any]:
             c.name: {
                 "before": percentage(row[f"now{n}"], total),
                 "after": percentage(row[f"after{n}"], total),
+                "lacking": row[f"lacking{n}"],
             }
             for n, c in enumerate(spec.columns)
         },
     }
 
 
+def fates(conn: Connection, spec: Spec, info: TableInfo) -> dict[str, conversion.Fate]:
+    """What becomes of the values of each column that has still to be converted."""
+    held = conversion.held(spec, info.types)
+    by = suffixes(conn, spec, info)
+    old = {each.column.name: each.old for each in conversion.pending(spec, info)}
+    return {
+        c.name: conversion.Fate(**_fate(conn, spec, c, n, name(old[c.name]), held[c.name], by))
+        for n, c in enumerate(spec.columns)
+        if c.name in old
+    }
+
+
+def _fate(
+    conn: Connection,
+    spec: Spec,
+    column: Column,
+    number: int,
+    old: Composable,
+    held: Held,
+    by: Suffixes,
+) -> dict[str, int]:
+    query = SQL(
+        "SELECT count(t.{old}) AS values,"
+        " count(*) FILTER (WHERE {lost} AND {value} IS NOT NULL) AS from_source,"
+        " count(*) FILTER (WHERE {lost} AND {value} IS NULL) AS become_null,"
+        " count(*) FILTER (WHERE {differs}) AS differ"
+        " FROM {table} t LEFT JOIN ({source}) s ON {matches}"
+    ).format(
+        old=old,
+        lost=SQL("t.{} IS NOT NULL AND {} IS NULL").format(old, held.now),
+        value=of_source(number),
+        differs=differs(column, held.now, of_source(number), by),
+        table=table(spec.table),
+        source=source_query(spec),
+        matches=matches(spec),
+    )
+    return one(conn, query, ())
+
+
 def sample(conn: Connection, spec: Spec, info: TableInfo, rows: int) -> list[dict[str, Any]]:
-    """Up to that many eligible rows at random, each with key and values before and after."""
+    """Up to that many eligible rows at random, each with key and values before and after, as the
+    server writes them: those afterwards as they will be stored."""
     names = catalog.present_names(spec, info)
     before = [
-        SQL("to_jsonb(t.{}) AS {}").format(name(names[c.name]), name(f"b{n}"))
+        SQL("t.{}::text AS {}").format(name(names[c.name]), name(f"b{n}"))
         for n, c in enumerate(spec.columns)
     ]
     held = conversion.held(spec, info.types)
     after = [
-        SQL("to_jsonb(coalesce({}, {})) AS {}").format(held[c.name].filled, value, name(f"a{n}"))
+        SQL("coalesce({}, {})::{}::text AS {}").format(
+            held[c.name].filled, value, text(c.type), name(f"a{n}")
+        )
         for n, (c, value) in enumerate(zip(spec.columns, values(spec, held), strict=True))
     ]
     query = SQL(
-        "SELECT jsonb_build_array({keys}) AS key, {values} FROM {table} t {join} ({source}) s"
+        "SELECT ARRAY[{keys}] AS key, {values} FROM {table} t {join} ({source}) s"
         " ON {matches} WHERE {eligible} ORDER BY {order} LIMIT %s"
     ).format(
-        keys=identity(spec),
+        keys=comma(SQL("({})::text").format(part) for part in _identity(spec)),
         values=comma([*before, *after]),
         table=table(spec.table),
         join=joined(held),
@@ -166,9 +228,13 @@ def sample(conn: Connection, spec: Spec, info: TableInfo, rows: int) -> list[dic
 def identity(spec: Spec) -> Composed:
     """What tells rows t apart, with commas between: their key, or where they lie if they have
     none."""
+    return comma(_identity(spec))
+
+
+def _identity(spec: Spec) -> list[Composable]:
     if not spec.key:
-        return comma([SQL("t.tableoid::regclass::text"), SQL("t.ctid::text")])
-    return comma(SQL("t.{}").format(name(k)) for k in spec.key)
+        return [SQL("t.tableoid::regclass::text"), SQL("t.ctid::text")]
+    return [SQL("t.{}").format(name(k)) for k in spec.key]
 
 
 def random_order(spec: Spec) -> Composed:
@@ -178,8 +244,7 @@ def random_order(spec: Spec) -> Composed:
     )
 
 
-def _value(moved: Composable | None, of_source: str) -> Composed:
-    value = SQL("s.{}").format(name(of_source))
+def _value(moved: Composable | None, value: Composed) -> Composed:
     return value if moved is None else SQL("coalesce({}, {})").format(moved, value)
 
 
@@ -294,6 +359,28 @@ def _trials(column: Column, on: Table, of: Composable, *, limited: bool) -> list
             " jsonb_to_record(jsonb_build_object('v', s.v)) AS r(v {type})"
         )
     return [SQL(trial).format(**parts) for trial in trials]
+
+
+def require_joinable(conn: Connection, spec: Spec, info: TableInfo, source: TableInfo) -> None:
+    """Raise RunbookError with the columns of the source key that cannot be compared with those of
+    the table, because of their types."""
+    pairs = (
+        (ours, info.columns[ours].type, theirs, source.columns[theirs].type)
+        for ours, theirs in spec.source_key.items()
+    )
+    require_none(
+        f"Column {ours!r} of {spec.table} is {our_type}, and {theirs!r} of {spec.source}, which "
+        f"phase_source_key compares it with, is {their_type}: PostgreSQL has no = between these "
+        "types that tells equal values. Next step: make a view of the source that casts "
+        f"{theirs} to {our_type}, and name that view as phase_source_table."
+        if our_type != their_type
+        else f"Columns {ours!r} of {spec.table} and {theirs!r} of {spec.source}, which "
+        f"phase_source_key compares, are {our_type}, and PostgreSQL has no = for that type that "
+        "tells equal values. Next step: name columns of another type as phase_source_key; a view "
+        "that casts can be phase_source_table."
+        for ours, our_type, theirs, their_type in pairs
+        if not comparable(conn, our_type, their_type)
+    )
 
 
 def require_unique_source(conn: Connection, spec: Spec) -> None:

@@ -173,6 +173,21 @@ def unfinished(conn: Connection, phase: str, table: str) -> dict[str, Any] | Non
     return row
 
 
+def latest(conn: Connection, phase: str, table: str) -> dict[str, Any]:
+    """The newest run of a phase on a table: id, state, and finished_at (ISO 8601, UTC; None before
+    it ended). Empty where there is none."""
+    if not exists(conn):
+        return {}
+    row = conn.execute(
+        "SELECT id, state,"
+        """ to_char(finished_at AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS"Z"') AS finished_at"""
+        " FROM pgrunbook.run WHERE phase = %s AND table_name = %s"
+        " ORDER BY started_at DESC LIMIT 1",
+        (phase, table),
+    ).fetchone()
+    return row or {}
+
+
 def require_no_rollback(run: dict[str, Any] | None) -> None:
     """Raise RunbookError when the unfinished run is one whose rollback was begun."""
     if run and run["rolling_back"]:

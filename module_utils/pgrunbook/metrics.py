@@ -65,9 +65,9 @@ VALIDATION: dict[str, tuple[str, list[str], Callable[[Standing], Series]]] = {
         lambda s: {(column,): share / 100 for column, share in _found(s, "coverage").items()},
     ),
     "coverage_min_ratio": (
-        "Share that each column of the phase must have.",
-        [],
-        lambda s: {(): s["coverage_min"]},
+        "Share of all rows in which the column must have a value.",
+        ["column"],
+        lambda s: {(column,): share for column, share in s["coverage_min"].items()},
     ),
     "rows_unfilled": (
         "Rows that the source could fill, and could a while before.",

@@ -181,9 +181,16 @@ def _time(step: str, result: dict[str, Any]) -> list[str]:
 def _conversion(each: dict[str, Any]) -> list[str]:
     """What becomes of the values of a column that is put aside."""
     moved = "holds no value, so there is none to move"
+    lost = each["from_source"] + each["become_null"]
     if each["values"]:
-        lost = f", of which {each['become_null']:,} become NULL" if each["become_null"] else ""
-        moved = f"holds {each['values']:,} values, which the backfill moves{lost} (acknowledged)"
+        moved = f"holds {each['values']:,} values, which the backfill moves (acknowledged)"
+    if lost:
+        moved += (
+            f"; {lost:,} of them give NULL by {each['using']}: {each['from_source']:,} are filled "
+            f"from the source, {each['become_null']:,} become NULL"
+        )
+    if each["differ"]:
+        moved += f"; {each['differ']:,} of those that are kept differ from the source"
     return [
         *_labelled("moves", f"{each['old']} {moved}"),
         *_labelled("keeps", f"{each['aside']}, as it was, until somebody drops it"),

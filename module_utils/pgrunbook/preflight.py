@@ -42,11 +42,14 @@ def require_startable(conn: Connection, spec: Spec) -> None:
 def examine(conn: Connection, spec: Spec) -> dict[str, Any]:
     """Facts about the server and both tables, and the checks of the report's test 1.
 
-    Raises RunbookError as require_startable() does, and where the source calls a volatile function.
+    Raises RunbookError as require_startable() does, where the keys cannot be compared, and where
+    the source calls a volatile function.
     """
     require_startable(conn, spec)
     server = catalog.server(conn)
     target = catalog.inspect(conn, spec.table)
+    source = catalog.inspect(conn, spec.source, catalog.READABLE)
+    eligibility.require_joinable(conn, spec, target, source)
     eligibility.acknowledged_of_source(conn, spec)
     counts = _counts(conn, spec)
     health = {

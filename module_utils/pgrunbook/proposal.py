@@ -18,7 +18,7 @@ from .catalog import TableInfo
 from .connection import Connection
 from .estimate import index_seconds
 from .spec import MOST_NAME_BYTES, Query, Spec, Table
-from .sql import comma, name, render, table
+from .sql import comma, name, placeholder, render, table
 
 TUPLE_HEADER, LINE_POINTER, ALIGNMENT = 8, 4, 8  # bytes; PostgreSQL, "Database Page Layout"
 _YAML_WORDS = ("y", "n", "yes", "no", "on", "off", "true", "false", "null")
@@ -98,10 +98,10 @@ def index_columns(
     the table's other columns that the query mentions as a word.
     """
     bare = re.sub(r"'(?:[^']|'')*'", "''", query)
-    named = list(dict.fromkeys(n for n in re.findall(r"\{([^{}]+)\}", bare) if n in names))
+    named = list(dict.fromkeys(re.findall(placeholder(names), bare)))
     equal = [n for n in named if re.search(rf"\{{{re.escape(n)}\}}\s*=", bare)]
     by = [names[n] for n in [*equal, *(n for n in named if n not in equal)]]
-    words = set(re.findall(r"\w+", re.sub(r"\{[^{}]+\}", " ", bare)))
+    words = set(re.findall(r"\w+", re.sub(rf"{placeholder(names)}|\{{\w+\}}", " ", bare)))
     return by, [c for c in columns if c in words and c not in by]
 
 

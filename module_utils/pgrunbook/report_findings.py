@@ -51,6 +51,7 @@ def risks(told: Told, spec: Spec | None, facts: dict[str, Any]) -> list[dict[str
         *_held(told),
         *_unattended(told),
         *_drifted(told),
+        *_old_values(told),
         *_with_rollback(told, spec),
     ]
     return sorted(
@@ -65,7 +66,7 @@ def _asked(told: Told, spec: Spec | None) -> Iterator[str]:
     yield (
         f"Asked: fill {columns} of {spec.table}"
         f"{_rows_of(told)} from {spec.source}, so that each has a value in at least "
-        f"{spec.coverage_min:g} % of the rows."
+        f"{spec.coverage_min:g} % of the rows{_own_coverage(spec)}."
     )
     renamed = [f"{c.renamed_from} to {c.name}" for c in spec.columns if c.renamed_from]
     if renamed:
@@ -73,6 +74,11 @@ def _asked(told: Told, spec: Spec | None) -> Iterator[str]:
     converted = [f"{c.name} from {c.converted_from} to {c.type}" for c in spec.columns if c.using]
     if converted:
         yield f"The phase converts {', '.join(converted)}, where that is not done yet."
+
+
+def _own_coverage(spec: Spec) -> str:
+    own = [f"{c.name} in {c.coverage_min:g} %" for c in spec.columns if c.coverage_min is not None]
+    return f", but {', '.join(own)}" if own else ""
 
 
 def _rows_of(told: Told) -> str:
@@ -415,6 +421,19 @@ def _drifted(told: Told) -> Iterator[dict[str, str]]:
                 "low: these rows hold what was right when they were filled",
                 "They are told apart from wrong ones by the journal. Nothing follows the source "
                 "later: the columns are a snapshot.",
+            )
+
+
+def _old_values(told: Told) -> Iterator[dict[str, str]]:
+    for found in told["checks"]:
+        kept = (found["evidence"] or {}).get("kept") if found["id"] == "comparison" else 0
+        if kept:
+            yield _risk(
+                f"{kept:,} rows keep an old value, converted, that differs from the source.",
+                "certain: measured",
+                "medium: queries on the filled columns find what the JOIN does not",
+                "phase_kept_values says how they count. To take the source's values, empty the old "
+                "column in these rows before the run.",
             )
 
 

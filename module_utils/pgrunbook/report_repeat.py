@@ -12,8 +12,7 @@ from psycopg.conninfo import make_conninfo
 from psycopg.sql import SQL, Composable, Literal
 
 from . import comparison, conversion
-from .checks import different
-from .eligibility import eligible, has_origin, joined, matches, source_query
+from .checks import comparing
 from .shown import sql
 from .spec import Query, Spec
 from .sql import comma, name, render, table, text
@@ -122,17 +121,5 @@ def _trials(spec: Spec, facts: dict[str, Any]) -> Iterator[tuple[str, list[Compo
 def _differing(spec: Spec, facts: dict[str, Any]) -> Composable:
     schema = (facts.get("validation") or {}).get("schema") or {}
     held = conversion.held(spec, schema.get("columns") or {c.name: c.type for c in spec.columns})
-    return SQL(
-        "SELECT count(*) AS compared,\n"
-        "  count(*) FILTER (WHERE {missing}) AS missing,\n"
-        "  count(*) FILTER (WHERE {different}) AS different\n"
-        "FROM {table} t {join} ({source}) s ON {matches}\nWHERE {has_origin}"
-    ).format(
-        missing=eligible(spec, held),
-        different=different(spec, held),
-        table=table(spec.table),
-        join=joined(held),
-        has_origin=has_origin(held),
-        source=source_query(spec),
-        matches=matches(spec),
-    )
+    by = (facts.get("plan") or {}).get("compared_by") or {}
+    return comparing(spec, held, SQL("SELECT * FROM {}").format(table(spec.table)), by)

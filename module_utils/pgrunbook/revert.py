@@ -170,6 +170,11 @@ def revert_statement(spec: Spec, names: Mapping[str, str], info: TableInfo) -> C
     )
 
 
+def statements(spec: Spec, names: Mapping[str, str], info: TableInfo) -> list[Composed]:
+    """What one batch is taken back with, that of a table with triggers included."""
+    return [revert_statement(spec, names, info), _recheck_statement(spec, names, info)]
+
+
 def _recheck_statement(spec: Spec, names: Mapping[str, str], info: TableInfo) -> Composed:
     """What corrects the figures of a batch where a trigger has put values back after the statement
     that took them away. It only reads the table."""

@@ -43,6 +43,8 @@ GATES = (
 an enforce of its own."""
 ENFORCE, WARN = "enforce", "warn"
 METHODS = ("btree", "hash", "gist", "spgist", "gin", "brin")
+APART, EQUAL, DIFFER = KEPT_VALUES = ("apart", "equal", "differ")
+"""What becomes of a value that a conversion kept and that differs from its source."""
 
 SPEC_OPTIONS: dict[str, Any] = {
     "phase": {"type": "str", "required": True},
@@ -61,6 +63,7 @@ SPEC_OPTIONS: dict[str, Any] = {
             "converted_from": {"type": "str"},
             "using": {"type": "str"},
             "source": {"type": "str", "required": True},
+            "coverage_min": {"type": "float"},
         },
     },
     "source_schema": {"type": "str", "default": "public"},
@@ -106,6 +109,7 @@ SPEC_OPTIONS: dict[str, Any] = {
     "gates": {"type": "dict", "default": {}},
     "coverage_min": {"type": "float", "default": 95.0},
     "accuracy_min": {"type": "float", "default": 99.0},
+    "kept_values": {"type": "str", "default": "apart", "choices": list(KEPT_VALUES)},
     "sample_rows": {"type": "int", "default": 1000},
     "sample_seed": {"type": "int", "default": 7},
     "speedup_min": {"type": "float", "default": 5.0},
@@ -145,7 +149,8 @@ class Column:
     """A column that the phase needs: its SQL type and the source expression that fills it.
 
     converted_from is another type that it may still have, in format_type()'s spelling, and using
-    the expression that turns a value of that type into one of the right type.
+    the expression that turns a value of that type into one of the right type. coverage_min is its
+    own share of rows with a value, in per cent; None where that of the phase holds.
     """
 
     name: str
@@ -154,6 +159,7 @@ class Column:
     source: str
     converted_from: str | None = None
     using: str | None = None
+    coverage_min: float | None = None
 
 
 @dataclass(frozen=True)
@@ -215,12 +221,18 @@ class Spec:
     gates: dict[str, str]
     coverage_min: float
     accuracy_min: float
+    kept_values: str
     sample_rows: int
     sample_seed: int
     speedup_min: float
     repetitions: int
     proposed_indexes: str
     queries: tuple[Query, ...]
+
+    def coverage_of(self, column: str) -> float:
+        """The share of rows that must have a value in a column of the phase, in per cent."""
+        own = {c.name: c.coverage_min for c in self.columns}[column]
+        return self.coverage_min if own is None else own
 
     def as_dict(self) -> dict[str, Any]:
         """The options that parse() takes, as the plan's hash and the ledger hold them."""
@@ -265,6 +277,7 @@ def parse(options: Mapping[str, Any]) -> Spec:
         "most_wal_mb_per_second",
         "coverage_min",
         "accuracy_min",
+        "kept_values",
         "sample_rows",
         "sample_seed",
         "speedup_min",
@@ -349,6 +362,7 @@ def _column(option: Mapping[str, Any]) -> Column:
         option["source"],
         option.get("converted_from") or None,
         option.get("using") or None,
+        option.get("coverage_min"),
     )
 
 
@@ -416,6 +430,18 @@ def _check(spec: Spec) -> None:
                 f"phase_{name} is {getattr(spec, name)}; it is a percentage from 0 to 100. "
                 f"Next step: correct phase_{name} in the variables file."
             )
+    for column in spec.columns:
+        if not 0 <= spec.coverage_of(column.name) <= 100:
+            raise RunbookError(
+                f"coverage_min of column {column.name!r} in phase_columns is "
+                f"{column.coverage_min}; it is a percentage from 0 to 100. Next step: correct it "
+                "in the variables file."
+            )
+    if spec.kept_values not in KEPT_VALUES:
+        raise RunbookError(
+            f"phase_kept_values is {spec.kept_values!r}; it takes {', '.join(KEPT_VALUES)}. "
+            "Next step: correct phase_kept_values in the variables file."
+        )
     if spec.speedup_min <= 0:
         raise RunbookError(
             f"phase_speedup_min is {spec.speedup_min}; it must be more than 0. "

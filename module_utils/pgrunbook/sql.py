@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from itertools import groupby
 
 from psycopg.sql import SQL, Composable, Composed, Identifier, Literal
@@ -54,6 +54,30 @@ def text(of: str) -> SQL:
     Per cent signs are doubled, as in name().
     """
     return SQL(of.replace("%", "%%"))
+
+
+def placeholder(names: Collection[str]) -> str:
+    """The pattern of a placeholder: one of the names in braces, as it is, whatever is in it."""
+    longest_first = sorted(names, key=len, reverse=True)
+    return rf"\{{({'|'.join(map(re.escape, longest_first))})\}}"
+
+
+def filled_in(template: str, values: Mapping[str, Composable]) -> Composed:
+    """SQL from the variables file, with a value for each placeholder; a doubled brace is a brace.
+
+    Raises ValueError with a placeholder that is none of the values, or a brace that is not doubled.
+    """
+    parts: list[Composable] = []
+    end = 0
+    for found in re.finditer(
+        rf"{placeholder(values)}|(\{{\{{|\}}\}})|\{{[^{{}}]*\}}?|\}}", template
+    ):
+        known, brace = found.groups()
+        if known is None and brace is None:
+            raise ValueError(found[0])
+        parts += [text(template[end : found.start()]), values[known] if known else text(brace[0])]
+        end = found.end()
+    return Composed([*parts, text(template[end:])])
 
 
 def literal(of: str) -> Literal:

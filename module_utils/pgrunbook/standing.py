@@ -15,7 +15,7 @@ from psycopg.sql import SQL, Composable, Composed
 
 from . import catalog, checks, conversion, eligibility, journal, ledger, unfillable
 from .checks import check
-from .comparison import met
+from .comparison import DIFFERENT, met
 from .connection import Connection, one
 from .spec import Spec
 from .sql import name, table
@@ -32,8 +32,8 @@ Earlier = dict[str, Any]
 def validate(
     conn: Connection, spec: Spec, *, unfilled_max: int, grace_seconds: float
 ) -> dict[str, Any]:
-    """Health, and the gates of checks.validate(), where no more than unfilled_max rows may be left
-    that the source could fill.
+    """Health, the newest run, as ledger.latest() has it, and the gates of checks.validate(), where
+    no more than unfilled_max rows may be left that the source could fill.
 
     Rows that the newest run has set aside are left out. A row counts when it can be filled at two
     looks, grace_seconds apart: what fills new rows has
@@ -45,7 +45,12 @@ def validate(
     unfilled = _unfilled(conn, spec, measured["counts"], unfilled_max, grace_seconds)
     gates = [unfilled if c["id"] == "remaining" else c for c in measured["checks"]]
     gates += _journals(conn) if ledger.exists(conn) else []
-    return {**measured, "server": server, "checks": [*_health(conn, spec, server), *gates]}
+    return {
+        **measured,
+        "server": server,
+        "run": ledger.latest(conn, spec.phase, str(spec.table)),
+        "checks": [*_health(conn, spec, server), *gates],
+    }
 
 
 def latest_measured(
@@ -94,36 +99,51 @@ def judge(
     """Every gate, from the results of the modules that measured.
 
     Results of a query that differ from those of the one that it replaces are no breach where rows
-    differ from their source now: the source goes on changing, what was filled does not. Whether
-    these are too many is what the comparison decides.
+    differ from their source now, or lack a value still, and the comparison holds all the same: the
+    source goes on changing, what was filled does not. Whether these are too many is what the
+    comparison decides.
 
     fall_max is how much of its earlier speed-up a query may lose, in per cent; command is how the
-    phase is run. Returns checks, breached (their ids), text (a line for each) and verdict: OK, or
-    BREACHED with the next step for each gate that is.
+    phase is run. Returns checks, breached (their ids), text (a line for each, after one for a run
+    that was taken back) and verdict: OK, or BREACHED with the next step for each gate that is.
     """
     found = [c for result in results for c in result.get("checks", [])]
-    measured = [_explained(spec, c, _evidence(found, "comparison")) for c in found]
+    compared = [c for c in checks.settle(spec, found) if c["id"] == "comparison"]
+    measured = [_explained(spec, c, compared) for c in found]
     proofs = [result.get("proof") or {} for result in results if "checks" in result]
     judged = [*measured, *_speedups(spec, measured, earlier, fall_max), _only_read(proofs)]
     gates = checks.settle(spec, judged)
     breached = [c for c in gates if c["status"] == "fail"]
     unfilled = _evidence(gates, "remaining").get("unfilled", 0)
+    reverted = _reverted(results)
+    lines = [f"{c['status'].upper():4}  {c['title']}: {c['measured']}" for c in gates]
     return {
         "checks": gates,
         "breached": [c["id"] for c in breached],
-        "text": "\n".join(f"{c['status'].upper():4}  {c['title']}: {c['measured']}" for c in gates),
-        "verdict": _verdict(spec, gates, breached, unfilled, command),
+        "text": "\n".join([*([reverted] if reverted else []), *lines]),
+        "verdict": _verdict(spec, gates, breached, unfilled, command, reverted),
     }
+
+
+def _reverted(results: Sequence[Mapping[str, Any]]) -> str:
+    """A sentence on the newest run of the phase if it was taken back, else nothing."""
+    runs = [result["run"] for result in results if result.get("run")]
+    if not runs or runs[0]["state"] != "reverted":
+        return ""
+    return (
+        f"Run {runs[0]['id']} was taken back at {runs[0]['finished_at']}, and none followed: what "
+        "the gates miss is what it had done."
+    )
 
 
 def figures(spec: Spec, gates: Sequence[Check]) -> dict[str, Any]:
     """What metrics.write_standing() takes: the gates' evidence and whether they are breached, by
-    the gate's id; at, now in seconds since 1970; coverage_min, 0 to 1."""
+    the gate's id; at, now in seconds since 1970; coverage_min by column, 0 to 1."""
     return {
         "phase": spec.phase,
         "table": str(spec.table),
         "at": time.time(),
-        "coverage_min": spec.coverage_min / 100,
+        "coverage_min": {c.name: spec.coverage_of(c.name) / 100 for c in spec.columns},
         "breached": {c["id"]: c["status"] == "fail" for c in gates},
         "evidence": {c["id"]: c["evidence"] for c in gates},
     }
@@ -262,21 +282,27 @@ def _measured(report: dict[str, Any]) -> Earlier:
     }
 
 
-def _explained(spec: Spec, gate: Check, compared: Mapping[str, Any]) -> Check:
+def _explained(spec: Spec, gate: Check, compared: Sequence[Check]) -> Check:
     """The gate; if it is that of a query whose results differ, and rows that differ from their
-    source account for that, judged by its speed-up alone."""
-    wrong = compared.get("compared", 0) - compared.get("matched", 0)
+    source account for that, which are not too many, judged by its speed-up alone. compared has the
+    gate of the comparison, where that was measured."""
     pair: dict[str, Any] = gate["evidence"] if gate["id"].startswith("query:") else {"equal": True}
-    if pair["equal"] or not wrong:
+    why = [_accounted(c["evidence"]) for c in compared if c["status"] != "fail"]
+    if pair["equal"] or not any(why):
         return gate
     enforced = {query.name: query.enforce for query in spec.queries}
     passed, _ = met(spec, pair)
     missed = "fail" if enforced.get(pair["name"], True) else "warn"
-    return {
-        **gate,
-        "status": "pass" if passed else missed,
-        "measured": f"{gate['measured']}; {wrong:,} rows differ from their source now, so these do",
-    }
+    said = str(gate["measured"]).replace(DIFFERENT, f"results differ, because {why[0]}")
+    return {**gate, "status": "pass" if passed else missed, "measured": said}
+
+
+def _accounted(found: Mapping[str, int]) -> str:
+    """Which rows are not as their source is now; nothing where all are."""
+    missing = found.get("missing", 0)
+    differ = found.get("compared", 0) - found.get("matched", 0) - missing
+    parts = [f"{differ:,} rows differ from their source now"] if differ > 0 else []
+    return " and ".join([*parts, *([f"{missing:,} rows lack a value"] if missing else [])])
 
 
 def _speedups(
@@ -332,7 +358,12 @@ def _only_read(proofs: Sequence[Mapping[str, Any]]) -> Check:
 
 
 def _verdict(
-    spec: Spec, gates: Sequence[Check], breached: Sequence[Check], unfilled: int, command: str
+    spec: Spec,
+    gates: Sequence[Check],
+    breached: Sequence[Check],
+    unfilled: int,
+    command: str,
+    reverted: str,
 ) -> str:
     proof = gates[-1]["measured"].replace("the", "The", 1)
     if not breached:
@@ -345,7 +376,7 @@ def _verdict(
     head = (
         f"BREACHED  {spec.phase} on {spec.table}, {len(breached)} of {len(gates)} gates. {proof}."
     )
-    return "\n".join([head, *steps])
+    return "\n".join([head, *([reverted] if reverted else []), *steps])
 
 
 def _next_step(gate: str, unfilled: int, command: str) -> str:

@@ -179,6 +179,11 @@ options:
                 V(enrichment->>'type'). It is tried in a READ ONLY transaction first.
             type: str
             required: true
+          coverage_min:
+            description:
+              - Per cent of all rows that must have a value in this column afterwards, in place of
+                O(ignore:coverage_min) of the phase.
+            type: float
       source_schema:
         description: Schema of the source table.
         type: str
@@ -345,6 +350,14 @@ options:
         description: Per cent of the compared rows that must equal their source.
         type: float
         default: 99.0
+      kept_values:
+        description:
+          - How a value counts that was kept from a column of another type and differs from the
+            source. V(apart) leaves its row out of the comparison and tells how many there are,
+            V(equal) counts it as equal, V(differ) as different.
+        type: str
+        choices: [apart, equal, differ]
+        default: apart
       sample_rows:
         description: Size of the random sample.
         type: int

@@ -139,7 +139,7 @@ def test_values_are_moved_only_when_acknowledged_and_win_over_the_source(
     steps.spec |= {"acknowledged": [OLD], "queries": []}  # their results differ from the source's
     before = content(database, TABLE)
     text = " ".join(steps.plan()["text"].split())
-    assert "holds 20 values, which the backfill moves, of which 5 become NULL" in text
+    assert "holds 20 values, which the backfill moves" in text
     counts = steps.planned["counts"]
     assert counts["rows_eligible"] + sum(counts["rows_skipped"].values()) == counts["rows_total"]
     steps.forward()
@@ -153,6 +153,81 @@ def test_values_are_moved_only_when_acknowledged_and_win_over_the_source(
     assert {r["now"] for r in moved if r["alone"]} == {"OLD"}
     steps.back()
     assert content(database, TABLE) == before
+
+
+def test_what_the_plan_says_of_old_values_is_what_becomes_of_them_and_of_their_gates(
+    steps: Steps, database: Database
+) -> None:
+    """Twenty old values, of which five are converted to NULL; two of these five have no source row,
+    and neither have five others."""
+    give_values(database)
+    database.sql(
+        "UPDATE session_summaries SET source_ip = NULL WHERE session_id IN (SELECT session_id"
+        f" FROM session_summaries WHERE {OLD} = '{{}}' ORDER BY session_id LIMIT 2)"
+    )
+    database.sql("UPDATE ip_inventory SET ip_type = 'VPN' WHERE ip_type IS NULL")
+    steps.spec |= {"acknowledged": [OLD], "queries": []}
+    text = " ".join(steps.plan()["text"].split())
+    (said,) = steps.planned["conversions"]
+    foreseen = ("values", "from_source", "become_null", "differ")
+    assert [said[key] for key in foreseen] == [20, 3, 2, 10]
+    assert (
+        "holds 20 values, which the backfill moves (acknowledged); 5 of them give NULL by "
+        "{snapshot_ip_type}[1]: 3 are filled from the source, 2 become NULL; 10 of those that are "
+        "kept differ from the source" in text
+    )
+    steps.forward()
+    (found,) = database.sql(
+        "SELECT count(*) AS values,"
+        f" count({NEW}) FILTER (WHERE {KEPT} = '{{}}') AS from_source,"
+        f" count(*) FILTER (WHERE {NEW} IS NULL) AS become_null,"
+        f" count(*) FILTER (WHERE {NEW} <> ip_type) AS differ FROM session_summaries"
+        f" LEFT JOIN ip_inventory ON ip_address = source_ip WHERE {KEPT} IS NOT NULL"
+    )
+    assert found == {key: said[key] for key in foreseen}
+
+    (with_source,) = database.sql(
+        "SELECT count(*) AS n FROM session_summaries JOIN ip_inventory ON ip_address = source_ip"
+    )
+    rows = with_source["n"]
+    for how, compared, different in (
+        ("apart", rows - 10, 0),
+        ("differ", rows, 10),
+        ("equal", rows + 5, 0),
+    ):
+        steps.spec["kept_values"] = how
+        gates = {c["id"]: c for c in steps.do("check")["checks"]}
+        evidence = gates["comparison"]["evidence"]
+        assert (evidence["kept"], evidence["kept_alone"], evidence["drifted"]) == (10, 5, 0)
+        assert (evidence["compared"], evidence["different"]) == (compared, different)
+        assert evidence["matched"] == compared - different
+        assert "10 rows keep an old value that differs from the source" in str(
+            gates["comparison"]["measured"]
+        )
+        assert "rows keep an old value" in str(gates["accuracy"]["measured"])
+    database.sql(f"UPDATE session_summaries SET {NEW} = 'X' WHERE {KEPT}[1] = 'OLD'")
+    evidence = {c["id"]: c for c in steps.do("check")["checks"]}["comparison"]["evidence"]
+    assert (evidence["kept"], evidence["different"]) == (0, 15), "what is kept no more is wrong"
+
+
+@pytest.mark.parametrize(("how", "status"), [("apart", "pass"), ("differ", "fail")])
+def test_a_canary_that_keeps_old_values_only_is_judged_as_the_phase_says(
+    steps: Steps, database: Database, how: str, status: str
+) -> None:
+    database.sql(f"UPDATE session_summaries SET {OLD} = ARRAY['OLD']")
+    *_, column = steps.spec["columns"]
+    steps.spec |= {
+        "acknowledged": [OLD],
+        "queries": [],
+        "columns": [column],
+        "indexes": [],
+        "kept_values": how,
+    }
+    steps.begin()
+    steps.backfill(canary=True)
+    checks = steps.do("check", canary_of=steps.planned["run"]["id"])["checks"]
+    assert checks[0]["status"] == status, checks[0]
+    assert checks[0]["evidence"]["kept"] > 90
 
 
 def test_a_column_with_the_right_name_and_indexes_of_the_right_names(

@@ -23,11 +23,11 @@ def phase(phase: Phase) -> Phase:
     return {**phase, "phase_queries": []}
 
 
-def run(playbook: Playbook, database: Database, phase: Phase) -> Played:
+def run(playbook: Playbook, database: Database, phase: Phase, *more: str) -> Played:
     """The whole run, approved without a prompt."""
     planned = playbook(database.login, "phase3", "--check", "--tags", "plan", phase=phase)
     approval = f"approval={plan_hash(planned.output)}"
-    return playbook(database.login, "phase3", "-e", approval, phase=phase)
+    return playbook(database.login, "phase3", "-e", approval, *more, phase=phase)
 
 
 def report(folder: Path) -> tuple[dict[str, Any], str]:
@@ -70,9 +70,16 @@ def test_orphans_that_are_enforced_are_no_go_and_told_before_the_first_approval(
     database.sql("ALTER TABLE session_summaries DROP CONSTRAINT fk_session_source_ip")
     database.sql("INSERT INTO session_summaries (session_id, source_ip) VALUES ('x', '192.0.2.1')")
     enforced = {**phase, "phase_gates": {"orphans": "enforce"}}
-    played = run(playbook, database, enforced)
-    assert played.status == 2, played.output
     missed = "Rows whose source key has no source row: wanted 0, measured 1"
+    before = database.fingerprint()
+    refused = run(playbook, database, enforced)
+    assert refused.status == 2, refused.output
+    words = " ".join(refused.output.split())
+    assert f"The run could only end NO-GO: {missed}. Nothing was changed." in words
+    assert database.fingerprint() == before
+
+    played = run(playbook, database, enforced, "-e", "accept_no_go=true")
+    assert played.status == 2, played.output
     before = played.output.split("3/8 Approval")[0]
     assert f"FAIL  {missed}" in before
     told, page = report(tmp_path)
@@ -97,6 +104,52 @@ def test_the_models_and_the_canary_go_by_it_too(
     of = {"canary_of": enforced.planned["run"]["id"]}
     assert enforced.do("check", **of)["checks"][0]["status"] == "fail"
     assert warned.do("check", **of)["checks"][0]["status"] == "warn"
+
+
+def planned(module: Module, database: Database, phase: Phase, **changes: Any) -> dict[str, Any]:
+    """The plan's gate on the coverage that is to be had."""
+    checks = Steps.of(module, database, {**phase, **changes}).plan()["checks"]
+    return {check["id"]: check for check in checks}["requirement"]
+
+
+def test_a_coverage_that_is_not_to_be_had_is_no_go_before_the_run(
+    database: Database, module: Module, phase: Phase
+) -> None:
+    database.sql("ALTER TABLE session_summaries DROP CONSTRAINT fk_session_source_ip")
+    database.sql(
+        "UPDATE ip_inventory SET geo_country = NULL WHERE substr(md5(ip_address::text), 1, 1) < '4'"
+    )
+    found = planned(module, database, phase)
+    assert found["status"] == "fail"
+    (rows,) = database.sql(
+        "SELECT count(*) AS n, count(coalesce(s.snapshot_country, i.geo_country)) AS has,"
+        " count(*) FILTER (WHERE s.snapshot_country IS NULL AND i.ip_address IS NOT NULL"
+        "   AND i.geo_country IS NULL) AS none FROM session_summaries s"
+        " LEFT JOIN ip_inventory i ON i.ip_address = s.source_ip"
+    )
+    share = rows["has"] * 10000 // rows["n"] / 100
+    said = str(found["measured"])
+    assert f"snapshot_country can get no more than {share} %" in said
+    assert f"{rows['none']:,} lack a value, and the source has none" in said
+    assert "snapshot_asn can get" not in said
+    for gates, status in (
+        ({"requirement": "warn"}, "fail"),
+        ({"coverage": "warn"}, "warn"),
+        ({"coverage": "warn", "requirement": "enforce"}, "fail"),
+    ):
+        assert planned(module, database, phase, phase_gates=gates)["status"] == status
+
+    asn, country, ip_type = phase["phase_columns"]
+    columns = [asn, {**country, "coverage_min": 50}, ip_type]
+    content_with_less = planned(module, database, phase, phase_columns=columns)
+    assert content_with_less["status"] == "pass"
+    assert content_with_less["target"] == "≥ 95 % (snapshot_country 50 %) afterwards"
+    steps = Steps.of(module, database, {**phase, "phase_columns": columns})
+    steps.forward()
+    for own, status in ((50, "pass"), (99, "fail")):
+        steps.spec["columns"][1]["coverage_min"] = own
+        checks = {c["id"]: c for c in steps.do("check")["checks"]}
+        assert checks["coverage"]["status"] == status
 
 
 def test_the_gates_are_part_of_the_plan(database: Database, module: Module, phase: Phase) -> None:

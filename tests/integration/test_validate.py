@@ -116,7 +116,8 @@ def test_where_every_gate_holds_it_is_ok_and_has_metrics(
     for column in ("asn", "country", "ip_type"):
         share = found["coverage_ratio", f"snapshot_{column}"]
         assert 0 <= rows[column] / rows["n"] - share < 0.0001
-    assert found["coverage_min_ratio", ""] == 0.95
+    for column in phase["phase_columns"]:
+        assert found["coverage_min_ratio", column["name"]] == 0.95
     assert found["rows_unfilled", ""] == 0
     assert found["accuracy_ratio", ""] == found["comparison_ratio", ""] == 1
     assert {value for (name, _), value in found.items() if name == "gate_breached"} == {0}
@@ -257,6 +258,39 @@ def test_new_rows_and_a_speed_up_that_fell_are_breached(
     assert breached(found) == {"remaining", *(f"speedup:{name}" for name in names)}
     assert {found["query_speedup_before", name] for name in names} == {9000}
     assert max(found["query_speedup_kept_ratio", name] for name in names) < 0.8
+
+
+def test_after_a_rollback_it_says_so_and_does_not_contradict_itself(
+    database: Database, module: Module, phase: Phase
+) -> None:
+    steps = Steps.of(module, database, phase)
+    steps.forward()
+    run = steps.planned["run"]["id"]
+    steps.back()
+    results = [steps.do("check", unfilled_max=0), steps.do("query")]
+    found = module(
+        "pgrunbook_standing",
+        spec=steps.spec,
+        results=results,
+        earlier={},
+        command="ansible-playbook",
+    )
+    (ended,) = database.sql("SELECT finished_at::text AS at FROM pgrunbook.run")
+    said, *gates = found["text"].splitlines()
+    assert said.startswith(f"Run {run} was taken back at {ended['at'][:10]}T{ended['at'][11:19]}Z")
+    assert said in found["verdict"]
+    (rows,) = database.sql(
+        "SELECT count(*) AS n FROM session_summaries s JOIN ip_inventory i"
+        " ON i.ip_address = s.source_ip"
+        " WHERE (s.snapshot_asn IS NULL AND i.current_asn IS NOT NULL)"
+        " OR (s.snapshot_country IS NULL AND i.geo_country IS NOT NULL)"
+        " OR (s.snapshot_ip_types IS NULL AND i.ip_type IS NOT NULL)"
+    )
+    (compared,) = [line for line in gates if "Exact comparison" in line]
+    assert f"{rows['n']:,} lack a value, 0 differ" in compared
+    different = [line for line in gates if "DIFFERENT RESULTS" in line]
+    assert different and {line[:4] for line in different} == {"FAIL"}
+    assert not [line for line in gates if "rows differ" in line]
 
 
 def test_metrics_that_cannot_be_written_are_a_warning(

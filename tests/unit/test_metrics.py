@@ -151,7 +151,7 @@ def standing(**evidence: Any) -> dict[str, Any]:
         "phase": "phase9",
         "table": "public.orders",
         "at": 1000.0,
-        "coverage_min": 0.95,
+        "coverage_min": {"region": 0.95},
         "breached": {"coverage": False, "remaining": True},
         "evidence": evidence,
     }
@@ -169,7 +169,7 @@ def validated(**evidence: Any) -> dict[str, float]:
 
 
 ALWAYS = {
-    "coverage_min_ratio": 0.95,
+    "coverage_min_ratio region": 0.95,
     "gate_breached coverage": 0,
     "gate_breached remaining": 1,
     "validation_timestamp_seconds": 1000,

@@ -177,6 +177,18 @@ def test_a_warning_leaves_it_at_go() -> None:
     assert told["verdict"] == "GO" and told["reasons"] == []
 
 
+@pytest.mark.parametrize(("enough", "verdict"), [(True, "GO"), (False, "NO-GO")])
+def test_a_coverage_that_was_not_foreseen_is_decided_by_what_was_measured(
+    enough: bool, verdict: str
+) -> None:
+    foreseen = gate("requirement", 3, passed=False)
+    measured = gate("coverage", 3, passed=enough)
+    told = built(plan={"checks": [foreseen]}, validation={"checks": [measured]})
+    assert told["verdict"] == verdict
+    before = report.build_plan(facts(plan={"checks": [foreseen]}, validation={}))
+    assert before["verdict"] == "NO-GO"
+
+
 def test_a_run_that_broke_off_is_no_go_and_tells_the_error_first() -> None:
     failed = {"checks": [gate("dry_run", 4, passed=False)]}
     told = report.build(

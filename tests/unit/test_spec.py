@@ -50,7 +50,13 @@ def option_dicts(draw: st.DrawFn) -> dict[str, Any]:
             "using": conversion[1],
         },
         st.fixed_dictionaries(
-            {"name": names, "type": names, "renamed_from": old_names, "source": names}
+            {
+                "name": names,
+                "type": names,
+                "renamed_from": old_names,
+                "source": names,
+                "coverage_min": st.none() | percentages,
+            }
         ),
         conversions,
     )
@@ -105,6 +111,7 @@ def option_dicts(draw: st.DrawFn) -> dict[str, Any]:
         "gates": st.dictionaries(st.sampled_from(GATES), st.sampled_from(["enforce", "warn"])),
         "coverage_min": percentages,
         "accuracy_min": percentages,
+        "kept_values": st.sampled_from(["apart", "equal", "differ"]),
         "sample_rows": counts,
         "sample_seed": st.integers(min_value=-(2**63), max_value=2**63 - 1),
         "speedup_min": st.floats(min_value=0.1, max_value=1000),

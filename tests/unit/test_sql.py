@@ -3,6 +3,9 @@
 
 from __future__ import annotations
 
+import re
+from typing import Any
+
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
@@ -83,6 +86,26 @@ def test_the_closing_parenthesis_of_an_expression_is_never_in_a_line_comment(sou
     last_line = sql.render(sql.expression(source)).rsplit("\n", 1)[-1]
     assert last_line.endswith(")")
     assert "--" not in last_line
+
+
+names = st.text(st.sampled_from("a{}%: !.[0]"), min_size=1, max_size=6)
+
+
+@given(st.lists(names, min_size=1, max_size=4, unique=True), st.data())
+@example(["a", "{a}", "a}"], None)
+def test_a_placeholder_is_a_name_whatever_is_in_it(columns: list[str], data: Any) -> None:
+    column = columns[-1] if data is None else data.draw(st.sampled_from(columns))
+    values = {each: SQL(f"<{number}>") for number, each in enumerate(columns)}
+    filled = sql.filled_in(f"SELECT 50 % 7, {{{column}}}", values)
+    assert sql.render(filled) == f"SELECT 50 % 7, <{columns.index(column)}>"
+
+
+def test_doubled_braces_are_braces_and_others_are_refused() -> None:
+    values = {"a": SQL("<a>")}
+    assert sql.render(sql.filled_in("'{{a}}' {{{a}}}", values)) == "'{a}' {<a>}"
+    for wrong in ("{b}", "{}", "{", "}", "{a"):
+        with pytest.raises(ValueError, match=re.escape(wrong)):
+            sql.filled_in(wrong, values)
 
 
 def test_render_shows_what_the_server_gets() -> None:

@@ -94,28 +94,54 @@ def test_a_speed_up_may_fall_by_just_what_is_allowed() -> None:
     ("matched", "time", "enforce", "status"),
     [
         (100, 9, True, "fail"),
-        (99, 9, True, "pass"),
-        (99, 1, True, "fail"),
-        (99, 1, False, "warn"),
+        (97, 9, True, "pass"),
+        (97, 1, True, "fail"),
+        (97, 1, False, "warn"),
         (100, 9, False, "fail"),
     ],
 )
 def test_results_may_differ_where_rows_differ_from_their_source(
     matched: int, time: float, enforce: bool, status: str
 ) -> None:
-    query = gate(
-        "query:by region",
-        passed=False,
-        evidence={
-            **with_intervals(pair(time, time, cold=True)),
-            "equal": False,
-            "name": "by region",
-        },
-    )
-    rows = gate("comparison", evidence={"compared": 100, "matched": matched})
-    found = {c["id"]: c for c in judged(query, rows, enforce=enforce)["checks"]}["query:by region"]
+    rows = {"compared": 100, "matched": matched, "missing": 1 if matched == 97 else 0}
+    found = queried(rows, time=time, enforce=enforce)
     assert found["status"] == status
-    assert ("1 rows differ" in str(found["measured"])) == (matched == 99)
+    assert found["measured"] == (
+        "9 ×, results differ, because 2 rows differ from their source now and 1 rows lack a value"
+        if matched == 97
+        else "9 ×, DIFFERENT RESULTS"
+    )
+
+
+def queried(rows: dict[str, int], *, compares: bool = True, **more: Any) -> dict[str, Any]:
+    """The gate of a query whose results differ, beside the comparison of the rows."""
+    time = more.pop("time", 9)
+    evidence = {**with_intervals(pair(time, time, cold=True)), "equal": False, "name": "by region"}
+    query = gate("query:by region", passed=False, evidence=evidence)
+    query["measured"] = "9 ×, DIFFERENT RESULTS"
+    compared = gate("comparison", passed=compares, evidence=rows)
+    checks = judged(query, compared, **more)["checks"]
+    found: dict[str, Any] = {c["id"]: c for c in checks}["query:by region"]
+    return found
+
+
+def test_results_that_differ_because_too_many_rows_do_are_a_breach() -> None:
+    rows = {"compared": 100, "matched": 3, "missing": 97}
+    found = queried(rows, compares=False)
+    assert (found["status"], found["measured"]) == ("fail", "9 ×, DIFFERENT RESULTS")
+    assert queried(rows, compares=False, gates={"comparison": "warn"})["status"] == "pass"
+
+
+def test_a_run_that_was_taken_back_is_told_first() -> None:
+    known: dict[str, Any] = {"earlier": {}, "fall_max": 20, "command": ""}
+    run = {"id": "phase9-1", "state": "reverted", "finished_at": "2026-01-31T04:05:06Z"}
+    result = {"checks": [gate("coverage", passed=False)], "proof": READ_ONLY}
+    found = judge(parsed(), [{**result, "run": run}], **known)
+    said = "Run phase9-1 was taken back at 2026-01-31T04:05:06Z"
+    assert found["text"].startswith(said)
+    assert found["verdict"].splitlines()[1].startswith(said)
+    for other in ({}, {**run, "state": "finished"}):
+        assert "taken back" not in str(judge(parsed(), [{**result, "run": other}], **known))
 
 
 def test_a_speed_up_that_nobody_measured_before_is_a_warning() -> None:
@@ -196,7 +222,7 @@ def test_the_figures_for_the_metrics() -> None:
     assert (found["phase"], found["table"], found["coverage_min"]) == (
         "phase9",
         "public.orders",
-        0.9,
+        {"region": 0.9},
     )
     assert found["breached"] == {"a": False, "b": True}
     assert abs(found["at"] - time.time()) < 60
