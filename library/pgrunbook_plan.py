@@ -130,9 +130,10 @@ unforeseen:
   elements: str
 compared_by:
   description:
-    - By the column, what follows a value where it is compared. V(::text) where the type has no C(=)
-      that is equality, as C(json) has none; the collation where the column has one of its own; else
-      nothing. Not hashed.
+    - By the column, how values are compared. They are cast to RV(ignore:type), then
+      RV(ignore:suffix) follows. That is V(::text) where the type has no C(=) that is equality, as
+      C(json) has none; the collation where the column has one of its own; else nothing.
+      RV(ignore:narrow) tells that the source may have values that the type cannot hold. Not hashed.
   returned: unless O(rollback_of) is given
   type: dict
 why_strategy:

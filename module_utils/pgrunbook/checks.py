@@ -11,7 +11,7 @@ from psycopg.sql import SQL, Composable, Composed, Literal
 from . import catalog, conversion, eligibility, indexes, ledger, unfillable
 from .catalog import TableInfo
 from .connection import Connection, one
-from .equality import Suffixes, differs, same, suffixes
+from .equality import Rules, differs, rules, same
 from .estimate import rows_left
 from .progress import about
 from .spec import APART, DIFFER, ENFORCE, EQUAL, WARN, Spec
@@ -293,7 +293,7 @@ def statements(
 ) -> list[tuple[str, Composed]]:
     """The queries by which the gates compare rows, each after what it is for. Without a ledger
     they are those of an empty journal."""
-    by = suffixes(conn, spec, info)
+    by = rules(conn, spec, info)
     held = conversion.held(spec, info.types)
     journal = _journal(None) if has_ledger else _EMPTY_JOURNAL
     rows = {
@@ -317,7 +317,7 @@ def _compare(
     """Compare rows of the table with their source, as comparing() counts them. kept and kept_alone
     are there only where a column was converted."""
     held = conversion.held(spec, info.types)
-    found = one(conn, comparing(spec, held, rows, suffixes(conn, spec, info), aside), ())
+    found = one(conn, comparing(spec, held, rows, rules(conn, spec, info), aside), ())
     if any(h.moved is not None for h in held.values()):
         return found
     return {key: rows for key, rows in found.items() if key not in ("kept", "kept_alone")}
@@ -327,7 +327,7 @@ def comparing(
     spec: Spec,
     held: Mapping[str, conversion.Held],
     rows: Composable,
-    by: Suffixes,
+    by: Rules,
     aside: Composable | None = None,
 ) -> Composed:
     """The query that compares rows of the table with their source, which counts them.
@@ -391,12 +391,12 @@ def _drifted(conn: Connection, spec: Spec, info: TableInfo) -> int:
     """Rows that differ from the source but still hold what a run wrote: the source has changed."""
     if not ledger.exists(conn) or spec.waive_rollback:
         return 0
-    query = _drifting(spec, info, _journal(None), suffixes(conn, spec, info))
+    query = _drifting(spec, info, _journal(None), rules(conn, spec, info))
     count: int = one(conn, query, ())["n"]
     return count
 
 
-def _drifting(spec: Spec, info: TableInfo, journal: Composable, by: Suffixes) -> Composed:
+def _drifting(spec: Spec, info: TableInfo, journal: Composable, by: Rules) -> Composed:
     held = conversion.held(spec, info.types)
     width = len(spec.key)
     ours = SQL(" AND ").join(
@@ -466,9 +466,9 @@ def _journal_keys(spec: Spec, info: TableInfo) -> Composed:
     )
 
 
-def different(spec: Spec, held: Mapping[str, conversion.Held], by: Suffixes) -> Composed:
+def different(spec: Spec, held: Mapping[str, conversion.Held], by: Rules) -> Composed:
     """The condition on t and s that a row has another value than it is to have. by is what
-    equality.suffixes() gives.
+    equality.rules() gives.
 
     Where a value of the other type is kept, the source's value is right as well.
     """
@@ -485,7 +485,7 @@ def different(spec: Spec, held: Mapping[str, conversion.Held], by: Suffixes) -> 
     )
 
 
-def _kept(spec: Spec, held: Mapping[str, conversion.Held], by: Suffixes) -> Composable:
+def _kept(spec: Spec, held: Mapping[str, conversion.Held], by: Rules) -> Composable:
     """The condition on t and s that a row keeps a value of the other type, in a column that was
     converted, and the source has another value."""
     kept = [

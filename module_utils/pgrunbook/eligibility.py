@@ -19,7 +19,7 @@ from . import catalog, conversion, limits, volatile
 from .catalog import TableInfo
 from .connection import Connection, one
 from .conversion import Held
-from .equality import Suffixes, comparable, differs, suffixes
+from .equality import Rules, comparable, differs, rules, stored
 from .errors import RunbookError, reason, require_none
 from .obstacles import Obstacles
 from .spec import Column, Spec, Table
@@ -151,7 +151,7 @@ def count(conn: Connection, spec: Spec, info: TableInfo) -> dict[str, Any]:
 def fates(conn: Connection, spec: Spec, info: TableInfo) -> dict[str, conversion.Fate]:
     """What becomes of the values of each column that has still to be converted."""
     held = conversion.held(spec, info.types)
-    by = suffixes(conn, spec, info)
+    by = rules(conn, spec, info)
     old = {each.column.name: each.old for each in conversion.pending(spec, info)}
     return {
         c.name: conversion.Fate(**_fate(conn, spec, c, n, name(old[c.name]), held[c.name], by))
@@ -167,7 +167,7 @@ def _fate(
     number: int,
     old: Composable,
     held: Held,
-    by: Suffixes,
+    by: Rules,
 ) -> dict[str, int]:
     query = SQL(
         "SELECT count(t.{old}) AS values,"
@@ -196,9 +196,10 @@ def sample(conn: Connection, spec: Spec, info: TableInfo, rows: int) -> list[dic
         for n, c in enumerate(spec.columns)
     ]
     held = conversion.held(spec, info.types)
+    by = rules(conn, spec, info)
     after = [
-        SQL("coalesce({}, {})::{}::text AS {}").format(
-            held[c.name].filled, value, text(c.type), name(f"a{n}")
+        SQL("coalesce({}::text, {}) AS {}").format(
+            held[c.name].filled, stored(c, value, by), name(f"a{n}")
         )
         for n, (c, value) in enumerate(zip(spec.columns, values(spec, held), strict=True))
     ]

@@ -65,10 +65,9 @@ def too_large(base: str, value: Composable) -> Composed | None:
     )
 
 
-def overflows(spelled: str, value: Composable) -> Composed:
-    """The condition that a cast to a type, spelled as in a variables file, fails for a value that
-    numeric(precision, scale) cannot hold."""
-    found = re.fullmatch(r"\s*(?:numeric|decimal)\s*\(([^)]*)\)\s*", spelled, re.IGNORECASE)
-    limits = found[1].replace(" ", "") if found else ""
-    large = too_large(f"numeric({limits})", value) if found else None
-    return large or SQL("{}").format(SQL("false"))
+def cast_may_fail(base: str, given: int | None) -> bool:
+    """Whether a cast to that type, in format_type()'s spelling, may fail for the magnitude of a
+    value. given is the oid of the value's type, None where that is not known."""
+    if given is not None and is_wider(base, given):
+        return False
+    return base in _WHOLE or base.startswith("numeric(")

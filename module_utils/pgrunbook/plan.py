@@ -6,7 +6,7 @@ from __future__ import annotations
 import time
 import uuid
 from collections.abc import Callable, Collection, Iterator
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from typing import Any
 
@@ -33,7 +33,7 @@ from . import (
 from .catalog import TableInfo
 from .checks import check, coverage_target
 from .connection import Connection, proof, require_unlocked
-from .equality import suffixes
+from .equality import rules
 from .errors import RunbookError, require_none
 from .estimate import backfill_seconds, index_seconds
 from .load import horizon_holder
@@ -116,7 +116,7 @@ def build(conn: Connection, spec: Spec, approval: str = "") -> dict[str, Any]:
         "conversions": found.conversions,
         "refused": found.foreseen.refused,
         "unforeseen": found.foreseen.unforeseen,
-        "compared_by": suffixes(conn, spec, info),
+        "compared_by": {c: asdict(rule) for c, rule in rules(conn, spec, info).items()},
         "why_strategy": why,
         "alternatives": chosen.alternatives,
         "heap_only_percent": room.heap_only_percent(conn, spec, info, strategy),

@@ -13,6 +13,7 @@ from psycopg.sql import SQL, Composable, Literal
 
 from . import comparison, conversion
 from .checks import comparing
+from .equality import Rule
 from .shown import sql
 from .spec import Query, Spec
 from .sql import comma, name, render, table, text
@@ -121,5 +122,6 @@ def _trials(spec: Spec, facts: dict[str, Any]) -> Iterator[tuple[str, list[Compo
 def _differing(spec: Spec, facts: dict[str, Any]) -> Composable:
     schema = (facts.get("validation") or {}).get("schema") or {}
     held = conversion.held(spec, schema.get("columns") or {c.name: c.type for c in spec.columns})
-    by = (facts.get("plan") or {}).get("compared_by") or {}
+    told = (facts.get("plan") or {}).get("compared_by") or {}
+    by = {column: Rule(**rule) for column, rule in told.items()}
     return comparing(spec, held, SQL("SELECT * FROM {}").format(table(spec.table)), by)
