@@ -164,7 +164,7 @@ def test_is_of_the_variables_as_they_were_then(
     assert report["targets"]["coverage_min"] == 99.9
     assert report["backfill"]["rows_changed"] == report["backfill"]["rows_eligible"] > 0
     failed = [check["id"] for check in report["checks"] if check["status"] == "fail"]
-    assert failed == ["coverage"]
+    assert failed == ["requirement", "coverage"]
 
 
 def test_says_who_claimed_to_approve(
