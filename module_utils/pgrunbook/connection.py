@@ -86,21 +86,44 @@ def connect(
         yield conn
 
 
-def sibling(conn: Connection, **settings: str) -> contextlib.AbstractContextManager[Connection]:
+@contextlib.contextmanager
+def sibling(conn: Connection, **settings: str) -> Iterator[Connection]:
     """Another connection to the same database with the settings of this one, which writes, apart
-    from those given. It is in autocommit mode. Raises RunbookError where there is none left."""
+    from those given. It is in autocommit mode. Raises RunbookError where there is none left, or it
+    leads to another server, as it can with several hosts in runbook_login."""
+    from .identity import require_sibling
+
     assert not conn.read_only, "what only reads has one connection and one transaction"
     query = "SELECT pg_catalog.current_setting(%s, true) AS value"
     kept = {name: one(conn, query, (name,))["value"] for name in _KEPT}
     wanted = {name: value for name, value in {**kept, **settings}.items() if value is not None}
-    return _beside(conn, wanted)
+    with _beside(conn, wanted) as other:
+        require_sibling(conn, other)
+        yield other
 
 
-def patient(conn: Connection) -> contextlib.AbstractContextManager[Connection]:
+@contextlib.contextmanager
+def patient(conn: Connection) -> Iterator[Connection]:
     """Another connection, which may wait: for CREATE INDEX CONCURRENTLY, which must outwait older
     snapshots, and for VACUUM. Both leave readers and writers alone while they wait, and an
-    autovacuum gives way only to a wait longer than deadlock_timeout."""
-    return sibling(conn, lock_timeout=PATIENT_LOCK_TIMEOUT, statement_timeout="0")
+    autovacuum gives way only to a wait longer than deadlock_timeout.
+
+    The server goes on with such a statement when its client is gone. So this session has a lock of
+    its own on whatever table the first one has, and no writer of pgrunbook begins while it lives.
+    Raises RunbookError where an earlier statement is under way."""
+    with sibling(conn, lock_timeout=PATIENT_LOCK_TIMEOUT, statement_timeout="0") as other:
+        tables = _locked_tables(conn)
+        for oid in tables:
+            if not _try_lock(other, _STATEMENT_CLASS, oid):
+                require_unlocked(conn, oid, one(conn, _NAME, (oid,))["name"])
+        still = _locked_tables(conn)
+        assert still == tables, "a session keeps its locks"
+        try:
+            yield other
+        finally:
+            if other.info.transaction_status == TransactionStatus.IDLE:
+                for oid in tables:
+                    _unlock(other, _STATEMENT_CLASS, oid)
 
 
 def require_connections(conn: Connection, others: int) -> None:
@@ -218,31 +241,41 @@ def blockers(conn: Connection, table_oid: int) -> str:
 def table_lock(conn: Connection, table_oid: int, table: str) -> Iterator[None]:
     """Hold the advisory lock that lets one writer of pgrunbook at a time work on a table.
 
-    Raises RunbookError, naming the holder, when another one has it.
+    Raises RunbookError, naming the holder, when another one has it, or left a statement under way.
     """
-    key = (_LOCK_CLASS, table_oid if table_oid < 2**31 else table_oid - 2**32)
-    if not one(conn, "SELECT pg_try_advisory_lock(%s, %s) AS got", key)["got"]:
+    if not _try_lock(conn, _LOCK_CLASS, table_oid):
         require_unlocked(conn, table_oid, table)
         raise RunbookError(_at_work("another session", table))
     try:
+        require_unlocked(conn, table_oid, table)
         yield
     finally:
         if not conn.closed:
-            conn.execute("SELECT pg_advisory_unlock(%s, %s)", key)
+            _unlock(conn, _LOCK_CLASS, table_oid)
 
 
 def require_unlocked(conn: Connection, table_oid: int, table: str) -> None:
-    """Raise RunbookError, naming the holder, when a writer of pgrunbook is at work on a table."""
+    """Raise RunbookError, naming the holder, when a writer of pgrunbook is at work on a table, or
+    one that is gone left a statement under way."""
     holder = conn.execute(
-        "SELECT a.pid, a.application_name FROM pg_locks l JOIN pg_stat_activity a USING (pid)"
+        "SELECT a.pid, a.application_name, a.query, l.classid::int8 AS class"
+        " FROM pg_locks l JOIN pg_stat_activity a USING (pid)"
         " WHERE l.locktype = 'advisory' AND l.granted AND l.pid <> pg_backend_pid()"
-        " AND l.classid::int8 = %s AND l.objid::int8 = %s"
-        " AND l.database = (SELECT oid FROM pg_database WHERE datname = current_database())",
-        (_LOCK_CLASS, table_oid),
+        " AND l.classid::int8 IN (%s, %s) AND l.objid::int8 = %s"
+        " AND l.database = (SELECT oid FROM pg_database WHERE datname = current_database())"
+        " ORDER BY class LIMIT 1",
+        (_LOCK_CLASS, _STATEMENT_CLASS, table_oid),
     ).fetchone()
-    if holder:
-        who = f"{holder['application_name']} (pid {holder['pid']})"
+    if holder is None:
+        return
+    who = f"{holder['application_name']} (pid {holder['pid']})"
+    if holder["class"] == _LOCK_CLASS:
         raise RunbookError(_at_work(who, table))
+    raise RunbookError(
+        f"A statement of {who} is under way on {table}, and does not end with the module that sent "
+        f"it: {line(holder['query'])}. Nothing was changed. Next step: wait for it to end, or end "
+        f"it with SELECT pg_terminate_backend({holder['pid']}), then run again."
+    )
 
 
 def _at_work(who: str, table: str) -> str:
@@ -252,7 +285,33 @@ def _at_work(who: str, table: str) -> str:
     )
 
 
-_LOCK_CLASS = 0x70677262  # "pgrb"
+def _try_lock(conn: Connection, lock_class: int, oid: int) -> bool:
+    query = "SELECT pg_try_advisory_lock(%s, %s) AS got"
+    return bool(one(conn, query, (lock_class, _signed(oid)))["got"])
+
+
+def _unlock(conn: Connection, lock_class: int, oid: int) -> None:
+    conn.execute("SELECT pg_advisory_unlock(%s, %s)", (lock_class, _signed(oid)))
+
+
+def _signed(oid: int) -> int:
+    return oid if oid < 2**31 else oid - 2**32
+
+
+def _locked_tables(conn: Connection) -> list[int]:
+    """The oids of the tables whose lock this session has."""
+    rows = conn.execute(
+        "SELECT objid::int8 AS oid FROM pg_locks"
+        " WHERE locktype = 'advisory' AND granted AND pid = pg_backend_pid()"
+        " AND classid::int8 = %s"
+        " AND database = (SELECT oid FROM pg_database WHERE datname = current_database())",
+        (_LOCK_CLASS,),
+    )
+    return [row["oid"] for row in rows]
+
+
+_NAME = "SELECT %s::oid::regclass::text AS name"
+_LOCK_CLASS, _STATEMENT_CLASS = 0x70677262, 0x70677273  # "pgrb", "pgrs"
 
 _OURS = {
     "idle_in_transaction_session_timeout": IDLE_IN_TRANSACTION_TIMEOUT,
