@@ -17,7 +17,7 @@ from typing import Any
 
 from psycopg.types.json import Jsonb
 
-from . import identity, ledger
+from . import ledger
 from .batch import Done
 from .connection import Connection, one, sibling
 from .load import Load, Sampler, horizon_holder, reasons
@@ -168,8 +168,6 @@ def supervise(
     settings = {"statement_timeout": f"{statement_timeout_ms(current.spec)}ms", "jit": "off"}
     with ExitStack() as stack:
         conns = [stack.enter_context(sibling(conn, **settings)) for _ in range(workers)]
-        for other in conns:
-            identity.require_sibling(conn, other)
         watcher = _Watcher(conn, current, [c.info.backend_pid for c in (conn, *conns)], cursor)
         watcher.begin()
         pool = stack.enter_context(ThreadPoolExecutor(workers))
