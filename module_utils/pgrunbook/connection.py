@@ -368,11 +368,13 @@ def _session(
     """Open a connection whose settings come with its startup packet, and close it.
 
     beside is a connection to the same place whose session was found to be ours alone. Raises
-    psycopg.Error where the connection cannot be opened.
+    psycopg.Error where the connection cannot be opened, RunbookError where other triggers can
+    fire than for the application.
     """
     with contextlib.closing(_open(parameters, settings)) as conn:
         with answering(conn):
             late = _late(conn, settings)
+            _require_origin(conn)
         if beside is None:
             require_own_session(conn, lambda: _open(parameters, {}), doubtful=bool(late))
         if read_only:
@@ -427,6 +429,18 @@ def _late(conn: Connection, settings: Mapping[str, str]) -> dict[str, str]:
     ):
         late["transaction_timeout"] = "0"
     return late
+
+
+def _require_origin(conn: Connection) -> None:
+    found = _shown(conn, "session_replication_role")
+    if found != "origin":
+        raise RunbookError(
+            f"session_replication_role is {found!r} for role {conn.info.user!r} in database "
+            f"{conn.info.dbname!r}, not 'origin': other triggers can fire than for the "
+            "application, and foreign keys can be left unchecked. Nothing was changed by this "
+            "call. Next step: see who set it for the role, the database or both, or in PGOPTIONS, and "
+            "why; then ALTER ROLE … RESET session_replication_role, or log in as another role."
+        )
 
 
 def _shown(conn: Connection, setting: str) -> str:
