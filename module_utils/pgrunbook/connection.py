@@ -17,7 +17,7 @@ from psycopg.sql import SQL, Identifier
 
 from .errors import RunbookError
 from .pooler import answering, require_own_session
-from .shown import line
+from .shown import statement
 
 LOGIN_OPTIONS: dict[str, Any] = {
     "host": {"type": "str"},
@@ -45,6 +45,9 @@ _TRANSIENT = (
 )
 FIRST_WAIT, LONGEST_WAIT = 1.0, 60.0  # seconds between tries for a lock
 
+PLAIN = ("host", "dbname")
+"""Where people put a whole connection string, which may have a password."""
+
 Connection = psycopg.Connection[dict[str, Any]]
 Result = TypeVar("Result")
 
@@ -65,6 +68,7 @@ def connect(
     otherwise it is in autocommit mode. Names are looked up in pg_catalog, then in the schemas.
     Raises RunbookError when the server cannot be used, or others may get the session behind it.
     """
+    _require_plain(login)
     parameters = {
         **{key: value for key, value in login.items() if value not in (None, "")},
         "application_name": f"pgrunbook/{name}",
@@ -149,6 +153,13 @@ def search_path(schemas: Sequence[str] = ()) -> str:
     return SQL(", ").join(map(Identifier, ("pg_catalog", *schemas, "pg_temp"))).as_string(None)
 
 
+def is_connection_string(value: Any) -> bool:
+    """Whether a value of PLAIN is a URI or a list of parameters. A path, which may have a "=", is
+    a host."""
+    text = str(value or "")
+    return "://" in text or ("=" in text and not text.startswith(("/", "@")))
+
+
 def require_version(version: int) -> None:
     """Raise RunbookError when the server's version number (170006 for 17.6) is too old."""
     if version < MINIMUM_VERSION:
@@ -223,7 +234,7 @@ def with_lock_retries(
 def blockers(conn: Connection, table_oid: int) -> str:
     """One sentence on the sessions that hold a lock on a table, ours left out."""
     rows = conn.execute(
-        "SELECT DISTINCT a.pid, a.usename, a.state, left(a.query, 120) AS query"
+        "SELECT DISTINCT a.pid, a.usename, a.state, left(a.query, 10000) AS query"
         " FROM pg_locks l JOIN pg_stat_activity a USING (pid)"
         " WHERE l.relation = %s::oid AND l.granted AND l.pid <> pg_backend_pid()"
         " AND l.database = (SELECT oid FROM pg_database WHERE datname = current_database())",
@@ -232,7 +243,7 @@ def blockers(conn: Connection, table_oid: int) -> str:
     if not rows:
         return "No session holds a lock on it any more."
     held = "; ".join(
-        f"pid {r['pid']} ({r['usename']}, {r['state']}): {line(r['query'])}" for r in rows
+        f"pid {r['pid']} ({r['usename']}, {r['state']}): {statement(r['query'])}" for r in rows
     )
     return f"It is held by {held}."
 
@@ -273,8 +284,8 @@ def require_unlocked(conn: Connection, table_oid: int, table: str) -> None:
         raise RunbookError(_at_work(who, table))
     raise RunbookError(
         f"A statement of {who} is under way on {table}, and does not end with the module that sent "
-        f"it: {line(holder['query'])}. Nothing was changed. Next step: wait for it to end, or end "
-        f"it with SELECT pg_terminate_backend({holder['pid']}), then run again."
+        f"it: {statement(holder['query'])}. Nothing was changed. Next step: wait for it to end, or "
+        f"end it with SELECT pg_terminate_backend({holder['pid']}), then run again."
     )
 
 
@@ -438,8 +449,8 @@ def _require_origin(conn: Connection) -> None:
             f"session_replication_role is {found!r} for role {conn.info.user!r} in database "
             f"{conn.info.dbname!r}, not 'origin': other triggers can fire than for the "
             "application, and foreign keys can be left unchecked. Nothing was changed by this "
-            "call. Next step: see who set it for the role, the database or both, or in PGOPTIONS, and "
-            "why; then ALTER ROLE … RESET session_replication_role, or log in as another role."
+            "call. Next step: see who set it for the role, the database or both, or in PGOPTIONS, "
+            "and why; then ALTER ROLE … RESET session_replication_role, or log in as another role."
         )
 
 
@@ -451,6 +462,16 @@ def _shown(conn: Connection, setting: str) -> str:
 def _set(conn: Connection, settings: Mapping[str, str], *, local: bool) -> None:
     for setting, value in settings.items():
         conn.execute("SELECT pg_catalog.set_config(%s, %s, %s)", (setting, value, local))
+
+
+def _require_plain(login: Mapping[str, Any]) -> None:
+    for key in PLAIN:
+        if is_connection_string(login.get(key)):
+            raise RunbookError(
+                f"{key} in runbook_login is a whole connection string. It may have a password, so "
+                "it is not shown, and no connection was tried. Next step: give host, port, dbname, "
+                "user and password each under its own key, the password rather in a passfile."
+            )
 
 
 def _in_one_line(error: psycopg.Error) -> str:
