@@ -114,14 +114,17 @@ def patient(conn: Connection) -> Iterator[Connection]:
 
     The server goes on with such a statement when its client is gone. So this session has a lock of
     its own on whatever table the first one has, and no writer of pgrunbook begins while it lives.
-    Raises RunbookError where an earlier statement is under way."""
+    Raises RunbookError where an earlier statement is under way.
+    """
     with sibling(conn, lock_timeout=PATIENT_LOCK_TIMEOUT, statement_timeout="0") as other:
         tables = _locked_tables(conn)
         for oid in tables:
             if not _try_lock(other, _STATEMENT_CLASS, oid):
-                require_unlocked(conn, oid, one(conn, _NAME, (oid,))["name"])
-        still = _locked_tables(conn)
-        assert still == tables, "a session keeps its locks"
+                table = one(conn, "SELECT %s::oid::regclass::text AS name", (oid,))["name"]
+                require_unlocked(conn, oid, table)
+                raise RunbookError(_at_work("another session", table))
+        # Where this still answers, nobody else got the table's lock before ours was there to see.
+        one(conn, "SELECT 1 AS alive")
         try:
             yield other
         finally:
@@ -321,7 +324,6 @@ def _locked_tables(conn: Connection) -> list[int]:
     return [row["oid"] for row in rows]
 
 
-_NAME = "SELECT %s::oid::regclass::text AS name"
 _LOCK_CLASS, _STATEMENT_CLASS = 0x70677262, 0x70677273  # "pgrb", "pgrs"
 
 _OURS = {
