@@ -27,7 +27,9 @@ options:
     type: dict
     required: true
   scope:
-    description: What is approved. V(plan) covers schema and canary, V(backfill) all other rows.
+    description:
+      - What is approved. V(plan) covers schema and canary, V(backfill) all other rows.
+      - An approval holds for the execution in O(run) and for no other one.
     type: str
     required: true
     choices: [plan, backfill, rollback]

@@ -17,7 +17,7 @@ from psycopg.sql import SQL, Identifier
 
 from .errors import RunbookError
 from .pooler import answering, require_own_session
-from .shown import line
+from .shown import statement
 
 LOGIN_OPTIONS: dict[str, Any] = {
     "host": {"type": "str"},
@@ -45,6 +45,9 @@ _TRANSIENT = (
 )
 FIRST_WAIT, LONGEST_WAIT = 1.0, 60.0  # seconds between tries for a lock
 
+PLAIN = ("host", "dbname")
+"""Where people put a whole connection string, which may have a password."""
+
 Connection = psycopg.Connection[dict[str, Any]]
 Result = TypeVar("Result")
 
@@ -65,6 +68,7 @@ def connect(
     otherwise it is in autocommit mode. Names are looked up in pg_catalog, then in the schemas.
     Raises RunbookError when the server cannot be used, or others may get the session behind it.
     """
+    _require_plain(login)
     parameters = {
         **{key: value for key, value in login.items() if value not in (None, "")},
         "application_name": f"pgrunbook/{name}",
@@ -86,21 +90,47 @@ def connect(
         yield conn
 
 
-def sibling(conn: Connection, **settings: str) -> contextlib.AbstractContextManager[Connection]:
+@contextlib.contextmanager
+def sibling(conn: Connection, **settings: str) -> Iterator[Connection]:
     """Another connection to the same database with the settings of this one, which writes, apart
-    from those given. It is in autocommit mode. Raises RunbookError where there is none left."""
+    from those given. It is in autocommit mode. Raises RunbookError where there is none left, or it
+    leads to another server, as it can with several hosts in runbook_login."""
+    from .identity import require_sibling
+
     assert not conn.read_only, "what only reads has one connection and one transaction"
     query = "SELECT pg_catalog.current_setting(%s, true) AS value"
     kept = {name: one(conn, query, (name,))["value"] for name in _KEPT}
     wanted = {name: value for name, value in {**kept, **settings}.items() if value is not None}
-    return _beside(conn, wanted)
+    with _beside(conn, wanted) as other:
+        require_sibling(conn, other)
+        yield other
 
 
-def patient(conn: Connection) -> contextlib.AbstractContextManager[Connection]:
+@contextlib.contextmanager
+def patient(conn: Connection) -> Iterator[Connection]:
     """Another connection, which may wait: for CREATE INDEX CONCURRENTLY, which must outwait older
     snapshots, and for VACUUM. Both leave readers and writers alone while they wait, and an
-    autovacuum gives way only to a wait longer than deadlock_timeout."""
-    return sibling(conn, lock_timeout=PATIENT_LOCK_TIMEOUT, statement_timeout="0")
+    autovacuum gives way only to a wait longer than deadlock_timeout.
+
+    The server goes on with such a statement when its client is gone. So this session has a lock of
+    its own on whatever table the first one has, and no writer of pgrunbook begins while it lives.
+    Raises RunbookError where an earlier statement is under way.
+    """
+    with sibling(conn, lock_timeout=PATIENT_LOCK_TIMEOUT, statement_timeout="0") as other:
+        tables = _locked_tables(conn)
+        for oid in tables:
+            if not _try_lock(other, _STATEMENT_CLASS, oid):
+                table = one(conn, "SELECT %s::oid::regclass::text AS name", (oid,))["name"]
+                require_unlocked(conn, oid, table)
+                raise RunbookError(_at_work("another session", table))
+        # Where this still answers, nobody else got the table's lock before ours was there to see.
+        one(conn, "SELECT 1 AS alive")
+        try:
+            yield other
+        finally:
+            if other.info.transaction_status == TransactionStatus.IDLE:
+                for oid in tables:
+                    _unlock(other, _STATEMENT_CLASS, oid)
 
 
 def require_connections(conn: Connection, others: int) -> None:
@@ -124,6 +154,13 @@ def search_path(schemas: Sequence[str] = ()) -> str:
     """Where names are looked up: in pg_catalog first, in temporary tables last, which PostgreSQL
     would search before all others if they were not named."""
     return SQL(", ").join(map(Identifier, ("pg_catalog", *schemas, "pg_temp"))).as_string(None)
+
+
+def is_connection_string(value: Any) -> bool:
+    """Whether a value of PLAIN is a URI or a list of parameters. A path, which may have a "=", is
+    a host."""
+    text = str(value or "")
+    return "://" in text or ("=" in text and not text.startswith(("/", "@")))
 
 
 def require_version(version: int) -> None:
@@ -201,7 +238,7 @@ def blockers(conn: Connection, table_oid: int) -> str:
     """One sentence on the sessions that hold a lock on a table or a partition of it, ours left
     out."""
     rows = conn.execute(
-        "SELECT DISTINCT a.pid, a.usename, a.state, left(a.query, 120) AS query"
+        "SELECT DISTINCT a.pid, a.usename, a.state, left(a.query, 10000) AS query"
         " FROM pg_locks l JOIN pg_stat_activity a USING (pid)"
         " WHERE (l.relation = %(table)s::oid"
         "   OR l.relation IN (SELECT relid FROM pg_partition_tree(%(table)s::oid)))"
@@ -212,7 +249,7 @@ def blockers(conn: Connection, table_oid: int) -> str:
     if not rows:
         return "No session holds a lock on it any more."
     held = "; ".join(
-        f"pid {r['pid']} ({r['usename']}, {r['state']}): {line(r['query'])}" for r in rows
+        f"pid {r['pid']} ({r['usename']}, {r['state']}): {statement(r['query'])}" for r in rows
     )
     return f"It is held by {held}."
 
@@ -221,31 +258,41 @@ def blockers(conn: Connection, table_oid: int) -> str:
 def table_lock(conn: Connection, table_oid: int, table: str) -> Iterator[None]:
     """Hold the advisory lock that lets one writer of pgrunbook at a time work on a table.
 
-    Raises RunbookError, naming the holder, when another one has it.
+    Raises RunbookError, naming the holder, when another one has it, or left a statement under way.
     """
-    key = (_LOCK_CLASS, table_oid if table_oid < 2**31 else table_oid - 2**32)
-    if not one(conn, "SELECT pg_try_advisory_lock(%s, %s) AS got", key)["got"]:
+    if not _try_lock(conn, _LOCK_CLASS, table_oid):
         require_unlocked(conn, table_oid, table)
         raise RunbookError(_at_work("another session", table))
     try:
+        require_unlocked(conn, table_oid, table)
         yield
     finally:
         if not conn.closed:
-            conn.execute("SELECT pg_advisory_unlock(%s, %s)", key)
+            _unlock(conn, _LOCK_CLASS, table_oid)
 
 
 def require_unlocked(conn: Connection, table_oid: int, table: str) -> None:
-    """Raise RunbookError, naming the holder, when a writer of pgrunbook is at work on a table."""
+    """Raise RunbookError, naming the holder, when a writer of pgrunbook is at work on a table, or
+    one that is gone left a statement under way."""
     holder = conn.execute(
-        "SELECT a.pid, a.application_name FROM pg_locks l JOIN pg_stat_activity a USING (pid)"
+        "SELECT a.pid, a.application_name, a.query, l.classid::int8 AS class"
+        " FROM pg_locks l JOIN pg_stat_activity a USING (pid)"
         " WHERE l.locktype = 'advisory' AND l.granted AND l.pid <> pg_backend_pid()"
-        " AND l.classid::int8 = %s AND l.objid::int8 = %s"
-        " AND l.database = (SELECT oid FROM pg_database WHERE datname = current_database())",
-        (_LOCK_CLASS, table_oid),
+        " AND l.classid::int8 IN (%s, %s) AND l.objid::int8 = %s"
+        " AND l.database = (SELECT oid FROM pg_database WHERE datname = current_database())"
+        " ORDER BY class LIMIT 1",
+        (_LOCK_CLASS, _STATEMENT_CLASS, table_oid),
     ).fetchone()
-    if holder:
-        who = f"{holder['application_name']} (pid {holder['pid']})"
+    if holder is None:
+        return
+    who = f"{holder['application_name']} (pid {holder['pid']})"
+    if holder["class"] == _LOCK_CLASS:
         raise RunbookError(_at_work(who, table))
+    raise RunbookError(
+        f"A statement of {who} is under way on {table}, and does not end with the module that sent "
+        f"it: {statement(holder['query'])}. Nothing was changed. Next step: wait for it to end, or "
+        f"end it with SELECT pg_terminate_backend({holder['pid']}), then run again."
+    )
 
 
 def _at_work(who: str, table: str) -> str:
@@ -255,7 +302,32 @@ def _at_work(who: str, table: str) -> str:
     )
 
 
-_LOCK_CLASS = 0x70677262  # "pgrb"
+def _try_lock(conn: Connection, lock_class: int, oid: int) -> bool:
+    query = "SELECT pg_try_advisory_lock(%s, %s) AS got"
+    return bool(one(conn, query, (lock_class, _signed(oid)))["got"])
+
+
+def _unlock(conn: Connection, lock_class: int, oid: int) -> None:
+    conn.execute("SELECT pg_advisory_unlock(%s, %s)", (lock_class, _signed(oid)))
+
+
+def _signed(oid: int) -> int:
+    return oid if oid < 2**31 else oid - 2**32
+
+
+def _locked_tables(conn: Connection) -> list[int]:
+    """The oids of the tables whose lock this session has."""
+    rows = conn.execute(
+        "SELECT objid::int8 AS oid FROM pg_locks"
+        " WHERE locktype = 'advisory' AND granted AND pid = pg_backend_pid()"
+        " AND classid::int8 = %s"
+        " AND database = (SELECT oid FROM pg_database WHERE datname = current_database())",
+        (_LOCK_CLASS,),
+    )
+    return [row["oid"] for row in rows]
+
+
+_LOCK_CLASS, _STATEMENT_CLASS = 0x70677262, 0x70677273  # "pgrb", "pgrs"
 
 _OURS = {
     "idle_in_transaction_session_timeout": IDLE_IN_TRANSACTION_TIMEOUT,
@@ -312,11 +384,13 @@ def _session(
     """Open a connection whose settings come with its startup packet, and close it.
 
     beside is a connection to the same place whose session was found to be ours alone. Raises
-    psycopg.Error where the connection cannot be opened.
+    psycopg.Error where the connection cannot be opened, RunbookError where other triggers can
+    fire than for the application.
     """
     with contextlib.closing(_open(parameters, settings)) as conn:
         with answering(conn):
             late = _late(conn, settings)
+            _require_origin(conn)
         if beside is None:
             require_own_session(conn, lambda: _open(parameters, {}), doubtful=bool(late))
         if read_only:
@@ -373,6 +447,18 @@ def _late(conn: Connection, settings: Mapping[str, str]) -> dict[str, str]:
     return late
 
 
+def _require_origin(conn: Connection) -> None:
+    found = _shown(conn, "session_replication_role")
+    if found != "origin":
+        raise RunbookError(
+            f"session_replication_role is {found!r} for role {conn.info.user!r} in database "
+            f"{conn.info.dbname!r}, not 'origin': other triggers can fire than for the "
+            "application, and foreign keys can be left unchecked. Nothing was changed by this "
+            "call. Next step: see who set it for the role, the database or both, or in PGOPTIONS, "
+            "and why; then ALTER ROLE … RESET session_replication_role, or log in as another role."
+        )
+
+
 def _shown(conn: Connection, setting: str) -> str:
     row = one(conn, SQL("SHOW {}").format(Identifier(setting)))
     return str(row[setting])
@@ -381,6 +467,16 @@ def _shown(conn: Connection, setting: str) -> str:
 def _set(conn: Connection, settings: Mapping[str, str], *, local: bool) -> None:
     for setting, value in settings.items():
         conn.execute("SELECT pg_catalog.set_config(%s, %s, %s)", (setting, value, local))
+
+
+def _require_plain(login: Mapping[str, Any]) -> None:
+    for key in PLAIN:
+        if is_connection_string(login.get(key)):
+            raise RunbookError(
+                f"{key} in runbook_login is a whole connection string. It may have a password, so "
+                "it is not shown, and no connection was tried. Next step: give host, port, dbname, "
+                "user and password each under its own key, the password rather in a passfile."
+            )
 
 
 def _in_one_line(error: psycopg.Error) -> str:

@@ -22,7 +22,8 @@ FROM (SELECT run_id, jsonb_build_object('scope', scope, 'plan_hash', plan_hash, 
              'origin', approved_from, 'method', method) || jsonb_strip_nulls(jsonb_build_object(
                  'claimed', to_jsonb(p) -> 'claimed',
                  'database_user', to_jsonb(p) -> 'database_user',
-                 'controller_user', to_jsonb(p) -> 'controller_user')) AS detail,
+                 'controller_user', to_jsonb(p) -> 'controller_user',
+                 'execution', to_jsonb(p) -> 'execution')) AS detail,
              row_number() OVER (PARTITION BY run_id ORDER BY id) AS n, scope
       FROM pgrunbook.approval p) a
 FULL JOIN (SELECT body ->> 'run' AS run, body -> 'detail' AS detail,

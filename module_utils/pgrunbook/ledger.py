@@ -272,8 +272,9 @@ def approve(
             conn,
             "INSERT INTO pgrunbook.approval"
             " (run_id, scope, plan_hash, plan, approved_by, approved_from, method, claimed,"
-            "  database_user, controller_user)"
-            " VALUES (%s, %s, %s, %s, %s, %s, %s, %s, session_user, %s) RETURNING database_user",
+            "  controller_user, execution, database_user)"
+            " VALUES (%s, %s, %s, %s, %s, %s, %s, %s, %s, %s, session_user)"
+            " RETURNING database_user",
             (
                 run.id,
                 scope,
@@ -284,6 +285,7 @@ def approve(
                 method,
                 claimed,
                 controller_user,
+                run.execution,
             ),
         )
         event(
@@ -298,6 +300,7 @@ def approve(
             claimed=claimed,
             database_user=row["database_user"],
             controller_user=controller_user,
+            execution=run.execution,
         )
 
 
@@ -307,6 +310,7 @@ def is_approved(conn: Connection, run: Run, scope: str, approved_by: str) -> boo
         conn.execute(
             "SELECT FROM pgrunbook.run r JOIN pgrunbook.approval a ON a.run_id = r.id"
             " WHERE r.id = %s AND r.execution = %s AND r.state = 'running'"
+            " AND to_jsonb(a) ->> 'execution' = r.execution"
             " AND a.plan_hash = %s AND a.scope = %s AND a.approved_by = %s",
             (run.id, run.execution, run.plan_hash, scope, approved_by),
         ).rowcount
@@ -347,18 +351,20 @@ def approved_strategy(conn: Connection, run_id: str) -> dict[str, Any] | None:
 
 
 def approved_plan(conn: Connection, run: Run, scope: str) -> dict[str, Any]:
-    """The plan that a person approved in this scope. Raises RunbookError where nobody did, or
-    this execution does not own the run."""
+    """The plan that a person approved in this scope, for this execution. Raises RunbookError where
+    nobody did, or this execution does not own the run."""
     require_owner(conn, run)
     row = conn.execute(
-        "SELECT plan FROM pgrunbook.approval"
-        " WHERE run_id = %s AND plan_hash = %s AND scope = %s ORDER BY id DESC LIMIT 1",
-        (run.id, run.plan_hash, scope),
+        "SELECT plan FROM pgrunbook.approval a"
+        " WHERE run_id = %s AND plan_hash = %s AND scope = %s"
+        " AND to_jsonb(a) ->> 'execution' = %s ORDER BY id DESC LIMIT 1",
+        (run.id, run.plan_hash, scope, run.execution),
     ).fetchone()
     if row is None:
         raise RunbookError(
-            f"Nobody approved the {scope} of plan {run.plan_hash[:8]} for run {run.id}. Nothing "
-            "was changed. Next step: run the whole playbook, without --tags or --start-at-task."
+            f"Nobody approved the {scope} of plan {run.plan_hash[:8]} for this execution of run "
+            f"{run.id}. Nothing was changed. Next step: run the whole playbook, without --tags or "
+            "--start-at-task."
         )
     plan: dict[str, Any] = row["plan"]
     return plan
@@ -806,8 +812,10 @@ def _claim(
     operator: str,
 ) -> None:
     phase, table = spec["phase"], f"{spec['schema']}.{spec['table']}"
-    require_idle(unfinished(conn, phase, table))
+    begun = unfinished(conn, phase, table)
+    require_idle(begun)
     require_table_idle(conn, table)
+    _require_still_planned(conn, run, begun)
     conn.execute(
         "INSERT INTO pgrunbook.run"
         " (id, phase, table_name, plan_hash, execution, operator, state, rows_eligible, baseline)"
@@ -832,6 +840,27 @@ def _claim(
         " WHERE run_id = %s AND tried_again_at IS NULL",
         (run.id,),
     )
+
+
+def _require_still_planned(conn: Connection, run: Run, begun: dict[str, Any] | None) -> None:
+    """Raise RunbookError where the plan of this run is out of date: begun, the unfinished run of
+    the phase, is another one, this one has ended, or its rollback was begun."""
+    if begun and begun["id"] != run.id:
+        raise RunbookError(
+            f"Run {begun['id']} of {begun['operator']} on this table was begun after this plan was "
+            "made, and is not finished. Nothing was changed. Next step: run the playbook again; it "
+            "goes on with that run."
+        )
+    require_no_rollback(begun)
+    ended = conn.execute(
+        "SELECT state FROM pgrunbook.run WHERE id = %s AND state IN ('finished', 'reverted')",
+        (run.id,),
+    ).fetchone()
+    if ended:
+        raise RunbookError(
+            f"Run {run.id}, with which this plan was to go on, is {ended['state']} meanwhile. "
+            "Nothing was changed. Next step: run the playbook again and read the new plan."
+        )
 
 
 def _take_over(conn: Connection, run: Run, operator: str) -> None:

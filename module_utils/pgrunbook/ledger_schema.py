@@ -97,6 +97,7 @@ INSERT INTO pgrunbook.ledger (version, token) VALUES (2, gen_random_uuid()::text
 ALTER TABLE pgrunbook.approval ADD COLUMN IF NOT EXISTS claimed boolean;
 ALTER TABLE pgrunbook.approval ADD COLUMN IF NOT EXISTS database_user text;
 ALTER TABLE pgrunbook.approval ADD COLUMN IF NOT EXISTS controller_user text;
+ALTER TABLE pgrunbook.approval ADD COLUMN IF NOT EXISTS execution text;
 ALTER TABLE pgrunbook.batch ADD COLUMN IF NOT EXISTS xid bigint;
 ALTER TABLE pgrunbook.batch ADD COLUMN IF NOT EXISTS merged jsonb;
 ALTER TABLE pgrunbook.batch ADD COLUMN IF NOT EXISTS given_back integer;

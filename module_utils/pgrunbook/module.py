@@ -22,14 +22,23 @@ except ImportError:
 
 from . import catalog, identity, ledger, shown, trust
 from .checks import settle
-from .connection import LOGIN_OPTIONS, Connection, connect, proof, table_lock
+from .connection import (
+    LOGIN_OPTIONS,
+    PLAIN,
+    Connection,
+    connect,
+    is_connection_string,
+    proof,
+    table_lock,
+)
 from .errors import RunbookError, detail, place, reason
 from .spec import SPEC_OPTIONS, Spec, parse, parse_stored
 
 METRICS_FILE = {"type": "path", "default": ""}
 Work = Callable[[Connection, dict[str, Any], bool], dict[str, Any]]
 
-LOGIN = {"type": "dict", "required": True, "options": LOGIN_OPTIONS}
+LOGIN = {"type": "dict", "required": True, "no_log": True, "options": LOGIN_OPTIONS}
+"""no_log, so that Ansible refuses a misspelt key without its value, which may be the password."""
 SPEC = {"type": "dict", "required": True, "options": SPEC_OPTIONS}
 RUN = {
     "type": "dict",
@@ -126,7 +135,7 @@ def _connected(
 
 def take_secrets(module: AnsibleModule) -> dict[str, Any]:
     """The module's parameters. In module.params, which Ansible returns as the invocation, the
-    passwords are masked from now on.
+    passwords, and what may have one, are masked from now on.
 
     Ansible would mask every text of a result that has the password in it, so a password such as
     "public" would change the plan, and its hash. No result of ours has a password, so nothing else
@@ -136,6 +145,7 @@ def take_secrets(module: AnsibleModule) -> dict[str, Any]:
     for options in (module.params, module.params.get("login") or {}):
         if options.get("password"):
             options["password"] = MASK
+        options.update({key: MASK for key in PLAIN if is_connection_string(options.get(key))})
     module.no_log_values.clear()
     return parameters
 

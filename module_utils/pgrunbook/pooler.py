@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import random
 import socket
 import threading
 from collections.abc import Callable, Iterator
@@ -19,7 +20,7 @@ import psycopg
 
 from .errors import RunbookError
 
-ASKED, ROUNDS = 3, 5
+ASKED, ROUNDS, MOST_BETWEEN = 3, 10, 3
 ANSWER_SECONDS = 10.0  # a pool that is used up lets a client wait for two minutes (PgBouncer)
 
 _SHARED = (
@@ -50,23 +51,43 @@ def require_own_session(
     if not doubtful and all(_pid(conn) == conn.info.backend_pid for _ in range(ASKED)):
         return
     with contextlib.closing(another()) as other:
-        if any(_shared(conn, other) for _ in range(ROUNDS)):
+        if _shared(conn, other):
             raise RunbookError(_SHARED.format(where=_where(conn)))
 
 
 def _shared(conn: Connection, other: Connection) -> bool:
-    """Whether two connections are seen to share sessions: while the other one's transaction holds
-    its session, this one's must be as before, and not the same."""
-    ours = _pid(conn)
+    """Whether two connections are seen to share sessions: each must have one of its own, whoever
+    asks next.
+
+    A pool that hands out its sessions in turn would look the same to questions in turn, so chance
+    decides. With two sessions it passes a round once in four times, with more of them less often.
+    """
+    ours, theirs = _pid(conn), _pid(other)
+    if ours == theirs:
+        return True
+    for _ in range(ROUNDS):
+        if any(_pid(other) != theirs for _ in range(random.randint(0, MOST_BETWEEN))):
+            return True
+        if random.random() < 0.5:
+            if _pid(conn) != ours:
+                return True
+        elif not _kept(conn, ours, other, theirs):
+            return True
+    return False
+
+
+def _kept(conn: Connection, ours: int, other: Connection, theirs: int) -> bool:
+    """Whether both connections have their sessions while the other one's transaction is open."""
     try:
         with answering(other):
             other.execute("BEGIN READ ONLY")
     except psycopg.Error:  # statement pooling allows no transaction
-        return True
+        return False
     try:
-        return _pid(other) == ours or _pid(conn) != ours
+        return _pid(other) == theirs and _pid(conn) == ours
     finally:
-        other.execute("ROLLBACK")
+        if not other.closed:
+            other.execute("ROLLBACK")
 
 
 def _pid(conn: Connection) -> int:

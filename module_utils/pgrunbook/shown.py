@@ -29,6 +29,14 @@ def text(of: Any) -> str:
     return _escaped(str(of), "\n\t")
 
 
+def statement(of: str) -> str:
+    """The beginning of an SQL statement in one line, without its values: strings, numbers and
+    comments. Where a backslash stands before a quote, the string may end there or not, and nothing
+    after it is shown."""
+    found = line(_TOKEN.sub(_without_value, of))
+    return found if len(found) <= LONGEST_STATEMENT else f"{found[:LONGEST_STATEMENT]}…"
+
+
 def every(value: Any, how: Callable[[Any], str] = text) -> Any:
     """A value of lists and mappings, with each text in it, and each key, as how() shows it."""
     if isinstance(value, str):
@@ -88,6 +96,29 @@ def _unicode(char: str, short: str, long: str) -> str:
 def in_json(document: str) -> str:
     """A JSON document that means the same, with JSON's escape for what cannot be seen."""
     return _PLAIN.sub(lambda run: "".join(map(_json, run[0])), document)
+
+
+LONGEST_STATEMENT = 120  # characters
+
+_TOKEN = re.compile(
+    r"""
+      (?P<name>"(?:[^"]|"")*"?)
+    | (?P<number>(?<![\w$])\d[\w.]*)
+    | (?P<comment>--[^\n]*|/\*(?:(?!/\*|\*/).)*\*/|/\*.*)
+    | (?<![\w$])\$(?P<tag>(?:[^\W\d]\w*)?)\$.*?(?:\$(?P=tag)\$|\Z)
+    | '(?:[^'\\]|''|\\[^'])*(?:'|\Z)
+    | '.*
+    """,
+    re.DOTALL | re.VERBOSE,
+)
+
+
+def _without_value(token: re.Match[str]) -> str:
+    if token["name"] is not None:
+        return token[0]
+    if token["number"] is not None:
+        return "?"
+    return "…" if token["comment"] is not None else "'…'"
 
 
 _PLAIN = re.compile(r"[^\n\x20-\x7e]+")

@@ -17,7 +17,7 @@ from typing import Any
 
 from psycopg.types.json import Jsonb
 
-from . import identity, ledger
+from . import ledger
 from .batch import Done
 from .connection import Connection, one, sibling
 from .load import (
@@ -205,8 +205,6 @@ def supervise(
     current.workers = workers
     with ExitStack() as stack:
         conns = [stack.enter_context(sibling(conn, **settings)) for _ in range(workers)]
-        for other in conns:
-            identity.require_sibling(conn, other)
         watcher = _Watcher(conn, current, [c.info.backend_pid for c in (conn, *conns)], cursor)
         watcher.begin()
         pool = stack.enter_context(ThreadPoolExecutor(workers))

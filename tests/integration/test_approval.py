@@ -15,6 +15,7 @@ import yaml
 
 from demo import data
 from tests.integration.conftest import ROOT, Database, Played, command_line, plan_hash
+from tests.integration.steps import Module, Steps
 from tests.integration.terminal import Terminal
 
 Playbook = Callable[..., Played]
@@ -190,3 +191,72 @@ def test_says_who_claimed_to_approve(
     assert f"mallory (claimed); {account}; in the database {data.ROLE}" in as_read
     status = playbook(database.login, "status", phase=phase)
     assert "by mallory (claimed)" in status.output and status.status == 0, status.output
+
+
+def test_the_second_one_is_of_this_execution(
+    database: Database, module: Module, phase: dict[str, Any]
+) -> None:
+    steps = Steps.of(module, database, {**phase, "phase_queries": []})
+    steps.begin()
+    steps.backfill(canary=True)
+    hashes = []
+    for _ in range(2):
+        steps.do("run", state="failed", verdict="NO-GO")
+        hashes.append(steps.plan()["plan_hash"])
+        steps.approve("plan")
+        if len(hashes) == 1:
+            steps.approve("backfill")
+    assert hashes[0] == hashes[1]
+    assert "Nobody approved the backfill" in steps.refused("backfill")
+    assert steps.approve("backfill")["changed"]
+    steps.backfill()
+
+
+def test_of_a_plan_beside_a_run_that_is_unfinished_is_refused(
+    database: Database, module: Module, phase: dict[str, Any]
+) -> None:
+    """Two people look at the same plan, and one of them begins."""
+    one, other = (Steps.of(module, database, {**phase, "phase_queries": []}) for _ in range(2))
+    assert other.plan()["plan_hash"] == one.plan()["plan_hash"]
+    one.approve("plan")
+    one.do("column")
+    one.do("index", actions=["rename"])
+    one.backfill(canary=True)
+    one.do("run", state="failed", verdict="NO-GO")
+    refused = other.refused("approval", **other.approval("plan"))
+    assert one.planned["run"]["id"] in refused and "run the playbook again" in refused
+    assert other.plan()["run"]["id"] == one.planned["run"]["id"]
+    other.approve("plan")
+
+
+@pytest.mark.parametrize("end", ["finished", "reverted"])
+def test_of_a_plan_that_was_to_go_on_with_a_run_is_refused_when_it_has_ended(
+    database: Database, module: Module, phase: dict[str, Any], end: str
+) -> None:
+    one, other = (Steps.of(module, database, {**phase, "phase_queries": []}) for _ in range(2))
+    one.begin()
+    one.do("run", state="failed", verdict="NO-GO")
+    other.plan()
+    if end == "finished":
+        one.plan()
+        one.approve("plan")
+        one.do("run", state="finished", verdict="GO")
+    else:
+        one.back()
+    refused = other.refused("approval", **other.approval("plan"))
+    assert f"is {end}" in refused
+
+
+def test_of_a_plan_is_refused_once_the_rollback_of_its_run_was_begun(
+    database: Database, module: Module, phase: dict[str, Any]
+) -> None:
+    one, other = (Steps.of(module, database, {**phase, "phase_queries": []}) for _ in range(2))
+    one.begin()
+    one.backfill(canary=True)
+    one.do("run", state="failed", verdict="NO-GO")
+    other.plan()
+    one.plan(rollback_of=one.planned["run"]["id"])
+    one.approve("rollback")
+    one.do("run", state="failed")
+    refused = other.refused("approval", **other.approval("plan"))
+    assert "The rollback of run" in refused

@@ -7,9 +7,11 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+from psycopg.sql import SQL, Identifier
 
 from ansible.module_utils.pgrunbook import catalog, surroundings
 from ansible.module_utils.pgrunbook.connection import connect
+from demo import data
 from tests.integration.conftest import Database, parsed
 from tests.integration.steps import Steps
 
@@ -275,3 +277,18 @@ def test_a_plan_that_was_changed_in_the_ledger_is_not_followed(
     database.sql("UPDATE pgrunbook.approval SET plan = jsonb_set(plan, '{spec,canary_rows}', '9')")
     message = steps.refused("backfill", canary=True)
     assert "no longer has the hash" in message
+
+
+def test_triggers_for_replicas_are_not_fired_in_place_of_the_others(
+    database: Database, module: Module, phase: Phase
+) -> None:
+    steps = Steps.of(module, database, phase)
+    steps.begin()
+    login = Identifier(data.ROLE), Identifier(database.name)
+    database.superuser(
+        SQL("ALTER ROLE {} IN DATABASE {} SET session_replication_role = replica").format(*login)
+    )
+    for name, arguments in (("plan", {}), ("backfill", {"canary": True})):
+        refused = steps.refused(name, **arguments)
+        assert "session_replication_role" in refused and "'replica'" in refused
+        assert "RESET session_replication_role" in refused

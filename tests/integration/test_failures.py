@@ -8,6 +8,7 @@ import json
 import os
 import stat
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -222,3 +223,50 @@ def test_a_folder_for_reports_that_cannot_be_made_is_named(module: Module, tmp_p
     result = module("pgrunbook_report", folder=str(tmp_path / "file"), facts=facts)
     assert result["msg"].startswith(f"The report cannot be written to {tmp_path}/file: ")
     assert "Next step: " in result["msg"]
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"passwd": "tr0ub4dor.3"},
+        {"host": "postgresql://me:tr0ub4dor.3@localhost/db"},
+        {"host": "host=localhost password=tr0ub4dor.3"},
+        {"dbname": "postgresql://me:tr0ub4dor.3@localhost/db"},
+        {"dbname": " password = tr0ub4dor.3"},
+    ],
+    ids=lambda wrong: str(wrong)[:20],
+)
+def test_a_login_in_the_wrong_place_is_refused_and_not_shown(
+    database: Database, module: Module, phase: Phase, wrong: Phase
+) -> None:
+    steps = Steps.of(module, database, phase)
+    steps.login = {**database.login, **wrong}
+    failed = steps.attempt("preflight", check=True)
+    assert failed["failed"] and next(iter(wrong)) in failed["msg"]
+    assert "tr0ub4dor.3" not in json.dumps(failed)
+
+
+def test_a_login_in_the_wrong_place_is_not_handed_on_to_the_report(
+    database: Database, playbook: Playbook, phase: Phase, tmp_path: Path
+) -> None:
+    login = {**database.login, "host": "postgresql://me:tr0ub4dor.3@localhost/db"}
+    played = playbook(login, "phase3", "--check", "-vvv", phase=phase)
+    assert played.status != 0 and "each under its own key" in played.output
+    assert "tr0ub4dor.3" not in played.output
+    written = [path for path in (tmp_path / "reports").rglob("*") if path.is_file()]
+    assert written and not [p for p in written if "tr0ub4dor.3" in p.read_text("utf-8")]
+
+
+def test_a_statement_of_others_is_shown_without_its_values(
+    database: Database, module: Module, phase: Phase
+) -> None:
+    steps = Steps.of(module, database, phase)
+    steps.plan()
+    steps.approve("plan")
+    with closing(database.connect()) as holder:
+        holder.execute("BEGIN")
+        holder.execute(
+            "UPDATE session_summaries SET password_hash = 'tr0ub4dor.3' WHERE risk_score = 4711"
+        )
+        refused = steps.refused("column")
+    assert "UPDATE session_summaries SET password_hash = '…' WHERE risk_score = ?" in refused

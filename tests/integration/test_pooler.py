@@ -3,12 +3,15 @@
 
 from __future__ import annotations
 
+import contextlib
 from typing import Any
 
+import psycopg
 import pytest
 
 from ansible.module_utils.pgrunbook import connection as connection_module
 from ansible.module_utils.pgrunbook import pooler as pooler_module
+from ansible.module_utils.pgrunbook.errors import RunbookError
 from demo import data
 from tests.integration.conftest import Database
 from tests.integration.pooler import application, pgbouncer
@@ -60,14 +63,23 @@ def test_a_pool_that_others_share_is_refused_and_not_poisoned(
     assert everything(database) == before
 
 
+@pytest.mark.parametrize("sessions", [1, 2, 3])
+@pytest.mark.parametrize("in_turn", [0, 1])
 def test_an_idle_pool_that_others_share_is_refused_too(
-    database: Database, module: Module, phase: Phase
+    database: Database, sessions: int, in_turn: int
 ) -> None:
-    with pgbouncer(database, "transaction") as login:
-        for _ in range(3):
-            steps = Steps.of(module, database, phase)
-            steps.login = login
-            assert "beside the pooler" in steps.refused("preflight", check=True)
+    settings = {"default_pool_size": 3, "server_round_robin": in_turn}
+    with pgbouncer(database, "transaction", **settings) as login:
+        with contextlib.ExitStack() as stack:
+            for _ in range(sessions):
+                client = psycopg.connect(**login, prepare_threshold=None)
+                stack.enter_context(client).execute("SELECT")
+        for _ in range(20):
+            with (
+                pytest.raises(RunbookError, match="beside the pooler"),
+                connection_module.connect(login, name="test", read_only=True),
+            ):
+                pass
 
 
 @pytest.mark.parametrize("settings", [{}, {"ignore_startup_parameters": "options"}])

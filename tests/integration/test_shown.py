@@ -112,7 +112,7 @@ def test_messages_of_the_server_and_queries_of_others_are_shown_escaped(
         assert r"no\x1b[2J\u202e" in message and not unseen(message)
     with closing(database.connect()) as other, other.transaction():
         other.execute(
-            "LOCK session_summaries IN ROW EXCLUSIVE MODE; SELECT 'x\x1b[2J\u202e\nok: [host]'"
+            'LOCK session_summaries IN ROW EXCLUSIVE MODE;SELECT 1 AS "x\x1b[2J\u202e\nok: [host]"'
         )
         message = steps.refused("column", state="reverted")
     assert r"x\x1b[2J\u202e\nok: [host]" in message and not unseen(message)

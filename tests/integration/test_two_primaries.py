@@ -17,7 +17,7 @@ from typing import Any
 import psycopg
 import pytest
 
-from ansible.module_utils.pgrunbook import ledger, supervisor
+from ansible.module_utils.pgrunbook import indexes, ledger, supervisor
 from ansible.module_utils.pgrunbook.connection import connect
 from ansible.module_utils.pgrunbook.errors import RunbookError
 from demo import server as demo_server
@@ -169,6 +169,31 @@ def test_a_worker_that_reaches_another_server_stops_the_slice(
         address.symlink_to(standby.login["host"])
         with pytest.raises(RunbookError, match="timeline 00000002, not 00000001"):
             supervisor.supervise(conn, current, lambda worker: None, 1)
+
+
+def test_an_index_statement_goes_to_no_other_server(
+    steps: Steps, standby: Standby, phase: Phase
+) -> None:
+    """An address moves from one server to the other between two connections of one call."""
+    indexes_there = "SELECT indexrelid::regclass::text, indisvalid FROM pg_index ORDER BY 1"
+    steps.spec["strategy"] = "interleaved"
+    steps.begin()
+    steps.backfill(canary=True)
+    steps.approve("backfill")
+    run = steps.planned["run"]
+    standby.promote()
+    before = standby.sql(indexes_there)
+    address = standby.folder / "address"
+    address.symlink_to(steps.login["host"])
+    moving = {**steps.login, "host": str(address)}
+    spec = parsed({**phase, "phase_queries": [], "phase_strategy": "interleaved"})
+    with connect(moving, name="test", read_only=False, schemas=["public"]) as conn:
+        owned = ledger.Run(run["id"], run["plan_hash"], run["execution"])
+        address.unlink()
+        address.symlink_to(standby.login["host"])
+        with pytest.raises(RunbookError, match="timeline 00000002, not 00000001"):
+            indexes.apply(conn, spec, {"defer"}, owned, deferred=steps.deferred, dry=False)
+    assert standby.sql(indexes_there) == before
 
 
 def test_an_approval_of_an_older_version_is_compared_in_what_it_knew(

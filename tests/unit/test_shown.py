@@ -73,3 +73,24 @@ def test_json_means_the_same(text: str) -> None:
 def test_every_text_in_a_value_is_escaped_and_nothing_else() -> None:
     value = {"a\x1b": ["b\x1b", ("c\x1b", 1, None, True)], "d": 1.5}
     assert shown.every(value) == {r"a\x1b": [r"b\x1b", [r"c\x1b", 1, None, True]], "d": 1.5}
+
+
+@pytest.mark.parametrize(
+    ("statement", "seen"),
+    [
+        ("SET a = 'x', b = 1.5e3, c = 0x1F, d = $1", "SET a = '…', b = ?, c = ?, d = $1"),
+        ("SELECT 't2''s', t2.c3, \"d'4\" FROM é5 -- 's'", "SELECT '…', t2.c3, \"d'4\" FROM é5 …"),
+        ("/* k='s' */ SELECT $q$'s'$$s$q$, $$s$$, E'a\\n', 5", "… SELECT '…', '…', E'…', ?"),
+        ("/* /* s */ 's' */ SELECT 's'", "…"),
+        (r"SELECT 'a\' s', 's'", "SELECT '…'"),
+        ("SELECT 's", "SELECT '…'"),
+        ("SELECT $a$s", "SELECT '…'"),
+        ("SELECT 1\n, 's'", r"SELECT ?\n, '…'"),
+    ],
+)
+def test_a_statement_is_shown_without_values(statement: str, seen: str) -> None:
+    assert shown.statement(statement) == seen
+
+
+def test_a_long_statement_is_cut() -> None:
+    assert shown.statement("SELECT " + "a, " * 100) == "SELECT " + "a, " * 37 + "a,…"
