@@ -22,6 +22,7 @@ from . import (
     ledger,
     rename,
     revert,
+    revert_checks,
     surroundings,
     trial,
     trust,
@@ -151,10 +152,15 @@ def build_rollback(
     found = _require_journal(conn, run_id, accepted=accept_incomplete_journal)
     names = revert.present_columns(spec, info)
     rows = revert.revert_slice(conn, spec, run, dry=True)
-    triggers = []
+    triggers: list[str] = []
     if rows["changed"]:
-        revert.require_possible(conn, spec, info, names)
-        triggers = revert.require_triggers(conn, spec, info, names, acknowledged)
+        obstacles = Obstacles(conn)
+        obstacles.checked(revert.require_possible, conn, spec, info, names)
+        obstacles.checked(revert_checks.require_no_references, conn, spec, info, names.values())
+        triggers = (
+            obstacles.checked(revert.require_triggers, conn, spec, info, names, acknowledged) or []
+        )
+        obstacles.require_none()
     built = indexes.revert(conn, spec, run, dry=True)
     renamed = rename.revert(conn, spec, run, dry=True)
     plan: dict[str, Any] = {
