@@ -442,6 +442,29 @@ def finish(conn: Connection, run: Run, state: str, verdict: str | None, **detail
         event(conn, run.id, state, verdict=verdict, journal=covered, **detail)
 
 
+def note_filled(
+    conn: Connection, run_id: str, table_oid: int, columns: Mapping[str, int]
+) -> dict[str, Any]:
+    """Record which table, by its oid, and which columns, by their numbers, a run fills, unless it
+    has filled some already. Returns what is recorded."""
+    row = one(
+        conn,
+        "UPDATE pgrunbook.run r SET filled = CASE WHEN filled IS NULL OR NOT EXISTS ("
+        " SELECT FROM pgrunbook.batch b WHERE b.run_id = r.id AND b.reverted_at IS NULL)"
+        " THEN %s ELSE filled END WHERE id = %s RETURNING filled",
+        (Jsonb({"table": table_oid, "columns": columns}), run_id),
+    )
+    recorded: dict[str, Any] = row["filled"]
+    return recorded
+
+
+def filled(conn: Connection, run_id: str) -> dict[str, Any] | None:
+    """What note_filled() recorded: table and columns. None where nothing was, or by an earlier
+    version."""
+    found: dict[str, Any] | None = get_run(conn, run_id).get("filled")
+    return found
+
+
 def change_made(conn: Connection, run_id: str, kind: str, *, old: str, new: str) -> None:
     """Record a schema change, in the transaction that makes it where it has one."""
     conn.execute(
@@ -459,6 +482,17 @@ def change_undone(conn: Connection, run_id: str, kind: str, *, old: str, new: st
         (run_id, kind, old, new),
     )
     event(conn, run_id, f"{kind}_undone", old=old, new=new)
+
+
+def change_left(conn: Connection, run_id: str, kind: str, *, old: str, new: str) -> None:
+    """Record that there is nothing any more of which a schema change could be taken back."""
+    with conn.transaction():
+        conn.execute(
+            "UPDATE pgrunbook.change SET undone_at = clock_timestamp()"
+            " WHERE run_id = %s AND kind = %s AND old = %s AND new = %s AND undone_at IS NULL",
+            (run_id, kind, old, new),
+        )
+        event(conn, run_id, f"{kind}_left", old=old, new=new)
 
 
 def trial_kept(conn: Connection, run_id: str, index: str) -> None:

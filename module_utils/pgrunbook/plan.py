@@ -131,9 +131,9 @@ def build_rollback(
 ) -> dict[str, Any]:
     """The plan that undoes a run: its rows through the journal, then its indexes and columns.
 
-    acknowledged has the triggers that may fire for it, besides those of the phase. Raises
-    RunbookError for everything that would make the rollback fail later, and for a journal that is
-    not as it was written, unless that is accepted.
+    acknowledged has the triggers that may fire for it, besides those of the phase, and the table's
+    name where it was made anew. Raises RunbookError for everything that would make the rollback
+    fail later, and for a journal that is not as it was written, unless that is accepted.
     """
     row = ledger.get_run(conn, run_id)
     ledger.require_idle(ledger.unfinished(conn, row["phase"], row["table_name"]))
@@ -150,7 +150,9 @@ def build_rollback(
     require_unlocked(conn, info.oid, str(spec.table))
     run = ledger.Run(run_id, "", "")
     found = _require_journal(conn, run_id, accepted=accept_incomplete_journal)
-    names = revert.present_columns(spec, info)
+    anew = revert_checks.require_same_table(conn, spec, info, run_id, acknowledged)
+    revert_checks.require_key(conn, spec, info, run_id)
+    names = revert_checks.present_columns(conn, spec, info, run_id)
     rows = revert.revert_slice(conn, spec, run, dry=True)
     triggers: list[str] = []
     if rows["changed"]:
@@ -171,6 +173,7 @@ def build_rollback(
         "surroundings": surroundings.read(conn, spec, info, with_source=False),
         "triggers": triggers,
         "columns_gone": rows["columns_gone"],
+        "notes": anew,
         "journal_altered": [*found.altered, *found.gone],
         "steps": [
             _undo_step("backfill", "Give back the rows that the run changed", rows, revert.LOCK),

@@ -10,7 +10,7 @@ from typing import Any
 
 from psycopg.sql import SQL, Composed
 
-from . import catalog, conversion, ledger, surroundings
+from . import catalog, conversion, ledger, revert_checks, surroundings
 from .catalog import TableInfo
 from .connection import Connection, one, with_lock_retries
 from .dependents import dependents
@@ -107,7 +107,9 @@ def revert(conn: Connection, spec: Spec, run: ledger.Run, *, dry: bool) -> dict[
     another name, and a warning says so.
     """
     info = catalog.inspect(conn, spec.table)
-    renames = [c for c in ledger.changes(conn, run.id, "rename") if c["new"] in info.columns]
+    made = ledger.changes(conn, run.id, "rename")
+    names = revert_checks.present_columns(conn, spec, info, run.id) if made else {}
+    renames = [c for c in made if names.get(c["new"]) == c["new"]]
     conversions = [
         conversion.made(spec, info, change["new"], change["old"])
         for change in ledger.changes(conn, run.id, "convert")
@@ -128,6 +130,8 @@ def revert(conn: Connection, spec: Spec, run: ledger.Run, *, dry: bool) -> dict[
         for change in undone:
             ledger.require_owner(conn, run)
             _do(conn, spec, info, change, _noted_undone(conn, run, change))
+        for left in (c for c in made if c not in renames):
+            ledger.change_left(conn, run.id, "rename", old=left["old"], new=left["new"])
     swapped = {c.old: c.new for c in undone}
     swapped |= {each.aside: each.old for each in conversions}
     gone = {each.column.name for each in conversions if each.aside in info.columns}

@@ -9,7 +9,7 @@ from typing import Any
 
 from psycopg.sql import SQL, Composable, Composed, Identifier, Literal
 
-from . import catalog, ledger, ledger_schema, supervisor, surroundings
+from . import catalog, ledger, ledger_schema, revert_checks, supervisor, surroundings
 from .backfill import outcome, progress, slice_outcome
 from .batch import Done
 from .catalog import TableInfo
@@ -36,14 +36,15 @@ def revert_slice(conn: Connection, spec: Spec, run: ledger.Run, *, dry: bool) ->
     """
     ledger.get_run(conn, run.id)
     info = catalog.inspect(conn, spec.table)
-    names = present_columns(spec, info)
+    revert_checks.require_key(conn, spec, info, run.id)
+    names = revert_checks.present_columns(conn, spec, info, run.id)
     before, totals = progress(conn, run.id), _totals(conn, run.id)
     query = revert_statement(spec, names, info) if names and before.rows else None
     queries = [render(query)] if query else []
     more: dict[str, Any] = {
         "reverting": True,
         "queries": queries,
-        "columns_gone": columns_gone(spec, names),
+        "columns_gone": columns_gone(spec, names) if before.rows else [],
     }
     if dry or query is None:
         rows = _listed(conn, spec, run.id) if query else 0
@@ -68,21 +69,6 @@ def revert_slice(conn: Connection, spec: Spec, run: ledger.Run, *, dry: bool) ->
         **more,
         **_told(conn, run.id, now),
     )
-
-
-def present_columns(spec: Spec, info: TableInfo) -> dict[str, str]:
-    """For each column of the phase that is still there, the name that it bears now.
-
-    Raises RunbookError where a column of the key is there no more.
-    """
-    gone = [k for k in spec.key if k not in info.columns]
-    if gone:
-        raise RunbookError(
-            f"Key column {gone[0]!r} of {spec.table} was renamed or dropped since the run, so the "
-            "rows in its journal cannot be found. Nothing was changed. Next step: give the column "
-            "its name back, then plan the rollback again."
-        )
-    return catalog.names_there(spec, info)
 
 
 def columns_gone(spec: Spec, names: Mapping[str, str]) -> list[str]:

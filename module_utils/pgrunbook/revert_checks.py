@@ -1,13 +1,14 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What is in a rollback's way, found before anything is given back. Only reads."""
+"""What a rollback finds of what the run filled, and what is in its way before it begins."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 
+from . import catalog, ledger
 from .catalog import TableInfo
 from .connection import Connection
-from .errors import require_none
+from .errors import RunbookError, require_none
 from .spec import Spec
 
 _ACTIONS = {
@@ -40,6 +41,85 @@ JOIN pg_namespace n ON n.oid = c.relnamespace
 WHERE k.conparentid = 0 GROUP BY k.oid, k.conname, n.nspname, c.relname, k.confupdtype
 ORDER BY 2, 1
 """
+
+
+def require_the_filled(conn: Connection, spec: Spec, info: TableInfo, run_id: str) -> None:
+    """Record which table and columns the run fills, before it fills them. Raises RunbookError where
+    it has filled others of the same names: its journal could not tell them apart."""
+    numbers = catalog.column_numbers(conn, info)
+    ours = {c: numbers[c] for c in (*spec.key, *(c.name for c in spec.columns)) if c in numbers}
+    recorded = ledger.note_filled(conn, run_id, info.oid, ours)
+    if recorded == {"table": info.oid, "columns": ours}:
+        return
+    others = [c for c, number in ours.items() if recorded["columns"].get(c) != number]
+    what = f"Column {others[0]!r} of {spec.table}" if others else f"Table {spec.table}"
+    raise RunbookError(
+        f"{what} was made anew since the run began to fill it. Nothing was changed by this call. "
+        f"Next step: playbooks/rollback.yml -e run={run_id} gives back what the run filled "
+        "elsewhere; then run the phase again."
+    )
+
+
+def require_same_table(
+    conn: Connection, spec: Spec, info: TableInfo, run_id: str, acknowledged: Collection[str]
+) -> list[str]:
+    """What a person has to know where the table is not the one that the run filled. Raises
+    RunbookError where that is not acknowledged, by the table's name."""
+    filled = ledger.filled(conn, run_id)
+    if filled is None or filled["table"] == info.oid:
+        return []
+    told = (
+        f"{spec.table} is another table than the one that the run filled: it was made anew since, "
+        "or another one got its name."
+    )
+    if str(spec.table) not in acknowledged:
+        raise RunbookError(
+            f"{told} Nothing was changed. Next step: see whether its rows are those of the run, "
+            "restored from a dump, say; if they are, pass "
+            f'-e \'{{"rollback_acknowledged": ["{spec.table}"]}}\': rows and columns are told by '
+            "their key and names only."
+        )
+    return [f"{told} Its rows and columns are told by their key and names only."]
+
+
+def require_key(conn: Connection, spec: Spec, info: TableInfo, run_id: str) -> None:
+    """Raise RunbookError where a column of the key is not there any more, or is another one."""
+    numbers, known = _numbers(conn, info, run_id)
+    for column in spec.key:
+        if column not in numbers or numbers[column] != known.get(column, numbers[column]):
+            raise RunbookError(
+                f"Key column {column!r} of {spec.table} was renamed or dropped since the run, so "
+                "the rows in its journal cannot be found. Nothing was changed. Next step: give the "
+                "column its name back, then plan the rollback again."
+            )
+
+
+def present_columns(conn: Connection, spec: Spec, info: TableInfo, run_id: str) -> dict[str, str]:
+    """For each column of the phase that the run filled and that is still there, the name that it
+    bears now. One that was dropped and made anew is another one.
+
+    Where nobody recorded which ones the run filled, and in another table, names are all there is to
+    go by.
+    """
+    numbers, known = _numbers(conn, info, run_id)
+    if not known:
+        return catalog.names_there(spec, info)
+    return {
+        column.name: now
+        for column in spec.columns
+        for now in (column.name, column.renamed_from or "")
+        if now in numbers and numbers[now] == known.get(column.name)
+    }
+
+
+def _numbers(
+    conn: Connection, info: TableInfo, run_id: str
+) -> tuple[dict[str, int], dict[str, int]]:
+    """The columns' numbers as they are now, and of those that the run filled as they were; nothing
+    where nobody recorded that, or it was another table."""
+    filled = ledger.filled(conn, run_id) or {}
+    known = filled["columns"] if filled.get("table") == info.oid else {}
+    return catalog.column_numbers(conn, info), known
 
 
 def require_no_references(

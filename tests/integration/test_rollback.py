@@ -106,3 +106,117 @@ def test_a_foreign_key_that_refers_to_a_partition_or_through_the_parent_counts(
     )
     message = refused(steps)
     assert message.count("'paid' of public.bills") == 1
+
+
+def values(database: Database, *columns: str) -> dict[str, int]:
+    """How many values each of the columns holds."""
+    counted = ", ".join(f"count({column}) AS {column}" for column in columns)
+    (row,) = database.sql(f"SELECT {counted} FROM session_summaries")
+    return dict(row)
+
+
+ANOTHER = {
+    "under the old name": (
+        "RENAME snapshot_ip_type TO kept",
+        "ADD COLUMN snapshot_ip_types text",
+        ("snapshot_ip_types", "kept"),
+    ),
+    "under the new name": (
+        "RENAME snapshot_ip_type TO kept",
+        "ADD COLUMN snapshot_ip_type text",
+        ("snapshot_ip_type", "kept"),
+    ),
+}
+
+
+@pytest.mark.parametrize(("away", "made", "theirs"), ANOTHER.values(), ids=ANOTHER.keys())
+def test_a_column_that_took_the_name_of_one_is_not_touched(
+    database: Database, steps: Steps, away: str, made: str, theirs: tuple[str, str]
+) -> None:
+    for change in (away, made):
+        database.sql(f"ALTER TABLE session_summaries {change}")
+    database.sql("UPDATE session_summaries SET {} = {}".format(*theirs))
+    before = values(database, *theirs)
+    result = steps.back()
+    assert result["columns_gone"] == ["snapshot_ip_type"]
+    assert "Column snapshot_ip_type is there no more" in steps.planned["text"]
+    assert values(database, *theirs) == before
+    assert values(database, "snapshot_asn")["snapshot_asn"] < before[theirs[0]]
+
+
+def test_a_column_that_was_dropped_and_made_anew_is_not_touched(
+    database: Database, steps: Steps
+) -> None:
+    database.sql("ALTER TABLE session_summaries DROP snapshot_country")
+    database.sql("ALTER TABLE session_summaries ADD snapshot_country varchar(2) DEFAULT 'CN'")
+    before = values(database, "snapshot_country")
+    assert give_back(steps)["columns_gone"] == ["snapshot_country"]
+    assert values(database, "snapshot_country") == before
+
+
+def test_a_column_that_was_made_anew_after_the_approval_stops_the_rollback(
+    database: Database, steps: Steps
+) -> None:
+    plan_back(steps)
+    steps.approve("rollback")
+    before = database.sql("SELECT count(snapshot_country) AS n FROM session_summaries")
+    database.sql("ALTER TABLE session_summaries DROP snapshot_asn")
+    database.sql("ALTER TABLE session_summaries ADD snapshot_asn integer")
+    steps.refused("backfill", state="reverted")
+    assert database.sql("SELECT count(snapshot_country) AS n FROM session_summaries") == before
+
+
+def test_a_key_column_that_was_made_anew_is_refused(
+    database: Database, module: Module, phase: Phase
+) -> None:
+    steps = partitioned(database, module, phase)
+    database.sql("ALTER TABLE visit RENAME id TO id_before")
+    database.sql("ALTER TABLE visit ADD id int")
+    database.sql("UPDATE visit SET id = 301 - id_before")
+    assert "Key column 'id'" in refused(steps)
+
+
+def test_a_partition_has_its_columns_in_an_order_of_its_own(
+    database: Database, module: Module, phase: Phase
+) -> None:
+    steps = partitioned(database, module, phase)
+    database.sql(
+        "CREATE TABLE visit_2"
+        " (town text, part int NOT NULL, gone int, place text, id int NOT NULL);"
+        "ALTER TABLE visit_2 DROP gone;"
+        "INSERT INTO visit_2 (id, part, place) SELECT n, 2, 'a' FROM generate_series(1, 50) n;"
+        "ALTER TABLE visit ATTACH PARTITION visit_2 FOR VALUES IN (2)"
+    )
+    steps.planned = {}
+    finished(steps)
+    assert database.sql("SELECT count(town) AS n FROM visit") == [{"n": 350}]
+    result = give_back(steps)
+    assert (result["rows_changed"], result["columns_gone"]) == (50, [])
+    assert database.sql("SELECT count(town) AS n FROM visit_2") == [{"n": 0}]
+
+
+def test_a_table_that_was_made_anew_is_told_from_the_one_that_was_filled(
+    database: Database, steps: Steps
+) -> None:
+    database.sql("ALTER TABLE session_summaries RENAME TO session_summaries_before")
+    database.sql("CREATE TABLE session_summaries (LIKE session_summaries_before INCLUDING ALL)")
+    database.sql("INSERT INTO session_summaries TABLE session_summaries_before")
+    message = refused(steps)
+    assert "public.session_summaries is another table" in message
+    assert '"rollback_acknowledged": ["public.session_summaries"]' in message
+    result = give_back(steps, acknowledged=["public.session_summaries"])
+    assert "public.session_summaries is another table" in steps.planned["text"]
+    assert (result["rows_left_alone"], result["columns_gone"]) == (0, [])
+
+
+def test_a_run_does_not_go_on_in_a_column_that_was_made_anew(
+    database: Database, module: Module, phase: Phase
+) -> None:
+    steps = Steps.of(module, database, phase)
+    steps.begin()
+    steps.backfill(canary=True)
+    database.sql("ALTER TABLE session_summaries DROP snapshot_asn")
+    database.sql("ALTER TABLE session_summaries ADD snapshot_asn integer")
+    steps.approve("backfill")
+    message = steps.refused("backfill")
+    assert "'snapshot_asn'" in message and "rollback.yml" in message

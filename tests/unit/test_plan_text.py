@@ -263,6 +263,7 @@ def rollback(**changes: Any) -> dict[str, Any]:
             ],
             "triggers": [],
             "columns_gone": [],
+            "notes": [],
             "journal_altered": [],
         },
         "journal_unknown": [],
@@ -284,6 +285,7 @@ def test_rollback_of_nothing() -> None:
         "steps": [step("backfill", needed=False, statements=[])],
         "triggers": [],
         "columns_gone": [],
+        "notes": [],
         "journal_altered": [],
     }
     shown = rollback_text(rollback(needed=False, plan=plan))
