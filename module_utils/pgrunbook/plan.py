@@ -155,14 +155,15 @@ def build_rollback(
     names = revert_checks.present_columns(conn, spec, info, run_id)
     rows = revert.revert_slice(conn, spec, run, dry=True)
     triggers: list[str] = []
+    obstacles = Obstacles(conn)
     if rows["changed"]:
-        obstacles = Obstacles(conn)
-        obstacles.checked(revert.require_possible, conn, spec, info, names)
+        obstacles.checked(revert_checks.require_possible, conn, spec, info, names.values())
         obstacles.checked(revert_checks.require_no_references, conn, spec, info, names.values())
         triggers = (
             obstacles.checked(revert.require_triggers, conn, spec, info, names, acknowledged) or []
         )
-        obstacles.require_none()
+    obstacles.checked(rename.require_revertible, conn, spec, run)
+    obstacles.require_none()
     built = indexes.revert(conn, spec, run, dry=True)
     renamed = rename.revert(conn, spec, run, dry=True)
     plan: dict[str, Any] = {
@@ -173,7 +174,7 @@ def build_rollback(
         "surroundings": surroundings.read(conn, spec, info, with_source=False),
         "triggers": triggers,
         "columns_gone": rows["columns_gone"],
-        "notes": anew,
+        "notes": [*anew, *renamed["warnings"]],
         "journal_altered": [*found.altered, *found.gone],
         "steps": [
             _undo_step("backfill", "Give back the rows that the run changed", rows, revert.LOCK),

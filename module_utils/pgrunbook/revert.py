@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 from psycopg.sql import SQL, Composable, Composed, Identifier, Literal
@@ -23,7 +23,6 @@ from .supervisor import Slice
 LOCK = "ROW EXCLUSIVE on the table, FOR NO KEY UPDATE on the rows of one batch"
 MOST_LEFT_ALONE = 100
 MOST_SHOWN = 200  # characters of a value of a row that was left alone
-SAMPLED_ROWS = 1000  # on which a CHECK constraint is tried, as they would be without their values
 
 
 def revert_slice(conn: Connection, spec: Spec, run: ledger.Run, *, dry: bool) -> dict[str, Any]:
@@ -74,26 +73,6 @@ def revert_slice(conn: Connection, spec: Spec, run: ledger.Run, *, dry: bool) ->
 def columns_gone(spec: Spec, names: Mapping[str, str]) -> list[str]:
     """The columns of the phase that are not among those that are still there."""
     return [c.name for c in spec.columns if c.name not in names]
-
-
-def require_possible(
-    conn: Connection, spec: Spec, info: TableInfo, names: Mapping[str, str]
-) -> None:
-    """Raise RunbookError where a constraint that was made since would refuse the NULLs."""
-    for column in names.values():
-        if info.columns[column].not_null:
-            raise RunbookError(
-                f"Column {column!r} of {spec.table} has become NOT NULL since the run, so no row "
-                f"could be given back. Nothing was changed. Next step: ALTER TABLE {spec.table} "
-                f"ALTER COLUMN {column} DROP NOT NULL, if the application can bear NULL again, "
-                "then plan the rollback again."
-            )
-    for constraint in _forbidding(conn, spec, info, names):
-        raise RunbookError(
-            f"Constraint {constraint!r} of {spec.table} forbids NULL where the run filled a value, "
-            "so rows could not be given back. Nothing was changed. Next step: drop the "
-            "constraint, if the application can bear NULL again, then plan the rollback again."
-        )
 
 
 def require_triggers(
@@ -273,39 +252,6 @@ WITH entry AS (
 )
 UPDATE pgrunbook.batch b SET merged = k.entries FROM kept k WHERE k.id = b.id
 """
-
-
-def _forbidding(
-    conn: Connection, spec: Spec, info: TableInfo, names: Mapping[str, str]
-) -> Iterator[str]:
-    """The CHECK constraints on the columns that some of the rows would break without their
-    values."""
-    ours = list(names.values())
-    found = conn.execute(
-        "SELECT k.conname, pg_get_expr(k.conbin, k.conrelid) AS expression FROM pg_constraint k"
-        " WHERE k.conrelid = %s::oid AND k.contype = 'c' AND EXISTS (SELECT FROM pg_attribute a"
-        " WHERE a.attrelid = k.conrelid AND a.attnum = ANY (k.conkey) AND a.attname = ANY (%s))"
-        " ORDER BY 1",
-        (info.oid, ours),
-    ).fetchall()
-    columns = comma(
-        SQL("NULL::{} AS {}").format(text(column.type), name(c)) if c in ours else name(c)
-        for c, column in info.columns.items()
-    )
-    has_value = any_of(SQL("{} IS NOT NULL").format(name(c)) for c in ours)
-    for constraint in found:
-        query = SQL(
-            "SELECT EXISTS (SELECT FROM (SELECT {columns} FROM {table} WHERE {has_value}"
-            " LIMIT {most}) r WHERE NOT ({expression})) AS breaks"
-        ).format(
-            columns=columns,
-            table=table(spec.table),
-            has_value=has_value,
-            most=Literal(SAMPLED_ROWS),
-            expression=text(constraint["expression"]),
-        )
-        if one(conn, query, ())["breaks"]:
-            yield constraint["conname"]
 
 
 def _has_figures(conn: Connection) -> bool:

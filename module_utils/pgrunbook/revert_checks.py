@@ -3,13 +3,79 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Iterator
+from dataclasses import dataclass
+
+from psycopg.sql import SQL, Composed, Literal
 
 from . import catalog, ledger
 from .catalog import TableInfo
-from .connection import Connection
+from .connection import Connection, one
+from .eligibility import any_of
 from .errors import RunbookError, require_none
-from .spec import Spec
+from .spec import Spec, Table
+from .sql import comma, name, table, text
+
+SAMPLED_ROWS = 1000  # on which constraints are tried, as the rows would be without their values
+
+
+@dataclass(frozen=True)
+class _Relation:
+    """The table, or a partition of it on any level."""
+
+    oid: int
+    table: Table
+
+
+_RELATIONS = """
+SELECT c.oid::int8 AS oid, n.nspname AS schema, c.relname AS name
+FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
+WHERE c.oid IN (SELECT %(table)s::oid UNION SELECT relid FROM pg_partition_tree(%(table)s::oid))
+ORDER BY c.oid <> %(table)s::oid, 2, 3
+"""
+
+# A column that its parent has as NOT NULL is told of the parent only.
+_NOT_NULL = """
+SELECT a.attname AS name FROM pg_attribute a
+WHERE a.attrelid = %(table)s::oid AND a.attname = ANY (%(columns)s) AND a.attnotnull
+AND NOT EXISTS (SELECT FROM pg_inherits h JOIN pg_attribute p ON p.attrelid = h.inhparent
+    WHERE h.inhrelid = a.attrelid AND p.attname = a.attname AND p.attnotnull)
+ORDER BY a.attnum
+"""
+
+_CHECKS = """
+SELECT k.conname AS name, pg_get_expr(k.conbin, k.conrelid) AS expression FROM pg_constraint k
+WHERE k.conrelid = %(table)s::oid AND k.contype = 'c' AND k.coninhcount = 0
+AND EXISTS (SELECT FROM pg_attribute a WHERE a.attrelid = k.conrelid
+    AND a.attnum = ANY (k.conkey) AND a.attname = ANY (%(columns)s))
+ORDER BY 1
+"""
+
+_WHOLE_KEYS = """
+SELECT k.conname AS name FROM pg_constraint k
+WHERE k.conrelid = %(table)s::oid AND k.contype = 'f' AND k.conparentid = 0
+AND k.confmatchtype = 'f' AND cardinality(k.conkey) > 1
+AND EXISTS (SELECT FROM pg_attribute a WHERE a.attrelid = k.conrelid
+    AND a.attnum = ANY (k.conkey) AND a.attname = ANY (%(columns)s))
+ORDER BY 1
+"""
+
+# Up to PostgreSQL 14 NULLs are always distinct.
+_UNIQUE = """
+SELECT c.relname AS name, pg_get_expr(i.indpred, i.indrelid) AS predicate,
+    ARRAY(SELECT pg_get_indexdef(i.indexrelid, n, false)
+          FROM generate_series(1, i.indnkeyatts) n) AS keys,
+    coalesce((to_jsonb(i) ->> 'indnullsnotdistinct')::bool, false) AS nulls_are_equal
+FROM pg_index i JOIN pg_class c ON c.oid = i.indexrelid
+WHERE i.indrelid = %(table)s::oid AND i.indisunique
+AND NOT EXISTS (SELECT FROM pg_inherits h WHERE h.inhrelid = i.indexrelid)
+AND EXISTS (SELECT FROM pg_attribute a WHERE a.attrelid = i.indrelid
+    AND a.attname = ANY (%(columns)s) AND (a.attnum = ANY (i.indkey::int2[])
+    OR EXISTS (SELECT FROM pg_depend d WHERE d.classid = 'pg_class'::regclass
+        AND d.objid = i.indexrelid AND d.refclassid = 'pg_class'::regclass
+        AND d.refobjid = i.indrelid AND d.refobjsubid = a.attnum)))
+ORDER BY 1
+"""
 
 _ACTIONS = {
     "a": "NO ACTION",
@@ -120,6 +186,83 @@ def _numbers(
     filled = ledger.filled(conn, run_id) or {}
     known = filled["columns"] if filled.get("table") == info.oid else {}
     return catalog.column_numbers(conn, info), known
+
+
+def require_possible(conn: Connection, spec: Spec, info: TableInfo, columns: Iterable[str]) -> None:
+    """Raise RunbookError with what was made since, on the table or a partition, and would refuse
+    the NULLs in these columns."""
+    ours = list(columns)
+    relations = [
+        _Relation(row["oid"], Table(row["schema"], row["name"]))
+        for row in conn.execute(_RELATIONS, {"table": info.oid}).fetchall()
+    ]
+    require_none(refusal for each in relations for refusal in _refusals(conn, info, each, ours))
+
+
+def _refusals(
+    conn: Connection, info: TableInfo, relation: _Relation, ours: list[str]
+) -> Iterator[str]:
+    on = relation.table
+    given = {"table": relation.oid, "columns": ours}
+    for row in conn.execute(_NOT_NULL, given).fetchall():
+        yield (
+            f"Column {row['name']!r} of {on} has become NOT NULL since the run, so no row could be "
+            f"given back. Nothing was changed. Next step: ALTER TABLE {on} ALTER COLUMN "
+            f"{row['name']} DROP NOT NULL, if the application can bear NULL again, then plan the "
+            "rollback again."
+        )
+    for row in conn.execute(_CHECKS, given).fetchall():
+        broken = SQL("SELECT FROM {} WHERE NOT ({})").format(
+            _sample(info, relation, ours), text(row["expression"])
+        )
+        if _any(conn, broken):
+            yield _forbids(f"Constraint {row['name']!r} of {on} forbids NULL")
+    for row in conn.execute(_WHOLE_KEYS, given).fetchall():
+        yield _forbids(f"Foreign key {row['name']!r} of {on} (MATCH FULL) forbids a single NULL")
+    for row in conn.execute(_UNIQUE, given).fetchall():
+        keys = [name(f"k{n}") for n in range(len(row["keys"]))]
+        clashing = SQL(
+            "SELECT FROM (SELECT {} FROM {} WHERE ({})) k WHERE {} OR num_nulls({}) = 0"
+            " GROUP BY {} HAVING count(*) > 1"
+        ).format(
+            comma(
+                SQL("{} AS {}").format(text(k), n) for k, n in zip(row["keys"], keys, strict=True)
+            ),
+            _sample(info, relation, ours),
+            text(row["predicate"] or "true"),
+            Literal(row["nulls_are_equal"]),
+            comma(keys),
+            comma(keys),
+        )
+        if _any(conn, clashing):
+            yield _forbids(f"Unique index {row['name']!r} of {on} forbids several NULLs")
+
+
+def _forbids(what: str) -> str:
+    return (
+        f"{what} where the run filled a value, so rows could not be given back. Nothing was "
+        "changed. Next step: drop it, if the application can bear NULL again, then plan the "
+        "rollback again."
+    )
+
+
+def _any(conn: Connection, query: Composed) -> bool:
+    found: bool = one(conn, SQL("SELECT EXISTS ({}) AS any").format(query), ())["any"]
+    return found
+
+
+def _sample(info: TableInfo, relation: _Relation, ours: list[str]) -> Composed:
+    """Rows that have a value in one of these columns, as they would be without any of them."""
+    columns = comma(
+        SQL("NULL::{} AS {}").format(text(column.type), name(c)) if c in ours else name(c)
+        for c, column in info.columns.items()
+    )
+    return SQL("(SELECT {} FROM {} WHERE {} LIMIT {}) r").format(
+        columns,
+        table(relation.table),
+        any_of(SQL("{} IS NOT NULL").format(name(c)) for c in ours),
+        Literal(SAMPLED_ROWS),
+    )
 
 
 def require_no_references(

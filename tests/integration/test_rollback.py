@@ -220,3 +220,159 @@ def test_a_run_does_not_go_on_in_a_column_that_was_made_anew(
     steps.approve("backfill")
     message = steps.refused("backfill")
     assert "'snapshot_asn'" in message and "rollback.yml" in message
+
+
+IN_THE_WAY = {
+    "a column of the old name": (
+        "ALTER TABLE session_summaries ADD snapshot_ip_types text"
+        " GENERATED ALWAYS AS (snapshot_ip_type) STORED",
+        "'snapshot_ip_types'",
+    ),
+    "a unique index that takes NULLs for equal": (
+        "DELETE FROM session_summaries a USING session_summaries b"
+        " WHERE a.snapshot_asn IS NOT DISTINCT FROM b.snapshot_asn AND a.session_id > b.session_id;"
+        "CREATE UNIQUE INDEX single ON session_summaries (snapshot_asn) NULLS NOT DISTINCT",
+        "'single'",
+    ),
+    "a unique index on rows without a value": (
+        "UPDATE session_summaries SET snapshot_asn = 0 WHERE snapshot_asn IS NULL;"
+        "CREATE UNIQUE INDEX single ON session_summaries ((1)) WHERE snapshot_asn IS NULL",
+        "'single'",
+    ),
+    "a foreign key that is all or nothing": (
+        "UPDATE session_summaries SET snapshot_asn = 0 WHERE snapshot_asn IS NULL;"
+        "CREATE TABLE asn_of (session_id varchar(64), asn int, PRIMARY KEY (session_id, asn));"
+        "INSERT INTO asn_of SELECT session_id, snapshot_asn FROM session_summaries;"
+        "ALTER TABLE session_summaries ADD CONSTRAINT whole FOREIGN KEY (session_id, snapshot_asn)"
+        " REFERENCES asn_of MATCH FULL",
+        "'whole'",
+    ),
+}
+
+
+@pytest.mark.parametrize(("made", "named"), IN_THE_WAY.values(), ids=IN_THE_WAY.keys())
+def test_what_would_stop_it_half_way_is_found_before_it_begins(
+    database: Database, steps: Steps, made: str, named: str
+) -> None:
+    database.sql(made)
+    assert named in refused(steps)
+
+
+def test_a_unique_index_that_bears_the_nulls_stands_in_nobodys_way(
+    database: Database, steps: Steps
+) -> None:
+    database.sql(
+        "CREATE UNIQUE INDEX ON session_summaries (snapshot_asn, session_id) NULLS NOT DISTINCT;"
+        "CREATE UNIQUE INDEX ON session_summaries ((snapshot_asn + 1), session_id)"
+    )
+    assert give_back(steps)["rows_left_alone"] == 0
+
+
+@pytest.mark.parametrize(
+    ("made", "named"),
+    [
+        ("ALTER town SET NOT NULL", "'town' of public.visit_1"),
+        ("ADD CONSTRAINT known CHECK (town IS NOT NULL)", "'known' of public.visit_1"),
+    ],
+    ids=["not null", "check"],
+)
+def test_a_constraint_of_a_partition_is_found_before_it_begins(
+    database: Database, module: Module, phase: Phase, made: str, named: str
+) -> None:
+    steps = partitioned(database, module, phase)
+    database.sql(f"ALTER TABLE visit_1 {made}")
+    assert named in refused(steps)
+
+
+def test_all_that_is_in_the_way_is_told_at_once(database: Database, steps: Steps) -> None:
+    database.sql(UNIQUE + BILLS.format(action=""))
+    database.sql("ALTER TABLE session_summaries ADD snapshot_ip_types text")
+    database.sql("UPDATE session_summaries SET snapshot_asn = 0 WHERE snapshot_asn IS NULL")
+    database.sql("ALTER TABLE session_summaries ALTER snapshot_asn SET NOT NULL")
+    message = refused(steps)
+    assert message.startswith("There are 3 obstacles.")
+
+
+ASN = "snapshot_asn"
+
+
+def converted(database: Database, module: Module, phase: Phase) -> Steps:
+    """A finished run that has put a column aside, and given its name to one of another type."""
+    database.sql("ALTER TABLE session_summaries ALTER snapshot_asn TYPE text")
+    columns = [
+        {**column, "converted_from": "text", "using": "{snapshot_asn}::int"}
+        if column["name"] == ASN
+        else column
+        for column in phase["phase_columns"]
+    ]
+    changed = {"phase_columns": columns, "phase_queries": [], "phase_acknowledged": [ASN]}
+    steps = Steps.of(module, database, {**phase, **changed})
+    steps.forward()
+    return steps
+
+
+def types(database: Database) -> dict[str, str]:
+    rows = database.sql(
+        "SELECT attname, format_type(atttypid, atttypmod) AS type FROM pg_attribute WHERE attname"
+        " ~ 'asn' AND attrelid = 'session_summaries'::regclass AND NOT attisdropped"
+    )
+    return {row["attname"]: row["type"] for row in rows}
+
+
+def test_a_view_on_a_converted_column_stops_the_plan(
+    database: Database, module: Module, phase: Phase
+) -> None:
+    steps = converted(database, module, phase)
+    database.sql("CREATE VIEW uses AS SELECT session_id, snapshot_asn FROM session_summaries")
+    assert "View public.uses is on" in refused(steps)
+    database.sql("DROP VIEW uses")
+    steps.back()
+    assert types(database) == {"snapshot_asn": "text"}
+
+
+def test_a_converted_column_that_something_is_on_is_kept(
+    database: Database, module: Module, phase: Phase
+) -> None:
+    steps = converted(database, module, phase)
+    database.sql(
+        "CREATE INDEX dba ON session_summaries (session_id, snapshot_asn);"
+        "ALTER TABLE session_summaries ADD CONSTRAINT pos CHECK (snapshot_asn > 0)"
+    )
+    plan_back(steps)
+    text = " ".join(steps.planned["text"].split())
+    assert "index public.dba" in text and "pos on public.session_summaries" in text
+    assert "DROP COLUMN" not in text
+    steps.approve("rollback")
+    steps.backfill(state="reverted")
+    steps.do("index", state="reverted")
+    (warning,) = steps.do("column", state="reverted")["warnings"]
+    assert "index public.dba" in str(warning) and "'snapshot_asn_after_phase3'" in str(warning)
+    steps.do("run", state="reverted")
+    assert types(database) == {"snapshot_asn": "text", "snapshot_asn_after_phase3": "integer"}
+    assert database.sql("SELECT conname FROM pg_constraint WHERE conname = 'pos'")
+
+
+def test_what_came_upon_a_converted_column_after_the_plan_keeps_it(
+    database: Database, module: Module, phase: Phase
+) -> None:
+    steps = converted(database, module, phase)
+    plan_back(steps)
+    steps.approve("rollback")
+    steps.backfill(state="reverted")
+    steps.do("index", state="reverted")
+    database.sql("CREATE VIEW uses AS SELECT session_id, snapshot_asn FROM session_summaries")
+    (warning,) = steps.do("column", state="reverted")["warnings"]
+    assert "view public.uses" in str(warning)
+    assert types(database) == {"snapshot_asn": "text", "snapshot_asn_after_phase3": "integer"}
+
+
+def test_a_converted_column_that_is_gone_leaves_its_name_to_the_one_put_aside(
+    database: Database, module: Module, phase: Phase
+) -> None:
+    steps = converted(database, module, phase)
+    database.sql("ALTER TABLE session_summaries RENAME snapshot_asn TO asn_now")
+    database.sql("ALTER TABLE session_summaries ADD snapshot_asn integer")
+    assert "'snapshot_asn'" in refused(steps)
+    database.sql("ALTER TABLE session_summaries DROP snapshot_asn")
+    assert steps.back()["columns_gone"] == ["snapshot_asn"]
+    assert types(database) == {"snapshot_asn": "text", "asn_now": "integer"}
