@@ -374,6 +374,19 @@ def get_run(conn: Connection, run_id: str) -> dict[str, Any]:
     )
 
 
+def later_runs(conn: Connection, run_id: str, table: str) -> list[str]:
+    """The other runs that have filled rows of the table after this one had begun to, and have not
+    given them all back, the latest first."""
+    rows = conn.execute(
+        "SELECT b.run_id AS id FROM pgrunbook.batch b JOIN pgrunbook.run r ON r.id = b.run_id"
+        " WHERE r.table_name = %(table)s AND r.id <> %(run)s AND b.reverted_at IS NULL"
+        " AND b.id > (SELECT min(id) FROM pgrunbook.batch WHERE run_id = %(run)s)"
+        " GROUP BY 1 ORDER BY max(b.id) DESC",
+        {"table": table, "run": run_id},
+    )
+    return [row["id"] for row in rows]
+
+
 def approved_spec(conn: Connection, run_id: str) -> dict[str, Any]:
     """The specification in the plan that was approved last for a run, as Spec.as_dict() gave it."""
     get_run(conn, run_id)

@@ -131,9 +131,10 @@ def build_rollback(
 ) -> dict[str, Any]:
     """The plan that undoes a run: its rows through the journal, then its indexes and columns.
 
-    acknowledged has the triggers that may fire for it, besides those of the phase, and the table's
-    name where it was made anew. Raises RunbookError for everything that would make the rollback
-    fail later, and for a journal that is not as it was written, unless that is accepted.
+    acknowledged has the triggers that may fire for it, besides those of the phase, the table's name
+    where it was made anew, and later runs whose values may go too. Raises RunbookError for
+    everything that would make the rollback fail later, and for a journal that is not as it was
+    written, unless that is accepted.
     """
     row = ledger.get_run(conn, run_id)
     ledger.require_idle(ledger.unfinished(conn, row["phase"], row["table_name"]))
@@ -156,7 +157,11 @@ def build_rollback(
     rows = revert.revert_slice(conn, spec, run, dry=True)
     triggers: list[str] = []
     obstacles = Obstacles(conn)
+    again = None
     if rows["changed"]:
+        again = obstacles.checked(
+            revert_checks.require_latest, conn, spec, info, run_id, acknowledged
+        )
         obstacles.checked(revert_checks.require_possible, conn, spec, info, names.values())
         obstacles.checked(revert_checks.require_no_references, conn, spec, info, names.values())
         triggers = (
@@ -174,7 +179,7 @@ def build_rollback(
         "surroundings": surroundings.read(conn, spec, info, with_source=False),
         "triggers": triggers,
         "columns_gone": rows["columns_gone"],
-        "notes": [*anew, *renamed["warnings"]],
+        "notes": [*anew, *(again or []), *renamed["warnings"]],
         "journal_altered": [*found.altered, *found.gone],
         "steps": [
             _undo_step("backfill", "Give back the rows that the run changed", rows, revert.LOCK),

@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
 from psycopg.sql import SQL, Composed, Literal
@@ -13,7 +13,7 @@ from .catalog import TableInfo
 from .connection import Connection, one
 from .eligibility import any_of
 from .errors import RunbookError, require_none
-from .spec import Spec, Table
+from .spec import Spec, Table, parse_stored
 from .sql import comma, name, table, text
 
 SAMPLED_ROWS = 1000  # on which constraints are tried, as the rows would be without their values
@@ -263,6 +263,70 @@ def _sample(info: TableInfo, relation: _Relation, ours: list[str]) -> Composed:
         any_of(SQL("{} IS NOT NULL").format(name(c)) for c in ours),
         Literal(SAMPLED_ROWS),
     )
+
+
+def require_latest(
+    conn: Connection, spec: Spec, info: TableInfo, run_id: str, acknowledged: Collection[str]
+) -> list[str]:
+    """What a person has to know of runs that have filled some of the run's rows again, in one of
+    its columns, after somebody had emptied it. Raises RunbookError with those that are not
+    acknowledged, by their ids: such rows hold values of theirs."""
+    table_name = ledger.get_run(conn, run_id)["table_name"]
+    told = {
+        other: _filled_again(conn, spec, info, run_id, other)
+        for other in ledger.later_runs(conn, run_id, table_name)
+    }
+    require_none(
+        f"{sentence} Nothing was changed. Next step: roll run {other} back first; or, if what it "
+        f'filled there may go too, pass -e \'{{"rollback_acknowledged": ["{other}"]}}\'.'
+        for other, sentence in told.items()
+        if sentence and other not in acknowledged
+    )
+    return [f"{sentence} They go too (acknowledged)." for sentence in told.values() if sentence]
+
+
+def _filled_again(conn: Connection, spec: Spec, info: TableInfo, run_id: str, other_id: str) -> str:
+    """What another run has filled again of a run's rows, in words; nothing where it has not."""
+    other = parse_stored(ledger.approved_spec(conn, other_id))
+    ours = _places(spec, present_columns(conn, spec, info, run_id))
+    theirs = _places(other, present_columns(conn, other, info, other_id))
+    shared = [(ours[column], theirs[column]) for column in ours if column in theirs]
+    if not shared:
+        return ""
+    if other.waive_rollback or set(other.key) != set(spec.key):
+        return f"Run {other_id} may have filled rows of run {run_id} again, which nobody can tell."
+    keys = [spec.key.index(k) for k in other.key], range(len(other.key))
+    rows = one(
+        conn,
+        _FILLED_AGAIN.format(*(_entries_key(k) for k in keys), any_of(_both(*n) for n in shared)),
+        {"ours": run_id, "theirs": other_id},
+    )["rows"]
+    return f"Run {other_id} has filled {rows:,} of the rows of run {run_id} again." if rows else ""
+
+
+_FILLED_AGAIN = SQL("""
+SELECT count(DISTINCT x.key)::int8 AS rows FROM
+    (SELECT b.id, o.e, {} AS key FROM pgrunbook.batch b, jsonb_array_elements(b.journal) o(e)
+     WHERE b.run_id = %(ours)s AND b.reverted_at IS NULL) x
+JOIN
+    (SELECT b.id, o.e, {} AS key FROM pgrunbook.batch b, jsonb_array_elements(b.journal) o(e)
+     WHERE b.run_id = %(theirs)s AND b.reverted_at IS NULL) y
+ON y.key = x.key WHERE y.id > x.id AND {}
+""")
+
+
+def _places(spec: Spec, names: Mapping[str, str]) -> dict[str, int]:
+    """For each column by its present name, where an entry of the journal has its value."""
+    width = len(spec.key)
+    return {names[c.name]: width + n for n, c in enumerate(spec.columns) if c.name in names}
+
+
+def _entries_key(places: Iterable[int]) -> Composed:
+    return SQL("jsonb_build_array({})").format(comma(SQL("o.e -> {}").format(n) for n in places))
+
+
+def _both(ours: int, theirs: int) -> Composed:
+    return SQL("(x.e ->> {} IS NOT NULL AND y.e ->> {} IS NOT NULL)").format(ours, theirs)
 
 
 def require_no_references(

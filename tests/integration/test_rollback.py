@@ -376,3 +376,47 @@ def test_a_converted_column_that_is_gone_leaves_its_name_to_the_one_put_aside(
     database.sql("ALTER TABLE session_summaries DROP snapshot_asn")
     assert steps.back()["columns_gone"] == ["snapshot_asn"]
     assert types(database) == {"snapshot_asn": "text", "asn_now": "integer"}
+
+
+def second_run(database: Database, steps: Steps) -> tuple[str, str]:
+    """The ids of the first run and of one that has filled some of its rows again."""
+    first = steps.planned["run"]["id"]
+    database.sql(
+        "UPDATE session_summaries SET snapshot_asn = NULL WHERE session_id IN"
+        " (SELECT e ->> 0 FROM pgrunbook.batch, jsonb_array_elements(journal) e"
+        "  WHERE e ->> 1 IS NOT NULL ORDER BY 1 LIMIT 40)"
+    )
+    steps.planned = {}
+    finished(steps)
+    return first, steps.planned["run"]["id"]
+
+
+def test_rows_that_a_later_run_filled_again_are_its_own(database: Database, steps: Steps) -> None:
+    first, second = second_run(database, steps)
+    message = steps.refused("plan", rollback_of=first)
+    assert f"Run {second} has filled 40 of the rows" in message
+    assert give_back(steps)["rows_changed"] == 40
+    steps.do("run", state="reverted")
+    steps.planned = {"run": {"id": first}}
+    result = give_back(steps)
+    assert result["rows_left_alone"] == 40
+
+
+def test_rows_of_a_later_run_are_given_back_where_that_is_acknowledged(
+    database: Database, steps: Steps
+) -> None:
+    first, second = second_run(database, steps)
+    steps.planned = {"run": {"id": first}}
+    assert give_back(steps, acknowledged=[second])["rows_left_alone"] == 0
+    assert second in steps.planned["text"]
+
+
+def test_a_later_run_in_other_columns_stands_in_nobodys_way(
+    database: Database, steps: Steps, module: Module, phase: Phase
+) -> None:
+    database.sql("ALTER TABLE session_summaries ADD network int")
+    columns = [{"name": "network", "type": "integer", "source": "current_asn"}]
+    changed = {"phase_name": "phase9", "phase_columns": columns, "phase_indexes": []}
+    other = Steps.of(module, database, {**phase, **changed, "phase_queries": []})
+    finished(other)
+    assert give_back(steps)["rows_left_alone"] == 0
