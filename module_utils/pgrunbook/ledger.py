@@ -554,6 +554,17 @@ def standing(conn: Connection, run_id: str) -> list[dict[str, Any]]:
     ).fetchall()
 
 
+def rows_standing(conn: Connection, run_id: str) -> int:
+    """How many rows the run has changed, as often as it did, and nobody has taken back."""
+    rows: int = one(
+        conn,
+        "SELECT coalesce(sum(row_count), 0)::int8 AS rows FROM pgrunbook.batch"
+        " WHERE run_id = %s AND reverted_at IS NULL",
+        (run_id,),
+    )["rows"]
+    return rows
+
+
 def event(conn: Connection, run_id: str, kind: str, **detail: Any) -> None:
     """Append an event to the chain: its hash covers its body and the hash before it."""
     with conn.transaction():

@@ -19,6 +19,26 @@ from .sql import comma, name, table, text
 SAMPLED_ROWS = 1000  # on which constraints are tried, as the rows would be without their values
 
 
+def require_taken_back(conn: Connection, run_id: str) -> None:
+    """Raise RunbookError where rows that the run filled, or names and types that it gave, still
+    stand. What is there no more, such as the rows' columns, does not."""
+    standing = [
+        f"the {change['kind']} of {change['old']} to {change['new']}"
+        for change in ledger.standing(conn, run_id)
+        if change["kind"] in ("rename", "convert")
+    ]
+    rows = ledger.rows_standing(conn, run_id)
+    if rows:
+        spec = parse_stored(ledger.approved_spec(conn, run_id))
+        if present_columns(conn, spec, catalog.inspect(conn, spec.table), run_id):
+            standing = [f"{rows:,} rows that it filled", *standing]
+    if standing:
+        raise RunbookError(
+            f"Run {run_id} is not taken back: there are still {'; '.join(standing)}. Nothing was "
+            f"recorded. Next step: playbooks/rollback.yml -e run={run_id}, the whole of it."
+        )
+
+
 @dataclass(frozen=True)
 class _Relation:
     """The table, or a partition of it on any level."""

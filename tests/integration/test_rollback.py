@@ -420,3 +420,29 @@ def test_a_later_run_in_other_columns_stands_in_nobodys_way(
     other = Steps.of(module, database, {**phase, **changed, "phase_queries": []})
     finished(other)
     assert give_back(steps)["rows_left_alone"] == 0
+
+
+def test_a_run_is_not_reverted_while_something_of_it_stands(
+    database: Database, steps: Steps
+) -> None:
+    plan_back(steps)
+    steps.approve("rollback")
+    assert "rows" in steps.refused("run", state="reverted")
+    steps.do("run", state="reverted", check=True)
+    steps.backfill(state="reverted")
+    message = steps.refused("run", state="reverted")
+    assert "rename of snapshot_ip_types to snapshot_ip_type" in message
+    steps.do("index", state="reverted")
+    steps.do("column", state="reverted")
+    steps.do("run", state="reverted")
+
+
+def test_what_cannot_be_taken_back_any_more_does_not_stand(
+    database: Database, steps: Steps
+) -> None:
+    database.sql(
+        "ALTER TABLE session_summaries DROP snapshot_asn, DROP snapshot_country,"
+        " DROP snapshot_ip_type"
+    )
+    steps.back()
+    assert database.sql("SELECT state FROM pgrunbook.run") == [{"state": "reverted"}]
