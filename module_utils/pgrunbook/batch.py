@@ -60,7 +60,9 @@ def statement(spec: Spec, held: Mapping[str, Held], leaf: Table, place: Composab
     only the table and the place of the row, which is what the canary compares.
     """
     news = comma(
-        SQL("CASE WHEN t.{} IS NULL THEN {} END AS {}").format(name(c.name), value, name(f"v{n}"))
+        SQL("CASE WHEN t.{} IS NOT DISTINCT FROM NULL THEN {} END AS {}").format(
+            name(c.name), value, name(f"v{n}")
+        )
         for n, (c, value) in enumerate(zip(spec.columns, values(spec, held), strict=True))
     )
     sets = comma(

@@ -446,3 +446,31 @@ def test_what_cannot_be_taken_back_any_more_does_not_stand(
     )
     steps.back()
     assert database.sql("SELECT state FROM pgrunbook.run") == [{"state": "reverted"}]
+
+
+def test_a_composite_value_of_nulls_is_a_value(
+    database: Database, module: Module, phase: Phase
+) -> None:
+    """IS NULL holds of it, and yet it is not NULL."""
+    database.sql(
+        "CREATE TYPE pair AS (a int, b int);"
+        "CREATE TABLE visit (id int PRIMARY KEY, place text, town pair);"
+        "CREATE TABLE place (name text PRIMARY KEY, town pair);"
+        "INSERT INTO place VALUES ('a', (1, 2));"
+        "INSERT INTO visit SELECT n, 'a' FROM generate_series(1, 200) n;"
+        "UPDATE visit SET town = ROW(NULL, NULL) WHERE id <= 50"
+    )
+    changed = {
+        "phase_table": "visit",
+        "phase_key": ["id"],
+        "phase_columns": [{"name": "town", "type": "pair", "source": "town"}],
+        "phase_source_table": "place",
+        "phase_source_key": {"place": "name"},
+        "phase_indexes": [],
+        "phase_queries": [],
+    }
+    steps = finished(Steps.of(module, database, {**phase, **changed}))
+    counted = "SELECT count(*) AS n FROM visit WHERE town::text = %s"
+    assert database.sql(counted, ("(1,2)",)) == [{"n": 150}]
+    assert give_back(steps)["rows_changed"] == 150
+    assert database.sql(counted, ("(,)",)) == [{"n": 50}]
