@@ -14,7 +14,7 @@ from .connection import Connection, one
 from .eligibility import any_of
 from .errors import RunbookError, require_none
 from .spec import Spec, Table, parse_stored
-from .sql import comma, name, table, text
+from .sql import comma, name, render, table, text
 
 SAMPLED_ROWS = 1000  # on which constraints are tried, as the rows would be without their values
 
@@ -54,18 +54,21 @@ WHERE c.oid IN (SELECT %(table)s::oid UNION SELECT relid FROM pg_partition_tree(
 ORDER BY c.oid <> %(table)s::oid, 2, 3
 """
 
-# A column that its parent has as NOT NULL is told of the parent only.
+# What a partition has from the table, or from a partition of it above, is told of that only.
 _NOT_NULL = """
 SELECT a.attname AS name FROM pg_attribute a
 WHERE a.attrelid = %(table)s::oid AND a.attname = ANY (%(columns)s) AND a.attnotnull
-AND NOT EXISTS (SELECT FROM pg_inherits h JOIN pg_attribute p ON p.attrelid = h.inhparent
-    WHERE h.inhrelid = a.attrelid AND p.attname = a.attname AND p.attnotnull)
+AND (a.attrelid = %(top)s::oid OR NOT EXISTS (
+    SELECT FROM pg_inherits h JOIN pg_attribute p ON p.attrelid = h.inhparent
+    WHERE h.inhrelid = a.attrelid AND p.attname = a.attname AND p.attnotnull))
 ORDER BY a.attnum
 """
 
 _CHECKS = """
 SELECT k.conname AS name, pg_get_expr(k.conbin, k.conrelid) AS expression FROM pg_constraint k
-WHERE k.conrelid = %(table)s::oid AND k.contype = 'c' AND k.coninhcount = 0
+WHERE k.conrelid = %(table)s::oid AND k.contype = 'c'
+AND (k.conrelid = %(top)s::oid OR k.coninhcount = 0)
+AND coalesce((to_jsonb(k) ->> 'conenforced')::bool, true)
 AND EXISTS (SELECT FROM pg_attribute a WHERE a.attrelid = k.conrelid
     AND a.attnum = ANY (k.conkey) AND a.attname = ANY (%(columns)s))
 ORDER BY 1
@@ -73,8 +76,10 @@ ORDER BY 1
 
 _WHOLE_KEYS = """
 SELECT k.conname AS name FROM pg_constraint k
-WHERE k.conrelid = %(table)s::oid AND k.contype = 'f' AND k.conparentid = 0
+WHERE k.conrelid = %(table)s::oid AND k.contype = 'f'
+AND (k.conrelid = %(top)s::oid OR k.conparentid = 0)
 AND k.confmatchtype = 'f' AND cardinality(k.conkey) > 1
+AND coalesce((to_jsonb(k) ->> 'conenforced')::bool, true)
 AND EXISTS (SELECT FROM pg_attribute a WHERE a.attrelid = k.conrelid
     AND a.attnum = ANY (k.conkey) AND a.attname = ANY (%(columns)s))
 ORDER BY 1
@@ -88,7 +93,8 @@ SELECT c.relname AS name, pg_get_expr(i.indpred, i.indrelid) AS predicate,
     coalesce((to_jsonb(i) ->> 'indnullsnotdistinct')::bool, false) AS nulls_are_equal
 FROM pg_index i JOIN pg_class c ON c.oid = i.indexrelid
 WHERE i.indrelid = %(table)s::oid AND i.indisunique
-AND NOT EXISTS (SELECT FROM pg_inherits h WHERE h.inhrelid = i.indexrelid)
+AND (i.indrelid = %(top)s::oid
+    OR NOT EXISTS (SELECT FROM pg_inherits h WHERE h.inhrelid = i.indexrelid))
 AND EXISTS (SELECT FROM pg_attribute a WHERE a.attrelid = i.indrelid
     AND a.attname = ANY (%(columns)s) AND (a.attnum = ANY (i.indkey::int2[])
     OR EXISTS (SELECT FROM pg_depend d WHERE d.classid = 'pg_class'::regclass
@@ -223,13 +229,15 @@ def _refusals(
     conn: Connection, info: TableInfo, relation: _Relation, ours: list[str]
 ) -> Iterator[str]:
     on = relation.table
-    given = {"table": relation.oid, "columns": ours}
+    given = {"top": info.oid, "table": relation.oid, "columns": ours}
     for row in conn.execute(_NOT_NULL, given).fetchall():
+        allow = SQL("ALTER TABLE {} ALTER COLUMN {} DROP NOT NULL").format(
+            table(on), name(row["name"])
+        )
         yield (
             f"Column {row['name']!r} of {on} has become NOT NULL since the run, so no row could be "
-            f"given back. Nothing was changed. Next step: ALTER TABLE {on} ALTER COLUMN "
-            f"{row['name']} DROP NOT NULL, if the application can bear NULL again, then plan the "
-            "rollback again."
+            f"given back. Nothing was changed. Next step: {render(allow)}, if the application can "
+            "bear NULL again, then plan the rollback again."
         )
     for row in conn.execute(_CHECKS, given).fetchall():
         broken = SQL("SELECT FROM {} WHERE NOT ({})").format(

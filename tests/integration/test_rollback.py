@@ -79,11 +79,11 @@ INSERT INTO visit SELECT n, 'a', NULL, n % 2 FROM generate_series(1, 300) n
 """
 
 
-def partitioned(database: Database, module: Module, phase: Phase) -> Steps:
-    """A finished run on a partitioned table."""
+def partitioned(database: Database, module: Module, phase: Phase, table: str = "visit") -> Steps:
+    """A finished run on a partitioned table, or on one of its partitions."""
     database.sql(PARTITIONED)
     changed = {
-        "phase_table": "visit",
+        "phase_table": table,
         "phase_key": ["id", "part"],
         "phase_columns": [{"name": "town", "type": "text", "source": "town"}],
         "phase_source_table": "place",
@@ -258,12 +258,13 @@ def test_what_would_stop_it_half_way_is_found_before_it_begins(
     assert named in refused(steps)
 
 
-def test_a_unique_index_that_bears_the_nulls_stands_in_nobodys_way(
+def test_a_constraint_that_bears_the_nulls_stands_in_nobodys_way(
     database: Database, steps: Steps
 ) -> None:
     database.sql(
         "CREATE UNIQUE INDEX ON session_summaries (snapshot_asn, session_id) NULLS NOT DISTINCT;"
-        "CREATE UNIQUE INDEX ON session_summaries ((snapshot_asn + 1), session_id)"
+        "CREATE UNIQUE INDEX ON session_summaries ((snapshot_asn + 1), session_id);"
+        "ALTER TABLE session_summaries ADD CHECK (snapshot_asn IS NOT NULL) NOT ENFORCED"
     )
     assert give_back(steps)["rows_left_alone"] == 0
 
@@ -281,6 +282,23 @@ def test_a_constraint_of_a_partition_is_found_before_it_begins(
 ) -> None:
     steps = partitioned(database, module, phase)
     database.sql(f"ALTER TABLE visit_1 {made}")
+    assert named in refused(steps)
+
+
+@pytest.mark.parametrize(
+    ("made", "named"),
+    [
+        ("ALTER TABLE visit ALTER town SET NOT NULL", "'town' of public.visit_1"),
+        ("ALTER TABLE visit ADD CONSTRAINT known CHECK (town IS NOT NULL)", "'known'"),
+    ],
+    ids=["not null", "check"],
+)
+def test_a_constraint_that_a_partition_has_from_its_parent_counts(
+    database: Database, module: Module, phase: Phase, made: str, named: str
+) -> None:
+    steps = partitioned(database, module, phase, "visit_1")
+    database.sql("TRUNCATE visit_0")
+    database.sql(made)
     assert named in refused(steps)
 
 
