@@ -16,22 +16,14 @@ from typing import Any
 import psycopg
 from psycopg.sql import SQL, Composed
 
-from . import (
-    batch,
-    catalog,
-    conversion,
-    journal,
-    ledger,
-    revert_checks,
-    supervisor,
-    surroundings,
-)
+from . import batch, catalog, conversion, journal, ledger, supervisor, surroundings
 from .catalog import TableInfo
 from .connection import Connection, one, patient, with_lock_retries
 from .eligibility import any_left, count, sample
 from .errors import RunbookError
 from .plan_text import sample_text
 from .progress import line
+from .revert_checks import require_the_filled
 from .route import KeyRoute, PageRoute, Stretch
 from .spec import Spec, require_open_window
 from .sql import render, table
@@ -142,7 +134,7 @@ def run_slice(conn: Connection, spec: Spec, run: ledger.Run, *, canary: bool) ->
     queries = statements(spec, info, strategy)
     ledger.require_statements(plan, run, queries)
     surroundings.require_unchanged(conn, spec, info, plan)
-    revert_checks.require_the_filled(conn, spec, info, run.id)
+    require_the_filled(conn, spec, info, run.id)
     require_open_window(spec)
     before = progress(conn, run.id)
     interleaved = strategy.passes > 1 and not canary

@@ -487,16 +487,6 @@ def change_made(conn: Connection, run_id: str, kind: str, *, old: str, new: str)
     event(conn, run_id, kind, old=old, new=new)
 
 
-def change_undone(conn: Connection, run_id: str, kind: str, *, old: str, new: str) -> None:
-    """Record that a schema change was taken back."""
-    conn.execute(
-        "UPDATE pgrunbook.change SET undone_at = clock_timestamp()"
-        " WHERE run_id = %s AND kind = %s AND old = %s AND new = %s AND undone_at IS NULL",
-        (run_id, kind, old, new),
-    )
-    event(conn, run_id, f"{kind}_undone", old=old, new=new)
-
-
 def change_left(conn: Connection, run_id: str, kind: str, *, old: str, new: str) -> None:
     """Record that there is nothing any more of which a schema change could be taken back."""
     with conn.transaction():
@@ -506,6 +496,16 @@ def change_left(conn: Connection, run_id: str, kind: str, *, old: str, new: str)
             (run_id, kind, old, new),
         )
         event(conn, run_id, f"{kind}_left", old=old, new=new)
+
+
+def change_undone(conn: Connection, run_id: str, kind: str, *, old: str, new: str) -> None:
+    """Record that a schema change was taken back."""
+    conn.execute(
+        "UPDATE pgrunbook.change SET undone_at = clock_timestamp()"
+        " WHERE run_id = %s AND kind = %s AND old = %s AND new = %s AND undone_at IS NULL",
+        (run_id, kind, old, new),
+    )
+    event(conn, run_id, f"{kind}_undone", old=old, new=new)
 
 
 def trial_kept(conn: Connection, run_id: str, index: str) -> None:

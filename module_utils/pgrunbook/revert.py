@@ -9,13 +9,14 @@ from typing import Any
 
 from psycopg.sql import SQL, Composable, Composed, Identifier, Literal
 
-from . import catalog, ledger, ledger_schema, revert_checks, supervisor, surroundings
+from . import catalog, ledger, ledger_schema, supervisor, surroundings
 from .backfill import outcome, progress, slice_outcome
 from .batch import Done
 from .catalog import TableInfo
 from .connection import Connection, one, with_lock_retries
 from .eligibility import any_of
 from .errors import RunbookError
+from .revert_checks import present_columns, require_key
 from .spec import Spec
 from .sql import comma, name, render, table, text
 from .supervisor import Slice
@@ -35,8 +36,8 @@ def revert_slice(conn: Connection, spec: Spec, run: ledger.Run, *, dry: bool) ->
     """
     ledger.get_run(conn, run.id)
     info = catalog.inspect(conn, spec.table)
-    revert_checks.require_key(conn, spec, info, run.id)
-    names = revert_checks.present_columns(conn, spec, info, run.id)
+    require_key(conn, spec, info, run.id)
+    names = present_columns(conn, spec, info, run.id)
     before, totals = progress(conn, run.id), _totals(conn, run.id)
     query = revert_statement(spec, names, info) if names and before.rows else None
     queries = [render(query)] if query else []
