@@ -36,6 +36,9 @@ options:
     description:
       - With O(rollback_of), the names of triggers that may fire for every row that is given back.
         Those that the phase acknowledges need not be repeated.
+      - The table's name, with its schema, where the table was made anew since the run, and its rows
+        and columns are to be told by their key and names.
+      - The ids of later runs that have filled rows of this run again, and whose values may go too.
     type: list
     elements: str
     default: []

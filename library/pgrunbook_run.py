@@ -17,7 +17,9 @@ extends_documentation_fragment:
   - pgrunbook.writes
 options:
   state:
-    description: The state. V(running) changes nothing.
+    description:
+      - The state. V(running) changes nothing. V(reverted) is refused while rows that the run
+        filled, or columns that it renamed or converted, still stand.
     type: str
     required: true
     choices: [running, failed, finished, reverted]
@@ -87,7 +89,7 @@ from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
 
-from ansible.module_utils.pgrunbook import ledger
+from ansible.module_utils.pgrunbook import ledger, revert_checks
 from ansible.module_utils.pgrunbook.module import LOGIN, METRICS_FILE, RUN, execute, with_metrics
 
 
@@ -101,6 +103,8 @@ def record(conn: Any, parameters: dict[str, Any], dry: bool) -> dict[str, Any]:
     row = ledger.get_run(conn, run.id)
     ends = state != "running" and (row["state"], row["verdict"]) != (state, verdict)
     if ends and not dry:
+        if state == "reverted":
+            revert_checks.require_taken_back(conn, run.id)
         report = parameters["report_sha256"]
         told = {"report_sha256": report} if report else {}
         ledger.finish(conn, run, state, verdict, detail=parameters["detail"], **told)

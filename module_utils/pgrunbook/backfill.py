@@ -23,6 +23,7 @@ from .eligibility import any_left, count, sample
 from .errors import RunbookError
 from .plan_text import sample_text
 from .progress import line
+from .revert_checks import require_the_filled
 from .route import KeyRoute, PageRoute, Stretch
 from .spec import Spec, require_open_window
 from .sql import literal, render, table
@@ -150,6 +151,7 @@ def run_slice(conn: Connection, spec: Spec, run: ledger.Run, *, canary: bool) ->
     queries = statements(spec, info, strategy)
     ledger.require_statements(plan, run, queries)
     surroundings.require_unchanged(conn, spec, info, plan)
+    require_the_filled(conn, spec, info, run.id)
     require_open_window(spec)
     before = progress(conn, run.id)
     interleaved = strategy.passes > 1 and not canary

@@ -111,7 +111,7 @@ def _filling(
 ) -> Composed:
     there = {**names, **put_aside}
     news = comma(
-        SQL("CASE WHEN {} IS NULL THEN {} END AS {}").format(
+        SQL("CASE WHEN {} IS NOT DISTINCT FROM NULL THEN {} END AS {}").format(
             held[c.name].filled, value, name(f"v{n}")
         )
         for n, (c, value) in enumerate(zip(spec.columns, values(spec, held), strict=True))

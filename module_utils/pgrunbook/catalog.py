@@ -231,6 +231,17 @@ def names_there(spec: Spec, info: TableInfo) -> dict[str, str]:
     return {column: now for column, now in found.items() if now in info.columns}
 
 
+def column_numbers(conn: Connection, info: TableInfo) -> dict[str, int]:
+    """The columns' numbers by their names. A column keeps its number when it is renamed, and one
+    that takes its name has another."""
+    rows = conn.execute(
+        "SELECT attname, attnum FROM pg_attribute"
+        " WHERE attrelid = %s::oid AND attnum > 0 AND NOT attisdropped",
+        (info.oid,),
+    )
+    return {row["attname"]: row["attnum"] for row in rows}
+
+
 def require_columns(table: Table, info: TableInfo, names: Iterable[str]) -> None:
     """Raise RunbookError with the columns that the table lacks."""
     require_none(

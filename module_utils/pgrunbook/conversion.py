@@ -126,6 +126,16 @@ def undo_statements(spec: Spec, conversion: Conversion) -> list[Composed]:
     ]
 
 
+def left_to_undo(
+    spec: Spec, info: TableInfo, conversion: Conversion, *, there: bool
+) -> list[Composed]:
+    """Of the undo's statements, apart from the last one, those that are still to be done; there is
+    whether the column that took the other's place is."""
+    if conversion.aside not in info.columns:
+        return []
+    return undo_statements(spec, conversion)[0 if there else 1 : -1]
+
+
 def made(spec: Spec, info: TableInfo, column: str, old: str) -> Conversion:
     """The conversion that was made of the column old, from what is there of it now."""
     (wanted,) = [c for c in spec.columns if c.name == column]

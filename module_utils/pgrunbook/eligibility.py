@@ -67,9 +67,10 @@ def of_source(number: int) -> Composed:
 
 
 def eligible(spec: Spec, held: Mapping[str, Held]) -> Composed:
-    """The condition on t and s under which a row gains at least one value."""
+    """The condition on t and s under which a row gains at least one value. IS NULL would hold of a
+    composite value of NULLs as well, which is a value."""
     return any_of(
-        SQL("({} IS NULL AND {} IS NOT NULL)").format(held[c.name].filled, value)
+        SQL("({} IS NOT DISTINCT FROM NULL AND {} IS NOT NULL)").format(held[c.name].filled, value)
         for c, value in zip(spec.columns, values(spec, held), strict=True)
     )
 

@@ -426,6 +426,19 @@ def get_run(conn: Connection, run_id: str) -> dict[str, Any]:
     )
 
 
+def later_runs(conn: Connection, run_id: str, table: str) -> list[str]:
+    """The other runs that have filled rows of the table after this one had begun to, and have not
+    given them all back, the latest first."""
+    rows = conn.execute(
+        "SELECT b.run_id AS id FROM pgrunbook.batch b JOIN pgrunbook.run r ON r.id = b.run_id"
+        " WHERE r.table_name = %(table)s AND r.id <> %(run)s AND b.reverted_at IS NULL"
+        " AND b.id > (SELECT min(id) FROM pgrunbook.batch WHERE run_id = %(run)s)"
+        " GROUP BY 1 ORDER BY max(b.id) DESC",
+        {"table": table, "run": run_id},
+    )
+    return [row["id"] for row in rows]
+
+
 def approved_spec(conn: Connection, run_id: str) -> dict[str, Any]:
     """The specification in the plan that was approved last for a run, as Spec.as_dict() gave it."""
     get_run(conn, run_id)
@@ -494,6 +507,29 @@ def finish(conn: Connection, run: Run, state: str, verdict: str | None, **detail
         event(conn, run.id, state, verdict=verdict, journal=covered, **detail)
 
 
+def note_filled(
+    conn: Connection, run_id: str, table_oid: int, columns: Mapping[str, int]
+) -> dict[str, Any]:
+    """Record which table, by its oid, and which columns, by their numbers, a run fills, unless it
+    has filled some already. Returns what is recorded."""
+    row = one(
+        conn,
+        "UPDATE pgrunbook.run r SET filled = CASE WHEN filled IS NULL OR NOT EXISTS ("
+        " SELECT FROM pgrunbook.batch b WHERE b.run_id = r.id AND b.reverted_at IS NULL)"
+        " THEN %s ELSE filled END WHERE id = %s RETURNING filled",
+        (Jsonb({"table": table_oid, "columns": columns}), run_id),
+    )
+    recorded: dict[str, Any] = row["filled"]
+    return recorded
+
+
+def filled(conn: Connection, run_id: str) -> dict[str, Any] | None:
+    """What note_filled() recorded: table and columns. None where nothing was, or by an earlier
+    version."""
+    found: dict[str, Any] | None = get_run(conn, run_id).get("filled")
+    return found
+
+
 def change_made(conn: Connection, run_id: str, kind: str, *, old: str, new: str) -> None:
     """Record a schema change, in the transaction that makes it where it has one."""
     conn.execute(
@@ -501,6 +537,17 @@ def change_made(conn: Connection, run_id: str, kind: str, *, old: str, new: str)
         (run_id, kind, old, new),
     )
     event(conn, run_id, kind, old=old, new=new)
+
+
+def change_left(conn: Connection, run_id: str, kind: str, *, old: str, new: str) -> None:
+    """Record that there is nothing any more of which a schema change could be taken back."""
+    with conn.transaction():
+        conn.execute(
+            "UPDATE pgrunbook.change SET undone_at = clock_timestamp()"
+            " WHERE run_id = %s AND kind = %s AND old = %s AND new = %s AND undone_at IS NULL",
+            (run_id, kind, old, new),
+        )
+        event(conn, run_id, f"{kind}_left", old=old, new=new)
 
 
 def change_undone(conn: Connection, run_id: str, kind: str, *, old: str, new: str) -> None:
@@ -589,6 +636,17 @@ def standing(conn: Connection, run_id: str) -> list[dict[str, Any]]:
         " AND kind NOT IN (%s, %s) GROUP BY kind, old, new ORDER BY max(id) DESC",
         (run_id, INDEX_PART, INDEX_ATTACHED),
     ).fetchall()
+
+
+def rows_standing(conn: Connection, run_id: str) -> int:
+    """How many rows the run has changed, as often as it did, and nobody has taken back."""
+    rows: int = one(
+        conn,
+        "SELECT coalesce(sum(row_count), 0)::int8 AS rows FROM pgrunbook.batch"
+        " WHERE run_id = %s AND reverted_at IS NULL",
+        (run_id,),
+    )["rows"]
+    return rows
 
 
 def event(conn: Connection, run_id: str, kind: str, **detail: Any) -> None:

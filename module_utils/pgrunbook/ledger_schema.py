@@ -94,6 +94,7 @@ CREATE TABLE IF NOT EXISTS pgrunbook.ledger (
 );
 CREATE UNIQUE INDEX IF NOT EXISTS ledger_single ON pgrunbook.ledger ((true));
 INSERT INTO pgrunbook.ledger (version, token) VALUES (2, gen_random_uuid()::text);
+ALTER TABLE pgrunbook.run ADD COLUMN IF NOT EXISTS filled jsonb;
 ALTER TABLE pgrunbook.approval ADD COLUMN IF NOT EXISTS claimed boolean;
 ALTER TABLE pgrunbook.approval ADD COLUMN IF NOT EXISTS database_user text;
 ALTER TABLE pgrunbook.approval ADD COLUMN IF NOT EXISTS controller_user text;

@@ -25,6 +25,7 @@ from . import (
     rehearsal,
     rename,
     revert,
+    revert_checks,
     room,
     surroundings,
     trial,
@@ -154,9 +155,10 @@ def build_rollback(
 ) -> dict[str, Any]:
     """The plan that undoes a run: its rows through the journal, then its indexes and columns.
 
-    acknowledged has the triggers that may fire for it, besides those of the phase. Raises
-    RunbookError for everything that would make the rollback fail later, and for a journal that is
-    not as it was written, unless that is accepted.
+    acknowledged has the triggers that may fire for it, besides those of the phase, the table's name
+    where it was made anew, and later runs whose values may go too. Raises RunbookError for
+    everything that would make the rollback fail later, and for a journal that is not as it was
+    written, unless that is accepted.
     """
     row = ledger.get_run(conn, run_id)
     ledger.require_idle(ledger.unfinished(conn, row["phase"], row["table_name"]))
@@ -173,13 +175,25 @@ def build_rollback(
     require_unlocked(conn, info.oid, str(spec.table))
     run = ledger.Run(run_id, "", "")
     found = _require_journal(conn, run_id, accepted=accept_incomplete_journal)
-    names = revert.present_columns(spec, info)
+    anew = revert_checks.require_same_table(conn, spec, info, run_id, acknowledged)
+    revert_checks.require_key(conn, spec, info, run_id)
+    names = revert_checks.present_columns(conn, spec, info, run_id)
     rows = revert.revert_slice(conn, spec, run, dry=True)
-    triggers = []
+    triggers: list[str] = []
+    obstacles = Obstacles(conn)
+    again = None
     if rows["changed"]:
-        revert.require_possible(conn, spec, info, names)
-        triggers = revert.require_triggers(conn, spec, info, names, acknowledged)
-        rehearsal.require_rollback(conn, spec, info, names)
+        again = obstacles.checked(
+            revert_checks.require_latest, conn, spec, info, run_id, acknowledged
+        )
+        obstacles.checked(revert_checks.require_possible, conn, spec, info, names.values())
+        obstacles.checked(revert_checks.require_no_references, conn, spec, info, names.values())
+        obstacles.checked(rehearsal.require_rollback, conn, spec, info, names)
+        triggers = (
+            obstacles.checked(revert.require_triggers, conn, spec, info, names, acknowledged) or []
+        )
+    obstacles.checked(rename.require_revertible, conn, spec, run)
+    obstacles.require_none()
     built = indexes.revert(conn, spec, run, dry=True)
     parts = index_parts.alike_rests(index_parts.rest(conn, run_id))
     renamed = rename.revert(conn, spec, run, dry=True)
@@ -191,6 +205,7 @@ def build_rollback(
         "surroundings": surroundings.read(conn, spec, info, with_source=False),
         "triggers": triggers,
         "columns_gone": rows["columns_gone"],
+        "notes": [*anew, *(again or []), *renamed["warnings"]],
         "journal_altered": [*found.altered, *found.gone],
         "steps": [
             _undo_step("backfill", "Give back the rows that the run changed", rows, revert.LOCK),

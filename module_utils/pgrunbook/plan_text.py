@@ -87,6 +87,8 @@ def rollback_text(result: dict[str, Any]) -> str:
         lines += textwrap.wrap(f"ACCEPTED  {sentence}", WIDTH)
     for sentence in result["journal_unknown"]:
         lines += textwrap.wrap(sentence, WIDTH)
+    for sentence in result["plan"]["notes"]:
+        lines += textwrap.wrap(sentence, WIDTH)
     for column in result["plan"]["columns_gone"]:
         lines += textwrap.wrap(
             f"Column {column} is there no more: it was renamed or dropped since. What the run "

@@ -10,7 +10,7 @@ from typing import Any
 
 from psycopg.sql import SQL, Composed
 
-from . import catalog, conversion, ledger, surroundings
+from . import catalog, conversion, ledger, revert_checks, surroundings
 from .catalog import TableInfo
 from .connection import Connection, one, with_lock_retries
 from .dependents import dependents
@@ -104,36 +104,151 @@ def apply(conn: Connection, spec: Spec, run: ledger.Run, *, dry: bool) -> dict[s
 def revert(conn: Connection, spec: Spec, run: ledger.Run, *, dry: bool) -> dict[str, Any]:
     """Take back what this run did to columns, the latest first.
 
-    A column that a conversion made is dropped only if it is empty by then. Else it stays, under
-    another name, and a warning says so.
+    A column that a conversion made is dropped only if it is empty by then, and nothing depends on
+    it. Else it stays, under another name, and a warning says so; when dry, so far as that is known.
     """
     info = catalog.inspect(conn, spec.table)
-    renames = [c for c in ledger.changes(conn, run.id, "rename") if c["new"] in info.columns]
+    found = _made(conn, spec, info, run)
+    conversions, undone = found.conversions, [_back(spec, c) for c in found.renames]
+    statements = [
+        *(s for each in conversions for s in _undo(conn, spec, info, run, each, found.names)),
+        *(s for change in undone for s in change.statements),
+    ]
+    on = [(each, _on_new(conn, spec, info, run, each, found.names)) for each in conversions]
+    warnings = [_kept_for(spec, each, what) for each, what in on if what]
+    if not dry:
+        warnings = []
+        for each in conversions:
+            ledger.require_owner(conn, run)
+            warnings += _convert_back(conn, spec, info, run, each, found.names)
+        for change in undone:
+            ledger.require_owner(conn, run)
+            _do(conn, spec, info, change, _noted_undone(conn, run, change))
+        for left in found.left:
+            ledger.change_left(conn, run.id, "rename", old=left["old"], new=left["new"])
+    swapped = {c.old: c.new for c in undone}
+    swapped |= {each.aside: each.old for each in conversions}
+    swapped |= {c.column.name: conversion.superseded(spec, c.column) for c, what in on if what}
+    gone = {c.column.name for c, what in on if c.aside in info.columns and not what}
+    result = _result(conn, spec, info, _foreseen(info, swapped, gone), statements, dry=dry)
+    return {**result, "warnings": warnings}
+
+
+def require_revertible(conn: Connection, spec: Spec, run: ledger.Run) -> None:
+    """Raise RunbookError with what would stop revert(): names that were taken since, and what on a
+    column that a conversion made would show another one afterwards."""
+    info = catalog.inspect(conn, spec.table)
+    found = _made(conn, spec, info, run)
+    taken = [c["old"] for c in found.renames if c["old"] in info.columns]
+    for each in found.conversions:
+        if each.aside in info.columns:
+            ours = {each.column.name} if each.column.name in found.names else set()
+            wanted = [each.old, *([conversion.superseded(spec, each.column)] if ours else [])]
+            taken += [n for n in wanted if n in info.columns and n not in ours]
+    require_none(
+        [
+            *(
+                f"Column {column!r} of {spec.table} was made since, and the rollback needs the "
+                "name for the column that had it before. Nothing was changed. Next step: rename or "
+                "drop it, then plan the rollback again."
+                for column in taken
+            ),
+            *(
+                f"{dependent['kind'].capitalize()} {dependent['object']} is on column "
+                f"{each.column.name!r} of {spec.table}, which the rollback puts aside for the one "
+                "that had its name before. Nothing was changed. Next step: drop it, or let it do "
+                "without the column, then plan the rollback again."
+                for each in found.conversions
+                for dependent in _on_new(conn, spec, info, run, each, found.names)
+                if dependent["kind"] not in _KEEPS
+            ),
+        ]
+    )
+
+
+_KEEPS = ("index", "constraint", "statistics object", "column default")
+"""What may stay on a column that is put aside, and still is what it was."""
+
+
+@dataclass(frozen=True)
+class _Made:
+    """What a run did to columns and still stands: renames as the ledger has them, those of them
+    whose column is not there any more, conversions, and the columns by their present names."""
+
+    renames: list[dict[str, Any]]
+    left: list[dict[str, Any]]
+    conversions: list[conversion.Conversion]
+    names: dict[str, str]
+
+
+def _made(conn: Connection, spec: Spec, info: TableInfo, run: ledger.Run) -> _Made:
+    renamed = ledger.changes(conn, run.id, "rename")
     conversions = [
         conversion.made(spec, info, change["new"], change["old"])
         for change in ledger.changes(conn, run.id, "convert")
     ]
-    undone = [
-        _Change("rename", c["new"], c["old"], [rename_column(spec.table, c["new"], c["old"])])
-        for c in renames
+    names = {}
+    if renamed or conversions:
+        names = revert_checks.present_columns(conn, spec, info, run.id)
+    stands = [c for c in renamed if names.get(c["new"]) == c["new"]]
+    return _Made(stands, [c for c in renamed if c not in stands], conversions, names)
+
+
+def _back(spec: Spec, c: dict[str, Any]) -> _Change:
+    return _Change("rename", c["new"], c["old"], [rename_column(spec.table, c["new"], c["old"])])
+
+
+def _undo(
+    conn: Connection,
+    spec: Spec,
+    info: TableInfo,
+    run: ledger.Run,
+    each: conversion.Conversion,
+    names: Collection[str],
+) -> list[Composed]:
+    """The statements that take a conversion back, so far as there is something to do."""
+    there = each.column.name in names
+    back = conversion.left_to_undo(spec, info, each, there=there)
+    dropped = there if back else conversion.superseded(spec, each.column) in info.columns
+    keeps = not dropped or _on_new(conn, spec, info, run, each, names)
+    return [*back, *([] if keeps else conversion.undo_statements(spec, each)[-1:])]
+
+
+def _on_new(
+    conn: Connection,
+    spec: Spec,
+    info: TableInfo,
+    run: ledger.Run,
+    each: conversion.Conversion,
+    names: Collection[str],
+) -> list[dict[str, Any]]:
+    """What depends on the column that a conversion made, whatever it is called by now, apart from
+    the indexes that the rollback takes back before it."""
+    swapped = each.aside not in info.columns
+    column = conversion.superseded(spec, each.column) if swapped else each.column.name
+    if column not in (info.columns if swapped else names):
+        return []
+    kinds = ("index_build", ledger.INDEX_TRIAL, ledger.INDEX_KEPT)
+    own = {change["new"] for kind in kinds for change in ledger.changes(conn, run.id, kind)}
+    named = conn.execute(
+        "SELECT format('%%I.%%I', %s::text, n) AS of FROM unnest(%s::text[]) n",
+        (spec.table.schema, sorted(own)),
+    )
+    ours = {row["of"] for row in named}
+    return [
+        d
+        for d in dependents(conn, info.oid, column)
+        if d["follows"] and d["kind"] != "publication" and d["object"] not in ours
     ]
-    statements = [
-        *(s for each in conversions for s in conversion.undo_statements(spec, each)),
-        *(s for change in undone for s in change.statements),
-    ]
-    warnings: list[str] = []
-    if not dry:
-        for each in conversions:
-            ledger.require_owner(conn, run)
-            warnings += _convert_back(conn, spec, info, run, each)
-        for change in undone:
-            ledger.require_owner(conn, run)
-            _do(conn, spec, info, change, _noted_undone(conn, run, change))
-    swapped = {c.old: c.new for c in undone}
-    swapped |= {each.aside: each.old for each in conversions}
-    gone = {each.column.name for each in conversions if each.aside in info.columns}
-    result = _result(conn, spec, info, _foreseen(info, swapped, gone), statements, dry=dry)
-    return {**result, "warnings": warnings}
+
+
+def _kept_for(spec: Spec, each: conversion.Conversion, on: list[dict[str, Any]]) -> str:
+    listed = ", ".join(f"{d['kind']} {d['object']}" for d in on)
+    return (
+        f"Column {each.column.name!r} of {spec.table}, which the run made, is not dropped but "
+        f"called {conversion.superseded(spec, each.column)!r}, because of what is on it: {listed}. "
+        "Next step: see whether that is still needed, then drop the column."
+    )
 
 
 def _not_acknowledged(spec: Spec, found: list[dict[str, Any]], refusal: str) -> list[str]:
@@ -191,22 +306,25 @@ def _convert_back(
     info: TableInfo,
     run: ledger.Run,
     each: conversion.Conversion,
+    names: Collection[str],
 ) -> list[str]:
     """Take a conversion back, also where that was begun before; a warning where the new column
     stays. Nobody writes to it any more once it bears another name, so whether it is empty can be
     found out without a lock."""
-    *back, drop = conversion.undo_statements(spec, each)
     new, old = each.column.name, each.old
-    if each.aside in info.columns:
+    back = conversion.left_to_undo(spec, info, each, there=new in names)
+    drop = conversion.undo_statements(spec, each)[-1]
+    if back:
         _do(conn, spec, info, _Change("convert", new, old, back), lambda: None)
-    there = catalog.inspect(conn, spec.table).columns
+    now = catalog.inspect(conn, spec.table)
     superseded = conversion.superseded(spec, each.column)
-    kept = superseded in there and _values(conn, spec, superseded)
-    drops = [drop] if superseded in there and not kept else []
+    kept = superseded in now.columns and _values(conn, spec, superseded)
+    on = _on_new(conn, spec, now, run, each, names)
+    drops = [drop] if superseded in now.columns and not kept and not on else []
     change = _Change("convert", new, old, drops)
     _do(conn, spec, info, change, _noted_undone(conn, run, change))
     if not kept:
-        return []
+        return [_kept_for(spec, each, on)] if on else []
     return [
         f"{kept:,} rows of {spec.table} hold values in {new!r} that the run did not write, so the "
         f"column was not dropped: it is now {superseded!r}. Next step: find out what wrote them, "

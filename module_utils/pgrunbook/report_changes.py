@@ -18,6 +18,7 @@ EVENTS = {
     "migrated": "Ledger brought to a newer version",
     "rename": "Column renamed",
     "rename_undone": "Column rename taken back",
+    "rename_left": "Column rename not taken back: the column is there no more",
     "convert": "Column put aside for one of the right type",
     "convert_undone": "Column that was put aside taken back",
     "index_rename": "Index renamed",

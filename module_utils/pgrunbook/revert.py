@@ -4,18 +4,19 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 from psycopg.sql import SQL, Composable, Composed, Identifier, Literal
 
-from . import catalog, ledger, ledger_schema, shown, supervisor, surroundings
+from . import catalog, ledger, ledger_schema, supervisor, surroundings
 from .backfill import outcome, progress, slice_outcome
 from .batch import Done
 from .catalog import TableInfo
 from .connection import Connection, one, with_lock_retries
 from .eligibility import any_of
 from .errors import RunbookError
+from .revert_checks import present_columns, require_key
 from .spec import Spec
 from .sql import comma, name, render, table, text
 from .supervisor import Slice
@@ -23,7 +24,6 @@ from .supervisor import Slice
 LOCK = "ROW EXCLUSIVE on the table, FOR NO KEY UPDATE on the rows of one batch"
 MOST_LEFT_ALONE = 100
 MOST_SHOWN = 200  # characters of a value of a row that was left alone
-SAMPLED_ROWS = 1000  # on which a CHECK constraint is tried, as they would be without their values
 
 
 def revert_slice(conn: Connection, spec: Spec, run: ledger.Run, *, dry: bool) -> dict[str, Any]:
@@ -36,14 +36,15 @@ def revert_slice(conn: Connection, spec: Spec, run: ledger.Run, *, dry: bool) ->
     """
     ledger.get_run(conn, run.id)
     info = catalog.inspect(conn, spec.table)
-    names = present_columns(spec, info)
+    require_key(conn, spec, info, run.id)
+    names = present_columns(conn, spec, info, run.id)
     before, totals = progress(conn, run.id), _totals(conn, run.id)
     query = revert_statement(spec, names, info) if names and before.rows else None
     queries = [render(query)] if query else []
     more: dict[str, Any] = {
         "reverting": True,
         "queries": queries,
-        "columns_gone": columns_gone(spec, names),
+        "columns_gone": columns_gone(spec, names) if before.rows else [],
     }
     if dry or query is None:
         rows = _listed(conn, spec, run.id) if query else 0
@@ -70,46 +71,9 @@ def revert_slice(conn: Connection, spec: Spec, run: ledger.Run, *, dry: bool) ->
     )
 
 
-def present_columns(spec: Spec, info: TableInfo) -> dict[str, str]:
-    """For each column of the phase that is still there, the name that it bears now.
-
-    Raises RunbookError where a column of the key is there no more.
-    """
-    gone = [k for k in spec.key if k not in info.columns]
-    if gone:
-        raise RunbookError(
-            f"Key column {gone[0]!r} of {spec.table} was renamed or dropped since the run, so the "
-            "rows in its journal cannot be found. Nothing was changed. Next step: give the column "
-            "its name back, then plan the rollback again."
-        )
-    return catalog.names_there(spec, info)
-
-
 def columns_gone(spec: Spec, names: Mapping[str, str]) -> list[str]:
     """The columns of the phase that are not among those that are still there."""
     return [c.name for c in spec.columns if c.name not in names]
-
-
-def require_possible(
-    conn: Connection, spec: Spec, info: TableInfo, names: Mapping[str, str]
-) -> None:
-    """Raise RunbookError where a constraint that was made since would refuse the NULLs."""
-    for column in names.values():
-        if info.columns[column].not_null:
-            drop = SQL("ALTER TABLE {} ALTER COLUMN {} DROP NOT NULL")
-            allowing = shown.sql(render(drop.format(table(spec.table), name(column))))
-            raise RunbookError(
-                f"Column {column!r} of {spec.table} has become NOT NULL since the run, so no row "
-                "could be given back. Nothing was changed. Next step: SET lock_timeout = "
-                f"'{spec.lock_timeout_ms}ms'; {allowing}; if the application can bear NULL again, "
-                "then plan the rollback again."
-            )
-    for constraint in _forbidding(conn, spec, info, names):
-        raise RunbookError(
-            f"Constraint {constraint!r} of {spec.table} forbids NULL where the run filled a value, "
-            "so rows could not be given back. Nothing was changed. Next step: drop the "
-            "constraint, if the application can bear NULL again, then plan the rollback again."
-        )
 
 
 def require_triggers(
@@ -294,39 +258,6 @@ WITH entry AS (
 )
 UPDATE pgrunbook.batch b SET merged = k.entries FROM kept k WHERE k.id = b.id
 """
-
-
-def _forbidding(
-    conn: Connection, spec: Spec, info: TableInfo, names: Mapping[str, str]
-) -> Iterator[str]:
-    """The CHECK constraints on the columns that some of the rows would break without their
-    values."""
-    ours = list(names.values())
-    found = conn.execute(
-        "SELECT k.conname, pg_get_expr(k.conbin, k.conrelid) AS expression FROM pg_constraint k"
-        " WHERE k.conrelid = %s::oid AND k.contype = 'c' AND EXISTS (SELECT FROM pg_attribute a"
-        " WHERE a.attrelid = k.conrelid AND a.attnum = ANY (k.conkey) AND a.attname = ANY (%s))"
-        " ORDER BY 1",
-        (info.oid, ours),
-    ).fetchall()
-    columns = comma(
-        SQL("NULL::{} AS {}").format(text(column.type), name(c)) if c in ours else name(c)
-        for c, column in info.columns.items()
-    )
-    has_value = any_of(SQL("{} IS NOT NULL").format(name(c)) for c in ours)
-    for constraint in found:
-        query = SQL(
-            "SELECT EXISTS (SELECT FROM (SELECT {columns} FROM {table} WHERE {has_value}"
-            " LIMIT {most}) r WHERE NOT ({expression})) AS breaks"
-        ).format(
-            columns=columns,
-            table=table(spec.table),
-            has_value=has_value,
-            most=Literal(SAMPLED_ROWS),
-            expression=text(constraint["expression"]),
-        )
-        if one(conn, query, ())["breaks"]:
-            yield constraint["conname"]
 
 
 def _has_figures(conn: Connection) -> bool:

@@ -86,6 +86,7 @@ WITH RECURSIVE tree AS (
         {_functions_of("pg_constraint", "k.oid")}
     FROM pg_constraint k
     WHERE k.conrelid IN (SELECT oid FROM tree) OR k.contypid IN (SELECT oid FROM types)
+    OR %(referring)s AND k.confrelid IN (SELECT oid FROM tree)
     UNION ALL
     SELECT c.tableoid, c.oid, {
     _hash(
@@ -157,8 +158,9 @@ def read(
     column what it is.
 
     Columns go by the names that they have after the renames and conversions that are pending, so
-    the value is the same after them. Indexes that a run makes or drops are left out; without the
-    source, everything that only the source uses.
+    the value is the same after them. Indexes that a run makes or drops are left out. Without the
+    source, which is what a rollback needs, everything that only the source uses is left out too,
+    and the foreign keys that refer to the table are there: values that go are what they react to.
     """
     source = _source(conn, spec) if with_source else None
     rows = conn.execute(
@@ -168,6 +170,7 @@ def read(
             "source": source,
             "first": FIRST_OID_OF_USERS,
             "schemas": trust.schemas(spec) if with_source else [],
+            "referring": not with_source,
             "indexes": _own_indexes(spec),
         },
     ).fetchall()

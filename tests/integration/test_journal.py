@@ -148,6 +148,7 @@ def test_a_rollback_at_work_and_one_that_ended_leave_the_journal_as_it_was(
     assert run_info(steps)["altered"] == []
     database.sql("DROP TRIGGER die ON pgrunbook.batch")
     steps.backfill(state="reverted")
+    steps.do("column", state="reverted")
     steps.do("run", state="reverted")
     assert run_info(steps)["altered"] == []
     database.sql(f"UPDATE pgrunbook.batch SET reverted_at = NULL WHERE id = {FIRST}")

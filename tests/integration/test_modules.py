@@ -49,6 +49,12 @@ def ready_to_undo(steps: Steps) -> None:
     steps.approve("rollback")
 
 
+def undone(steps: Steps) -> None:
+    ready_to_undo(steps)
+    for name in ("backfill", "index", "column"):
+        steps.do(name, state="reverted")
+
+
 @dataclass(frozen=True)
 class Call:
     """A call of a module where it has something to do: what comes before it, and its options."""
@@ -93,7 +99,7 @@ WRITES = {
     "backfill reverted": Call("backfill", ready_to_undo, REVERTED),
     "index reverted": Call("index", ready_to_undo, REVERTED),
     "column reverted": Call("column", ready_to_undo, REVERTED),
-    "run reverted": Call("run", ready_to_undo, REVERTED),
+    "run reverted": Call("run", undone, REVERTED),
 }
 
 

@@ -311,6 +311,7 @@ def rollback(**changes: Any) -> dict[str, Any]:
             ],
             "triggers": [],
             "columns_gone": [],
+            "notes": [],
             "journal_altered": [],
         },
         "journal_unknown": [],
@@ -333,6 +334,7 @@ def test_rollback_of_nothing() -> None:
         "steps": [step("backfill", needed=False, statements=[])],
         "triggers": [],
         "columns_gone": [],
+        "notes": [],
         "journal_altered": [],
     }
     shown = rollback_text(rollback(needed=False, plan=plan))
