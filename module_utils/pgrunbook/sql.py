@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 
 from psycopg.sql import SQL, Composable, Composed, Identifier, Literal
@@ -69,3 +70,37 @@ def expression(of: str) -> Composed:
 def render(query: Composable) -> str:
     """A statement as a person reads it: with no doubled per cent signs."""
     return query.as_string(None).replace("%%", "%")
+
+
+_PLAIN = re.compile(r"[A-Za-z_\x80-\U0010ffff][\w$\x80-\U0010ffff]*", re.ASCII)
+_QUOTED = re.compile(r'(?=([uU]&)?"((?:[^"]|"")+)"(?:\s*UESCAPE\s*\'(.)\')?)', re.IGNORECASE)
+_HEXADECIMAL = r"(?:\+([0-9A-Fa-f]{6})|([0-9A-Fa-f]{4}))"
+
+
+def words(texts: Iterable[str]) -> set[str]:
+    """Everything in SQL, or in a function's body, that may be an identifier, as PostgreSQL stores
+    it. Too much rather than too little: words of comments and strings, which may be statements;
+    whatever stands between two quotation marks; and a word as it is spelled and in lower case,
+    because PostgreSQL folds ASCII only, apart from databases whose characters have one byte.
+    """
+    found = set()
+    for of in texts:
+        for word in _PLAIN.findall(of):
+            parts = {word, *word.split("$")}  # $tag$word is no word, and word$ is one
+            found |= parts | {_folded(part) for part in parts} | {part.lower() for part in parts}
+        for escaped, quoted, escape in _QUOTED.findall(of):
+            name_there = quoted.replace('""', '"')
+            found |= {name_there, _unescaped(name_there, escape)} if escaped else {name_there}
+    return {cut(word, "") for word in found if word}
+
+
+def _folded(word: str) -> str:
+    if word.isascii():
+        return word.lower()
+    return "".join(letter.lower() if letter.isascii() else letter for letter in word)
+
+
+def _unescaped(quoted: str, escape: str) -> str:
+    """What U&"…" stands for."""
+    pattern = re.escape(escape or "\\") + _HEXADECIMAL
+    return re.sub(pattern, lambda found: chr(int(found[1] or found[2], 16) % 0x110000), quoted)

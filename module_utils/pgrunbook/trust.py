@@ -3,7 +3,7 @@
 
 What a phase supplies (source, using, queries, types) is looked up in the schemas of its two tables.
 Whoever may create a function or an operator there, or has, could have it run as our role
-(CVE-2018-1058). Trusted are the owners of the schema and of the phase's table, members of the
+(CVE-2018-1058). Trusted are the owners of the schema and of the phase's table, who may act as the
 former, superusers, our own role, and those that the phase names.
 """
 
@@ -14,12 +14,13 @@ from typing import Any
 import psycopg
 from psycopg.sql import SQL
 
+from . import owners
 from .connection import Connection, looking_in, search_path
-from .errors import RunbookError, reason
+from .errors import RunbookError, reason, require_none
 from .spec import Spec, Table
 from .sql import name, render, table
 
-_TRUSTED = """(pg_has_role({role}, n.nspowner, 'MEMBER')
+_TRUSTED = """(pg_has_role({role}, n.nspowner, %(acting)s)
     OR {role} IN (SELECT oid FROM pg_roles
                   WHERE rolname = current_user OR rolname = ANY (%(trusted)s))
     OR {role} IN (SELECT t.relowner FROM pg_class t JOIN pg_namespace s ON s.oid = t.relnamespace
@@ -93,15 +94,17 @@ def schemas(spec: Spec) -> list[str]:
 
 
 def require_trusted(conn: Connection, spec: Spec) -> None:
-    """Raise RunbookError where an untrusted role may make code in a schema of the phase, or where
-    some of it is there, naming role and schema."""
+    """Raise RunbookError where an untrusted role may make code in a schema of the phase, where
+    some of it is there, naming role and schema, or where one owns what the phase reads."""
     given = {
         "schemas": schemas(spec),
         "schema": spec.table.schema,
         "table": spec.table.name,
         "trusted": list(spec.trusted_roles),
+        "acting": owners.acting(conn),
     }
     with looking_in(conn, ()):
+        owned = owners.untrusted(conn, spec, schemas(spec))
         creator = conn.execute(_CREATORS, given).fetchone()
         made = conn.execute(_MADE, given).fetchone()
     if creator:
@@ -113,6 +116,7 @@ def require_trusted(conn: Connection, spec: Spec) -> None:
             "Nothing was changed. Next step: see what it does; drop it, give it to the schema's "
             "owner, or list the role in phase_trusted_roles."
         )
+    require_none(owned)
 
 
 def require_own_ledger(conn: Connection, spec: Spec) -> None:

@@ -88,3 +88,29 @@ def test_the_closing_parenthesis_of_an_expression_is_never_in_a_line_comment(sou
 def test_render_shows_what_the_server_gets() -> None:
     query = SQL("SELECT {} WHERE x LIKE '%%a' AND y = %(y)s").format(sql.name("50%"))
     assert sql.render(query) == """SELECT "50%" WHERE x LIKE '%a' AND y = %(y)s"""
+
+
+FOUND = {
+    "f /* called */ (x)": {"f", "x"},
+    'Lower("My ""F"""(x))': {"lower", 'My "F"'},
+    """'"' || "odd one"(x) || '"'""": {"odd one"},
+    "É(x), Éa.B": {"É", "b", "Éa"},
+    'U&"d\\0061t\\+000061", u&"d!0061ta" UESCAPE \'!\'': {"data"},
+    "$body$inner_one(x)$body$ a$b": {"inner_one", "a$b"},
+    "EXECUTE 'SELECT hidden(1)' --also": {"hidden", "also"},
+    "OPERATOR(third.@@@) 1x": {"third", "x"},
+    "a" * 70: {"a" * 63},
+    "É" * 40: {"É" * 31},
+}
+
+
+@pytest.mark.parametrize("text", FOUND)
+def test_every_identifier_of_a_text_is_found(text: str) -> None:
+    assert sql.words([text]) >= FOUND[text]
+
+
+@given(st.text(), st.text(min_size=1, max_size=15), st.text())
+@example('"', "My f", '"')
+def test_a_quoted_identifier_is_found_wherever_it_stands(left: str, name: str, right: str) -> None:
+    quoted = name.replace('"', '""')
+    assert name in sql.words([f'{left}"{quoted}" {right}'])
