@@ -105,6 +105,10 @@ def _connected(
             trust.require_own_ledger(conn, spec)
             trust.require_trusted(conn, spec)
             trust.require_all_rows(conn, spec)
+        elif spec:
+            trust.require_own_ledger(conn, spec)
+        elif not read_only:
+            trust.require_plain_ledger(conn)
         yield conn, spec
 
 

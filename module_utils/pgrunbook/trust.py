@@ -55,17 +55,56 @@ ORDER BY 1 LIMIT 1
 _LEDGER = """
 SELECT what, role FROM (
     SELECT 'Schema pgrunbook' AS what, n.nspowner AS owner, 0 AS n,
-           pg_has_role(current_user, n.nspowner, 'MEMBER') AS trusted
+           pg_has_role(current_user, n.nspowner, %(acting)s) AS trusted
     FROM pg_namespace n WHERE n.nspname = 'pgrunbook'
     UNION ALL
     SELECT format('pgrunbook.%%s', c.relname), c.relowner, 1,
-           pg_has_role(c.relowner, n.nspowner, 'MEMBER')
+           pg_has_role(c.relowner, n.nspowner, %(acting)s)
     FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace WHERE n.nspname = 'pgrunbook'
 ) part CROSS JOIN LATERAL (SELECT pg_get_userbyid(owner) AS role) r
 WHERE NOT trusted
 AND NOT EXISTS (SELECT FROM pg_roles
-                WHERE oid = owner AND (rolsuper OR rolname = ANY (%s)))
+                WHERE oid = owner AND (rolsuper OR rolname = ANY (%(trusted)s)))
 ORDER BY n, what LIMIT 1
+"""
+
+# Whoever may change the ledger's tables, or make something that runs when they are changed.
+_WRITERS = """
+SELECT kind, role, string_agg(DISTINCT privilege, ', ' ORDER BY privilege) AS rights,
+    min(name) AS name, count(DISTINCT name) AS number
+FROM (
+    SELECT 'schema' AS kind, nspname AS name, nspowner AS owner, a.grantee,
+        a.privilege_type AS privilege
+    FROM pg_namespace, aclexplode(nspacl) a
+    WHERE nspname = 'pgrunbook' AND a.privilege_type = 'CREATE'
+    UNION ALL
+    SELECT 'table', c.relname, c.relowner, a.grantee, a.privilege_type
+    FROM pg_class c LEFT JOIN pg_attribute t ON t.attrelid = c.oid AND t.attacl IS NOT NULL,
+    LATERAL (SELECT * FROM aclexplode(c.relacl) UNION ALL SELECT * FROM aclexplode(t.attacl)) a
+    WHERE c.relnamespace = to_regnamespace('pgrunbook') AND c.relkind IN ('r', 'p')
+    AND a.privilege_type = ANY ('{INSERT,UPDATE,DELETE,TRUNCATE,TRIGGER,MAINTAIN}')
+) held
+CROSS JOIN pg_namespace n
+LEFT JOIN LATERAL (SELECT rolname AS role FROM pg_roles WHERE oid = grantee) r ON true
+WHERE n.nspname = 'pgrunbook' AND grantee <> owner AND (grantee = 0 OR NOT (
+    pg_has_role(grantee, n.nspowner, %(acting)s) OR role = current_user
+    OR role = ANY (%(trusted)s)))
+GROUP BY kind, role ORDER BY kind, role
+"""
+
+# A function in the ledger's own schema was put there by somebody who may.
+_ATTACHED = """
+SELECT c.relname AS table, g.tgname AS name, 'trigger' AS kind
+FROM pg_trigger g JOIN pg_class c ON c.oid = g.tgrelid
+JOIN pg_namespace n ON n.oid = c.relnamespace JOIN pg_proc p ON p.oid = g.tgfoid
+WHERE n.nspname = 'pgrunbook' AND NOT g.tgisinternal
+AND NOT (p.pronamespace = n.oid AND pg_has_role(p.proowner, n.nspowner, %(acting)s))
+UNION ALL
+SELECT c.relname, w.rulename, 'rule'
+FROM pg_rewrite w JOIN pg_class c ON c.oid = w.ev_class
+JOIN pg_namespace n ON n.oid = c.relnamespace
+WHERE n.nspname = 'pgrunbook' AND c.relkind IN ('r', 'p')
+ORDER BY 1, 2
 """
 
 _POLICIES = """
@@ -122,8 +161,12 @@ def require_trusted(conn: Connection, spec: Spec) -> None:
 def require_own_ledger(conn: Connection, spec: Spec) -> None:
     """Raise RunbookError where the ledger, or part of it, belongs to a role that is not trusted:
     the schema to one that we are no member of, a table to one that is no member of the schema's
-    owner, and neither to one that the phase names. Its triggers would run as our role."""
-    found = conn.execute(_LEDGER, (list(spec.trusted_roles),)).fetchone()
+    owner, and neither to one that the phase names. Its triggers would run as our role. Or where
+    another role may write to its tables, or they have triggers."""
+    given = {"trusted": list(spec.trusted_roles), "acting": owners.acting(conn)}
+    with looking_in(conn, ()):
+        found = conn.execute(_LEDGER, given).fetchone()
+        writers = conn.execute(_WRITERS, given).fetchall()
     if found:
         raise RunbookError(
             f"{found['what']} belongs to role {found['role']!r}, which is not trusted: what it "
@@ -131,6 +174,21 @@ def require_own_ledger(conn: Connection, spec: Spec) -> None:
             "step: find out who made it; make it over to the owner of the phase's table, list the "
             "role in phase_trusted_roles if you trust it, or drop what is no ledger of yours."
         )
+    require_none(_may_write(conn, writer) for writer in writers)
+    require_plain_ledger(conn)
+
+
+def require_plain_ledger(conn: Connection) -> None:
+    """Raise RunbookError where a table of the ledger has a rule, or a trigger whose function is
+    elsewhere or another's: it would run as our role."""
+    with looking_in(conn, ()):
+        attached = conn.execute(_ATTACHED, {"acting": owners.acting(conn)}).fetchall()
+    require_none(
+        f"Table pgrunbook.{row['table']} has a {row['kind']}, {row['name']!r}, which is none of "
+        f"the ledger's: what it does would run as {conn.info.user!r}. Nothing was changed. Next "
+        f"step: find out who made it, then {_drop(row)}."
+        for row in attached
+    )
 
 
 def look_up(conn: Connection, spec: Spec) -> None:
@@ -176,6 +234,31 @@ def _require_readable_view(conn: Connection, source: Table) -> None:
 def _listed(row: dict[str, Any]) -> str:
     policies = row["policies"]
     return f"policies {', '.join(policies)}" if policies else "no policy lets anybody in"
+
+
+def _may_write(conn: Connection, writer: dict[str, Any]) -> str:
+    role, rights = writer["role"], writer["rights"]
+    who = f"Role {role!r}" if role else "Every role (PUBLIC)"
+    grantee = name(role) if role else SQL("PUBLIC")
+    more = f" (and {writer['number'] - 1} more tables)" if writer["number"] > 1 else ""
+    where = "in schema pgrunbook"
+    revoke_on = "SCHEMA"
+    if writer["kind"] == "table":
+        where, revoke_on = f"on pgrunbook.{writer['name']}{more}", "ALL TABLES IN SCHEMA"
+    revoke = SQL("REVOKE " + rights + " ON " + revoke_on + " {} FROM {}").format(
+        name("pgrunbook"), grantee
+    )
+    listed = f", or list {role} in phase_trusted_roles if you trust it" if role else ""
+    return (
+        f"{who} may {rights} {where}, and so change what the ledger says, or have code run as "
+        f"{conn.info.user!r} that writes to it. Nothing was changed. Next step: "
+        f"{render(revoke)}{listed}."
+    )
+
+
+def _drop(row: dict[str, Any]) -> str:
+    statement = SQL("DROP " + row["kind"].upper() + " {} ON {}")
+    return render(statement.format(name(row["name"]), name("pgrunbook", row["table"])))
 
 
 def _may_create(conn: Connection, schema: str, role: str | None) -> str:
