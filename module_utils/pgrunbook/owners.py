@@ -121,7 +121,9 @@ def untrusted(conn: Connection, spec: Spec, schemas: Sequence[str]) -> list[str]
 def _supplied(spec: Spec) -> Iterator[str]:
     """Every text of the phase that can be SQL."""
     given = spec.as_dict()
-    return _strings([given[key] for key in ("columns", "indexes", "queries")])
+    yield from _strings([given["columns"], given["indexes"]])
+    for query in spec.queries:
+        yield from (query.snapshot, query.baseline)
 
 
 def _strings(of: Any) -> Iterator[str]:

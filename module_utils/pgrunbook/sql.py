@@ -73,7 +73,8 @@ def render(query: Composable) -> str:
 
 
 _PLAIN = re.compile(r"[A-Za-z_\x80-\U0010ffff][\w$\x80-\U0010ffff]*", re.ASCII)
-_QUOTED = re.compile(r'(?=([uU]&)?"((?:[^"]|"")+)"(?:\s*UESCAPE\s*\'(.)\')?)', re.IGNORECASE)
+# Longer than any name, even if every letter is an escape.
+_QUOTED = re.compile(r'"(?=((?:[^"]|""){1,504})(?:"\s*(?i:UESCAPE)\s*\'(.)\')?)')
 _HEXADECIMAL = r"(?:\+([0-9A-Fa-f]{6})|([0-9A-Fa-f]{4}))"
 
 
@@ -85,22 +86,29 @@ def words(texts: Iterable[str]) -> set[str]:
     """
     found = set()
     for of in texts:
-        for word in _PLAIN.findall(of):
+        for word in set(_PLAIN.findall(of)):
             parts = {word, *word.split("$")}  # $tag$word is no word, and word$ is one
-            found |= parts | {_folded(part) for part in parts} | {part.lower() for part in parts}
-        for escaped, quoted, escape in _QUOTED.findall(of):
-            name_there = quoted.replace('""', '"')
-            found |= {name_there, _unescaped(name_there, escape)} if escaped else {name_there}
-    return {cut(word, "") for word in found if word}
+            found |= parts | {_folded(part) for part in parts}
+            found |= {_folded(part, ascii_only=False) for part in parts if not part.isascii()}
+        for match in _QUOTED.finditer(of):
+            quoted = match[1].replace('""', '"')
+            found.add(quoted)
+            if of[max(match.start() - 2, 0) : match.start()] in ("U&", "u&"):
+                found.add(_unescaped(quoted, match[2]))
+    return {cut(word, "") for word in found if word and "\0" not in word}
 
 
-def _folded(word: str) -> str:
+def _folded(word: str, *, ascii_only: bool = True) -> str:
     if word.isascii():
         return word.lower()
-    return "".join(letter.lower() if letter.isascii() else letter for letter in word)
+    return "".join(
+        letter.lower() if letter.isascii() or not (ascii_only or letter.lower()[1:]) else letter
+        for letter in word
+    )
 
 
-def _unescaped(quoted: str, escape: str) -> str:
+def _unescaped(quoted: str, escape: str | None) -> str:
     """What U&"…" stands for."""
     pattern = re.escape(escape or "\\") + _HEXADECIMAL
-    return re.sub(pattern, lambda found: chr(int(found[1] or found[2], 16) % 0x110000), quoted)
+    units = re.sub(pattern, lambda found: chr(int(found[1] or found[2], 16) % 0x110000), quoted)
+    return units.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
