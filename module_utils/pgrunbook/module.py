@@ -103,8 +103,8 @@ def _connected(
         spec = approved or given
         if given and spec and not administers:
             trust.require_own_ledger(conn, spec)
-            trust.require_trusted(conn, spec)
-            trust.require_all_rows(conn, spec)
+            trust.require_trusted(conn, spec, with_source=not _undoes(parameters))
+            trust.require_all_rows(conn, spec, with_source=not _undoes(parameters))
         elif spec:
             trust.require_own_ledger(conn, spec)
         elif not read_only:
@@ -292,6 +292,11 @@ def _trace(error: BaseException) -> list[str]:
     lines = "".join(traceback.format_tb(error.__traceback__)).splitlines()
     cause = error.__cause__ or (None if error.__suppress_context__ else error.__context__)
     return [*([*_trace(cause), "which led to:"] if cause else []), *lines, said]
+
+
+def _undoes(parameters: dict[str, Any]) -> bool:
+    """Whether a module is a step of a rollback."""
+    return parameters.get("state") == "reverted" or "undoes" in (parameters.get("plan") or {})
 
 
 def _given_spec(parameters: dict[str, Any]) -> Spec | None:

@@ -25,7 +25,7 @@ WITH RECURSIVE root AS (
     SELECT c.oid FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
     WHERE c.relkind IN ('r', 'p', 'v', 'm', 'f')
     AND (n.nspname = %(schema)s AND c.relname = %(table)s
-        OR n.nspname = %(source_schema)s AND c.relname = %(source_table)s
+        OR %(with_source)s AND n.nspname = %(source_schema)s AND c.relname = %(source_table)s
         OR c.relname = ANY (%(names)s) AND {_NAMED_IN})
 ), reached AS (
     SELECT oid FROM root
@@ -93,13 +93,15 @@ def acting(conn: Connection) -> str:
     return "USAGE, SET, MEMBER WITH ADMIN OPTION"
 
 
-def untrusted(conn: Connection, spec: Spec, schemas: Sequence[str]) -> list[str]:
+def untrusted(
+    conn: Connection, spec: Spec, schemas: Sequence[str], *, with_source: bool = True
+) -> list[str]:
     """A message for each untrusted role that owns something of what the phase reads or names,
     apart from the functions and operators in schemas, which are those where names are looked up.
     The connection must look names up in pg_catalog only.
 
     A name counts where it stands anywhere in the phase's expressions, types and queries, in these
-    schemas, or in one whose name stands there too.
+    schemas, or in one whose name stands there too. Without the source, none does.
     """
     found = conn.execute(
         _UNTRUSTED,
@@ -109,7 +111,8 @@ def untrusted(conn: Connection, spec: Spec, schemas: Sequence[str]) -> list[str]
             "table": spec.table.name,
             "source_schema": spec.source.schema,
             "source_table": spec.source.name,
-            "names": sorted(words(_supplied(spec))),
+            "with_source": with_source,
+            "names": sorted(words(_supplied(spec))) if with_source else [],
             "trusted": list(spec.trusted_roles),
             "acting": acting(conn),
             "first": FIRST_OID_OF_USERS,

@@ -132,9 +132,10 @@ def schemas(spec: Spec) -> list[str]:
     return sorted({spec.table.schema, spec.source.schema})
 
 
-def require_trusted(conn: Connection, spec: Spec) -> None:
+def require_trusted(conn: Connection, spec: Spec, *, with_source: bool = True) -> None:
     """Raise RunbookError where an untrusted role may make code in a schema of the phase, where
-    some of it is there, naming role and schema, or where one owns what the phase reads."""
+    some of it is there, naming role and schema, or where one owns what the phase reads. A
+    rollback reads nothing of the source, and executes no expression of the phase."""
     given = {
         "schemas": schemas(spec),
         "schema": spec.table.schema,
@@ -143,7 +144,7 @@ def require_trusted(conn: Connection, spec: Spec) -> None:
         "acting": owners.acting(conn),
     }
     with looking_in(conn, ()):
-        owned = owners.untrusted(conn, spec, schemas(spec))
+        owned = owners.untrusted(conn, spec, schemas(spec), with_source=with_source)
         creator = conn.execute(_CREATORS, given).fetchone()
         made = conn.execute(_MADE, given).fetchone()
     if creator:
@@ -192,15 +193,16 @@ def require_plain_ledger(conn: Connection) -> None:
 
 
 def look_up(conn: Connection, spec: Spec) -> None:
-    """From now on, in this transaction, look names up in the phase's schemas too. Raises
-    RunbookError where these, or the ledger, are not to be trusted."""
+    """From now on, in this transaction, which is a rollback's, look names up in the phase's schemas
+    too. Raises RunbookError where these, or the ledger, are not to be trusted."""
     require_own_ledger(conn, spec)
-    require_trusted(conn, spec)
+    require_trusted(conn, spec, with_source=False)
     conn.execute(SQL("SET LOCAL search_path = {}").format(SQL(search_path(schemas(spec)))))
 
 
-def require_all_rows(conn: Connection, spec: Spec) -> None:
-    """Raise RunbookError where policies hide rows of the table or the source from this role."""
+def require_all_rows(conn: Connection, spec: Spec, *, with_source: bool = True) -> None:
+    """Raise RunbookError where policies hide rows of the table or the source from this role.
+    Without the source, none is planned to be read."""
     for of in dict.fromkeys((spec.table, spec.source)):
         found = conn.execute(_POLICIES, {"schema": of.schema, "name": of.name}).fetchall()
         if found:
@@ -209,7 +211,8 @@ def require_all_rows(conn: Connection, spec: Spec) -> None:
                 f"Row-level security would hide rows from role {conn.info.user!r}: {named}. What "
                 f"is hidden can be neither filled nor counted. Nothing was changed. {_SEE_ALL}"
             )
-    _require_readable_view(conn, spec.source)
+    if with_source:
+        _require_readable_view(conn, spec.source)
 
 
 def _require_readable_view(conn: Connection, source: Table) -> None:

@@ -254,6 +254,28 @@ def test_an_owner_that_changes_during_the_run_stops_it(
     assert "table public.ip_inventory" in steps.refused("backfill", canary=True)
 
 
+def test_a_rollback_does_not_depend_on_who_owns_the_source(
+    database: Database, module: Module, phase: Phase, mallory: str
+) -> None:
+    """Nor does it call what the owner attached to it."""
+    database.superuser(ATTACHED.replace("{owner}", data.ROLE))
+    database.superuser(
+        "REVOKE CREATE ON SCHEMA public FROM mallory; REVOKE CREATE ON SCHEMA app FROM mallory"
+    )
+    before = database.state()["rows"]
+    steps = steps_of(module, database, phase, phase_source_table="addresses")
+    steps.begin()
+    steps.backfill(canary=True)
+    steps.do("run", state="failed")
+    database.superuser(
+        "CREATE OR REPLACE VIEW addresses AS SELECT * FROM ip_inventory WHERE mal.evil();"
+        "ALTER VIEW addresses OWNER TO mallory"
+    )
+    assert "view public.addresses" in steps.refused("plan")
+    steps.back()
+    assert database.state()["rows"] == before
+
+
 @pytest.mark.parametrize("rights", ["INHERIT FALSE, SET FALSE", "INHERIT TRUE, SET FALSE"])
 def test_a_member_that_can_do_nothing_as_the_owner_is_not_trusted(
     any_database: Database, module: Module, phase: Phase, rights: str
