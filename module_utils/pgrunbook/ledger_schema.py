@@ -124,6 +124,24 @@ SELECT c.relname AS name FROM pg_class c
 WHERE c.relnamespace = to_regnamespace('pgrunbook') AND c.relkind = 'r'
 """
 
+_RELATIONS = """
+SELECT oid::int8 AS oid FROM pg_class
+WHERE relnamespace = to_regnamespace('pgrunbook') AND relkind IN ('r', 'S')
+"""
+
+# What ALTER DEFAULT PRIVILEGES gave to others.
+_GIVEN = """
+SELECT DISTINCT CASE c.relkind WHEN 'S' THEN 'SEQUENCE' ELSE 'TABLE' END AS kind,
+    c.relname AS name, g.grantee = 0 AS public, coalesce(pg_get_userbyid(g.grantee), '') AS role
+FROM pg_class c, aclexplode(c.relacl) g
+WHERE c.relnamespace = to_regnamespace('pgrunbook') AND c.relkind IN ('r', 'S')
+AND c.oid <> ALL (%(before)s::oid[]) AND g.grantee <> c.relowner
+UNION ALL
+SELECT DISTINCT 'SCHEMA', n.nspname, g.grantee = 0, coalesce(pg_get_userbyid(g.grantee), '')
+FROM pg_namespace n, aclexplode(n.nspacl) g
+WHERE n.nspname = 'pgrunbook' AND %(made)s AND g.grantee <> n.nspowner
+"""
+
 _RIGHTS = """
 SELECT g.grantee = 0 AS public, coalesce(pg_get_userbyid(g.grantee), '') AS role,
        string_agg(g.privilege_type, ', ' ORDER BY g.privilege_type) AS rights
@@ -167,13 +185,16 @@ def migrate(conn: Connection) -> int:
     before = known_version(conn)
     if before == VERSION:
         return before
-    owner, tables = _owner(conn), _tables(conn)
+    owner, tables, relations = _owner(conn), _tables(conn), _relations(conn)
+    makes = one(conn, "SELECT to_regnamespace('pgrunbook') IS NULL AS makes")["makes"]
     try:
         for number in range(before + 1, VERSION + 1):
             conn.execute(MIGRATIONS[number])
         conn.execute("UPDATE pgrunbook.ledger SET version = %s", (VERSION,))
     except psycopg.errors.InsufficientPrivilege as error:
         raise RunbookError(_not_allowed(error, before, owner, conn.info.user)) from None
+    for revoke in _revokes(conn, relations, makes):
+        conn.execute(revoke)
     if before != NONE:
         for grant in _grants(conn, _tables(conn) - tables):
             conn.execute(grant)
@@ -191,6 +212,23 @@ def _owner(conn: Connection) -> str:
 
 def _tables(conn: Connection) -> set[str]:
     return {row["name"] for row in conn.execute(_MINE)}
+
+
+def _relations(conn: Connection) -> list[int]:
+    return [row["oid"] for row in conn.execute(_RELATIONS)]
+
+
+def _revokes(conn: Connection, before: list[int], made: bool) -> list[Composed]:
+    """What takes from others the rights that default privileges gave them on relations that were
+    not there before, and on the schema if it was made."""
+    found = conn.execute(_GIVEN, {"before": before, "made": made}).fetchall()
+    return [
+        SQL("REVOKE ALL ON " + row["kind"] + " {} FROM {}").format(
+            Identifier(*(["pgrunbook"] if row["kind"] != "SCHEMA" else []), row["name"]),
+            SQL("PUBLIC") if row["public"] else Identifier(row["role"]),
+        )
+        for row in found
+    ]
 
 
 def _grants(conn: Connection, tables: set[str]) -> list[Composed]:

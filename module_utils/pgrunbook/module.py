@@ -28,6 +28,7 @@ from .connection import (
     Connection,
     connect,
     is_connection_string,
+    looking_in,
     proof,
     table_lock,
 )
@@ -129,7 +130,11 @@ def _connected(
             _approved_spec(conn, ledger.Run(**parameters["run"]))
         spec = approved or given
         if given and spec and not administers:
-            trust.require_all(conn, spec, first)
+            trust.require_all(conn, spec, first, with_source=not _undoes(parameters))
+        elif spec:
+            trust.require_own_ledger(conn, spec)
+        elif not read_only:
+            trust.require_plain_ledger(conn)
         yield conn, spec
 
 
@@ -316,6 +321,11 @@ def _trace(error: BaseException) -> list[str]:
     return [*([*_trace(cause), "which led to:"] if cause else []), *lines, said]
 
 
+def _undoes(parameters: dict[str, Any]) -> bool:
+    """Whether a module is a step of a rollback."""
+    return parameters.get("state") == "reverted" or "undoes" in (parameters.get("plan") or {})
+
+
 def _given_spec(parameters: dict[str, Any]) -> Spec | None:
     """The spec of the parameters; of a module that takes a plan, the plan's."""
     given = parameters.get("spec")
@@ -328,11 +338,12 @@ def _given_spec(parameters: dict[str, Any]) -> Spec | None:
 def _approved_spec(conn: Connection, run: ledger.Run) -> Spec | None:
     """The spec that this execution of the run was approved with, None before its approval. Raises
     RunbookError on another server than the one that it was planned on."""
-    identity.require_same(conn, run.server)
-    plan = ledger.plan_at_work(conn, run)
-    if plan is None:
-        return None
-    identity.require_same(conn, plan.get("server") or {})
+    with looking_in(conn, ()):  # whether the phase's schemas are to be trusted is asked after this
+        identity.require_same(conn, run.server)
+        plan = ledger.plan_at_work(conn, run)
+        if plan is None:
+            return None
+        identity.require_same(conn, plan.get("server") or {})
     return parse_stored(plan["spec"])
 
 

@@ -165,7 +165,7 @@ def build_rollback(
     ledger.require_table_idle(conn, row["table_name"])
     spec = stored_spec(conn, run_id)
     trust.look_up(conn, spec)
-    trust.require_all_rows(conn, spec)
+    trust.require_all_rows(conn, spec, with_source=False)
     if spec.waive_rollback:
         raise RunbookError(
             f"Run {run_id} waived its rollback (phase_waive_rollback), so nobody knows which rows "

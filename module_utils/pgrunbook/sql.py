@@ -126,3 +126,45 @@ def script(transactions: Iterable[Sequence[str]], lock_timeout_ms: int) -> str:
             set_ = f"SET LOCAL lock_timeout = '{lock_timeout_ms}ms';"
             lines += ["BEGIN;", set_, *ended, "COMMIT;"]
     return "\n".join(lines)
+
+
+_PLAIN = re.compile(r"[A-Za-z_\x80-\U0010ffff][\w$\x80-\U0010ffff]*", re.ASCII)
+# Longer than any name, even if every letter is an escape.
+_QUOTED = re.compile(r'"(?=((?:[^"]|""){1,504})(?:"\s*(?i:UESCAPE)\s*\'(.)\')?)')
+_HEXADECIMAL = r"(?:\+([0-9A-Fa-f]{6})|([0-9A-Fa-f]{4}))"
+
+
+def words(texts: Iterable[str]) -> set[str]:
+    """Everything in SQL, or in a function's body, that may be an identifier, as PostgreSQL stores
+    it. Too much rather than too little: words of comments and strings, which may be statements;
+    whatever stands between two quotation marks; and a word as it is spelled and in lower case,
+    because PostgreSQL folds ASCII only, apart from databases whose characters have one byte.
+    """
+    found = set()
+    for of in texts:
+        for word in set(_PLAIN.findall(of)):
+            parts = {word, *word.split("$")}  # $tag$word is no word, and word$ is one
+            found |= parts | {_folded(part) for part in parts}
+            found |= {_folded(part, ascii_only=False) for part in parts if not part.isascii()}
+        for match in _QUOTED.finditer(of):
+            quoted = match[1].replace('""', '"')
+            found.add(quoted)
+            if of[max(match.start() - 2, 0) : match.start()] in ("U&", "u&"):
+                found.add(_unescaped(quoted, match[2]))
+    return {cut(word, "") for word in found if word and "\0" not in word}
+
+
+def _folded(word: str, *, ascii_only: bool = True) -> str:
+    if word.isascii():
+        return word.lower()
+    return "".join(
+        letter.lower() if letter.isascii() or not (ascii_only or letter.lower()[1:]) else letter
+        for letter in word
+    )
+
+
+def _unescaped(quoted: str, escape: str | None) -> str:
+    """What U&"…" stands for."""
+    pattern = re.escape(escape or "\\") + _HEXADECIMAL
+    units = re.sub(pattern, lambda found: chr(int(found[1] or found[2], 16) % 0x110000), quoted)
+    return units.encode("utf-16", "surrogatepass").decode("utf-16", "replace")

@@ -4,13 +4,14 @@ column defaults, constraints, and the views and functions that the source uses. 
 
 An approval covers all of it. PostgreSQL keeps what it has parsed as a tree that names columns by
 number, so these trees, and their hashes, are the same before and after the run's own renames and
-conversions. Which functions an expression calls, PostgreSQL does not tell without executing it: a
-function counts where its name stands before a parenthesis.
+conversions. What an expression or the text of a function's body uses, PostgreSQL does not tell
+without executing it: every function, view and table with rules counts whose name stands anywhere in
+it, in whatever schema, and every operator of a schema whose name does. What has the name by chance
+is bound too, which voids an approval once too often and never lets a change pass.
 """
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -22,7 +23,7 @@ from .connection import Connection, one
 from .dependents import FIRST_OID_OF_USERS
 from .errors import RunbookError
 from .spec import Spec
-from .sql import text
+from .sql import text, words
 
 MOST_NAMED = 5  # differences that a message names
 
@@ -42,8 +43,22 @@ def _functions_of(catalog_name: str, oid: str) -> str:
     AND (d.refclassid = 'pg_proc'::regclass OR o.oid IS NOT NULL))"""
 
 
+def _relations_of(catalog_name: str, oid: str) -> str:
+    """SQL for the relations that an object reads or writes."""
+    return f"""ARRAY(
+    SELECT DISTINCT d.refobjid::int8 FROM pg_depend d
+    WHERE d.classid = '{catalog_name}'::regclass AND d.objid = {oid}
+    AND d.refclassid = 'pg_class'::regclass AND d.refobjid >= %(first)s::oid)"""
+
+
 _NOT_OF_EXTENSION = """NOT EXISTS (SELECT FROM pg_depend e WHERE e.objid = {0}.oid
     AND e.classid = {0}.tableoid AND e.deptype = 'e')"""
+
+_RELATION = _hash(
+    "jsonb_build_array(c.oid, c.relkind, c.relrowsecurity, c.relforcerowsecurity,"
+    " CASE WHEN c.relkind = 'v' THEN c.reloptions END, (SELECT w.ev_action::text"
+    " FROM pg_rewrite w WHERE w.ev_class = c.oid AND w.rulename = '_RETURN'))"
+)
 
 # tree: the table and its partitions; source: what is read, views down to their tables.
 _OBJECTS = f"""
@@ -61,13 +76,7 @@ WITH RECURSIVE tree AS (
     SELECT y.oid FROM pg_type y JOIN pg_namespace n ON n.oid = y.typnamespace
     WHERE n.nspname = ANY (%(schemas)s::text[]) AND y.typtype = 'd'
 ), found AS (
-    SELECT c.tableoid AS class, c.oid, {
-    _hash(
-        "jsonb_build_array(c.oid, c.relkind, c.relrowsecurity, c.relforcerowsecurity,"
-        " CASE WHEN c.relkind = 'v' THEN c.reloptions END, (SELECT w.ev_action::text"
-        " FROM pg_rewrite w WHERE w.ev_class = c.oid AND w.rulename = '_RETURN'))"
-    )
-} AS hash,
+    SELECT c.tableoid AS class, c.oid, {_RELATION} AS hash,
         coalesce((SELECT {_functions_of("pg_rewrite", "w.oid")} FROM pg_rewrite w
             WHERE w.ev_class = c.oid AND w.rulename = '_RETURN'), '{{}}') AS functions
     FROM pg_class c JOIN relations USING (oid)
@@ -110,7 +119,10 @@ WITH RECURSIVE tree AS (
 }, ARRAY[t.castfunc]
     FROM pg_cast t WHERE t.oid >= %(first)s::oid AND {_NOT_OF_EXTENSION.format("t")}
 )
-SELECT i.type || ' ' || i.identity AS name, hash, functions
+SELECT i.type || ' ' || i.identity AS name, hash, functions, CASE
+    WHEN class = 'pg_policy'::regclass THEN {_relations_of("pg_policy", "found.oid")}
+    WHEN class = 'pg_rewrite'::regclass THEN {_relations_of("pg_rewrite", "found.oid")}
+    ELSE '{{}}' END AS relations
 FROM found, LATERAL pg_identify_object(class, oid, 0) i
 """
 
@@ -131,24 +143,58 @@ _NEW_COLUMN = (
 )
 
 # Whose values have no say: privileges. A support function is the planner's.
-_FUNCTIONS = f"""
-SELECT p.oid::int8 AS oid, i.type || ' ' || i.identity AS name,
-    {_hash("(to_jsonb(p) - ARRAY['oid', 'proacl', 'prosupport'])::text || coalesce(g.parts, '')")}
-        AS hash,
-    CASE WHEN l.lanname NOT IN ('c', 'internal') THEN p.prosrc ELSE '' END AS body,
-    {_functions_of("pg_proc", "p.oid")} || g.functions AS functions
-FROM pg_proc p JOIN pg_language l ON l.oid = p.prolang
-LEFT JOIN LATERAL (
+_REACHED = f"""
+WITH RECURSIVE relation AS (
+    SELECT unnest(%(relations)s::oid[]) AS oid
+    UNION
+    SELECT c.oid FROM pg_class c
+    WHERE c.oid >= %(first)s::oid AND c.relname = ANY (%(names)s)
+    AND (c.relkind IN ('v', 'm') OR c.relhasrules) AND {_NOT_OF_EXTENSION.format("c")}
+    UNION
+    SELECT d.refobjid FROM relation r
+    JOIN pg_rewrite w ON w.ev_class = r.oid AND w.rulename = '_RETURN'
+    JOIN pg_depend d ON d.classid = 'pg_rewrite'::regclass AND d.objid = w.oid
+        AND d.refclassid = 'pg_class'::regclass AND d.refobjid >= %(first)s::oid
+), found AS (
+    SELECT c.tableoid AS class, c.oid, {_RELATION} AS hash,
+        coalesce((SELECT {_functions_of("pg_rewrite", "w.oid")} FROM pg_rewrite w
+            WHERE w.ev_class = c.oid AND w.rulename = '_RETURN'), '{{}}') AS functions,
+        '{{}}'::int8[] AS relations, '{{}}'::text[] AS texts
+    FROM pg_class c JOIN relation USING (oid)
+    UNION ALL
+    SELECT w.tableoid, w.oid, {_hash("to_jsonb(w) - 'oid'")},
+        {_functions_of("pg_rewrite", "w.oid")}, {_relations_of("pg_rewrite", "w.oid")}, '{{}}'
+    FROM pg_rewrite w JOIN relation r ON r.oid = w.ev_class WHERE w.rulename <> '_RETURN'
+    UNION ALL
+    SELECT p.tableoid, p.oid, {_hash("to_jsonb(p) - 'oid'")},
+        {_functions_of("pg_policy", "p.oid")}, {_relations_of("pg_policy", "p.oid")}, '{{}}'
+    FROM pg_policy p JOIN relation r ON r.oid = p.polrelid
+    UNION ALL
+    SELECT o.tableoid, o.oid, {
+    _hash("jsonb_build_array(o.oprname, o.oprleft, o.oprright, o.oprcode::oid)")
+}, ARRAY[o.oprcode::oid], '{{}}', '{{}}'
+    FROM pg_operator o JOIN pg_namespace n ON n.oid = o.oprnamespace
+    WHERE o.oid >= %(first)s::oid AND n.nspname = ANY (%(names)s)
+    AND {_NOT_OF_EXTENSION.format("o")}
+    UNION ALL
+    SELECT p.tableoid, p.oid, {
+    _hash("(to_jsonb(p) - ARRAY['oid', 'proacl', 'prosupport'])::text || coalesce(g.parts, '')")
+}, {_functions_of("pg_proc", "p.oid")} || g.functions, {_relations_of("pg_proc", "p.oid")},
+        coalesce(p.proconfig, '{{}}') ||
+            CASE WHEN l.lanname NOT IN ('c', 'internal') THEN p.prosrc END
+    FROM pg_proc p JOIN pg_language l ON l.oid = p.prolang
+    LEFT JOIN LATERAL (
     SELECT ARRAY[g.aggtransfn::oid, g.aggfinalfn::oid, g.aggcombinefn::oid] AS functions,
         jsonb_build_array(g.aggtransfn::oid, g.aggfinalfn::oid, g.aggtranstype, g.agginitval)::text
             AS parts
-    FROM pg_aggregate g WHERE p.prokind = 'a' AND g.aggfnoid = p.oid) g ON true,
-LATERAL pg_identify_object('pg_proc'::regclass, p.oid, 0) i
-WHERE p.oid >= %(first)s::oid AND (p.oid = ANY (%(oids)s::oid[]) OR p.proname = ANY (%(names)s))
-AND {_NOT_OF_EXTENSION.format("p")}
+    FROM pg_aggregate g WHERE p.prokind = 'a' AND g.aggfnoid = p.oid) g ON true
+    WHERE p.oid >= %(first)s::oid
+    AND (p.oid = ANY (%(functions)s::oid[]) OR p.proname = ANY (%(names)s))
+    AND {_NOT_OF_EXTENSION.format("p")}
+)
+SELECT i.type || ' ' || i.identity AS name, hash, functions, relations, texts
+FROM found, LATERAL pg_identify_object(class, oid, 0) i
 """
-
-_CALLED = re.compile(r'"((?:[^"]|"")+)"\s*\(|([^\W\d][\w$]*)\s*\(')
 
 
 def read(
@@ -177,10 +223,11 @@ def read(
     columns = conn.execute(
         _COLUMNS, ([info.oid, *([source] if source and source != info.oid else [])],)
     ).fetchall()
-    used = {oid for row in (*rows, *columns) for oid in row["functions"] if oid}
+    used = {oid for row in (*rows, *columns) for oid in row["functions"] if _of_users(oid)}
     found = {row["name"]: row["hash"] for row in rows}
     found |= _columns(conn, spec, info, columns)
-    found |= _functions(conn, used, called(_texts(spec)) if with_source else set())
+    read_too = {oid for row in rows for oid in row["relations"]}
+    found |= _reached(conn, used, read_too, words(_texts(spec)) if with_source else set())
     return dict(sorted(found.items()))
 
 
@@ -217,15 +264,6 @@ def changes(before: Mapping[str, str], after: Mapping[str, str]) -> list[str]:
         elif before[name] != after[name]:
             words.append(f"{name} was changed")
     return words
-
-
-def called(texts: Iterable[str]) -> set[str]:
-    """The names that stand before a parenthesis, as PostgreSQL stores them."""
-    return {
-        quoted.replace('""', '"') if quoted else plain.lower()
-        for of in texts
-        for quoted, plain in _CALLED.findall(of)
-    }
 
 
 def _source(conn: Connection, spec: Spec) -> int:
@@ -278,17 +316,26 @@ def _new_column(conn: Connection, spelled: str) -> str:
     return value
 
 
-def _functions(conn: Connection, oids: set[int], names: set[str]) -> dict[str, str]:
-    """Those functions, and all that their bodies call, apart from those of PostgreSQL and of
-    extensions."""
+def _reached(
+    conn: Connection, functions: set[int], relations: set[int], names: set[str]
+) -> dict[str, str]:
+    """Those functions and relations, what bears one of the names, and all that these use in turn,
+    apart from what is PostgreSQL's or an extension's."""
     found: dict[str, str] = {}
-    seen_oids: set[int] = set()
-    seen_names: set[str] = set()
-    while oids - seen_oids or names - seen_names:
-        given = {"oids": sorted(oids - seen_oids), "names": sorted(names - seen_names)}
-        seen_oids, seen_names = seen_oids | oids, seen_names | names
-        rows = conn.execute(_FUNCTIONS, {**given, "first": FIRST_OID_OF_USERS}).fetchall()
+    given: dict[str, set[Any]] = {"functions": functions, "relations": relations, "names": names}
+    seen: dict[str, set[Any]] = {key: set() for key in given}
+    while any(given[key] - seen[key] for key in given):
+        fresh = {key: sorted(given[key] - seen[key]) for key in given}
+        seen = {key: seen[key] | given[key] for key in given}
+        rows = conn.execute(_REACHED, {**fresh, "first": FIRST_OID_OF_USERS}).fetchall()
         found |= {row["name"]: row["hash"] for row in rows}
-        names = names | called(row["body"] for row in rows)
-        oids = oids | {oid for row in rows for oid in row["functions"] if oid}
+        given = {
+            "functions": {oid for row in rows for oid in row["functions"] if _of_users(oid)},
+            "relations": {oid for row in rows for oid in row["relations"]},
+            "names": words(of for row in rows for of in row["texts"] if of),
+        }
     return found
+
+
+def _of_users(oid: int | None) -> bool:
+    return oid is not None and oid >= FIRST_OID_OF_USERS

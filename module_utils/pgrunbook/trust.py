@@ -3,7 +3,7 @@
 
 What a phase supplies (source, using, queries, types) is looked up in the schemas of its two tables.
 Whoever may create a function or an operator there, or has, could have it run as our role
-(CVE-2018-1058). Trusted are the owners of the schema and of the phase's table, members of the
+(CVE-2018-1058). Trusted are the owners of the schema and of the phase's table, who may act as the
 former, superusers, our own role, and those that the phase names.
 """
 
@@ -15,13 +15,14 @@ from typing import Any
 import psycopg
 from psycopg.sql import SQL
 
+from . import owners
 from .connection import Connection, looking_in, search_path
 from .errors import RunbookError, reason, require_none
 from .obstacles import Obstacles
 from .spec import Spec, Table
 from .sql import name, render, table
 
-_TRUSTED = """(pg_has_role({role}, n.nspowner, 'MEMBER')
+_TRUSTED = """(pg_has_role({role}, n.nspowner, %(acting)s)
     OR {role} IN (SELECT oid FROM pg_roles
                   WHERE rolname = current_user OR rolname = ANY (%(trusted)s))
     OR {role} IN (SELECT t.relowner FROM pg_class t JOIN pg_namespace s ON s.oid = t.relnamespace
@@ -56,17 +57,56 @@ GROUP BY role ORDER BY what
 _LEDGER = """
 SELECT role, (array_agg(what ORDER BY n, what))[1] AS what, count(*) AS number FROM (
     SELECT 'Schema pgrunbook' AS what, n.nspowner AS owner, 0 AS n,
-           pg_has_role(current_user, n.nspowner, 'MEMBER') AS trusted
+           pg_has_role(current_user, n.nspowner, %(acting)s) AS trusted
     FROM pg_namespace n WHERE n.nspname = 'pgrunbook'
     UNION ALL
     SELECT format('pgrunbook.%%s', c.relname), c.relowner, 1,
-           pg_has_role(c.relowner, n.nspowner, 'MEMBER')
+           pg_has_role(c.relowner, n.nspowner, %(acting)s)
     FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace WHERE n.nspname = 'pgrunbook'
 ) part CROSS JOIN LATERAL (SELECT pg_get_userbyid(owner) AS role) r
 WHERE NOT trusted
 AND NOT EXISTS (SELECT FROM pg_roles
-                WHERE oid = owner AND (rolsuper OR rolname = ANY (%s)))
+                WHERE oid = owner AND (rolsuper OR rolname = ANY (%(trusted)s)))
 GROUP BY role ORDER BY min(n), what
+"""
+
+# Whoever may change the ledger's tables, or make something that runs when they are changed.
+_WRITERS = """
+SELECT kind, role, string_agg(DISTINCT privilege, ', ' ORDER BY privilege) AS rights,
+    min(name) AS name, count(DISTINCT name) AS number
+FROM (
+    SELECT 'schema' AS kind, nspname AS name, nspowner AS owner, a.grantee,
+        a.privilege_type AS privilege
+    FROM pg_namespace, aclexplode(nspacl) a
+    WHERE nspname = 'pgrunbook' AND a.privilege_type = 'CREATE'
+    UNION ALL
+    SELECT 'table', c.relname, c.relowner, a.grantee, a.privilege_type
+    FROM pg_class c LEFT JOIN pg_attribute t ON t.attrelid = c.oid AND t.attacl IS NOT NULL,
+    LATERAL (SELECT * FROM aclexplode(c.relacl) UNION ALL SELECT * FROM aclexplode(t.attacl)) a
+    WHERE c.relnamespace = to_regnamespace('pgrunbook') AND c.relkind IN ('r', 'p')
+    AND a.privilege_type = ANY ('{INSERT,UPDATE,DELETE,TRUNCATE,TRIGGER,MAINTAIN}')
+) held
+CROSS JOIN pg_namespace n
+LEFT JOIN LATERAL (SELECT rolname AS role FROM pg_roles WHERE oid = grantee) r ON true
+WHERE n.nspname = 'pgrunbook' AND grantee <> owner AND (grantee = 0 OR NOT (
+    pg_has_role(grantee, n.nspowner, %(acting)s) OR role = current_user
+    OR role = ANY (%(trusted)s)))
+GROUP BY kind, role ORDER BY kind, role
+"""
+
+# A function in the ledger's own schema was put there by somebody who may.
+_ATTACHED = """
+SELECT c.relname AS table, g.tgname AS name, 'trigger' AS kind
+FROM pg_trigger g JOIN pg_class c ON c.oid = g.tgrelid
+JOIN pg_namespace n ON n.oid = c.relnamespace JOIN pg_proc p ON p.oid = g.tgfoid
+WHERE n.nspname = 'pgrunbook' AND NOT g.tgisinternal
+AND NOT (p.pronamespace = n.oid AND pg_has_role(p.proowner, n.nspowner, %(acting)s))
+UNION ALL
+SELECT c.relname, w.rulename, 'rule'
+FROM pg_rewrite w JOIN pg_class c ON c.oid = w.ev_class
+JOIN pg_namespace n ON n.oid = c.relnamespace
+WHERE n.nspname = 'pgrunbook' AND c.relkind IN ('r', 'p')
+ORDER BY 1, 2
 """
 
 _POLICIES = """
@@ -95,43 +135,51 @@ def schemas(spec: Spec) -> list[str]:
 
 
 def require_all(
-    conn: Connection, spec: Spec, first: Callable[[Connection, Spec], None] | None = None
+    conn: Connection,
+    spec: Spec,
+    first: Callable[[Connection, Spec], None] | None = None,
+    *,
+    with_source: bool = True,
 ) -> None:
     """Raise RunbookError with all that keeps this role from trusting the phase's schemas and the
     ledger, or from seeing all rows, and with what first() finds, which may call nothing of the
     phase's. What could run code of others is asked only once they are trusted."""
     obstacles = Obstacles(conn)
     obstacles.checked(require_own_ledger, conn, spec)
-    trusted = obstacles.checked(_trusted, conn, spec)
+    trusted = obstacles.checked(_trusted, conn, spec, with_source=with_source)
     obstacles.checked(_require_no_policies, conn, spec)
-    if trusted:
+    if trusted and with_source:
         obstacles.checked(_require_readable_view, conn, spec.source)
     if first:
         obstacles.checked(first, conn, spec)
     obstacles.require_none()
 
 
-def _trusted(conn: Connection, spec: Spec) -> bool:
-    require_trusted(conn, spec)
+def _trusted(conn: Connection, spec: Spec, *, with_source: bool) -> bool:
+    require_trusted(conn, spec, with_source=with_source)
     return True
 
 
-def require_trusted(conn: Connection, spec: Spec) -> None:
-    """Raise RunbookError with each untrusted role that may make code in a schema of the phase, or
-    of which some is there."""
+def require_trusted(conn: Connection, spec: Spec, *, with_source: bool = True) -> None:
+    """Raise RunbookError with each untrusted role that may make code in a schema of the phase, of
+    which some is there, or who owns what the phase reads. A rollback reads nothing of the source,
+    and executes no expression of the phase."""
     given = {
         "schemas": schemas(spec),
         "schema": spec.table.schema,
         "table": spec.table.name,
         "trusted": list(spec.trusted_roles),
+        "acting": owners.acting(conn),
     }
     with looking_in(conn, ()):
+        owned = owners.untrusted(conn, spec, schemas(spec), with_source=with_source)
         creators = conn.execute(_CREATORS, given).fetchall()
         made = conn.execute(_MADE, given).fetchall()
     require_none(
         [
             *(_may_create(conn, creator["schema"], creator["role"]) for creator in creators),
             *(_was_made(conn, found) for found in made),
+            *owned,
         ]
     )
 
@@ -153,29 +201,61 @@ def _and_more(found: dict[str, Any]) -> str:
 def require_own_ledger(conn: Connection, spec: Spec) -> None:
     """Raise RunbookError where the ledger, or part of it, belongs to roles that are not trusted:
     the schema to one that we are no member of, a table to one that is no member of the schema's
-    owner, and neither to one that the phase names. Its triggers would run as our role."""
-    found = conn.execute(_LEDGER, (list(spec.trusted_roles),)).fetchall()
+    owner, and neither to one that the phase names. Its triggers would run as our role. Or where
+    another role may write to its tables, or they have triggers."""
+    given = {"trusted": list(spec.trusted_roles), "acting": owners.acting(conn)}
+    with looking_in(conn, ()):
+        found = conn.execute(_LEDGER, given).fetchall()
+        writers = conn.execute(_WRITERS, given).fetchall()
     require_none(
+        [
+            *(_belongs(part) for part in found),
+            *(_may_write(conn, writer) for writer in writers),
+            *_attached(conn),
+        ]
+    )
+
+
+def _belongs(part: dict[str, Any]) -> str:
+    return (
         f"{_and_more(part)} belongs to role {part['role']!r}, which is not trusted: what it "
         "does when it is written to would run with our rights. Nothing was changed. Next "
         "step: find out who made it; make it over to the owner of the phase's table, list the "
         "role in phase_trusted_roles if you trust it, or drop what is no ledger of yours."
-        for part in found
     )
 
 
+def require_plain_ledger(conn: Connection) -> None:
+    """Raise RunbookError where a table of the ledger has a rule, or a trigger whose function is
+    elsewhere or another's: it would run as our role."""
+    require_none(_attached(conn))
+
+
+def _attached(conn: Connection) -> list[str]:
+    with looking_in(conn, ()):
+        attached = conn.execute(_ATTACHED, {"acting": owners.acting(conn)}).fetchall()
+    return [
+        f"Table pgrunbook.{row['table']} has a {row['kind']}, {row['name']!r}, which is none of "
+        f"the ledger's: what it does would run as {conn.info.user!r}. Nothing was changed. Next "
+        f"step: find out who made it, then {_drop(row)}."
+        for row in attached
+    ]
+
+
 def look_up(conn: Connection, spec: Spec) -> None:
-    """From now on, in this transaction, look names up in the phase's schemas too. Raises
-    RunbookError where these, or the ledger, are not to be trusted."""
+    """From now on, in this transaction, which is a rollback's, look names up in the phase's schemas
+    too. Raises RunbookError where these, or the ledger, are not to be trusted."""
     require_own_ledger(conn, spec)
-    require_trusted(conn, spec)
+    require_trusted(conn, spec, with_source=False)
     conn.execute(SQL("SET LOCAL search_path = {}").format(SQL(search_path(schemas(spec)))))
 
 
-def require_all_rows(conn: Connection, spec: Spec) -> None:
-    """Raise RunbookError where policies hide rows of the table or the source from this role."""
+def require_all_rows(conn: Connection, spec: Spec, *, with_source: bool = True) -> None:
+    """Raise RunbookError where policies hide rows of the table or the source from this role.
+    Without the source, none is planned to be read."""
     _require_no_policies(conn, spec)
-    _require_readable_view(conn, spec.source)
+    if with_source:
+        _require_readable_view(conn, spec.source)
 
 
 def _require_no_policies(conn: Connection, spec: Spec) -> None:
@@ -218,6 +298,31 @@ def _require_readable_view(conn: Connection, source: Table) -> None:
 def _listed(row: dict[str, Any]) -> str:
     policies = row["policies"]
     return f"policies {', '.join(policies)}" if policies else "no policy lets anybody in"
+
+
+def _may_write(conn: Connection, writer: dict[str, Any]) -> str:
+    role, rights = writer["role"], writer["rights"]
+    who = f"Role {role!r}" if role else "Every role (PUBLIC)"
+    grantee = name(role) if role else SQL("PUBLIC")
+    more = f" (and {writer['number'] - 1} more tables)" if writer["number"] > 1 else ""
+    where = "in schema pgrunbook"
+    revoke_on = "SCHEMA"
+    if writer["kind"] == "table":
+        where, revoke_on = f"on pgrunbook.{writer['name']}{more}", "ALL TABLES IN SCHEMA"
+    revoke = SQL("REVOKE " + rights + " ON " + revoke_on + " {} FROM {}").format(
+        name("pgrunbook"), grantee
+    )
+    listed = f", or list {role} in phase_trusted_roles if you trust it" if role else ""
+    return (
+        f"{who} may {rights} {where}, and so change what the ledger says, or have code run as "
+        f"{conn.info.user!r} that writes to it. Nothing was changed. Next step: "
+        f"{render(revoke)}{listed}."
+    )
+
+
+def _drop(row: dict[str, Any]) -> str:
+    statement = SQL("DROP " + row["kind"].upper() + " {} ON {}")
+    return render(statement.format(name(row["name"]), name("pgrunbook", row["table"])))
 
 
 def _may_create(conn: Connection, schema: str, role: str | None) -> str:

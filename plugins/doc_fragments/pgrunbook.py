@@ -249,9 +249,11 @@ options:
         default: []
       trusted_roles:
         description:
-          - Roles whose functions and operators may run as the login role, because they may create
-            some in the schemas of the two tables. The schemas' owners, their members and superusers
-            are trusted without being named.
+          - Roles whose code may run as the login role, because they may create functions and
+            operators in the schemas of the two tables, or own what the phase reads, such as a
+            partition, the source, or a table behind it.
+          - The owners of these schemas and of the phase's table, who may act as the former, and
+            superusers are trusted without being named.
         type: list
         elements: str
         default: []

@@ -166,6 +166,107 @@ def test_what_is_different_after_the_approval_stops_the_next_step(
     assert filled(database) == before
 
 
+LOOK = "CREATE VIEW look AS SELECT ip_address AS a, geo_country AS c FROM ip_inventory;"
+ZZ = (
+    "CREATE OR REPLACE VIEW look AS SELECT ip_address AS a, 'ZZ'::varchar(2) AS c FROM ip_inventory"
+)
+GIVEN_BACK = "FUNCTION {}(varchar) RETURNS varchar LANGUAGE sql STABLE AS 'SELECT $1'"
+CHANGED = "CREATE OR REPLACE FUNCTION {}({}) RETURNS varchar LANGUAGE sql STABLE RETURN 'ZZ'"
+SPELLED = {
+    "a view in a subquery": (
+        LOOK,
+        "(SELECT l.c FROM look l WHERE l.a = ip_address)",
+        ZZ,
+        "view public.look was changed",
+    ),
+    "a view that a function reads": (
+        LOOK + "CREATE FUNCTION cf(v varchar) RETURNS varchar LANGUAGE sql STABLE"
+        " AS 'SELECT c FROM public.look WHERE a = v'",
+        "cf(ip_address)",
+        ZZ,
+        "view public.look was changed",
+    ),
+    "a view that a parsed body reads": (
+        LOOK + "CREATE FUNCTION cf(v varchar) RETURNS varchar LANGUAGE sql STABLE"
+        " BEGIN ATOMIC SELECT c FROM look WHERE a = v; END",
+        "cf(ip_address)",
+        ZZ,
+        "view public.look was changed",
+    ),
+    "a function of a view of a function": (
+        "CREATE " + GIVEN_BACK.format("deep") + ";"
+        "CREATE VIEW look AS SELECT ip_address AS a, deep(geo_country) AS c FROM ip_inventory;"
+        "CREATE FUNCTION cf(v varchar) RETURNS varchar LANGUAGE plpgsql STABLE"
+        " AS 'BEGIN RETURN (SELECT c FROM public.look WHERE a = v); END'",
+        "cf(ip_address)",
+        CHANGED.format("deep", "varchar"),
+        "function public.deep(character varying) was changed",
+    ),
+    "a comment before the parenthesis": (
+        "CREATE " + GIVEN_BACK.format("cc"),
+        "cc /* of it */ (geo_country)",
+        CHANGED.format("cc", "varchar"),
+        "function public.cc(character varying) was changed",
+    ),
+    "a capital that is not ASCII": (
+        "CREATE " + GIVEN_BACK.format('"É"'),
+        "É(geo_country)",
+        CHANGED.format('"É"', "varchar"),
+        'function public."É"(character varying) was changed',
+    ),
+    "an operator of a third schema": (
+        "CREATE SCHEMA third; CREATE FUNCTION third.pick(varchar, varchar) RETURNS varchar"
+        " LANGUAGE sql STABLE AS 'SELECT $1'; CREATE OPERATOR third.@@@"
+        " (LEFTARG = varchar, RIGHTARG = varchar, FUNCTION = third.pick)",
+        "geo_country OPERATOR(third.@@@) geo_country",
+        CHANGED.format("third.pick", "varchar, varchar"),
+        "function third.pick(character varying,character varying) was changed",
+    ),
+    "a policy's view": (
+        LOOK + "CREATE POLICY few ON ip_inventory"
+        " USING (EXISTS (SELECT FROM look l WHERE l.a = ip_address))",
+        "geo_country",
+        ZZ,
+        "view public.look was changed",
+    ),
+    "a rule of a table that a trigger writes to": (
+        "CREATE TABLE noted (n int); CREATE FUNCTION noted() RETURNS trigger LANGUAGE plpgsql AS"
+        " 'BEGIN INSERT INTO noted VALUES (1); RETURN NEW; END';"
+        "CREATE TRIGGER noted BEFORE UPDATE ON session_summaries"
+        " FOR EACH ROW EXECUTE FUNCTION noted()",
+        "geo_country",
+        "CREATE RULE nothing AS ON INSERT TO noted DO INSTEAD NOTHING",
+        "rule nothing on public.noted is new",
+    ),
+}
+
+
+@pytest.mark.parametrize(
+    ("made", "expression", "change", "named"), SPELLED.values(), ids=SPELLED.keys()
+)
+def test_what_an_expression_uses_is_found_however_it_is_written(
+    database: Database,
+    module: Module,
+    phase: Phase,
+    made: str,
+    expression: str,
+    change: str,
+    named: str,
+) -> None:
+    database.sql(made)
+    columns = [dict(column) for column in phase["phase_columns"]]
+    for column in columns:
+        if column["name"] == "snapshot_country":
+            column["source"] = expression
+    changes = {"phase_columns": columns, "phase_queries": [], "phase_acknowledged": ["noted"]}
+    steps = Steps.of(module, database, {**phase, **changes})
+    steps.begin()
+    steps.backfill(canary=True)
+    steps.approve("backfill")
+    database.sql(change)
+    assert named in steps.refused("backfill")
+
+
 def test_what_is_different_while_the_question_is_open_leaves_no_ledger(
     any_database: Database, module: Module, surrounded: Phase
 ) -> None:
@@ -216,7 +317,8 @@ def test_the_runs_own_changes_are_none(
     any_database: Database, module: Module, phase: Phase
 ) -> None:
     """A rename, a conversion, and indexes renamed, dropped and built, under a view, a generated
-    column, a policy and a function that name the columns."""
+    column, a policy and a function that name the columns; an expression reads the first and the
+    last."""
     any_database.sql(
         "ALTER TABLE session_summaries RENAME COLUMN snapshot_asn TO asn;"
         "ALTER TABLE session_summaries ALTER asn TYPE text USING asn::text;"
@@ -225,8 +327,13 @@ def test_the_runs_own_changes_are_none(
         "ALTER TABLE session_summaries ADD CHECK (snapshot_ip_types <> 'x');"
         "ALTER TABLE session_summaries ADD COLUMN kind text"
         "  GENERATED ALWAYS AS (upper(snapshot_ip_types)) STORED;"
+        "CREATE FUNCTION any_type() RETURNS varchar LANGUAGE sql STABLE"
+        "  BEGIN ATOMIC SELECT snapshot_ip_types FROM session_summaries LIMIT 1; END;"
     )
     for column in phase["phase_columns"]:
+        if column["name"] == "snapshot_country":
+            read = "any_type() = '' OR EXISTS (SELECT FROM seen)"
+            column["source"] = f"CASE WHEN ({read}) IS NOT NULL THEN geo_country END"
         if column["name"] == "snapshot_asn":
             column |= {
                 "renamed_from": "asn",
@@ -242,6 +349,7 @@ def test_the_runs_own_changes_are_none(
         after = surroundings.read(conn, spec, catalog.inspect(conn, spec.table))
     assert surroundings.changes(steps.planned["plan"]["surroundings"], after) == []
     assert "column snapshot_asn of public.session_summaries" in after
+    assert {"view public.seen", "function public.any_type()"} <= after.keys()
 
 
 def test_the_phase_is_the_approved_one_whatever_is_passed(

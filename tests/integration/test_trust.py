@@ -111,6 +111,194 @@ def test_what_bears_the_name_of_a_system_function_elsewhere_is_never_called(
     assert database.superuser("SELECT who FROM public.caught") == []
 
 
+# What the role attaches to whatever it owns: it fails wherever another role runs it.
+ATTACHED = """
+CREATE SCHEMA mal AUTHORIZATION mallory;
+GRANT USAGE ON SCHEMA mal TO PUBLIC;
+GRANT SELECT ON ip_inventory TO mallory;
+CREATE TABLE visit (id int, place text, town text, region int, PRIMARY KEY (id, region))
+  PARTITION BY LIST (region);
+CREATE TABLE visit_1 PARTITION OF visit FOR VALUES IN (1);
+CREATE TABLE visit_2 PARTITION OF visit FOR VALUES IN (2) PARTITION BY LIST (region);
+CREATE TABLE visit_2_2 PARTITION OF visit_2 FOR VALUES IN (2);
+CREATE TABLE place (name text PRIMARY KEY, town text);
+INSERT INTO place VALUES ('a', 'X');
+INSERT INTO visit SELECT n, 'a', NULL, 1 + n % 2 FROM generate_series(1, 90) n;
+CREATE SCHEMA app;
+CREATE TABLE app.ip_inventory AS SELECT * FROM ip_inventory;
+ALTER TABLE app.ip_inventory ADD PRIMARY KEY (ip_address);
+CREATE DOMAIN public.kind AS text;
+CREATE TABLE public.zones AS SELECT 1 AS zone;
+CREATE VIEW addresses AS SELECT * FROM ip_inventory;
+ALTER TABLE visit OWNER TO {owner};
+ALTER TABLE visit_1 OWNER TO {owner};
+ALTER TABLE visit_2 OWNER TO {owner};
+ALTER TABLE visit_2_2 OWNER TO {owner};
+ALTER TABLE place OWNER TO {owner};
+ALTER SCHEMA app OWNER TO {owner};
+ALTER TABLE app.ip_inventory OWNER TO {owner};
+ALTER VIEW addresses OWNER TO {owner};
+ALTER TABLE zones OWNER TO {owner};
+GRANT USAGE, CREATE ON SCHEMA app TO mallory;
+SET ROLE mallory;
+CREATE FUNCTION mal.really() RETURNS boolean LANGUAGE plpgsql AS $$ BEGIN
+  IF current_user <> 'mallory' THEN RAISE 'this ran as %', current_user; END IF;
+  RETURN true; END $$;
+CREATE FUNCTION mal.evil() RETURNS boolean LANGUAGE plpgsql IMMUTABLE
+  AS 'BEGIN RETURN mal.really(); END';
+RESET ROLE;
+"""
+SHADOWED = {"phase_source_schema": "app"}
+COUNTED = "SELECT count(*) FROM {table}, zones"
+VISITS = {
+    "phase_table": "visit",
+    "phase_key": ["id", "region"],
+    "phase_columns": [{"name": "town", "type": "text", "source": "town"}],
+    "phase_source_table": "place",
+    "phase_source_key": {"place": "name"},
+    "phase_indexes": [],
+}
+OWNED: dict[str, tuple[str, dict[str, Any], str]] = {
+    "the source view": (
+        "ALTER VIEW addresses OWNER TO mallory;",
+        {"phase_source_table": "addresses"},
+        "view public.addresses",
+    ),
+    "a view below it": (
+        "CREATE VIEW mal.lower AS SELECT * FROM public.ip_inventory WHERE mal.evil();"
+        "ALTER VIEW mal.lower OWNER TO mallory;"
+        "CREATE OR REPLACE VIEW addresses AS SELECT * FROM mal.lower;",
+        {"phase_source_table": "addresses"},
+        "view mal.lower",
+    ),
+    "the table below the source view": (
+        "ALTER TABLE ip_inventory OWNER TO mallory; GRANT SELECT ON ip_inventory TO PUBLIC;"
+        "GRANT CREATE ON SCHEMA public TO mallory; SET ROLE mallory;"
+        "CREATE INDEX few ON public.ip_inventory (ip_type) WHERE mal.evil(); RESET ROLE;"
+        "REVOKE CREATE ON SCHEMA public FROM mallory;",
+        {"phase_source_table": "addresses"},
+        "table public.ip_inventory",
+    ),
+    "a partition of a partition": (
+        "ALTER TABLE visit_2_2 OWNER TO mallory; GRANT ALL ON visit_2_2 TO PUBLIC;"
+        "SET ROLE mallory; ALTER TABLE public.visit_2_2 ADD CHECK (mal.evil()); RESET ROLE;",
+        VISITS,
+        "table public.visit_2_2",
+    ),
+    "the partitioned table above": (
+        "ALTER TABLE visit OWNER TO mallory;",
+        {**VISITS, "phase_table": "visit_1"},
+        "table public.visit",
+    ),
+    "the type of a column": (
+        "ALTER TABLE place ADD COLUMN kind text; SET ROLE mallory;"
+        "CREATE DOMAIN mal.kind AS text; RESET ROLE;"
+        "ALTER TABLE place ALTER town TYPE mal.kind[] USING NULL; SET ROLE mallory;"
+        "ALTER DOMAIN mal.kind ADD CHECK (mal.evil()) NOT VALID; RESET ROLE;",
+        {**VISITS, "phase_columns": [{"name": "town", "type": "text", "source": "town[1]"}]},
+        "type mal.kind",
+    ),
+    "a domain that shadows another": (
+        "SET ROLE mallory; CREATE DOMAIN app.kind AS text CHECK (mal.evil()); RESET ROLE;",
+        {**SHADOWED, "source": "geo_country::kind::varchar"},
+        "type app.kind",
+    ),
+    "a view that shadows a table of a query": (
+        "SET ROLE mallory; CREATE VIEW app.zones AS SELECT 1 AS zone WHERE mal.evil();"
+        "GRANT SELECT ON app.zones TO PUBLIC; RESET ROLE;",
+        {**SHADOWED, "phase_queries": [{"name": "q", "snapshot": COUNTED, "baseline": COUNTED}]},
+        "view app.zones",
+    ),
+    "a function that is named with its schema": (
+        "SET ROLE mallory; CREATE FUNCTION mal.same(varchar) RETURNS varchar IMMUTABLE"
+        " LANGUAGE plpgsql AS 'BEGIN PERFORM mal.evil(); RETURN $1; END'; RESET ROLE;",
+        {"source": "mal.same(geo_country)"},
+        "function mal.same(character varying)",
+    ),
+}
+
+
+@pytest.mark.parametrize(("made", "changes", "named"), OWNED.values(), ids=OWNED.keys())
+def test_what_an_untrusted_role_owns_is_not_read(
+    database: Database,
+    module: Module,
+    phase: Phase,
+    mallory: str,
+    made: str,
+    changes: dict[str, Any],
+    named: str,
+) -> None:
+    """Whoever owns a relation or a type decides what reading it calls."""
+    database.superuser(ATTACHED.replace("{owner}", data.ROLE) + made)
+    database.superuser(
+        "REVOKE CREATE ON SCHEMA public FROM mallory; REVOKE CREATE ON SCHEMA app FROM mallory"
+    )
+    given = {key: value for key, value in changes.items() if key != "source"}
+    if "source" in changes:
+        phase["phase_columns"][1]["source"] = changes["source"]
+    steps = steps_of(module, database, phase, **given)
+    for name in ("preflight", "plan"):
+        refused = steps.refused(name, check=True)
+        assert named in refused and "'mallory'" in refused and "phase_trusted_roles" in refused
+        assert "OWNER TO" in refused
+    steps = steps_of(module, database, phase, **given, phase_trusted_roles=[mallory])
+    assert "belongs to" not in steps.attempt("plan", check=True).get("msg", "")
+
+
+def test_an_owner_that_changes_during_the_run_stops_it(
+    database: Database, module: Module, phase: Phase, mallory: str
+) -> None:
+    database.superuser("REVOKE CREATE ON SCHEMA public FROM mallory")
+    steps = steps_of(module, database, phase)
+    steps.begin()
+    database.superuser(
+        "ALTER TABLE ip_inventory OWNER TO mallory; GRANT SELECT ON ip_inventory TO PUBLIC"
+    )
+    assert "table public.ip_inventory" in steps.refused("backfill", canary=True)
+
+
+def test_a_rollback_does_not_depend_on_who_owns_the_source(
+    database: Database, module: Module, phase: Phase, mallory: str
+) -> None:
+    """Nor does it call what the owner attached to it."""
+    database.superuser(ATTACHED.replace("{owner}", data.ROLE))
+    database.superuser(
+        "REVOKE CREATE ON SCHEMA public FROM mallory; REVOKE CREATE ON SCHEMA app FROM mallory"
+    )
+    before = database.state()["rows"]
+    steps = steps_of(module, database, phase, phase_source_table="addresses")
+    steps.begin()
+    steps.backfill(canary=True)
+    steps.do("run", state="failed")
+    database.superuser(
+        "CREATE OR REPLACE VIEW addresses AS SELECT * FROM ip_inventory WHERE mal.evil();"
+        "ALTER VIEW addresses OWNER TO mallory"
+    )
+    assert "view public.addresses" in steps.refused("plan")
+    steps.back()
+    assert database.state()["rows"] == before
+
+
+@pytest.mark.parametrize("rights", ["INHERIT FALSE, SET FALSE", "INHERIT TRUE, SET FALSE"])
+def test_a_member_that_can_do_nothing_as_the_owner_is_not_trusted(
+    any_database: Database, module: Module, phase: Phase, rights: str
+) -> None:
+    any_database.superuser("CREATE ROLE mallory LOGIN")
+    try:
+        any_database.superuser(
+            f"CREATE SCHEMA app AUTHORIZATION {data.ROLE};"
+            "ALTER TABLE session_summaries SET SCHEMA app; ALTER TABLE ip_inventory SET SCHEMA app;"
+            f"GRANT {data.ROLE} TO mallory WITH {rights};"
+            "GRANT CREATE ON SCHEMA app TO mallory"
+        )
+        schemas = {"phase_schema": "app", "phase_source_schema": "app"}
+        planned = steps_of(module, any_database, phase, **schemas).attempt("plan", check=True)
+        trusted = "INHERIT TRUE" in rights
+        assert ("'mallory'" in planned.get("msg", "")) is not trusted
+    finally:
+        any_database.superuser("DROP OWNED BY mallory CASCADE; DROP ROLE mallory")
+
+
 def test_a_ledger_that_somebody_else_made_first_is_refused(
     database: Database, module: Module, phase: Phase, mallory: str
 ) -> None:
@@ -126,7 +314,105 @@ def test_a_ledger_that_somebody_else_made_first_is_refused(
     assert "Schema pgrunbook belongs to role 'mallory'" in refused
     assert "'mallory'" in steps.refused("plan")
     database.superuser(f"ALTER SCHEMA pgrunbook OWNER TO {data.ROLE}")
+    revoke = 'REVOKE CREATE ON SCHEMA "pgrunbook" FROM PUBLIC'
+    assert revoke in steps.refused("approval", **steps.approval("plan"))
+    database.sql(revoke)
     steps.approve("plan")
+
+
+OTHERS_RIGHTS = """
+SELECT c.relname AS name, g.privilege_type FROM pg_class c, aclexplode(c.relacl) g
+WHERE c.relnamespace = 'pgrunbook'::regnamespace AND g.grantee <> c.relowner
+UNION ALL
+SELECT nspname, g.privilege_type FROM pg_namespace, aclexplode(nspacl) g
+WHERE nspname = 'pgrunbook' AND g.grantee <> nspowner
+"""
+
+
+def test_default_privileges_give_nobody_rights_on_a_new_ledger(
+    any_database: Database, module: Module, phase: Phase
+) -> None:
+    any_database.superuser("CREATE ROLE mallory")
+    try:
+        for kind in ("TABLES", "SEQUENCES", "SCHEMAS"):
+            any_database.sql(f"ALTER DEFAULT PRIVILEGES GRANT ALL ON {kind} TO mallory, PUBLIC")
+        steps = steps_of(module, any_database, phase)
+        steps.begin()
+        assert any_database.sql(OTHERS_RIGHTS) == []
+        any_database.sql("GRANT SELECT ON pgrunbook.run TO mallory")
+        steps.backfill(canary=True)
+    finally:
+        any_database.superuser("DROP OWNED BY mallory CASCADE; DROP ROLE mallory")
+
+
+RIGHTS = {
+    "GRANT ALL ON ALL TABLES IN SCHEMA pgrunbook TO mallory": (
+        "may DELETE, INSERT, MAINTAIN, TRIGGER, TRUNCATE, UPDATE on pgrunbook.approval (and 5 more"
+        " tables)",
+        "REVOKE DELETE, INSERT, MAINTAIN, TRIGGER, TRUNCATE, UPDATE"
+        ' ON ALL TABLES IN SCHEMA "pgrunbook" FROM "mallory"',
+    ),
+    "GRANT TRIGGER ON pgrunbook.batch TO PUBLIC": (
+        "Every role (PUBLIC) may TRIGGER on pgrunbook.batch",
+        'REVOKE TRIGGER ON ALL TABLES IN SCHEMA "pgrunbook" FROM PUBLIC',
+    ),
+    "GRANT UPDATE (operator) ON pgrunbook.run TO mallory": (
+        "may UPDATE on pgrunbook.run",
+        'REVOKE UPDATE ON ALL TABLES IN SCHEMA "pgrunbook" FROM "mallory"',
+    ),
+    "GRANT CREATE ON SCHEMA pgrunbook TO mallory": (
+        "may CREATE in schema pgrunbook",
+        'REVOKE CREATE ON SCHEMA "pgrunbook" FROM "mallory"',
+    ),
+}
+
+
+@pytest.mark.parametrize("grant", RIGHTS)
+def test_a_right_to_write_to_the_ledger_is_refused(
+    database: Database, module: Module, phase: Phase, mallory: str, grant: str
+) -> None:
+    database.superuser("REVOKE CREATE ON SCHEMA public FROM mallory")
+    steps = steps_of(module, database, phase)
+    steps.begin()
+    database.sql(grant)
+    says, revoke = RIGHTS[grant]
+    for name, arguments in (("backfill", {"canary": True}), ("run", {"state": "failed"})):
+        refused = steps.refused(name, **arguments)
+        assert says in refused and revoke in refused
+    database.sql(revoke)
+    steps.backfill(canary=True)
+
+
+ATTACHED_TO_THE_LEDGER = {
+    'DROP TRIGGER "t\'s" ON "pgrunbook"."batch"': (
+        'CREATE TRIGGER "t\'s" BEFORE INSERT ON pgrunbook.batch FOR EACH ROW'
+        " EXECUTE FUNCTION public.noted()"
+    ),
+    'DROP RULE "r" ON "pgrunbook"."event"': (
+        "CREATE RULE r AS ON INSERT TO pgrunbook.event DO INSTEAD NOTHING"
+    ),
+}
+
+
+@pytest.mark.parametrize("drop", ATTACHED_TO_THE_LEDGER)
+def test_a_trigger_or_a_rule_of_a_ledgers_table_is_refused(
+    database: Database, module: Module, phase: Phase, drop: str
+) -> None:
+    steps = steps_of(module, database, phase)
+    steps.begin()
+    database.sql(
+        "CREATE FUNCTION noted() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN NEW; END'"
+    )
+    database.sql(ATTACHED_TO_THE_LEDGER[drop])
+    run = steps.planned["run"]["id"]
+    for name, arguments in (
+        ("backfill", {"canary": True}),
+        ("run", {"state": "failed"}),
+        ("control", {"action": "pause", "run_id": run, "by": "alice"}),
+    ):
+        assert drop in steps.refused(name, **arguments)
+    database.sql(drop)
+    steps.backfill(canary=True)
 
 
 HIDE_HALF = """

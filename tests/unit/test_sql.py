@@ -111,3 +111,30 @@ def test_doubled_braces_are_braces_and_others_are_refused() -> None:
 def test_render_shows_what_the_server_gets() -> None:
     query = SQL("SELECT {} WHERE x LIKE '%%a' AND y = %(y)s").format(sql.name("50%"))
     assert sql.render(query) == """SELECT "50%" WHERE x LIKE '%a' AND y = %(y)s"""
+
+
+FOUND = {
+    "f /* called */ (x)": {"f", "x"},
+    'Lower("My ""F"""(x))': {"lower", 'My "F"'},
+    """'"' || "odd one"(x) || '"'""": {"odd one"},
+    "É(x), Éa.B": {"É", "é", "b", "Éa"},
+    'U&"d\\0061t\\+000061", u&"d!0061ta" UESCAPE \'!\'': {"data"},
+    "$body$inner_one(x)$body$ a$b": {"inner_one", "a$b"},
+    "EXECUTE 'SELECT hidden(1)' --also": {"hidden", "also"},
+    "OPERATOR(third.@@@) 1x": {"third", "x"},
+    "a" * 70: {"a" * 63},
+    "É" * 40: {"É" * 31},
+}
+
+
+@pytest.mark.parametrize("text", FOUND)
+def test_every_identifier_of_a_text_is_found(text: str) -> None:
+    assert sql.words([text]) >= FOUND[text]
+
+
+@given(st.text(), texts.filter(lambda name: len(name.encode()) < 64), st.text())
+@example('"', "My f", '"')
+@example("U&", r"\d83d", "")
+def test_a_quoted_identifier_is_found_wherever_it_stands(left: str, name: str, right: str) -> None:
+    quoted = name.replace('"', '""')
+    assert name in sql.words([f'{left}"{quoted}" {right}'])
