@@ -110,15 +110,18 @@ def same(column: Column, held: Composable, value: Composable, by: Rules) -> Comp
     return SQL("(NOT {})").format(differs(column, held, value, by))
 
 
+def cast(column: Column, value: Composable, by: Rules) -> Composed:
+    """A value as the column holds it; NULL where the column cannot hold it."""
+    rule = by.get(column.name, Rule(column.type))
+    fitting = SQL("({})::{}").format(value, text(rule.type))
+    if not rule.narrow:
+        return fitting
+    return SQL("CASE WHEN NOT {} THEN {} END").format(limits.too_large(rule.type, value), fitting)
+
+
 def stored(column: Column, value: Composable, by: Rules) -> Composed:
     """The text of a value as it will be stored, or as it is where the column cannot hold it."""
-    rule = by.get(column.name, Rule(column.type))
-    cast = SQL("{}::{}::text").format(value, text(rule.type))
-    if not rule.narrow:
-        return cast
-    return SQL("CASE WHEN {} THEN {}::text ELSE {} END").format(
-        limits.too_large(rule.type, value), value, cast
-    )
+    return SQL("coalesce({}::text, {}::text)").format(cast(column, value, by), value)
 
 
 def _sides(rule: Rule, held: Composable, value: Composable) -> tuple[Composed, Composed]:

@@ -12,11 +12,11 @@ from itertools import groupby
 
 from psycopg.sql import SQL, Composable, Composed, Literal
 
-from . import catalog, conversion, eligibility
+from . import catalog, conversion, eligibility, equality
 from .catalog import BLOCK_BYTES, TableInfo
 from .connection import Connection
 from .spec import Spec
-from .sql import comma, name, table, text
+from .sql import comma, name, table
 from .strategy import LINE_POINTERS, Strategy
 
 SAMPLED_PAGES = 40
@@ -110,6 +110,7 @@ def _sampled(conn: Connection, spec: Spec, info: TableInfo) -> Iterator[tuple[in
     """The rows of each page of a sample of the table, with the oid of the leaf that it is of."""
     share = min(SAMPLED_PAGES / max(info.pages, 1), 1.0)
     held = conversion.held(spec, info.types)
+    filled = _filled(spec, info, equality.rules(conn, spec, info))
     query = SQL(
         "SELECT t.tableoid::int8 AS leaf, (t.ctid::text::point)[0]::int8 AS page,"
         " (t.ctid::text::point)[1]::int4 AS pointer, {now} AS now,"
@@ -119,7 +120,7 @@ def _sampled(conn: Connection, spec: Spec, info: TableInfo) -> Iterator[tuple[in
     ).format(
         now=_bytes([SQL("t.{}").format(name(column)) for column in info.columns]),
         eligible=eligibility.eligible(spec, held),
-        filled=_bytes(_filled(spec, info)),
+        filled=_bytes(filled),
         table=table(spec.table),
         percent=Literal(100 * share),
         seed=Literal(spec.sample_seed),
@@ -131,10 +132,10 @@ def _sampled(conn: Connection, spec: Spec, info: TableInfo) -> Iterator[tuple[in
         yield leaf, [Row(row["pointer"], row["now"], row["filled"]) for row in found]
 
 
-def _filled(spec: Spec, info: TableInfo) -> list[Composable]:
+def _filled(spec: Spec, info: TableInfo, by: equality.Rules) -> list[Composable]:
     """What a row consists of once it is filled, in the order of its columns."""
     values = {
-        c.name: SQL("({})::{}").format(value, text(c.type))
+        c.name: equality.cast(c, value, by)
         for c, value in zip(
             spec.columns,
             eligibility.values(spec, conversion.held(spec, info.types)),
