@@ -347,7 +347,7 @@ def test_default_privileges_give_nobody_rights_on_a_new_ledger(
 
 RIGHTS = {
     "GRANT ALL ON ALL TABLES IN SCHEMA pgrunbook TO mallory": (
-        "may DELETE, INSERT, MAINTAIN, TRIGGER, TRUNCATE, UPDATE on pgrunbook.approval (and 5 more"
+        "may DELETE, INSERT, MAINTAIN, TRIGGER, TRUNCATE, UPDATE on pgrunbook.approval (and 6 more"
         " tables)",
         "REVOKE DELETE, INSERT, MAINTAIN, TRIGGER, TRUNCATE, UPDATE"
         ' ON ALL TABLES IN SCHEMA "pgrunbook" FROM "mallory"',
