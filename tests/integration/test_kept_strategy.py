@@ -22,7 +22,7 @@ NOT_AS_IT_IS = "COMMENT ON INDEX t_value IS 'ours'"
 @pytest.fixture
 def steps(database: Database, module: Module) -> Steps:
     """A table of little more than the 20,000 rows from which interleaved passes pay."""
-    near = {"indexes": [INDEX], "canary_rows": 50, "batch_rows": 5000}
+    near = {"indexes": [INDEX], "canary_rows": 50, "batch_rows": 5000, "coverage_min": 50}
     return Table(rows=25_100, after=ON_VALUE, spec=near).make(database, module)
 
 

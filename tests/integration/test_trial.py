@@ -187,9 +187,9 @@ def test_the_plan_holds_what_could_be_built_and_its_hash_says_so(
             f'CREATE INDEX CONCURRENTLY "{NAME}" ON "public"."session_summaries"'
             ' ("snapshot_country", "snapshot_ip_type")'
         )
-        text = plans[way]["text"]
+        text = " ".join(plans[way]["text"].split())
         assert f'DROP INDEX CONCURRENTLY "public"."{NAME}"' in text
-        assert "only if its query misses its speed-up" in " ".join(text.split())
+        assert "only if its query misses its speed-up" in text
     assert len({planned["plan_hash"] for planned in plans.values()}) == 3
 
 

@@ -164,6 +164,8 @@ def test_before_the_run_and_without_a_ledger_it_tells_what_is_breached(
         "comparison",
         "indexes",
         "schema",
+        "query:sessions of a country and type",
+        "query:campaign clustering",
     }
     assert database.sql("SELECT to_regclass('pgrunbook.event') AS ledger")[0]["ledger"] is None
 
