@@ -584,5 +584,5 @@ def _checks(
 
 def _short(column: str, share: dict[str, Any]) -> str:
     """Why a column does not get enough."""
-    why = [f"{rows:,} {REASONS[reason]}" for reason, rows in share["lacking"].items() if rows]
-    return f"{column} can get no more than {share['after']} %, because of the rows {', '.join(why)}"
+    why = [f"{rows:,} rows {REASONS[reason]}" for reason, rows in share["lacking"].items() if rows]
+    return f"{column} can get no more than {share['after']} %, because {', '.join(why)}"

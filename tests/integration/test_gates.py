@@ -130,7 +130,7 @@ def test_a_coverage_that_is_not_to_be_had_is_no_go_before_the_run(
     share = rows["has"] * 10000 // rows["n"] / 100
     said = str(found["measured"])
     assert f"snapshot_country can get no more than {share} %" in said
-    assert f"{rows['none']:,} lack a value, and the source has none" in said
+    assert f"{rows['none']:,} rows lack a value, and the source has none" in said
     assert "snapshot_asn can get" not in said
     for gates, status in (
         ({"requirement": "warn"}, "fail"),
