@@ -20,6 +20,7 @@ from . import batch, catalog, conversion, journal, ledger, supervisor, surroundi
 from .catalog import TableInfo
 from .connection import Connection, one, patient, with_lock_retries
 from .eligibility import any_left, count, sample
+from .equality import rules
 from .errors import RunbookError
 from .plan_text import sample_text
 from .progress import line
@@ -126,7 +127,11 @@ def dry_run(conn: Connection, spec: Spec, run: ledger.Run, *, canary: bool) -> d
         changed=rows,
         done=True,
         queries=statements(spec, info, _like(spec)) if rows else [],
-        diff={"prepared": sample_text(sample(conn, spec, info, 100)) if rows else ""},
+        diff={
+            "prepared": sample_text(sample(conn, spec, info, rules(conn, spec, info), 100))
+            if rows
+            else ""
+        },
     )
 
 

@@ -293,14 +293,18 @@ def _known_type(conn: Connection, name: str, wanted: str) -> tuple[int, str]:
     return found
 
 
-# Every column that an index depends on, also through an expression or a predicate.
-_MENTIONS = """ARRAY(
+ENFORCED = "coalesce((to_jsonb(k) ->> 'conenforced')::boolean, true)"
+"""SQL of pg_constraint k: false only of a constraint NOT ENFORCED, from PostgreSQL 18 on."""
+
+MENTIONS = """ARRAY(
     SELECT a.attname::text FROM pg_attribute a WHERE a.attrelid = i.indrelid AND a.attnum > 0
     AND (a.attnum = ANY (i.indkey::int2[]) OR EXISTS (
         SELECT FROM pg_depend d
         WHERE d.classid = 'pg_class'::regclass AND d.objid = i.indexrelid
         AND d.refclassid = 'pg_class'::regclass AND d.refobjid = i.indrelid
         AND d.refobjsubid = a.attnum)))"""
+"""SQL of pg_index i: every column that an index depends on, also through an expression or a
+predicate."""
 
 
 def indexes_on(conn: Connection, info: TableInfo, columns: Iterable[str]) -> list[str]:
@@ -312,7 +316,7 @@ def indexes_on(conn: Connection, info: TableInfo, columns: Iterable[str]) -> lis
         " FROM pg_index i JOIN pg_class c ON c.oid = i.indexrelid"
         " JOIN pg_am m ON m.oid = c.relam LEFT JOIN pg_class w ON c.relispartition"
         "   AND w.oid = pg_partition_root(c.oid)"
-        f" WHERE i.indrelid = ANY (%s::oid[]) AND m.amname <> 'brin' AND {_MENTIONS} && %s::text[]"
+        f" WHERE i.indrelid = ANY (%s::oid[]) AND m.amname <> 'brin' AND {MENTIONS} && %s::text[]"
         " ORDER BY 1",
         ([leaf.oid for leaf in info.leaves], list(columns)),
     )
@@ -461,7 +465,7 @@ SELECT i.indrelid::int8 AS on, c.oid::int8 AS oid, c.relname, m.amname AS method
       JOIN pg_attribute a ON a.attrelid = i.indrelid AND a.attnum = k.attnum
       ORDER BY k.n) AS columns,
     i.indnatts - i.indnkeyatts AS included, pg_get_expr(i.indpred, i.indrelid) AS predicate,
-    {_MENTIONS} AS mentions,
+    {MENTIONS} AS mentions,
     coalesce((SELECT h.inhparent::int8 FROM pg_inherits h WHERE h.inhrelid = c.oid), 0) AS parent
 FROM pg_index i JOIN pg_class c ON c.oid = i.indexrelid JOIN pg_am m ON m.oid = c.relam
 JOIN pg_class t ON t.oid = i.indrelid

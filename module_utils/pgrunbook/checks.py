@@ -101,7 +101,8 @@ def canary(conn: Connection, spec: Spec, run_id: str) -> dict[str, Any]:
     """Compare every row that this run has changed with its source; and what is left of the run, as
     estimated from these rows."""
     info = catalog.inspect(conn, spec.table)
-    found = _compare(conn, spec, info, _rows_of_run(spec, info, _journal(run_id)))
+    by = rules(conn, spec, info)
+    found = _compare(conn, spec, info, by, _rows_of_run(spec, info, _journal(run_id)))
     share = eligibility.percentage(found["matched"], found["compared"])
     return {
         "changed": False,
@@ -154,6 +155,7 @@ def validate(conn: Connection, spec: Spec) -> dict[str, Any]:
     """The checks of the report's tests 3 and 6, and the indexes, on the database as it is now."""
     info = catalog.inspect(conn, spec.table)
     eligibility.acknowledged_functions(conn, spec, info)
+    by = rules(conn, spec, info)
     aside = unfillable.of_newest_run(conn, spec)
     refused = unfillable.count(conn, spec, info, aside)
     counts = {**eligibility.count(conn, spec, info), "rows_refused": refused}
@@ -164,8 +166,8 @@ def validate(conn: Connection, spec: Spec) -> dict[str, Any]:
         "checks": [
             _coverage(spec, counts),
             _nothing_left(counts),
-            _accuracy(conn, spec, info, aside),
-            _comparison(conn, spec, info, aside),
+            _accuracy(conn, spec, info, by, aside),
+            _comparison(conn, spec, info, by, aside),
             _indexes(conn, spec, info),
         ],
     }
@@ -212,9 +214,9 @@ def apart(refused: int) -> str:
 
 
 def _accuracy(
-    conn: Connection, spec: Spec, info: TableInfo, aside: Composable | None
+    conn: Connection, spec: Spec, info: TableInfo, by: Rules, aside: Composable | None
 ) -> dict[str, Any]:
-    found = _compare(conn, spec, info, _random_rows(spec), aside)
+    found = _compare(conn, spec, info, by, _random_rows(spec), aside)
     share = eligibility.percentage(found["matched"], found["compared"])
     return check(
         "accuracy",
@@ -230,11 +232,11 @@ def _accuracy(
 
 
 def _comparison(
-    conn: Connection, spec: Spec, info: TableInfo, aside: Composable | None
+    conn: Connection, spec: Spec, info: TableInfo, by: Rules, aside: Composable | None
 ) -> dict[str, Any]:
-    found = _compare(conn, spec, info, _all_rows(spec), aside)
+    found = _compare(conn, spec, info, by, _all_rows(spec), aside)
     besides = f"; {apart(found['refused'])}, are not among them" if found["refused"] else ""
-    drifted = _drifted(conn, spec, info) if found["different"] else 0
+    drifted = _drifted(conn, spec, info, by) if found["different"] else 0
     share = eligibility.percentage(found["matched"] + drifted, found["compared"])
     lacking = f"{found['missing']:,} lack a value, " if found["missing"] else ""
     return check(
@@ -289,11 +291,10 @@ def _indexes(conn: Connection, spec: Spec, info: TableInfo) -> dict[str, Any]:
 
 
 def statements(
-    conn: Connection, spec: Spec, info: TableInfo, *, has_ledger: bool
+    spec: Spec, info: TableInfo, by: Rules, *, has_ledger: bool
 ) -> list[tuple[str, Composed]]:
     """The queries by which the gates compare rows, each after what it is for. Without a ledger
     they are those of an empty journal."""
-    by = rules(conn, spec, info)
     held = conversion.held(spec, info.types)
     journal = _journal(None) if has_ledger else _EMPTY_JOURNAL
     rows = {
@@ -311,13 +312,14 @@ def _compare(
     conn: Connection,
     spec: Spec,
     info: TableInfo,
+    by: Rules,
     rows: Composable,
     aside: Composable | None = None,
 ) -> dict[str, int]:
     """Compare rows of the table with their source, as comparing() counts them. kept and kept_alone
     are there only where a column was converted."""
     held = conversion.held(spec, info.types)
-    found = one(conn, comparing(spec, held, rows, rules(conn, spec, info), aside), ())
+    found = one(conn, comparing(spec, held, rows, by, aside), ())
     if any(h.moved is not None for h in held.values()):
         return found
     return {key: rows for key, rows in found.items() if key not in ("kept", "kept_alone")}
@@ -387,12 +389,11 @@ _COUNTED = {
 """By phase_kept_values, which rows are compared, which of these match and which differ."""
 
 
-def _drifted(conn: Connection, spec: Spec, info: TableInfo) -> int:
+def _drifted(conn: Connection, spec: Spec, info: TableInfo, by: Rules) -> int:
     """Rows that differ from the source but still hold what a run wrote: the source has changed."""
     if not ledger.exists(conn) or spec.waive_rollback:
         return 0
-    query = _drifting(spec, info, _journal(None), rules(conn, spec, info))
-    count: int = one(conn, query, ())["n"]
+    count: int = one(conn, _drifting(spec, info, _journal(None), by), ())["n"]
     return count
 
 

@@ -475,21 +475,11 @@ def _has_own(conn: Connection, leaf: int) -> bool:
     return bool(one(conn, _OWN, (leaf, leaf))["own"])
 
 
-_MENTIONED = """ARRAY(
-    SELECT a.attname::text FROM pg_attribute a WHERE a.attrelid = i.indrelid AND a.attnum > 0
-    AND (a.attnum = ANY (i.indkey::int2[]) OR EXISTS (
-        SELECT FROM pg_depend d
-        WHERE d.classid = 'pg_class'::regclass AND d.objid = i.indexrelid
-        AND d.refclassid = 'pg_class'::regclass AND d.refobjid = i.indrelid
-        AND d.refobjsubid = a.attnum)))"""
-
 _GENERATED = """
 SELECT a.attname AS name, pg_get_expr(d.adbin, d.adrelid) AS expression
 FROM pg_attribute a JOIN pg_attrdef d ON d.adrelid = a.attrelid AND d.adnum = a.attnum
 WHERE a.attrelid = %s::oid AND a.attgenerated <> '' AND NOT a.attisdropped
 """
-
-_ENFORCED = "coalesce((to_jsonb(k) ->> 'conenforced')::boolean, true)"  # from PostgreSQL 18 on
 
 _CHECKS = f"""
 SELECT k.conname AS name, pg_get_expr(k.conbin, k.conrelid) AS expression,
@@ -497,7 +487,7 @@ SELECT k.conname AS name, pg_get_expr(k.conbin, k.conrelid) AS expression,
        ARRAY(SELECT a.attname::text FROM pg_attribute a
              WHERE a.attrelid = k.conrelid AND a.attnum = ANY (k.conkey)) AS mentions
 FROM pg_constraint k
-WHERE k.conrelid = %s::oid AND {_ENFORCED}
+WHERE k.conrelid = %s::oid AND {catalog.ENFORCED}
 AND (k.contype = 'c' OR k.contype = 'n' AND NOT k.convalidated)
 AND (%s OR k.coninhcount = 0)
 ORDER BY 1
@@ -514,7 +504,7 @@ SELECT k.conname AS name, n.nspname AS schema, c.relname AS table, k.confmatchty
              ORDER BY u.n) AS referenced
 FROM pg_constraint k JOIN pg_class c ON c.oid = k.confrelid
 JOIN pg_namespace n ON n.oid = c.relnamespace
-WHERE k.conrelid = %s::oid AND k.contype = 'f' AND {_ENFORCED} AND (%s OR k.conparentid = 0)
+WHERE k.conrelid = %s::oid AND k.contype = 'f' AND {catalog.ENFORCED} AND (%s OR k.conparentid = 0)
 AND NOT EXISTS (SELECT FROM pg_constraint p  -- to each partition of the table that it refers to
                 WHERE p.oid = k.conparentid AND p.conrelid = k.conrelid)
 ORDER BY 1
@@ -524,14 +514,14 @@ _UNIQUE = f"""
 SELECT c.relname AS name, pg_get_expr(i.indpred, i.indrelid) AS predicate,
        coalesce((to_jsonb(i) ->> 'indnullsnotdistinct')::boolean, false) AS nulls_too,
        ARRAY(SELECT pg_get_indexdef(c.oid, n, false) FROM generate_series(1, i.indnkeyatts) n)
-         AS keys, {_MENTIONED} AS mentions
+         AS keys, {catalog.MENTIONS} AS mentions
 FROM pg_index i JOIN pg_class c ON c.oid = i.indexrelid
 WHERE i.indrelid = %s::oid AND i.indisunique AND NOT i.indisexclusion AND i.indisready
 AND (%s OR NOT c.relispartition) ORDER BY 1
 """
 
 _EXCLUSIONS = f"""
-SELECT c.relname AS name, {_MENTIONED} AS mentions
+SELECT c.relname AS name, {catalog.MENTIONS} AS mentions
 FROM pg_index i JOIN pg_class c ON c.oid = i.indexrelid
 WHERE i.indrelid = %s::oid AND i.indisexclusion AND (%s OR NOT c.relispartition) ORDER BY 1
 """

@@ -19,7 +19,7 @@ from . import catalog, conversion, limits, volatile
 from .catalog import TableInfo
 from .connection import Connection, one
 from .conversion import Held
-from .equality import Rules, comparable, differs, rules, stored
+from .equality import Rules, comparable, differs, stored
 from .errors import RunbookError, reason, require_none
 from .obstacles import Obstacles
 from .spec import Column, Spec, Table
@@ -149,10 +149,9 @@ def count(conn: Connection, spec: Spec, info: TableInfo) -> dict[str, Any]:
     }
 
 
-def fates(conn: Connection, spec: Spec, info: TableInfo) -> dict[str, conversion.Fate]:
+def fates(conn: Connection, spec: Spec, info: TableInfo, by: Rules) -> dict[str, conversion.Fate]:
     """What becomes of the values of each column that has still to be converted."""
     held = conversion.held(spec, info.types)
-    by = rules(conn, spec, info)
     old = {each.column.name: each.old for each in conversion.pending(spec, info)}
     return {
         c.name: conversion.Fate(**_fate(conn, spec, c, n, name(old[c.name]), held[c.name], by))
@@ -188,7 +187,9 @@ def _fate(
     return one(conn, query, ())
 
 
-def sample(conn: Connection, spec: Spec, info: TableInfo, rows: int) -> list[dict[str, Any]]:
+def sample(
+    conn: Connection, spec: Spec, info: TableInfo, by: Rules, rows: int
+) -> list[dict[str, Any]]:
     """Up to that many eligible rows at random, each with key and values before and after, as the
     server writes them: those afterwards as they will be stored."""
     names = catalog.present_names(spec, info)
@@ -197,7 +198,6 @@ def sample(conn: Connection, spec: Spec, info: TableInfo, rows: int) -> list[dic
         for n, c in enumerate(spec.columns)
     ]
     held = conversion.held(spec, info.types)
-    by = rules(conn, spec, info)
     after = [
         SQL("coalesce({}::text, {}) AS {}").format(
             held[c.name].filled, stored(c, value, by), name(f"a{n}")

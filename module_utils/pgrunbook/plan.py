@@ -34,7 +34,7 @@ from . import (
 from .catalog import TableInfo
 from .checks import check, coverage_target
 from .connection import Connection, proof, require_unlocked
-from .equality import rules
+from .equality import Rules, rules
 from .errors import RunbookError, require_none
 from .estimate import backfill_seconds, index_seconds
 from .load import horizon_holder
@@ -117,10 +117,10 @@ def build(conn: Connection, spec: Spec, approval: str = "") -> dict[str, Any]:
         "conversions": found.conversions,
         "refused": found.foreseen.refused,
         "unforeseen": found.foreseen.unforeseen,
-        "compared_by": {c: asdict(rule) for c, rule in rules(conn, spec, info).items()},
+        "compared_by": {c: asdict(rule) for c, rule in found.compared_by.items()},
         "why_strategy": why,
         "alternatives": chosen.alternatives,
-        "heap_only_percent": room.heap_only_percent(conn, spec, info, strategy),
+        "heap_only_percent": room.heap_only_percent(conn, spec, info, found.compared_by, strategy),
         "horizon": horizon_holder(conn, [conn.info.backend_pid], OLD_TRANSACTION_SECONDS),
         "estimates": {
             "rename": 0.0,
@@ -132,7 +132,7 @@ def build(conn: Connection, spec: Spec, approval: str = "") -> dict[str, Any]:
             **trial.estimates(tried),
         },
         "measured_rate": measured_rate,
-        "sample": eligibility.sample(conn, spec, info, 100),
+        "sample": eligibility.sample(conn, spec, info, found.compared_by, 100),
         "schema": info.schema(),
         "queries": [q for step in steps if step["needed"] for q in step["statements"]],
     }
@@ -264,14 +264,15 @@ def new_run_id(phase: str) -> str:
 @dataclass(frozen=True)
 class _Sound:
     """What the checks of a plan found and let pass, for the plan to show: conversions and
-    dependents as conversion and rename have them, triggers and volatile functions by name, and the
-    rows that the server would refuse."""
+    dependents as conversion and rename have them, triggers and volatile functions by name, the rows
+    that the server would refuse, and how values are compared."""
 
     conversions: list[dict[str, Any]]
     dependents: list[dict[str, Any]]
     triggers: list[str]
     volatile: list[str]
     foreseen: constraints.Foreseen
+    compared_by: Rules
 
 
 def _require_sound(conn: Connection, spec: Spec, info: TableInfo, names: dict[str, str]) -> _Sound:
@@ -281,10 +282,12 @@ def _require_sound(conn: Connection, spec: Spec, info: TableInfo, names: dict[st
     called = obstacles.checked(eligibility.require_sound_expressions, conn, spec, info)
     asked = obstacles.checked(comparison.require_sound_queries, conn, spec, info)
     converted = foreseen = None
+    by: Rules = {}
     if called is not None:  # else what must not run would
+        by = rules(conn, spec, info)
         obstacles.checked(eligibility.require_unique_source, conn, spec)
-        obstacles.checked(rehearsal.require_run, conn, spec, info)
-        fates = eligibility.fates(conn, spec, info)
+        obstacles.checked(rehearsal.require_run, conn, spec, info, by)
+        fates = eligibility.fates(conn, spec, info, by)
         converted = obstacles.checked(conversion.require_safe, conn, spec, info, fates)
         foreseen = obstacles.checked(constraints.require_fillable, conn, spec, info)
     dependents = obstacles.checked(rename.require_safe, conn, spec, info)
@@ -297,6 +300,7 @@ def _require_sound(conn: Connection, spec: Spec, info: TableInfo, names: dict[st
         triggers or [],
         volatile,
         foreseen or constraints.Foreseen(),
+        by,
     )
 
 
@@ -312,16 +316,12 @@ def _require_columns(
     names = obstacles.checked(catalog.present_names, spec, info) or {}
     obstacles.require_none()
     obstacles.checked(eligibility.require_joinable, conn, spec, info, source)
-    obstacles.checked(_require_fillable, conn, spec, info, names)
+    obstacles.checked(require_none, _not_fillable(conn, spec, info, names))
     obstacles.require_none()
     for column in spec.columns:
         obstacles.checked(_require_type, conn, spec, info, names, column)
     obstacles.require_none()
     return names
-
-
-def _require_fillable(conn: Connection, spec: Spec, info: TableInfo, names: dict[str, str]) -> None:
-    require_none(_not_fillable(conn, spec, info, names))
 
 
 def _not_fillable(

@@ -18,20 +18,21 @@ from psycopg.sql import SQL, Composed
 from . import batch, catalog, checks, conversion, ledger_schema, revert
 from .catalog import TableInfo
 from .connection import Connection
+from .equality import Rules
 from .errors import detail, reason, require_none
 from .spec import Spec
 
 Statement = tuple[str, Composed]
 
 
-def require_run(conn: Connection, spec: Spec, info: TableInfo) -> None:
+def require_run(conn: Connection, spec: Spec, info: TableInfo, by: Rules) -> None:
     """Raise RunbookError with the statements of a run that the server cannot plan."""
     has_ledger = ledger_schema.known_version(conn) > ledger_schema.NONE
     found = [
         *_batches(spec, info, catalog.present_names(spec, info)),
         *(
             (f"the query of the gate {gate}", query)
-            for gate, query in checks.statements(conn, spec, info, has_ledger=has_ledger)
+            for gate, query in checks.statements(spec, info, by, has_ledger=has_ledger)
         ),
     ]
     none = [None] * len(spec.key)

@@ -64,29 +64,29 @@ AND (a.attrelid = %(top)s::oid OR NOT EXISTS (
 ORDER BY a.attnum
 """
 
-_CHECKS = """
+_CHECKS = f"""
 SELECT k.conname AS name, pg_get_expr(k.conbin, k.conrelid) AS expression FROM pg_constraint k
 WHERE k.conrelid = %(table)s::oid AND k.contype = 'c'
 AND (k.conrelid = %(top)s::oid OR k.coninhcount = 0)
-AND coalesce((to_jsonb(k) ->> 'conenforced')::bool, true)
+AND {catalog.ENFORCED}
 AND EXISTS (SELECT FROM pg_attribute a WHERE a.attrelid = k.conrelid
     AND a.attnum = ANY (k.conkey) AND a.attname = ANY (%(columns)s))
 ORDER BY 1
 """
 
-_WHOLE_KEYS = """
+_WHOLE_KEYS = f"""
 SELECT k.conname AS name FROM pg_constraint k
 WHERE k.conrelid = %(table)s::oid AND k.contype = 'f'
 AND (k.conrelid = %(top)s::oid OR k.conparentid = 0)
 AND k.confmatchtype = 'f' AND cardinality(k.conkey) > 1
-AND coalesce((to_jsonb(k) ->> 'conenforced')::bool, true)
+AND {catalog.ENFORCED}
 AND EXISTS (SELECT FROM pg_attribute a WHERE a.attrelid = k.conrelid
     AND a.attnum = ANY (k.conkey) AND a.attname = ANY (%(columns)s))
 ORDER BY 1
 """
 
 # Up to PostgreSQL 14 NULLs are always distinct.
-_UNIQUE = """
+_UNIQUE = f"""
 SELECT c.relname AS name, pg_get_expr(i.indpred, i.indrelid) AS predicate,
     ARRAY(SELECT pg_get_indexdef(i.indexrelid, n, false)
           FROM generate_series(1, i.indnkeyatts) n) AS keys,
@@ -95,11 +95,7 @@ FROM pg_index i JOIN pg_class c ON c.oid = i.indexrelid
 WHERE i.indrelid = %(table)s::oid AND i.indisunique
 AND (i.indrelid = %(top)s::oid
     OR NOT EXISTS (SELECT FROM pg_inherits h WHERE h.inhrelid = i.indexrelid))
-AND EXISTS (SELECT FROM pg_attribute a WHERE a.attrelid = i.indrelid
-    AND a.attname = ANY (%(columns)s) AND (a.attnum = ANY (i.indkey::int2[])
-    OR EXISTS (SELECT FROM pg_depend d WHERE d.classid = 'pg_class'::regclass
-        AND d.objid = i.indexrelid AND d.refclassid = 'pg_class'::regclass
-        AND d.refobjid = i.indrelid AND d.refobjsubid = a.attnum)))
+AND {catalog.MENTIONS} && %(columns)s::text[]
 ORDER BY 1
 """
 
@@ -113,12 +109,12 @@ _ACTIONS = {
 """pg_constraint.confupdtype in words."""
 
 # Partitions have a constraint each that belongs to their parent's, which is the one to be named.
-_REFERRING = """
+_REFERRING = f"""
 WITH RECURSIVE found AS (
     SELECT k.oid, k.conparentid, a.attname FROM pg_constraint k
     JOIN pg_attribute a ON a.attrelid = k.confrelid AND a.attnum = ANY (k.confkey)
     WHERE k.contype = 'f' AND a.attname = ANY (%(columns)s)
-    AND coalesce((to_jsonb(k) ->> 'conenforced')::bool, true)
+    AND {catalog.ENFORCED}
     AND k.confrelid IN (SELECT %(table)s::oid UNION SELECT relid
         FROM pg_partition_tree(%(table)s::oid)
         UNION SELECT relid FROM pg_partition_ancestors(%(table)s::oid))

@@ -12,9 +12,10 @@ from itertools import groupby
 
 from psycopg.sql import SQL, Composable, Composed, Literal
 
-from . import catalog, conversion, eligibility, equality
+from . import catalog, conversion, eligibility
 from .catalog import BLOCK_BYTES, TableInfo
 from .connection import Connection
+from .equality import Rules, cast
 from .spec import Spec
 from .sql import comma, name, table
 from .strategy import LINE_POINTERS, Strategy
@@ -37,7 +38,7 @@ class Row:
 
 
 def heap_only_percent(
-    conn: Connection, spec: Spec, info: TableInfo, strategy: Strategy
+    conn: Connection, spec: Spec, info: TableInfo, by: Rules, strategy: Strategy
 ) -> float | None:
     """The share of the updates that is expected to be heap-only, in per cent, as long as no
     transaction keeps dead rows from being pruned; None where the sample has no row to be filled.
@@ -50,7 +51,7 @@ def heap_only_percent(
     if strategy.passes == 1 and _indexed(conn, spec, info):
         return 0.0
     kept_free = _kept_free(conn, info)
-    pages = list(_sampled(conn, spec, info))
+    pages = list(_sampled(conn, spec, info, by))
     updates = sum(row.filled is not None for _, rows in pages for row in rows)
     heap_only = sum(passes_over(rows, strategy.passes, kept_free[leaf]) for leaf, rows in pages)
     return round(heap_only * 100 / updates, 1) if updates else None
@@ -106,11 +107,12 @@ def _kept_free(conn: Connection, info: TableInfo) -> dict[int, int]:
     return {row["leaf"]: row["bytes"] for row in rows}
 
 
-def _sampled(conn: Connection, spec: Spec, info: TableInfo) -> Iterator[tuple[int, list[Row]]]:
+def _sampled(
+    conn: Connection, spec: Spec, info: TableInfo, by: Rules
+) -> Iterator[tuple[int, list[Row]]]:
     """The rows of each page of a sample of the table, with the oid of the leaf that it is of."""
     share = min(SAMPLED_PAGES / max(info.pages, 1), 1.0)
     held = conversion.held(spec, info.types)
-    filled = _filled(spec, info, equality.rules(conn, spec, info))
     query = SQL(
         "SELECT t.tableoid::int8 AS leaf, (t.ctid::text::point)[0]::int8 AS page,"
         " (t.ctid::text::point)[1]::int4 AS pointer, {now} AS now,"
@@ -120,7 +122,7 @@ def _sampled(conn: Connection, spec: Spec, info: TableInfo) -> Iterator[tuple[in
     ).format(
         now=_bytes([SQL("t.{}").format(name(column)) for column in info.columns]),
         eligible=eligibility.eligible(spec, held),
-        filled=_bytes(filled),
+        filled=_bytes(_filled(spec, info, by)),
         table=table(spec.table),
         percent=Literal(100 * share),
         seed=Literal(spec.sample_seed),
@@ -132,10 +134,10 @@ def _sampled(conn: Connection, spec: Spec, info: TableInfo) -> Iterator[tuple[in
         yield leaf, [Row(row["pointer"], row["now"], row["filled"]) for row in found]
 
 
-def _filled(spec: Spec, info: TableInfo, by: equality.Rules) -> list[Composable]:
+def _filled(spec: Spec, info: TableInfo, by: Rules) -> list[Composable]:
     """What a row consists of once it is filled, in the order of its columns."""
     values = {
-        c.name: equality.cast(c, value, by)
+        c.name: cast(c, value, by)
         for c, value in zip(
             spec.columns,
             eligibility.values(spec, conversion.held(spec, info.types)),

@@ -7,10 +7,6 @@ source has values that the table's constraints refuse.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Any
-
 from tests.integration.conftest import Database
 from tests.integration.steps import Module, Steps, content
 
@@ -56,16 +52,6 @@ TYPES = {
     "percent": ('"Plant Data".percent', "i % 101"),
 }
 """The columns to be filled: their types, and what the source has for its i-th station."""
-
-
-@dataclass(frozen=True)
-class Unknown:
-    """A database and its phase: the statements that make it, the options of the modules, and the
-    tables whose content is compared."""
-
-    make: Callable[[Database], None]
-    spec: dict[str, Any]
-    tables: tuple[tuple[str, str], ...]
 
 
 def _quoted(name: str) -> str:
@@ -139,7 +125,7 @@ TYPES_SPEC = {
     ],
 }
 
-READINGS = Unknown(make_types, TYPES_SPEC, (("Plant Data", "Reading"), ("stations", "the station")))
+READINGS = (("Plant Data", "Reading"), ("stations", "the station"))
 
 LEFT = """
 SELECT count(*) FILTER (WHERE t.{c}::text IS DISTINCT FROM s.{c}::text AND s.{c} IS NOT NULL) AS n
@@ -149,11 +135,11 @@ FROM "Plant Data"."Reading" t JOIN stations."the station" s ON s."Nr" = t.statio
 
 def test_a_column_of_each_type(any_database: Database, module: Module) -> None:
     make_types(any_database)
-    before = content(any_database, *READINGS.tables)
+    before = content(any_database, *READINGS)
     steps = Steps(module, any_database.login, TYPES_SPEC)
     steps.do("preflight", check=True)
     assert steps.plan(check=True)["needed"]
-    assert content(any_database, *READINGS.tables) == before
+    assert content(any_database, *READINGS) == before
 
     steps.forward()
     kept = {"whole": ROWS // 10, "document": ROWS // 10, "names": ROWS // 10}
@@ -163,14 +149,14 @@ def test_a_column_of_each_type(any_database: Database, module: Module) -> None:
     gates = {gate["id"]: gate for gate in steps.do("check")["checks"]}
     assert gates["comparison"]["evidence"]["missing"] == 0
 
-    after = content(any_database, *READINGS.tables)
+    after = content(any_database, *READINGS)
     run = steps.planned
     assert not steps.plan()["needed"]
-    assert content(any_database, *READINGS.tables) == after
+    assert content(any_database, *READINGS) == after
 
     steps.planned = run
     steps.back()
-    assert content(any_database, *READINGS.tables) == before
+    assert content(any_database, *READINGS) == before
 
 
 REFUSED = {
@@ -268,23 +254,19 @@ ORDERS_SPEC = {
 }
 
 
-ORDERS = Unknown(
-    make_orders,
-    ORDERS_SPEC,
-    (("sales", "orders"), ("sales", "countries"), ("legacy", "order import")),
-)
+ORDERS = (("sales", "orders"), ("sales", "countries"), ("legacy", "order import"))
 
 
 def test_partitions_and_values_that_constraints_refuse(
     any_database: Database, module: Module
 ) -> None:
     make_orders(any_database)
-    before = content(any_database, *ORDERS.tables)
+    before = content(any_database, *ORDERS)
     steps = Steps(module, any_database.login, ORDERS_SPEC)
     message = steps.refused("plan", check=True)
     assert [what for what in SAID if what not in message] == []
     assert message.startswith(f"There are {len(SAID)} obstacles.")
-    assert content(any_database, *ORDERS.tables) == before
+    assert content(any_database, *ORDERS) == before
 
     refused = sum(rows for _, _, rows in REFUSED.values()) + OLD_BAD_ROWS
     steps.spec = {**ORDERS_SPEC, "unfillable_max": refused}
@@ -297,13 +279,13 @@ def test_partitions_and_values_that_constraints_refuse(
         NOT_FILLED.replace("count(*) AS n", "no::text") + " ORDER BY 1"
     )
 
-    after = content(any_database, *ORDERS.tables)
+    after = content(any_database, *ORDERS)
     again = Steps(module, any_database.login, steps.spec)
     assert again.plan()["counts"]["rows_eligible"] == refused
     again.approve("plan")
     assert again.backfill(canary=True)["rows_changed"] == 0
     again.do("run", state="finished", verdict="NO-GO")
-    assert content(any_database, *ORDERS.tables) == after
+    assert content(any_database, *ORDERS) == after
 
     steps.back()
-    assert content(any_database, *ORDERS.tables) == before
+    assert content(any_database, *ORDERS) == before
