@@ -194,7 +194,7 @@ def _start_failure(data_dir: Path) -> str:
 
 
 def _stop(data_dir: Path) -> bool:
-    if not (data_dir / "postmaster.pid").exists():
+    if not _has_postmaster(data_dir):
         return False
     was_running = running(data_dir) is not None
     version = int((data_dir / "PG_VERSION").read_text())
@@ -203,6 +203,24 @@ def _stop(data_dir: Path) -> bool:
     if result.returncode != 0 and running(data_dir):
         raise ServerError(f"PostgreSQL in {data_dir} did not stop: {result.stderr.strip()}")
     return was_running
+
+
+def _has_postmaster(data_dir: Path) -> bool:
+    """Whether the process that postmaster.pid names is this server's.
+
+    The file of a server that was killed stays, and its number may belong to another server by
+    then, which pg_ctl would stop. A postmaster works in its data directory.
+    """
+    try:
+        pid = (data_dir / "postmaster.pid").read_text().split(maxsplit=1)[0]
+    except FileNotFoundError:
+        return False
+    if not Path("/proc/self/cwd").exists():
+        return True
+    try:
+        return Path(f"/proc/{pid}/cwd").samefile(data_dir)
+    except FileNotFoundError:
+        return False
 
 
 def _destroy(data_dir: Path) -> bool:

@@ -10,7 +10,6 @@ import os
 import re
 import subprocess
 import sys
-import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
@@ -30,10 +29,30 @@ from psycopg.sql import SQL, Identifier
 from ansible.module_utils.pgrunbook import spec as spec_module
 from demo import data
 from demo import server as demo_server
+from tests.integration import servers
+from tests.integration.servers import started, superuser
 
 ROOT = Path(__file__).resolve().parents[2]
 SESSIONS = 3000
 _numbers = itertools.count()
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    if not hasattr(config, "workerinput"):
+        servers.forget_logs()
+
+
+def pytest_runtest_setup() -> None:
+    servers.mark_logs()
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport() -> Iterator[None]:
+    """A test that fails shows what its servers logged meanwhile."""
+    report: pytest.TestReport = yield
+    if report.failed:
+        report.sections += [(f"Log of {name}", text) for name, text in servers.logged().items()]
+    return report
 
 
 @dataclass(frozen=True)
@@ -101,13 +120,18 @@ class Database:
 @pytest.fixture(scope="session", params=[18, 16], ids=["pg18", "pg16"])
 def any_server(request: pytest.FixtureRequest) -> Iterator[demo_server.Server]:
     """A seeded server of each version that the embedded package carries."""
-    yield from _seeded(request.param)
+    if request.param == 18:
+        yield request.getfixturevalue("server")
+    else:
+        with started(f"pg{request.param}", request.param, sessions=SESSIONS) as (found, _):
+            yield found
 
 
 @pytest.fixture(scope="session")
 def server() -> Iterator[demo_server.Server]:
     """A seeded PostgreSQL 18, for tests of what does not depend on the version."""
-    yield from _seeded(18)
+    with started("pg18", sessions=SESSIONS) as (found, _):
+        yield found
 
 
 @pytest.fixture
@@ -249,30 +273,12 @@ def command_line(
     return [str(program), "-i", str(inventory), book, "-e", f"@{extra}", *arguments]
 
 
-def _seeded(version: int) -> Iterator[demo_server.Server]:
-    """Not below pytest's own folder: pytest makes that private again whenever it starts, and then
-    a server that runs as another user cannot reach its data."""
-    with tempfile.TemporaryDirectory(prefix=f"pgrunbook-pg{version}-") as folder:
-        server = demo_server.start(Path(folder) / "data", version, {"fsync": "off"})
-        try:
-            superuser = make_conninfo(
-                host=server.host, port=server.port, user=server.user, dbname="postgres"
-            )
-            data.create(superuser, sessions=SESSIONS)
-            yield server
-        finally:
-            demo_server.destroy(Path(folder) / "data")
-
-
 def _copy(server: demo_server.Server) -> Iterator[Database]:
     database = Database(server, f"copy_{next(_numbers)}")
-    maintenance = make_conninfo(
-        host=server.host, port=server.port, user=server.user, dbname="postgres"
-    )
-    with psycopg.connect(maintenance, autocommit=True) as conn:
+    with psycopg.connect(superuser(server), autocommit=True) as conn:
         name = Identifier(database.name)
         conn.execute(
-            SQL("CREATE DATABASE {} TEMPLATE {} OWNER {}").format(
+            SQL("CREATE DATABASE {} TEMPLATE {} OWNER {} STRATEGY file_copy").format(
                 name, Identifier(data.DATABASE), Identifier(data.ROLE)
             )
         )
@@ -284,8 +290,7 @@ def _copy(server: demo_server.Server) -> Iterator[Database]:
 def other_database(beside: Database, encoding: str) -> Iterator[Database]:
     """An empty database of another encoding on the same server."""
     database = Database(beside.server, f"other_{next(_numbers)}")
-    maintenance = beside.conninfo(beside.server.user)
-    with psycopg.connect(maintenance, autocommit=True) as conn:
+    with psycopg.connect(superuser(beside.server), autocommit=True) as conn:
         conn.execute(
             SQL("CREATE DATABASE {} OWNER {} ENCODING {} LOCALE 'C' TEMPLATE template0").format(
                 Identifier(database.name), Identifier(data.ROLE), encoding

@@ -4,15 +4,11 @@
 from __future__ import annotations
 
 import json
-import os
 import secrets
-import shutil
 import socket
-import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 from typing import Any
 
 import psycopg
@@ -25,6 +21,8 @@ from ansible.module_utils.pgrunbook.spec import Table
 from demo import data
 from demo import server as demo_server
 from tests.integration.conftest import Database, options
+from tests.integration.servers import started, superuser
+from tests.integration.standby import streaming
 from tests.integration.steps import Module, Steps
 
 Phase = dict[str, Any]
@@ -352,11 +350,9 @@ def test_unreachable_host(database: Database, module: Module, phase: Phase) -> N
 @pytest.fixture(scope="module")
 def guarded() -> Iterator[tuple[demo_server.Server, str]]:
     """A server that wants the application role's password, and the password."""
-    folder = Path(tempfile.mkdtemp(prefix="pgrunbook-guarded-")) / "data"
     password = secrets.token_hex(12)
-    server = demo_server.start(folder, 18)
-    try:
-        with _superuser(server) as conn:
+    with started("guarded") as (server, folder):
+        with psycopg.connect(superuser(server), autocommit=True) as conn:
             conn.execute(
                 SQL("CREATE ROLE {} LOGIN PASSWORD {}").format(Identifier(data.ROLE), password)
             )
@@ -364,9 +360,6 @@ def guarded() -> Iterator[tuple[demo_server.Server, str]]:
             (folder / "pg_hba.conf").write_text(rules)
             conn.execute("SELECT pg_reload_conf()")
         yield server, password
-    finally:
-        demo_server.destroy(folder)
-        shutil.rmtree(folder.parent)
 
 
 @pytest.mark.parametrize("known", [True, False], ids=["right", "wrong"])
@@ -391,31 +384,13 @@ def test_password(guarded: tuple[demo_server.Server, str], module: Module, known
     assert given not in json.dumps(result)
 
 
-@pytest.fixture
-def standby(database: Database) -> Iterator[dict[str, Any]]:
-    """The login of the application role on a standby of the test's server."""
-    primary, folder = database.server, Path(tempfile.mkdtemp(prefix="pgrunbook-standby-"))
-    owner = Path(primary.host).stat()
-    os.chown(folder, owner.st_uid, owner.st_gid)
-    at_primary = ["-h", primary.host, "-p", str(primary.port), "-U", primary.user]
-    _run(folder, primary.bin_dir / "pg_basebackup", *at_primary, "-c", "fast", "-D", ".")
-    (folder / f".s.PGSQL.{primary.port}.lock").unlink()
-    (folder / "standby.signal").touch()
-    socket_dir = demo_server.socket_dir(folder)
-    settings = f"-p {primary.port} -c unix_socket_directories='{socket_dir}'"
-    program = primary.bin_dir / "pg_ctl"
-    _run(folder, program, "start", "-w", "-D", ".", "-l", "log", "-o", settings)
-    yield {**database.login, "host": str(socket_dir)}
-    _run(folder, program, "stop", "-w", "-D", ".", "-m", "immediate")
-    shutil.rmtree(folder)
-
-
-def test_standby(database: Database, standby: dict[str, Any], module: Module, phase: Phase) -> None:
-    steps = Steps(module, standby, options(phase))
-    message = steps.refused("preflight")
-    assert "standby" in message and database.name in message
-    steps.plan()
-    assert "read-only" in steps.refused("approval", **steps.approval("plan"))
+def test_standby(database: Database, module: Module, phase: Phase) -> None:
+    with streaming(database) as standby:
+        steps = Steps(module, standby.login, options(phase))
+        message = steps.refused("preflight")
+        assert "standby" in message and database.name in message
+        steps.plan()
+        assert "read-only" in steps.refused("approval", **steps.approval("plan"))
 
 
 def test_second_run_while_one_holds_the_table(
@@ -467,14 +442,3 @@ def test_rename_gives_up_on_a_lock(database: Database, module: Module, phase: Ph
     assert "2 tries" in message and "SELECT count(*) AS held" in message and "55P03" in message
     assert database.fingerprint() == before
     assert steps.do("column")["changed"]
-
-
-def _superuser(server: demo_server.Server) -> psycopg.Connection[Any]:
-    return psycopg.connect(
-        host=server.host, port=server.port, user=server.user, dbname="postgres", autocommit=True
-    )
-
-
-def _run(folder: Path, *command: str | Path) -> None:
-    done = demo_server.run_program([str(part) for part in command], folder)
-    assert done.returncode == 0, done.stdout

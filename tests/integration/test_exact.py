@@ -11,7 +11,8 @@ from typing import Any
 import pytest
 
 from demo import server as demo_server
-from tests.integration.conftest import Database, _copy, _seeded
+from tests.integration.conftest import SESSIONS, Database, _copy
+from tests.integration.servers import started
 from tests.integration.steps import Module, Steps
 from tests.integration.test_backfill import end, filled, sessions
 
@@ -74,7 +75,8 @@ def icu_database(monkeypatch: pytest.MonkeyPatch) -> Iterator[Database]:
     if not installed:
         pytest.skip("no PostgreSQL is installed on this machine, and the embedded ones lack ICU")
     monkeypatch.setattr(demo_server, "bin_dir", lambda version: installed[-1])
-    for server in _seeded(int(installed[-1].parent.name)):
+    version = int(installed[-1].parent.name)
+    with started("icu", version, sessions=SESSIONS) as (server, _):
         yield from _copy(server)
 
 

@@ -12,7 +12,6 @@ import os
 import random
 import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import closing
@@ -21,11 +20,11 @@ from typing import Any
 
 import psycopg
 import pytest
-from psycopg.conninfo import make_conninfo
 
 from demo import data
 from demo import server as demo_server
 from tests.integration.conftest import ROOT, Database, Played, command_line
+from tests.integration.servers import started
 from tests.integration.steps import Module, Steps, content
 from tests.integration.terminal import Terminal
 
@@ -294,17 +293,8 @@ def test_sessions_ended_by_somebody(
 @pytest.fixture
 def own(tmp_path: Path) -> Iterator[tuple[Database, Path]]:
     """A database on a server of its own, which may crash."""
-    with tempfile.TemporaryDirectory(prefix="pgrunbook-kill-") as folder:
-        path = Path(folder) / "data"
-        server = demo_server.start(path, 18)
-        try:
-            superuser = make_conninfo(
-                host=server.host, port=server.port, user=server.user, dbname="postgres"
-            )
-            data.create(superuser, sessions=2000)
-            yield Database(server, data.DATABASE), path
-        finally:
-            demo_server.destroy(path)
+    with started("kill", sessions=2000) as (server, path):
+        yield Database(server, data.DATABASE), path
 
 
 def test_server_crashes(own: tuple[Database, Path], module: Module, slow: Phase) -> None:

@@ -3,10 +3,6 @@
 
 from __future__ import annotations
 
-import os
-import shutil
-import subprocess
-import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -16,11 +12,12 @@ from typing import Any
 
 import psycopg
 import pytest
-from psycopg.conninfo import make_conninfo
 
 from demo import data
 from demo import server as demo_server
 from tests.integration.conftest import Database, Played
+from tests.integration.servers import started
+from tests.integration.standby import streaming
 from tests.integration.steps import Module, Result, Steps
 
 Phase = dict[str, Any]
@@ -269,22 +266,12 @@ def test_wal_rate_holds_it(database: Database, module: Module, phase: Phase) -> 
     assert any("MB/s > 0 MB/s" in reason for result in results for reason in result["held"])
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture
 def archiving() -> Iterator[demo_server.Server]:
     """A server whose archive command fails, with the demo's database."""
-    with tempfile.TemporaryDirectory(prefix="pgrunbook-archiving-") as folder:
-        path = Path(folder) / "data"
-        server = demo_server.start(
-            path, 18, {"archive_mode": "on", "archive_command": "false", "wal_level": "replica"}
-        )
-        try:
-            superuser = make_conninfo(
-                host=server.host, port=server.port, user=server.user, dbname="postgres"
-            )
-            data.create(superuser, sessions=1000)
-            yield server
-        finally:
-            demo_server.destroy(path)
+    archives = {"archive_mode": "on", "archive_command": "false", "wal_level": "replica"}
+    with started("archiving", settings=archives, sessions=1000) as (server, _):
+        yield server
 
 
 def test_wal_that_is_not_archived_holds_it(
@@ -307,36 +294,14 @@ def test_wal_that_is_not_archived_holds_it(
 
 @pytest.fixture
 def standby(database: Database) -> Iterator[psycopg.Connection[Any]]:
-    """A streaming standby of the test's server; a connection to it."""
-    primary, folder = database.server, Path(tempfile.mkdtemp(prefix="pgrunbook-replica-"))
-    owner = Path(primary.host).stat()
-    os.chown(folder, owner.st_uid, owner.st_gid)
-
-    def run(program: str, *arguments: str) -> None:
-        account = {"user": owner.st_uid, "group": owner.st_gid} if os.geteuid() == 0 else {}
-        subprocess.run(
-            [primary.bin_dir / program, *arguments],
-            cwd=folder,
-            check=True,
-            timeout=120,
-            stdout=subprocess.DEVNULL,
-            **account,
-        )
-
-    at_primary = ["-h", primary.host, "-p", str(primary.port), "-U", primary.user]
-    run("pg_basebackup", *at_primary, "-c", "fast", "-R", "-D", ".")
-    (folder / f".s.PGSQL.{primary.port}.lock").unlink(missing_ok=True)
-    socket_dir = demo_server.socket_dir(folder)
-    settings = f"-p {primary.port} -c unix_socket_directories='{socket_dir}'"
-    run("pg_ctl", "start", "-w", "-D", ".", "-l", "log", "-o", settings)
-    login = {**database.login, "host": str(socket_dir), "user": primary.user}
-    try:
-        with psycopg.connect(**login, autocommit=True) as conn:
-            yield conn
-    finally:
-        run("pg_ctl", "stop", "-w", "-D", ".", "-m", "immediate")
-        shutil.rmtree(folder)
-        database.superuser("REVOKE pg_monitor FROM cowrieprocessor")
+    """A superuser's connection to a streaming standby of the test's server."""
+    with streaming(database) as made:
+        login = {**made.login, "user": database.server.user}
+        try:
+            with psycopg.connect(**login, autocommit=True) as conn:
+                yield conn
+        finally:
+            database.superuser("REVOKE pg_monitor FROM cowrieprocessor")
 
 
 def test_replica_lag_holds_it(

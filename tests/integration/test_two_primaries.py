@@ -4,87 +4,26 @@ not the one that a later plan was made on."""
 
 from __future__ import annotations
 
-import os
-import shutil
-import subprocess
-import tempfile
-import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
-import psycopg
 import pytest
 
 from ansible.module_utils.pgrunbook import indexes, ledger, supervisor
 from ansible.module_utils.pgrunbook.connection import connect
 from ansible.module_utils.pgrunbook.errors import RunbookError
-from demo import server as demo_server
 from tests.integration.conftest import Database, parsed
+from tests.integration.standby import Standby, streaming
 from tests.integration.steps import Steps
 
 Module = Callable[..., dict[str, Any]]
 Phase = dict[str, Any]
-PATIENCE_S = 60
-
-
-@dataclass(frozen=True)
-class Standby:
-    """A streaming standby of the test's server; login is that of the application role on it."""
-
-    primary: Database
-    folder: Path
-
-    @property
-    def login(self) -> dict[str, Any]:
-        return {**self.primary.login, "host": str(demo_server.socket_dir(self.folder))}
-
-    def run(self, program: str, *arguments: str) -> None:
-        owner = self.folder.stat()
-        account = {"user": owner.st_uid, "group": owner.st_gid} if os.geteuid() == 0 else {}
-        subprocess.run(
-            [self.primary.server.bin_dir / program, *arguments],
-            cwd=self.folder,
-            check=True,
-            timeout=120,
-            stdout=subprocess.DEVNULL,
-            **account,
-        )
-
-    def promote(self) -> None:
-        """Once it has all that the primary has, make it another primary."""
-        (lsn,) = self.primary.superuser("SELECT pg_current_wal_lsn()::text AS at")
-        caught_up = "SELECT pg_last_wal_replay_lsn() >= %s::pg_lsn"
-        with psycopg.connect(**self.login, autocommit=True) as conn:
-            deadline = time.monotonic() + PATIENCE_S
-            while conn.execute(caught_up, (lsn["at"],)).fetchone() != (True,):
-                assert time.monotonic() < deadline, "the standby does not catch up"
-                time.sleep(0.1)
-        self.run("pg_ctl", "promote", "-w", "-D", ".")
-
-    def sql(self, query: str) -> list[Any]:
-        with psycopg.connect(**self.login, autocommit=True) as conn:
-            cursor = conn.execute(query)
-            return cursor.fetchall() if cursor.description else []
 
 
 @pytest.fixture
 def standby(database: Database) -> Iterator[Standby]:
-    primary = database.server
-    made = Standby(database, Path(tempfile.mkdtemp(prefix="pgrunbook-second-")))
-    owner = Path(primary.host).stat()
-    os.chown(made.folder, owner.st_uid, owner.st_gid)
-    at_primary = ["-h", primary.host, "-p", str(primary.port), "-U", primary.user]
-    made.run("pg_basebackup", *at_primary, "-c", "fast", "-R", "-D", ".")
-    (made.folder / f".s.PGSQL.{primary.port}.lock").unlink(missing_ok=True)
-    settings = f"-p {primary.port} -c unix_socket_directories='{made.login['host']}'"
-    made.run("pg_ctl", "start", "-w", "-D", ".", "-l", "log", "-o", settings)
-    try:
+    with streaming(database) as made:
         yield made
-    finally:
-        made.run("pg_ctl", "stop", "-w", "-D", ".", "-m", "immediate")
-        shutil.rmtree(made.folder)
 
 
 @pytest.fixture
