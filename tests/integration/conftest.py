@@ -10,7 +10,7 @@ import os
 import re
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -31,6 +31,8 @@ from demo import data
 from demo import server as demo_server
 from tests.integration import servers
 from tests.integration.servers import started, superuser
+
+pytest.register_assert_rewrite("tests.integration.lab.run", "tests.integration.steps")
 
 ROOT = Path(__file__).resolve().parents[2]
 SESSIONS = 3000
@@ -162,6 +164,14 @@ def phase() -> dict[str, Any]:
     }
 
 
+@pytest.fixture
+def mallory(database: Database) -> Iterator[str]:
+    """A role that may make things in public, where the demo's tables are."""
+    database.superuser("CREATE ROLE mallory LOGIN; GRANT CREATE ON SCHEMA public TO mallory")
+    yield "mallory"
+    database.superuser("DROP OWNED BY mallory CASCADE; DROP ROLE mallory")
+
+
 def options(phase: dict[str, Any]) -> dict[str, Any]:
     """The phase_* variables as the option spec of the modules, as playbooks/vars/spec.yml does."""
     short = {key.removeprefix("phase_"): value for key, value in phase.items()}
@@ -242,6 +252,50 @@ def playbook(tmp_path: Path) -> Callable[..., Played]:
             check=False,
         )
         return Played(done.returncode, done.stdout)
+
+    return run
+
+
+def approval_of(
+    module: Callable[..., dict[str, Any]],
+    database: Database,
+    phase: dict[str, Any],
+    **rollback: Any,
+) -> str:
+    """The hash of the plan, as "approval=…". The module makes the plan in this process, which takes
+    a fraction of the playbook's time; the hash is the same. rollback_of and more: of a rollback."""
+    given = rollback or {"spec": options(phase)}
+    planned = module("pgrunbook_plan", login=database.login, **given)
+    assert not planned.get("failed"), planned["msg"]
+    return f"approval={planned['plan_hash']}"
+
+
+@pytest.fixture
+def approved(
+    module: Callable[..., dict[str, Any]], playbook: Callable[..., Played]
+) -> Callable[..., Played]:
+    """Run phase3.yml with an approval of its plan: approved(database, phase, "-e", …)."""
+
+    def run(database: Database, phase: dict[str, Any], *arguments: str) -> Played:
+        approval = approval_of(module, database, phase)
+        return playbook(database.login, "phase3", "-e", approval, *arguments, phase=phase)
+
+    return run
+
+
+@pytest.fixture
+def rolled_back(
+    module: Callable[..., dict[str, Any]], playbook: Callable[..., Played]
+) -> Callable[..., Played]:
+    """Run rollback.yml with an approval of its plan: rolled_back(database, run, phase)."""
+
+    def run(
+        database: Database, run: str, phase: dict[str, Any], acknowledged: Sequence[str] = ()
+    ) -> Played:
+        given = {"rollback_of": run, "acknowledged": list(acknowledged)}
+        approval = approval_of(module, database, phase, **given)
+        extra = json.dumps({"run": run, "rollback_acknowledged": given["acknowledged"]})
+        return playbook(database.login, "rollback", "-e", extra, "-e", approval, phase=phase)
 
     return run
 

@@ -16,6 +16,9 @@ from tests.integration.conftest import Database, options
 Module = Callable[..., dict[str, Any]]
 Result = dict[str, Any]
 
+TABLES = (("public", "session_summaries"), ("public", "ip_inventory"))
+"""Those of phase 3, for content()."""
+
 NEED_SPEC = {
     "preflight",
     "plan",
@@ -57,8 +60,9 @@ class Steps:
     planned: Result = field(default_factory=dict)
 
     @classmethod
-    def of(cls, module: Module, database: Database, phase: dict[str, Any]) -> Steps:
-        return cls(module, database.login, options(phase))
+    def of(cls, module: Module, database: Database, phase: dict[str, Any], **changes: Any) -> Steps:
+        """With the phase_* variables of a phase, and changes of them."""
+        return cls(module, database.login, options({**phase, **changes}))
 
     def attempt(self, name: str, *, check: bool = False, **arguments: Any) -> Result:
         """What the module returns, also where it fails."""

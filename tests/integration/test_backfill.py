@@ -14,11 +14,10 @@ from ansible.module_utils.pgrunbook import backfill, ledger
 from ansible.module_utils.pgrunbook.connection import Connection, connect
 from ansible.module_utils.pgrunbook.spec import Spec
 from tests.integration.conftest import Database, parsed
-from tests.integration.steps import Module, Steps, content
+from tests.integration.steps import TABLES, Module, Steps, content
 
 Phase = dict[str, Any]
 
-TABLES = (("public", "session_summaries"), ("public", "ip_inventory"))
 FILLED = "'{snapshot_asn,snapshot_country,snapshot_ip_type,snapshot_ip_types}'::text[]"
 ELIGIBLE = """
 SELECT count(*) AS n FROM session_summaries s JOIN ip_inventory i ON i.ip_address = s.source_ip

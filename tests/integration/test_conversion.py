@@ -368,7 +368,11 @@ def test_an_undo_that_was_broken_off_is_finished(steps: Steps, database: Databas
 
 
 def test_the_playbook_converts_reports_and_rolls_back(
-    database: Database, playbook: Playbook, phase: Phase, tmp_path: Path
+    database: Database,
+    playbook: Playbook,
+    rolled_back: Playbook,
+    phase: Phase,
+    tmp_path: Path,
 ) -> None:
     as_array(database)
     phase = converting(phase)
@@ -387,10 +391,7 @@ def test_the_playbook_converts_reports_and_rolls_back(
     assert made["recorded"] == 1 and KEPT in made["statements"][0]["sql"]
     assert any(f'DROP COLUMN "{KEPT}";' in risk["mitigation"] for risk in told["risks"])
     assert any("converts snapshot_ip_type from text[] to text" in s for s in told["summary"])
-    run = f"run={told['run_id']}"
-    planned = playbook(database.login, "rollback", "-e", run, "--check", phase=phase)
-    approval = f"approval={plan_hash(planned.output)}"
-    played = playbook(database.login, "rollback", "-e", run, "-e", approval, phase=phase)
+    played = rolled_back(database, told["run_id"], phase)
     assert played.status == 0, played.output
     assert content(database, TABLE) == before
     undone = json.loads((tmp_path / "reports/latest/report.json").read_text("utf-8"))

@@ -19,7 +19,7 @@ from ansible.module_utils.pgrunbook import backfill, estimate, ledger
 from ansible.module_utils.pgrunbook.catalog import inspect
 from ansible.module_utils.pgrunbook.connection import Connection, connect, proof
 from ansible.module_utils.pgrunbook.spec import Table, parse
-from tests.integration.conftest import Database, Played, plan_hash
+from tests.integration.conftest import Database, Played
 from tests.integration.steps import Module, Steps
 
 Phase = dict[str, Any]
@@ -144,7 +144,7 @@ def test_a_window_that_is_too_short_is_a_warning_unless_it_is_enforced(
 
 
 def test_an_enforced_window_stops_the_run_before_all_other_rows(
-    database: Database, module: Module, playbook: Playbook, phase: Phase
+    database: Database, module: Module, approved: Playbook, phase: Phase
 ) -> None:
     phase = {**phase, "phase_window_end": in_an_hour(), "phase_gates": {"estimate": "enforce"}}
     steps = Steps.of(module, database, phase)
@@ -153,12 +153,10 @@ def test_an_enforced_window_stops_the_run_before_all_other_rows(
     run = steps.planned["run"]["id"]
     add_slice(database, run, rows_changed=1, slice_seconds=9e5, held_seconds=0.0)
     steps.do("run", state="failed", verdict="NO-GO")
-    planned = playbook(database.login, "phase3", "--check", "--tags", "plan", phase=phase)
-    assert f"rows/s of run {run} (101 rows, ranges, 1 worker)" in " ".join(planned.output.split())
-    approval = f"approval={plan_hash(planned.output)}"
-    played = playbook(database.login, "phase3", "-e", approval, phase=phase)
+    played = approved(database, phase)
     assert played.status == 2, played.output
     words = " ".join(played.output.split())
+    assert f"rows/s of run {run} (101 rows, ranges, 1 worker)" in words
     assert "The canary failed: Rows, batches and time that are left: wanted done before 2" in words
     assert "the window ends in about" in words and "Canary rows equal" not in words.split("{")[-1]
     assert database.sql("SELECT sum(row_count)::int AS n FROM pgrunbook.batch")[0]["n"] == 100

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from ansible.module_utils.pgrunbook.report import sha256
-from tests.integration.conftest import Database, Played, plan_hash
+from tests.integration.conftest import Database, Played
 from tests.integration.steps import Module
 
 Playbook = Callable[..., Played]
@@ -61,14 +61,11 @@ class Evidence:
 def evidence(
     database: Database,
     module: Module,
-    playbook: Playbook,
+    approved: Playbook,
     phase: dict[str, Any],
     tmp_path: Path,
 ) -> Iterator[Evidence]:
-    phase = {**phase, "phase_queries": []}
-    plan = playbook(database.login, "phase3", "--check", "--tags", "plan", phase=phase)
-    approval = f"approval={plan_hash(plan.output)}"
-    done = playbook(database.login, "phase3", "-e", approval, phase=phase)
+    done = approved(database, {**phase, "phase_queries": []})
     assert done.status == 0, done.output
     report = (tmp_path / "reports/latest/report.json").resolve()
     database.sql(

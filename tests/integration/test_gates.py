@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from tests.integration.conftest import Database, Played, plan_hash
+from tests.integration.conftest import Database, Played
 from tests.integration.steps import Module, Steps
 
 Phase = dict[str, Any]
@@ -21,13 +21,6 @@ Playbook = Callable[..., Played]
 def phase(phase: Phase) -> Phase:
     """Without queries, which have an enforce of their own."""
     return {**phase, "phase_queries": []}
-
-
-def run(playbook: Playbook, database: Database, phase: Phase, *more: str) -> Played:
-    """The whole run, approved without a prompt."""
-    planned = playbook(database.login, "phase3", "--check", "--tags", "plan", phase=phase)
-    approval = f"approval={plan_hash(planned.output)}"
-    return playbook(database.login, "phase3", "-e", approval, *more, phase=phase)
 
 
 def report(folder: Path) -> tuple[dict[str, Any], str]:
@@ -43,10 +36,10 @@ def gate(told: dict[str, Any], id: str) -> dict[str, Any]:
 
 
 def test_coverage_that_only_warns_is_go_and_holds_on_a_later_day(
-    database: Database, playbook: Playbook, phase: Phase, tmp_path: Path
+    database: Database, approved: Playbook, playbook: Playbook, phase: Phase, tmp_path: Path
 ) -> None:
     warned = {**phase, "phase_coverage_min": 100, "phase_gates": {"coverage": "warn"}}
-    played = run(playbook, database, warned)
+    played = approved(database, warned)
     assert played.status == 0, played.output
     told, page = report(tmp_path)
     assert told["verdict"] == "GO"
@@ -65,20 +58,20 @@ def test_coverage_that_only_warns_is_go_and_holds_on_a_later_day(
 
 
 def test_orphans_that_are_enforced_are_no_go_and_told_before_the_first_approval(
-    database: Database, playbook: Playbook, phase: Phase, tmp_path: Path
+    database: Database, approved: Playbook, phase: Phase, tmp_path: Path
 ) -> None:
     database.sql("ALTER TABLE session_summaries DROP CONSTRAINT fk_session_source_ip")
     database.sql("INSERT INTO session_summaries (session_id, source_ip) VALUES ('x', '192.0.2.1')")
     enforced = {**phase, "phase_gates": {"orphans": "enforce"}}
     missed = "Rows whose source key has no source row: wanted 0, measured 1"
     before = database.fingerprint()
-    refused = run(playbook, database, enforced)
+    refused = approved(database, enforced)
     assert refused.status == 2, refused.output
     words = " ".join(refused.output.split())
     assert f"The run could only end NO-GO: {missed}. Nothing was changed." in words
     assert database.fingerprint() == before
 
-    played = run(playbook, database, enforced, "-e", "accept_no_go=true")
+    played = approved(database, enforced, "-e", "accept_no_go=true")
     assert played.status == 2, played.output
     before = played.output.split("3/8 Approval")[0]
     assert f"FAIL  {missed}" in before
@@ -164,8 +157,7 @@ def test_a_gate_that_is_none_stops_the_playbook_before_it_reads(
     database: Database, playbook: Playbook, phase: Phase
 ) -> None:
     wrong = {**phase, "phase_gates": {"covrage": "warn"}}
-    for book in ("phase3", "validate"):
-        played = playbook(database.login, book, "--check", phase=wrong)
-        words = " ".join(played.output.split())
-        assert played.status == 2, played.output
-        assert "phase_gates names 'covrage', which is no gate of a phase; these are:" in words
+    played = playbook(database.login, "validate", "--check", phase=wrong)
+    words = " ".join(played.output.split())
+    assert played.status == 2, played.output
+    assert "phase_gates names 'covrage', which is no gate of a phase; these are:" in words

@@ -9,8 +9,8 @@ import pytest
 import yaml
 
 from tests.integration.conftest import Database
+from tests.integration.small_table import INDEX, Table, all_right, fill
 from tests.integration.steps import Module, Steps, content
-from tests.integration.test_ways import INDEX, Table, all_right, fill
 
 Phase = dict[str, Any]
 

@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 
 from tests.integration.conftest import Database, Played
+from tests.integration.small_table import INDEX, ON_VALUE, Table, all_right
 from tests.integration.steps import Module, Steps
-from tests.integration.test_ways import INDEX, ON_VALUE, Table, all_right
 
 TRAFFIC = (
     "UPDATE t SET value = 'v' || ref WHERE id < 400 AND ref BETWEEN 1 AND 50 AND value IS NULL"

@@ -23,16 +23,15 @@ import pytest
 
 from demo import data
 from demo import server as demo_server
-from tests.integration.conftest import ROOT, Database, Played, command_line
+from tests.integration.conftest import ROOT, Database, Played, approval_of, command_line
 from tests.integration.servers import started
-from tests.integration.steps import Module, Steps, content
+from tests.integration.steps import TABLES, Module, Steps, content
 from tests.integration.terminal import Terminal
 
 Phase = dict[str, Any]
 Playbook = Callable[..., Played]
 
 PATIENCE_S = 30.0
-TABLES = (("public", "session_summaries"), ("public", "ip_inventory"))
 
 PROGRAM = """
 import json, sys
@@ -336,7 +335,7 @@ def test_ctrl_c_stops_the_playbook(
     """Nothing goes on behind its back, and the next run ends with GO."""
     expected = database.sql(EXPECTED + " ORDER BY 1")
     slow |= {"phase_batch_rows": 2, "phase_slice_seconds": 2}
-    approval = f"approval={planned(module, database, slow)}"
+    approval = approval_of(module, database, slow)
     command = command_line(tmp_path, database.login, "phase3", "-e", approval, phase=slow)
     with Terminal(command, ROOT) as person, closing(database.connect()) as conn:
         person.wait_for(r"TASK \[backfill : ")
@@ -352,18 +351,12 @@ def test_ctrl_c_stops_the_playbook(
 
     database.sql("UPDATE pgrunbook.run SET seen_at = seen_at - interval '1 hour'")
     slow |= {"phase_batch_rows": 500, "phase_batch_target_ms": 100}
-    approval = f"approval={planned(module, database, slow)}"
+    approval = approval_of(module, database, slow)
     played = playbook(database.login, "phase3", "-e", approval, phase=slow)
     assert played.status == 0 and "GO" in played.output, played.output
     assert expected == database.sql(VALUES.format("snapshot_ip_type") + " ORDER BY 1")
     ids = [entry["id"] for entry in database.sql(JOURNAL)]
     assert len(ids) == len(set(ids))
-
-
-def planned(module: Module, database: Database, phase: Phase) -> str:
-    """The hash of the plan, which the playbook's must equal."""
-    hashed: str = Steps.of(module, database, phase).plan()["plan_hash"]
-    return hashed
 
 
 def rows_filled(conn: psycopg.Connection[Any]) -> int:

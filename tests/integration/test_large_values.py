@@ -5,8 +5,8 @@ from __future__ import annotations
 
 from ansible.module_utils.pgrunbook import pace
 from tests.integration.conftest import Database
+from tests.integration.small_table import RIGHT, Table, all_right, fill
 from tests.integration.steps import Module, Steps
-from tests.integration.test_ways import RIGHT, Table, all_right, fill
 
 BYTES = 200_000
 

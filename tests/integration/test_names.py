@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from psycopg.sql import SQL, Identifier
 
-from tests.integration.conftest import Database, Played, plan_hash
+from tests.integration.conftest import Database, Played
 from tests.integration.steps import Module, Steps, content
 
 Name = Callable[[str], str]
@@ -146,7 +146,7 @@ def test_through_and_back(any_database: Database, module: Module, name: Name) ->
 
 
 def test_another_phase_is_only_another_variables_file(
-    database: Database, playbook: Callable[..., Played]
+    database: Database, approved: Callable[..., Played]
 ) -> None:
     name = NAMES["quotes"]
     _create(database, name)
@@ -154,9 +154,7 @@ def test_another_phase_is_only_another_variables_file(
     variables = {f"phase_{key}": value for key, value in spec.items()}
     variables |= {"phase_name": variables.pop("phase_phase"), "phase_models": ""}
 
-    planned = playbook(database.login, "phase3", "--check", "--tags", "plan", phase=variables)
-    approval = f"approval={plan_hash(planned.output)}"
-    played = playbook(database.login, "phase3", "-e", approval, phase=variables)
+    played = approved(database, variables)
     assert played.status == 0, played.output
     assert "GO  " in played.output
     columns = database.sql(

@@ -11,8 +11,8 @@ import pytest
 
 from ansible.module_utils.pgrunbook import index_parts
 from tests.integration.conftest import Database
+from tests.integration.small_table import INDEX, Table, all_right, fill
 from tests.integration.steps import Module, Steps, content
-from tests.integration.test_ways import INDEX, Table, all_right, fill
 
 Phase = dict[str, Any]
 

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from tests.integration.conftest import ROOT, Database
-from tests.integration.steps import Module, Steps, content
+from tests.integration.steps import TABLES, Module, Steps, content
 from tests.integration.test_kill import until
 
 PROGRAM = """
@@ -30,7 +30,6 @@ OURS = """
 SELECT pid FROM pg_stat_activity
 WHERE datname = current_database() AND application_name LIKE 'pgrunbook/%'
 """
-TABLES = (("public", "session_summaries"), ("public", "ip_inventory"))
 
 
 def killed(database: Database, steps: Steps, statement: str, **arguments: Any) -> int:

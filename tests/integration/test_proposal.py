@@ -12,7 +12,7 @@ import pytest
 import yaml
 
 from demo import no_go
-from tests.integration.conftest import ROOT, Database, Played, plan_hash
+from tests.integration.conftest import ROOT, Database, Played
 from tests.integration.steps import Module, Steps
 
 SEEDS_INDEXES = yaml.safe_load((ROOT / "demo/seed-indexes.yml").read_text(encoding="utf-8"))
@@ -80,23 +80,14 @@ def test_the_proposal_has_a_name_that_is_free(
     database.sql(missed["pairs"][0]["proposal"]["sql"])
 
 
-def played(playbook: Callable[..., Played], database: Database, phase: dict[str, Any]) -> Played:
-    """Phase 3 as make demo-no-go runs it, on the test's database."""
-    arguments = ["-e", f"@{ROOT}/demo/seed-indexes.yml", "-e", "phase_proposed_indexes=try"]
-    shown = playbook(database.login, "phase3", "--check", *arguments, phase=phase)
-    assert shown.status == 0, shown.output
-    approval = f"approval={plan_hash(shown.output)}"
-    return playbook(database.login, "phase3", "-e", approval, *arguments, phase=phase)
-
-
 def test_the_demo_with_the_seeds_indexes_ends_in_no_go_for_its_query_and_only_that(
     database: Database,
-    playbook: Callable[..., Played],
+    approved: Callable[..., Played],
     tmp_path: Path,
     phase: dict[str, Any],
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    ended = played(playbook, database, {k: phase[k] for k in phase if k != "phase_indexes"})
+    ended = approved(database, {**phase, **SEEDS_INDEXES, "phase_proposed_indexes": "try"})
     assert ended.status == 2, ended.output
     path = tmp_path / "reports/latest/report.json"
     report = json.loads(path.read_text(encoding="utf-8"))

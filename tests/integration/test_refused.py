@@ -13,8 +13,8 @@ from ansible.module_utils.pgrunbook import backfill, catalog
 from ansible.module_utils.pgrunbook import spec as spec_module
 from ansible.module_utils.pgrunbook.strategy import Strategy
 from tests.integration.conftest import Database
+from tests.integration.small_table import Table
 from tests.integration.steps import Module, Result, Steps
-from tests.integration.test_ways import Table
 
 BAD = 7  # the source row whose rows are refused: ids 7, 67, 127 … up to 487
 IDS = list(range(7, 500, 60))

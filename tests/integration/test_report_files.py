@@ -18,17 +18,6 @@ from tests.integration.steps import Module, Steps
 Playbook = Callable[..., Played]
 
 
-def play(
-    playbook: Playbook, database: Database, book: str, *arguments: str, phase: dict[str, Any]
-) -> None:
-    """Read the plan, then run the playbook with an approval of it."""
-    only_plan = ["--tags", "plan"] if book == "phase3" else []
-    planned = playbook(database.login, book, "--check", *only_plan, *arguments, phase=phase)
-    approval = f"approval={plan_hash(planned.output)}"
-    played = playbook(database.login, book, "-e", approval, *arguments, phase=phase)
-    assert played.status == 0, played.output
-
-
 def read(folder: Path) -> dict[str, Any]:
     """The newest report; all its files have to be there, and it has to vouch for itself."""
     latest = folder / "reports/latest"
@@ -66,10 +55,16 @@ def sql_of(told: dict[str, Any], test: int) -> list[str]:
 
 
 def test_a_runs_report_and_its_rollbacks_are_what_the_database_says(
-    database: Database, module: Module, playbook: Playbook, phase: dict[str, Any], tmp_path: Path
+    database: Database,
+    module: Module,
+    approved: Playbook,
+    rolled_back: Playbook,
+    phase: dict[str, Any],
+    tmp_path: Path,
 ) -> None:
     phase["phase_queries"] = [{**query, "enforce": False} for query in phase["phase_queries"]]
-    play(playbook, database, "phase3", phase=phase)
+    played = approved(database, phase)
+    assert played.status == 0, played.output
     told = read(tmp_path)
     rows = database.sql(
         "SELECT sum(row_count)::int AS rows, count(*)::int AS batches, max(milliseconds) AS longest"
@@ -121,7 +116,8 @@ def test_a_runs_report_and_its_rollbacks_are_what_the_database_says(
         f"UPDATE session_summaries SET snapshot_asn = -1 WHERE session_id = {victim}"
         " RETURNING session_id"
     )
-    play(playbook, database, "rollback", "-e", f"run={told['run_id']}", phase=phase)
+    played = rolled_back(database, told["run_id"], phase)
+    assert played.status == 0, played.output
     undone = read(tmp_path)
     assert undone["kind"] == "rollback" and undone["run_id"] == told["run_id"]
     assert undone["title"] == f"Rollback of {told['run_id']}"
@@ -220,7 +216,7 @@ def test_a_database_out_of_reach_has_a_report_too(
 
 
 def test_a_rollback_that_fails_has_a_report_that_says_so(
-    database: Database, module: Module, playbook: Playbook, phase: dict[str, Any], tmp_path: Path
+    database: Database, module: Module, rolled_back: Playbook, phase: dict[str, Any], tmp_path: Path
 ) -> None:
     phase["phase_queries"] = []
     steps = Steps.of(module, database, phase)
@@ -233,11 +229,7 @@ def test_a_rollback_that_fails_has_a_report_that_says_so(
         "CREATE TRIGGER refuse BEFORE UPDATE ON session_summaries"
         " FOR EACH ROW EXECUTE FUNCTION public.refuse()"
     )
-    told_so = ["-e", f"run={steps.planned['run']['id']}"]
-    told_so += ["-e", '{"rollback_acknowledged": ["refuse"]}']
-    planned = playbook(database.login, "rollback", *told_so, "--check", phase=phase)
-    approval = f"approval={plan_hash(planned.output)}"
-    played = playbook(database.login, "rollback", *told_so, "-e", approval, phase=phase)
+    played = rolled_back(database, steps.planned["run"]["id"], phase, acknowledged=["refuse"])
     assert played.status != 0 and "The rollback failed" in played.output
     told = json.loads((tmp_path / "reports/latest/report.json").read_text("utf-8"))
     assert report.verify(told) and told["kind"] == "rollback" and told["verdict"] == "NO-GO"

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from tests.integration.conftest import Database, Played, plan_hash
+from tests.integration.conftest import Database, Played
 
 Playbook = Callable[..., Played]
 
@@ -45,26 +45,16 @@ def small(phase: dict[str, Any]) -> dict[str, Any]:
     return {**phase, "phase_queries": []}
 
 
-def approved(
-    playbook: Playbook, database: Database, book: str, *arguments: str, phase: dict[str, Any]
-) -> Played:
-    """Read the plan, then run the playbook with an approval of it."""
-    only_plan = ["--tags", "plan"] if book == "phase3" else []
-    planned = playbook(database.login, book, "--check", *only_plan, *arguments, phase=phase)
-    approval = f"approval={plan_hash(planned.output)}"
-    return playbook(database.login, book, "-e", approval, *arguments, phase=phase)
-
-
 def words(played: Played) -> str:
     return " ".join(played.output.split())
 
 
 def test_a_failure_after_the_rename_takes_it_back(
-    database: Database, playbook: Playbook, small: dict[str, Any], tmp_path: Path
+    database: Database, approved: Playbook, small: dict[str, Any], tmp_path: Path
 ) -> None:
     database.superuser(REFUSE_INDEX_RENAMES)
     before = database.state()
-    played = approved(playbook, database, "phase3", phase=small)
+    played = approved(database, small)
     assert played.status != 0, played.output
     assert "no index is renamed today" in words(played)
     assert "The schema is as it was before the run" in words(played)
@@ -81,10 +71,10 @@ def test_a_failure_after_the_rename_takes_it_back(
 
 
 def test_a_rename_that_cannot_be_taken_back_ends_in_words(
-    database: Database, playbook: Playbook, small: dict[str, Any], tmp_path: Path
+    database: Database, approved: Playbook, small: dict[str, Any], tmp_path: Path
 ) -> None:
     database.superuser(REFUSE_INDEX_RENAMES + REFUSE_THE_WAY_BACK)
-    played = approved(playbook, database, "phase3", phase=small)
+    played = approved(database, small)
     assert played.status != 0, played.output
     run = database.sql("SELECT id, state, verdict FROM pgrunbook.run")[0]
     assert (run["state"], run["verdict"]) == ("failed", "NO-GO")
@@ -96,7 +86,11 @@ def test_a_rename_that_cannot_be_taken_back_ends_in_words(
 
 
 def test_a_failing_backfill_keeps_its_batches_resumes_and_can_be_undone(
-    database: Database, playbook: Playbook, small: dict[str, Any]
+    database: Database,
+    approved: Playbook,
+    rolled_back: Playbook,
+    playbook: Playbook,
+    small: dict[str, Any],
 ) -> None:
     before = database.state()
     victim = database.sql(
@@ -106,7 +100,7 @@ def test_a_failing_backfill_keeps_its_batches_resumes_and_can_be_undone(
     database.sql(REFUSE_ONE_ROW.format(session_id=victim))
     small = {**small, "phase_acknowledged": ["refuse_row"]}
 
-    broken = approved(playbook, database, "phase3", phase=small)
+    broken = approved(database, small)
     run = database.sql("SELECT id, state FROM pgrunbook.run")[0]
     kept = database.sql("SELECT sum(row_count)::int AS rows FROM pgrunbook.batch")[0]["rows"]
     assert broken.status != 0, broken.output
@@ -116,7 +110,7 @@ def test_a_failing_backfill_keeps_its_batches_resumes_and_can_be_undone(
     assert kept > small["phase_canary_rows"]
 
     database.sql("DROP TRIGGER refuse_row ON session_summaries; DROP FUNCTION public.refuse_row")
-    resumed = approved(playbook, database, "phase3", phase=small)
+    resumed = approved(database, small)
     assert resumed.status == 0, resumed.output
     assert f"Run {run['id']}, which goes on where it stopped" in resumed.output
     twice = database.sql(
@@ -125,7 +119,7 @@ def test_a_failing_backfill_keeps_its_batches_resumes_and_can_be_undone(
     )
     assert twice == []
 
-    undone = approved(playbook, database, "rollback", "-e", f"run={run['id']}", phase=small)
+    undone = rolled_back(database, run["id"], small)
     assert undone.status == 0, undone.output
     assert database.state() == before
     again = playbook(database.login, "rollback", "-e", f"run={run['id']}", phase=small)

@@ -8,8 +8,8 @@ import pytest
 from ansible.module_utils.pgrunbook import ledger
 from ansible.module_utils.pgrunbook.connection import connect
 from tests.integration.conftest import Database
+from tests.integration.small_table import INDEX, ON_VALUE, Table, fill
 from tests.integration.steps import Module
-from tests.integration.test_ways import INDEX, ON_VALUE, Table, fill
 
 INTERLEAVED = {"batch_rows": 5000, "strategy": "interleaved"}
 ROOMY = "WITH (fillfactor = {})"

@@ -21,8 +21,8 @@ import yaml
 
 from ansible.module_utils.pgrunbook import catalog, ledger, trial
 from ansible.module_utils.pgrunbook.connection import connect
-from tests.integration.conftest import ROOT, Database, Played, parsed, plan_hash
-from tests.integration.steps import Module, Steps, content
+from tests.integration.conftest import ROOT, Database, Played, parsed
+from tests.integration.steps import TABLES, Module, Steps, content
 from tests.integration.test_modules import keys_that_differ_from_the_documentation
 from tests.integration.test_proposal import MISSED_BY_ALL, SEEDS_INDEXES, seeds_own
 
@@ -30,7 +30,6 @@ Phase = dict[str, Any]
 
 
 NAME = "ix_session_summaries_snapshot_country_snapshot_ip_type"
-TABLES = (("public", "session_summaries"), ("public", "ip_inventory"))
 QUERIES = yaml.safe_load((ROOT / "playbooks/vars/phase3.yml").read_text("utf-8"))["phase_queries"]
 CHANGES = "SELECT kind, new, undone_at IS NOT NULL AS undone FROM pgrunbook.change ORDER BY id"
 PATIENCE_S = 60.0
@@ -275,12 +274,10 @@ def test_an_index_that_meets_the_target_is_kept_and_rolled_back(
 
 
 def test_a_run_that_keeps_an_index_says_so_in_its_report(
-    database: Database, playbook: Callable[..., Played], tmp_path: Path, phase: Phase
+    database: Database, approved: Callable[..., Played], tmp_path: Path, phase: Phase
 ) -> None:
     phase = {**phase, "phase_proposed_indexes": "keep"}
-    shown = playbook(database.login, "phase3", "--check", phase=phase)
-    approval = f"approval={plan_hash(shown.output)}"
-    played = playbook(database.login, "phase3", "-e", approval, phase=phase)
+    played = approved(database, phase)
     assert played.status == 0, played.output
     report = json.loads((tmp_path / "reports/latest/report.json").read_text(encoding="utf-8"))
     assert report["verdict"] == "GO"

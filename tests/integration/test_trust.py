@@ -1,19 +1,23 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Code of others never runs as the login role, and rows that it may not see are never left out."""
+"""Nothing is resolved through what untrusted roles may make or own."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import closing
 from typing import Any
 
 import pytest
 
 from demo import data
-from tests.integration.conftest import Database, Played, other_database
+from tests.integration.conftest import Database
 from tests.integration.steps import Module, Steps
 
 Phase = dict[str, Any]
+
+
+@pytest.fixture
+def phase(phase: Phase) -> Phase:
+    return {**phase, "phase_queries": []}
+
 
 # What a role that may only CREATE in public would have run as somebody else (CVE-2018-1058).
 HIJACK = """
@@ -30,23 +34,11 @@ CREATE OPERATOR public.= (LEFTARG = varchar, RIGHTARG = varchar, FUNCTION = publ
 """
 
 
-@pytest.fixture
-def mallory(database: Database) -> Iterator[str]:
-    """A role that may make things in public, where the demo's tables are."""
-    database.superuser("CREATE ROLE mallory LOGIN; GRANT CREATE ON SCHEMA public TO mallory")
-    yield "mallory"
-    database.superuser("DROP OWNED BY mallory CASCADE; DROP ROLE mallory")
-
-
-def steps_of(module: Module, database: Database, phase: Phase, **phase_of: Any) -> Steps:
-    return Steps.of(module, database, {**phase, "phase_queries": [], **phase_of})
-
-
 def test_a_schema_in_which_others_may_make_code_is_refused(
     database: Database, module: Module, phase: Phase, mallory: str
 ) -> None:
     database.sql(HIJACK, user=mallory)
-    steps = steps_of(module, database, phase)
+    steps = Steps.of(module, database, phase)
     for name in ("preflight", "plan", "check", "schema"):
         arguments = {"models": phase["phase_models"]} if name == "schema" else {}
         refused = steps.refused(name, check=True, **arguments)
@@ -70,14 +62,14 @@ def test_a_role_that_the_phase_trusts_may_make_code(
     )
     country = {"name": "snapshot_country", "type": "varchar(2)"}
     phase["phase_columns"][1] = {**country, "source": "lower_country(geo_country)"}
-    steps_of(module, database, phase, phase_trusted_roles=["mallory"]).forward()
+    Steps.of(module, database, phase, phase_trusted_roles=["mallory"]).forward()
 
 
 def test_everybody_s_privilege_to_create_is_refused(
     database: Database, module: Module, phase: Phase
 ) -> None:
     database.superuser("GRANT CREATE ON SCHEMA public TO PUBLIC")
-    refused = steps_of(module, database, phase).refused("plan")
+    refused = Steps.of(module, database, phase).refused("plan")
     assert 'REVOKE CREATE ON SCHEMA "public" FROM PUBLIC' in refused
 
 
@@ -85,7 +77,7 @@ def test_a_privilege_that_is_given_during_the_run_stops_it_and_its_rollback(
     database: Database, module: Module, phase: Phase, mallory: str
 ) -> None:
     database.superuser("REVOKE CREATE ON SCHEMA public FROM mallory")
-    steps = steps_of(module, database, phase)
+    steps = Steps.of(module, database, phase)
     steps.begin()
     database.superuser("GRANT CREATE ON SCHEMA public TO mallory")
     database.sql(HIJACK, user=mallory)
@@ -105,7 +97,7 @@ def test_what_bears_the_name_of_a_system_function_elsewhere_is_never_called(
     for table in ("session_summaries", "ip_inventory"):
         database.sql(f"ALTER TABLE public.{table} SET SCHEMA app")
     schemas = {"phase_schema": "app", "phase_source_schema": "app"}
-    steps = steps_of(module, database, phase, **schemas)
+    steps = Steps.of(module, database, phase, **schemas)
     steps.forward()
     steps.back()
     assert database.superuser("SELECT who FROM public.caught") == []
@@ -236,12 +228,12 @@ def test_what_an_untrusted_role_owns_is_not_read(
     given = {key: value for key, value in changes.items() if key != "source"}
     if "source" in changes:
         phase["phase_columns"][1]["source"] = changes["source"]
-    steps = steps_of(module, database, phase, **given)
+    steps = Steps.of(module, database, phase, **given)
     for name in ("preflight", "plan"):
         refused = steps.refused(name, check=True)
         assert named in refused and "'mallory'" in refused and "phase_trusted_roles" in refused
         assert "OWNER TO" in refused
-    steps = steps_of(module, database, phase, **given, phase_trusted_roles=[mallory])
+    steps = Steps.of(module, database, phase, **given, phase_trusted_roles=[mallory])
     assert "belongs to" not in steps.attempt("plan", check=True).get("msg", "")
 
 
@@ -249,7 +241,7 @@ def test_an_owner_that_changes_during_the_run_stops_it(
     database: Database, module: Module, phase: Phase, mallory: str
 ) -> None:
     database.superuser("REVOKE CREATE ON SCHEMA public FROM mallory")
-    steps = steps_of(module, database, phase)
+    steps = Steps.of(module, database, phase)
     steps.begin()
     database.superuser(
         "ALTER TABLE ip_inventory OWNER TO mallory; GRANT SELECT ON ip_inventory TO PUBLIC"
@@ -266,7 +258,7 @@ def test_a_rollback_does_not_depend_on_who_owns_the_source(
         "REVOKE CREATE ON SCHEMA public FROM mallory; REVOKE CREATE ON SCHEMA app FROM mallory"
     )
     before = database.state()["rows"]
-    steps = steps_of(module, database, phase, phase_source_table="addresses")
+    steps = Steps.of(module, database, phase, phase_source_table="addresses")
     steps.begin()
     steps.backfill(canary=True)
     steps.do("run", state="failed")
@@ -292,262 +284,8 @@ def test_a_member_that_can_do_nothing_as_the_owner_is_not_trusted(
             "GRANT CREATE ON SCHEMA app TO mallory"
         )
         schemas = {"phase_schema": "app", "phase_source_schema": "app"}
-        planned = steps_of(module, any_database, phase, **schemas).attempt("plan", check=True)
+        planned = Steps.of(module, any_database, phase, **schemas).attempt("plan", check=True)
         trusted = "INHERIT TRUE" in rights
         assert ("'mallory'" in planned.get("msg", "")) is not trusted
     finally:
         any_database.superuser("DROP OWNED BY mallory CASCADE; DROP ROLE mallory")
-
-
-def test_a_ledger_that_somebody_else_made_first_is_refused(
-    database: Database, module: Module, phase: Phase, mallory: str
-) -> None:
-    """Its tables could have triggers, which would run as the login role at the first approval."""
-    database.superuser("REVOKE CREATE ON SCHEMA public FROM mallory")
-    steps = steps_of(module, database, phase)
-    steps.plan()
-    database.superuser(
-        f"GRANT CREATE ON DATABASE {database.name} TO mallory;"
-        "SET ROLE mallory; CREATE SCHEMA pgrunbook; GRANT ALL ON SCHEMA pgrunbook TO PUBLIC"
-    )
-    refused = steps.refused("approval", **steps.approval("plan"))
-    assert "Schema pgrunbook belongs to role 'mallory'" in refused
-    assert "'mallory'" in steps.refused("plan")
-    database.superuser(f"ALTER SCHEMA pgrunbook OWNER TO {data.ROLE}")
-    revoke = 'REVOKE CREATE ON SCHEMA "pgrunbook" FROM PUBLIC'
-    assert revoke in steps.refused("approval", **steps.approval("plan"))
-    database.sql(revoke)
-    steps.approve("plan")
-
-
-OTHERS_RIGHTS = """
-SELECT c.relname AS name, g.privilege_type FROM pg_class c, aclexplode(c.relacl) g
-WHERE c.relnamespace = 'pgrunbook'::regnamespace AND g.grantee <> c.relowner
-UNION ALL
-SELECT nspname, g.privilege_type FROM pg_namespace, aclexplode(nspacl) g
-WHERE nspname = 'pgrunbook' AND g.grantee <> nspowner
-"""
-
-
-def test_default_privileges_give_nobody_rights_on_a_new_ledger(
-    any_database: Database, module: Module, phase: Phase
-) -> None:
-    any_database.superuser("CREATE ROLE mallory")
-    try:
-        for kind in ("TABLES", "SEQUENCES", "SCHEMAS"):
-            any_database.sql(f"ALTER DEFAULT PRIVILEGES GRANT ALL ON {kind} TO mallory, PUBLIC")
-        steps = steps_of(module, any_database, phase)
-        steps.begin()
-        assert any_database.sql(OTHERS_RIGHTS) == []
-        any_database.sql("GRANT SELECT ON pgrunbook.run TO mallory")
-        steps.backfill(canary=True)
-    finally:
-        any_database.superuser("DROP OWNED BY mallory CASCADE; DROP ROLE mallory")
-
-
-RIGHTS = {
-    "GRANT ALL ON ALL TABLES IN SCHEMA pgrunbook TO mallory": (
-        "may DELETE, INSERT, MAINTAIN, TRIGGER, TRUNCATE, UPDATE on pgrunbook.approval (and 6 more"
-        " tables)",
-        "REVOKE DELETE, INSERT, MAINTAIN, TRIGGER, TRUNCATE, UPDATE"
-        ' ON ALL TABLES IN SCHEMA "pgrunbook" FROM "mallory"',
-    ),
-    "GRANT TRIGGER ON pgrunbook.batch TO PUBLIC": (
-        "Every role (PUBLIC) may TRIGGER on pgrunbook.batch",
-        'REVOKE TRIGGER ON ALL TABLES IN SCHEMA "pgrunbook" FROM PUBLIC',
-    ),
-    "GRANT UPDATE (operator) ON pgrunbook.run TO mallory": (
-        "may UPDATE on pgrunbook.run",
-        'REVOKE UPDATE ON ALL TABLES IN SCHEMA "pgrunbook" FROM "mallory"',
-    ),
-    "GRANT CREATE ON SCHEMA pgrunbook TO mallory": (
-        "may CREATE in schema pgrunbook",
-        'REVOKE CREATE ON SCHEMA "pgrunbook" FROM "mallory"',
-    ),
-}
-
-
-@pytest.mark.parametrize("grant", RIGHTS)
-def test_a_right_to_write_to_the_ledger_is_refused(
-    database: Database, module: Module, phase: Phase, mallory: str, grant: str
-) -> None:
-    database.superuser("REVOKE CREATE ON SCHEMA public FROM mallory")
-    steps = steps_of(module, database, phase)
-    steps.begin()
-    database.sql(grant)
-    says, revoke = RIGHTS[grant]
-    for name, arguments in (("backfill", {"canary": True}), ("run", {"state": "failed"})):
-        refused = steps.refused(name, **arguments)
-        assert says in refused and revoke in refused
-    database.sql(revoke)
-    steps.backfill(canary=True)
-
-
-ATTACHED_TO_THE_LEDGER = {
-    'DROP TRIGGER "t\'s" ON "pgrunbook"."batch"': (
-        'CREATE TRIGGER "t\'s" BEFORE INSERT ON pgrunbook.batch FOR EACH ROW'
-        " EXECUTE FUNCTION public.noted()"
-    ),
-    'DROP RULE "r" ON "pgrunbook"."event"': (
-        "CREATE RULE r AS ON INSERT TO pgrunbook.event DO INSTEAD NOTHING"
-    ),
-}
-
-
-@pytest.mark.parametrize("drop", ATTACHED_TO_THE_LEDGER)
-def test_a_trigger_or_a_rule_of_a_ledgers_table_is_refused(
-    database: Database, module: Module, phase: Phase, drop: str
-) -> None:
-    steps = steps_of(module, database, phase)
-    steps.begin()
-    database.sql(
-        "CREATE FUNCTION noted() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN NEW; END'"
-    )
-    database.sql(ATTACHED_TO_THE_LEDGER[drop])
-    run = steps.planned["run"]["id"]
-    for name, arguments in (
-        ("backfill", {"canary": True}),
-        ("run", {"state": "failed"}),
-        ("control", {"action": "pause", "run_id": run, "by": "alice"}),
-    ):
-        assert drop in steps.refused(name, **arguments)
-    database.sql(drop)
-    steps.backfill(canary=True)
-
-
-HIDE_HALF = """
-ALTER TABLE {0} ENABLE ROW LEVEL SECURITY;
-ALTER TABLE {0} FORCE ROW LEVEL SECURITY;
-CREATE POLICY half ON {0} USING (hashtext({0}::text) % 2 = 0);
-"""
-
-
-@pytest.mark.parametrize("table", ["session_summaries", "ip_inventory"])
-def test_policies_that_hide_rows_are_named_and_refused(
-    database: Database, module: Module, phase: Phase, table: str
-) -> None:
-    steps = steps_of(module, database, phase)
-    steps.begin()
-    database.sql(HIDE_HALF.format(table))
-    for name, check in (("preflight", True), ("plan", False), ("check", False)):
-        refused = steps.refused(name, check=check)
-        assert f"public.{table} (policies half)" in refused and "BYPASSRLS" in refused
-    assert "policies half" in steps.refused("backfill", canary=True)
-    steps.do("run", state="failed", verdict="NO-GO")
-    assert "policies half" in steps.refused("plan", rollback_of=steps.planned["run"]["id"])
-
-
-def test_policies_of_a_table_behind_the_source_view_are_refused(
-    database: Database, module: Module, phase: Phase
-) -> None:
-    database.sql("CREATE VIEW addresses AS SELECT * FROM ip_inventory")
-    database.sql(HIDE_HALF.format("ip_inventory"))
-    steps = steps_of(module, database, phase, phase_source_table="addresses")
-    refused = steps.refused("plan", check=True)
-    assert "cannot read all rows of public.addresses" in refused and '"ip_inventory"' in refused
-
-
-def test_policies_that_do_not_apply_to_the_role_are_none_of_its_business(
-    database: Database, module: Module, phase: Phase
-) -> None:
-    database.sql(HIDE_HALF.format("session_summaries"))
-    database.sql("ALTER TABLE session_summaries NO FORCE ROW LEVEL SECURITY")
-    steps_of(module, database, phase).forward()
-
-
-def test_validation_says_why_it_judges_nothing(
-    database: Database, playbook: Any, phase: Phase
-) -> None:
-    database.sql(HIDE_HALF.format("session_summaries"))
-    played: Played = playbook(database.login, "validate", phase=phase)
-    assert played.status != 0
-    assert "public.session_summaries (policies half)" in " ".join(played.output.split())
-
-
-def test_a_superuser_is_shown_or_refused(database: Database, module: Module, phase: Phase) -> None:
-    login = {**database.login, "user": database.server.user}
-    steps = steps_of(module, database, phase)
-    steps.login = login
-    gates = {gate["id"]: gate["status"] for gate in steps.do("preflight")["checks"]}
-    assert gates["superuser"] == "warn"
-    strict = steps_of(module, database, phase, phase_superuser="refuse")
-    strict.login = login
-    assert "login_role.yml" in strict.refused("preflight", check=True)
-    strict.login = database.login
-    gates = {gate["id"]: gate["status"] for gate in strict.do("preflight")["checks"]}
-    assert gates["superuser"] == "pass"
-
-
-SETTINGS = {
-    "idle_session_timeout": "300ms",
-    "idle_in_transaction_session_timeout": "300ms",
-    "statement_timeout": "300ms",
-    "lock_timeout": "1ms",
-    "default_transaction_isolation": "serializable",
-    "DateStyle": "SQL, DMY",
-    "client_encoding": "LATIN1",
-    "quote_all_identifiers": "on",
-    "row_security": "on",
-    "search_path": "public",
-    "standard_conforming_strings": "off",
-    "transaction_timeout": "300ms",
-}
-
-
-def test_what_the_role_has_set_for_itself_does_not_reach_a_run(
-    any_database: Database, module: Module, phase: Phase
-) -> None:
-    with closing(any_database.connect(any_database.server.user)) as conn:
-        known = {row["name"] for row in conn.execute("SELECT name FROM pg_settings")}
-        for name in SETTINGS.keys() & known:
-            conn.execute(f"ALTER ROLE {data.ROLE} SET {name} = '{SETTINGS[name]}'")
-        try:
-            steps = steps_of(module, any_database, phase, phase_batch_rows=20)
-            steps.forward()
-            steps.back()
-        finally:
-            conn.execute(f"ALTER ROLE {data.ROLE} RESET ALL")
-
-
-@pytest.mark.parametrize("schema", ["public", "données"])
-def test_a_database_in_another_encoding_is_filled(
-    database: Database, module: Module, phase: Phase, schema: str
-) -> None:
-    """The values have a letter that is two bytes in UTF-8 and one in LATIN1."""
-    with other_database(database, "LATIN1") as latin:
-        latin.sql(f'CREATE SCHEMA IF NOT EXISTS "{schema}"')
-        latin.sql(
-            f'CREATE TABLE "{schema}".visit (id int PRIMARY KEY, place text, town varchar(20));'
-            f'CREATE TABLE "{schema}".place (name text PRIMARY KEY, town text);'
-            f"""INSERT INTO "{schema}".place VALUES ('café', 'Orléans');"""
-            f"""INSERT INTO "{schema}".visit SELECT n, 'café' FROM generate_series(1, 300) n"""
-        )
-        column = {"name": "town", "type": "varchar(20)", "source": "town"}
-        steps = steps_of(
-            module,
-            latin,
-            phase,
-            phase_schema=schema,
-            phase_table="visit",
-            phase_key=["id"],
-            phase_columns=[column],
-            phase_source_schema=schema,
-            phase_source_table="place",
-            phase_source_key={"place": "name"},
-            phase_indexes=[],
-        )
-        steps.forward()
-        filled = latin.sql(f'SELECT town, count(*) AS n FROM "{schema}".visit GROUP BY 1')
-        assert filled == [{"town": "Orléans", "n": 300}]
-        steps.do("run", state="failed", verdict="NO-GO", detail="wanted ≥ 95 % of café")
-        assert module("pgrunbook_run_info", login=latin.login, reports=[])["altered"] == []
-        steps.back()
-        assert latin.sql(f'SELECT FROM "{schema}".visit WHERE town IS NOT NULL') == []
-
-
-def test_a_database_that_does_not_know_its_characters_is_refused(
-    database: Database, module: Module, phase: Phase
-) -> None:
-    with other_database(database, "SQL_ASCII") as bytes_only:
-        steps = steps_of(module, bytes_only, phase)
-        assert "SQL_ASCII" in steps.refused("preflight", check=True)

@@ -26,11 +26,10 @@ from ansible.module_utils.pgrunbook import ledger, ledger_schema
 from demo import data
 from demo import server as demo_server
 from tests.integration.conftest import Database
-from tests.integration.steps import Module, Steps, content
+from tests.integration.steps import TABLES, Module, Steps, content
 
 FIXTURES = Path(__file__).resolve().parents[1] / "fixtures"
 COMMITS = ("7ae71c3", "fb1a62e")
-TABLES = (("public", "session_summaries"), ("public", "ip_inventory"))
 
 Phase = dict[str, Any]
 Restored = Callable[[str, str], Database]

@@ -1,0 +1,76 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Indexes that the backfill does without are dropped as approved, and come back."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.integration.conftest import Database
+from tests.integration.small_table import (
+    INDEXES,
+    Phase,
+)
+from tests.integration.steps import TABLES, Module, Steps, content
+
+
+@pytest.mark.parametrize("built", [True, False], ids=["built again", "broken off before that"])
+def test_deferred_indexes_come_back(
+    any_database: Database, module: Module, phase: Phase, built: bool
+) -> None:
+    before = content(any_database, *TABLES)
+    names = {i["name"] for i in phase["phase_indexes"]}
+    steps = Steps.of(module, any_database, {**phase, "phase_strategy": "interleaved"})
+    steps.begin()
+    assert set(steps.deferred) == names - {"ix_session_summaries_snapshot_country_ip_type"}
+    steps.approve("backfill")
+    steps.defer()
+    left = {row["name"] for row in any_database.sql(INDEXES, ("session_summaries",))}
+    assert not left & names and len(left) == 9
+    assert steps.backfill()["hot_percent"] is not None
+    if built:
+        steps.build()
+        left = {row["name"] for row in any_database.sql(INDEXES, ("session_summaries",))}
+        assert names <= left
+    steps.do("run", state="failed")
+    dry = Steps(module, any_database.login, steps.spec, steps.planned)
+    dry.plan(rollback_of=steps.planned["run"]["id"])
+    foreseen = dry.do("index", state="reverted", check=True)
+    steps.back()
+    after = content(any_database, *TABLES)
+    assert after == before
+    assert set(foreseen["schema"]["indexes"]) == {
+        row["name"] for row in any_database.sql(INDEXES, ("session_summaries",))
+    }
+
+
+def test_a_run_broken_off_without_its_indexes_goes_on(
+    database: Database, module: Module, phase: Phase
+) -> None:
+    """The next plan builds what is missing, and needs to drop nothing."""
+    steps = Steps.of(module, database, {**phase, "phase_strategy": "interleaved"})
+    steps.begin()
+    steps.approve("backfill")
+    steps.defer()
+    steps.do("run", state="failed")
+    again = Steps(module, database.login, steps.spec)
+    again.plan()
+    assert again.deferred == []
+    again.approve("plan")
+    again.approve("backfill")
+    again.backfill()
+    again.build()
+    again.gates("check")
+    again.do("run", state="finished")
+    again.back()
+    assert len(database.sql(INDEXES, ("session_summaries",))) == 12
+
+
+def test_an_index_is_dropped_only_as_approved(
+    database: Database, module: Module, phase: Phase
+) -> None:
+    steps = Steps.of(module, database, {**phase, "phase_strategy": "ranges"})
+    steps.begin()
+    name = phase["phase_indexes"][0]["name"]
+    assert "does not hold this statement" in steps.refused(
+        "index", actions=["defer"], deferred=[name]
+    )
