@@ -6,7 +6,10 @@ export PATH := $(CURDIR)/$(BIN):$(PATH)
 # Ansible refuses a locale that is not UTF-8, which a bare machine has.
 export LC_ALL ?= C.UTF-8
 
-.PHONY: help demo demo-no-go demo-clean setup test lint unit integration molecule bench lock
+# Tests run in as many processes as there are processors.
+PYTEST := python -m pytest -q -n auto
+
+.PHONY: help demo demo-no-go demo-clean setup check test lint unit integration molecule coverage bench lock
 
 help: ## List the targets
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 14
@@ -23,6 +26,9 @@ demo-clean: .venv/.use ## Stop the demos' servers and delete their data
 
 setup: .venv/.dev ## Install what tests and development need into .venv
 
+check: lint unit .venv/.dev ## For the loop while you edit: lint, unit tests, and an integration test of each kind
+	$(PYTEST) -m representative tests/integration
+
 test: lint unit integration molecule ## Everything that has to pass
 
 lint: .venv/.dev ## ruff, mypy and ansible-lint
@@ -32,13 +38,20 @@ lint: .venv/.dev ## ruff, mypy and ansible-lint
 	ansible-lint --offline
 
 unit: .venv/.dev ## Tests that need no database
-	python -m pytest tests/unit -q
+	$(PYTEST) tests/unit
 
 integration: .venv/.dev ## Tests on embedded PostgreSQL 16 and 18
-	python -m pytest tests/integration -q
+	$(PYTEST) --dist worksteal --durations 10 tests/integration
 
 molecule: .venv/.dev ## The runbook against PostgreSQL 17 in a container; see molecule/README.md
 	@scripts/molecule
+
+coverage: .venv/.dev ## Lines and branches that the unit and integration tests run, subprocesses included
+	coverage erase
+	coverage run -m pytest -q -n auto tests/unit
+	coverage run -m pytest -q -n auto --dist worksteal tests/integration
+	coverage combine -q
+	coverage report
 
 bench: .venv/.dev ## Compare the backfill with other ways, SESSIONS=1682827 rows; see docs/benchmark.md
 	python -m benchmarks.run

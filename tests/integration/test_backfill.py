@@ -29,17 +29,17 @@ JOURNAL = "SELECT e ->> 0 AS id FROM pgrunbook.batch, jsonb_array_elements(journ
 
 
 @pytest.fixture
-def steps(any_database: Database, module: Module, phase: Phase) -> Steps:
+def steps(database: Database, module: Module, phase: Phase) -> Steps:
     """A run whose backfill is approved."""
-    steps = Steps.of(module, any_database, phase)
+    steps = Steps.of(module, database, phase)
     steps.begin()
     steps.approve("backfill")
     return steps
 
 
 @pytest.fixture
-def conn(any_database: Database) -> Iterator[Connection]:
-    with connect(any_database.login, name="test", read_only=False, schemas=["public"]) as conn:
+def conn(database: Database) -> Iterator[Connection]:
+    with connect(database.login, name="test", read_only=False, schemas=["public"]) as conn:
         yield conn
 
 
@@ -86,46 +86,46 @@ def die(database: Database, event: str, when: str) -> None:
     )
 
 
-def test_equals_one_update(any_database: Database, steps: Steps) -> None:
+def test_equals_one_update(database: Database, steps: Steps) -> None:
     """Row for row what one UPDATE gives, and nothing else is touched, not even updated_at."""
-    expected = any_database.sql(
+    expected = database.sql(
         "SELECT session_id, coalesce(snapshot_asn, current_asn) AS asn,"
         " coalesce(snapshot_country, geo_country) AS country,"
         f" coalesce(snapshot_ip_type, ip_type) AS type, to_jsonb(s) - {FILLED} AS rest"
         " FROM session_summaries s LEFT JOIN ip_inventory ON ip_address = source_ip ORDER BY 1"
     )
-    had_a_value = any_database.sql(
+    had_a_value = database.sql(
         "SELECT count(*) AS n FROM session_summaries WHERE snapshot_asn IS NOT NULL"
     )
     assert had_a_value[0]["n"] > 10
     result = steps.backfill()
     assert result["rows_done"] == steps.planned["counts"]["rows_eligible"]
-    assert expected == any_database.sql(
+    assert expected == database.sql(
         "SELECT session_id, snapshot_asn AS asn, snapshot_country AS country,"
         f" snapshot_ip_type AS type, to_jsonb(s) - {FILLED} AS rest"
         " FROM session_summaries s ORDER BY 1"
     )
 
 
-def test_never_overwrites_a_value(any_database: Database, steps: Steps) -> None:
+def test_never_overwrites_a_value(database: Database, steps: Steps) -> None:
     """Values that differ from the source stay, also those written while the run is at work."""
-    any_database.sql(
+    database.sql(
         "UPDATE session_summaries SET snapshot_asn = -1 WHERE snapshot_asn IS NULL"
         " AND source_ip > '250'"
     )
     written = "SELECT session_id FROM session_summaries WHERE snapshot_asn = -1 ORDER BY 1"
-    before = any_database.sql(written)
+    before = database.sql(written)
     assert len(before) > 100
     steps.backfill()
-    assert any_database.sql(written) == before
-    assert eligible(any_database) == 0
+    assert database.sql(written) == before
+    assert eligible(database) == 0
 
 
 def test_locked_rows_are_caught_once_they_are_free(
-    any_database: Database, steps: Steps, phase: Phase, conn: Connection
+    database: Database, steps: Steps, phase: Phase, conn: Connection
 ) -> None:
     """Even when the lock goes after the closing sweep has passed them, and no row is left else."""
-    with any_database.connect() as other, other.transaction():
+    with database.connect() as other, other.transaction():
         locked = other.execute(
             "SELECT session_id FROM session_summaries"
             " WHERE snapshot_asn IS NULL AND source_ip IN"
@@ -135,34 +135,34 @@ def test_locked_rows_are_caught_once_they_are_free(
         ids = [row["session_id"] for row in locked]
         while batch(conn, steps, phase)["sweep"] == 0:
             pass
-        assert eligible(any_database) == len(ids) == 50
-        assert {row["snapshot_asn"] for row in sessions(any_database, *ids)} == {None}
+        assert eligible(database) == len(ids) == 50
+        assert {row["snapshot_asn"] for row in sessions(database, *ids)} == {None}
     result = steps.backfill()
     assert result["sweep"] > 0
-    assert eligible(any_database) == 0
+    assert eligible(database) == 0
 
 
 def test_rows_that_arrive_are_caught(
-    any_database: Database, steps: Steps, phase: Phase, conn: Connection
+    database: Database, steps: Steps, phase: Phase, conn: Connection
 ) -> None:
     """Also where they land on pages that the sweep has passed."""
     for _ in range(4):
         assert batch(conn, steps, phase)["rows_changed"] > 0
-    any_database.sql("VACUUM session_summaries")
-    any_database.sql(
+    database.sql("VACUUM session_summaries")
+    database.sql(
         "INSERT INTO session_summaries (session_id, source_ip)"
         " SELECT 'new' || row_number() OVER (), ip_address FROM ip_inventory"
         " WHERE current_asn IS NOT NULL LIMIT 40"
     )
-    passed = any_database.sql(
+    passed = database.sql(
         "SELECT session_id FROM session_summaries WHERE session_id LIKE 'new%%'"
         " AND ctid < (SELECT format('(%%s,0)', next_page)::tid FROM pgrunbook.run)",
         (),
     )
     assert passed != []
     steps.backfill()
-    assert eligible(any_database) == 0
-    new = any_database.sql(
+    assert eligible(database) == 0
+    new = database.sql(
         "SELECT count(snapshot_asn) AS n FROM session_summaries WHERE session_id LIKE 'new%'"
     )
     assert new == [{"n": 40}]
@@ -170,34 +170,32 @@ def test_rows_that_arrive_are_caught(
 
 @pytest.mark.parametrize("batches", [0, 3, 7])
 def test_killed_run_resumes(
-    any_database: Database, module: Module, phase: Phase, steps: Steps, batches: int
+    database: Database, module: Module, phase: Phase, steps: Steps, batches: int
 ) -> None:
     """Another execution goes on, and each row is in the journal once."""
-    die(any_database, "INSERT", f"(SELECT count(*) FROM pgrunbook.batch) > {batches}")
+    die(database, "INSERT", f"(SELECT count(*) FROM pgrunbook.batch) > {batches}")
     assert "terminat" in steps.refused("backfill")
-    left = any_database.sql("SELECT count(*) AS n, sum(row_count) AS rows FROM pgrunbook.batch")[0]
+    left = database.sql("SELECT count(*) AS n, sum(row_count) AS rows FROM pgrunbook.batch")[0]
     assert left["n"] == batches
     total = steps.planned["counts"]["rows_eligible"]
-    assert eligible(any_database) == total - (left["rows"] or 0)
-    any_database.sql("DROP TRIGGER die ON pgrunbook.batch")
+    assert eligible(database) == total - (left["rows"] or 0)
+    database.sql("DROP TRIGGER die ON pgrunbook.batch")
 
     first = steps.planned["run"]
     steps.do("run", state="failed")
-    again = Steps(module, any_database.login, steps.spec)
+    again = Steps(module, database.login, steps.spec)
     again.plan()
     assert again.planned["resumes"] and again.planned["run"]["id"] == first["id"]
     again.approve("plan")
     again.approve("backfill")
     assert "taken over" in steps.refused("backfill")
     assert again.backfill()["rows_done"] == total
-    assert eligible(any_database) == 0
-    journal = [row["id"] for row in any_database.sql(JOURNAL)]
+    assert eligible(database) == 0
+    journal = [row["id"] for row in database.sql(JOURNAL)]
     assert len(journal) == len(set(journal)) == total
 
 
-def test_slices_resume(
-    any_database: Database, steps: Steps, phase: Phase, conn: Connection
-) -> None:
+def test_slices_resume(database: Database, steps: Steps, phase: Phase, conn: Connection) -> None:
     """Each slice goes on where the last one stopped: rows add up, and none is done twice."""
     done, slices = 0, 0
     while not (result := batch(conn, steps, phase))["done"]:
@@ -205,29 +203,29 @@ def test_slices_resume(
         slices += 1
         assert result["rows_done"] == done
     assert slices > 10 and done == steps.planned["counts"]["rows_eligible"]
-    journal = [row["id"] for row in any_database.sql(JOURNAL)]
+    journal = [row["id"] for row in database.sql(JOURNAL)]
     assert len(journal) == len(set(journal)) == done
 
 
 def test_resumed_run_catches_what_arrived_since(
-    any_database: Database, module: Module, phase: Phase, steps: Steps
+    database: Database, module: Module, phase: Phase, steps: Steps
 ) -> None:
     """The backfill was through, a later step failed, and rows arrived before the next try."""
     steps.backfill()
     steps.do("run", state="failed")
-    any_database.sql("UPDATE session_summaries SET snapshot_asn = NULL WHERE session_id < '1'")
-    assert eligible(any_database) > 100
-    again = Steps(module, any_database.login, steps.spec)
+    database.sql("UPDATE session_summaries SET snapshot_asn = NULL WHERE session_id < '1'")
+    assert eligible(database) > 100
+    again = Steps(module, database.login, steps.spec)
     again.plan()
     assert again.planned["run"]["id"] == steps.planned["run"]["id"]
     again.approve("plan")
     again.approve("backfill")
     again.backfill()
-    assert eligible(any_database) == 0
+    assert eligible(database) == 0
 
 
 def test_a_rollback_that_was_begun_is_finished_before_anything_else(
-    any_database: Database, module: Module, phase: Phase, steps: Steps
+    database: Database, module: Module, phase: Phase, steps: Steps
 ) -> None:
     """The rollback gave the rows back and stopped before the rename."""
     run = steps.planned["run"]["id"]
@@ -240,54 +238,54 @@ def test_a_rollback_that_was_begun_is_finished_before_anything_else(
     assert f"rollback of run {run} was begun" in steps.refused("plan")
 
     steps.back()
-    again = Steps(module, any_database.login, steps.spec)
+    again = Steps(module, database.login, steps.spec)
     again.begin()
     assert again.planned["run"]["id"] != run
     again.approve("backfill")
     assert again.backfill()["rows_done"] == again.planned["counts"]["rows_eligible"]
-    assert eligible(any_database) == 0
+    assert eligible(database) == 0
 
 
 def test_canary_stops_at_its_number(
-    any_database: Database, steps: Steps, phase: Phase, conn: Connection
+    database: Database, steps: Steps, phase: Phase, conn: Connection
 ) -> None:
     assert batch(conn, steps, phase, canary=True)["rows_done"] == 100
-    assert eligible(any_database) == steps.planned["counts"]["rows_eligible"] - 100
+    assert eligible(database) == steps.planned["counts"]["rows_eligible"] - 100
 
 
 def test_window_that_ends_stops_the_run(
-    any_database: Database, steps: Steps, phase: Phase, conn: Connection
+    database: Database, steps: Steps, phase: Phase, conn: Connection
 ) -> None:
     batch(conn, steps, phase)
-    before = content(any_database, *TABLES)
-    steps.approved_with(any_database, window_end="2001-01-01T00:00:00Z")
+    before = content(database, *TABLES)
+    steps.approved_with(database, window_end="2001-01-01T00:00:00Z")
     assert "maintenance window ended" in steps.refused("backfill")
-    assert content(any_database, *TABLES) == before
+    assert content(database, *TABLES) == before
 
 
-def test_revert_is_exact(any_database: Database, module: Module, phase: Phase) -> None:
-    before = content(any_database, *TABLES)
-    steps = Steps.of(module, any_database, {**phase, "phase_speedup_min": 0.001})
+def test_revert_is_exact(database: Database, module: Module, phase: Phase) -> None:
+    before = content(database, *TABLES)
+    steps = Steps.of(module, database, {**phase, "phase_speedup_min": 0.001})
     steps.forward()
-    assert content(any_database, *TABLES) != before
+    assert content(database, *TABLES) != before
     result = steps.back()
     assert (result["rows_done"], result["left_alone"]) == (0, [])
-    assert content(any_database, *TABLES) == before
+    assert content(database, *TABLES) == before
 
 
-def test_killed_rollback_resumes(any_database: Database, steps: Steps) -> None:
-    before = content(any_database, *TABLES)["rows"]
+def test_killed_rollback_resumes(database: Database, steps: Steps) -> None:
+    before = content(database, *TABLES)["rows"]
     steps.backfill()
     end(steps)
     steps.plan(rollback_of=steps.planned["run"]["id"])
     steps.approve("rollback")
-    die(any_database, "UPDATE", "(SELECT count(reverted_at) FROM pgrunbook.batch) > 3")
+    die(database, "UPDATE", "(SELECT count(reverted_at) FROM pgrunbook.batch) > 3")
     assert "terminat" in steps.refused("backfill", state="reverted")
-    any_database.sql("DROP TRIGGER die ON pgrunbook.batch")
-    assert any_database.sql("SELECT count(reverted_at) AS n FROM pgrunbook.batch") == [{"n": 3}]
+    database.sql("DROP TRIGGER die ON pgrunbook.batch")
+    assert database.sql("SELECT count(reverted_at) AS n FROM pgrunbook.batch") == [{"n": 3}]
     result = steps.backfill(state="reverted")
     assert (result["rows_done"], result["rows_left_alone"]) == (0, 0)
-    assert content(any_database, *TABLES)["rows"] == before
+    assert content(database, *TABLES)["rows"] == before
 
 
 CHANGES = {
@@ -300,32 +298,32 @@ CHANGES = {
 
 @pytest.mark.parametrize(("change", "left"), CHANGES.values(), ids=CHANGES.keys())
 def test_revert_leaves_alone_what_others_changed(
-    any_database: Database, steps: Steps, change: str, left: bool
+    database: Database, steps: Steps, change: str, left: bool
 ) -> None:
     steps.backfill()
     end(steps)
-    ids = filled(any_database, 3)
-    any_database.sql(f"UPDATE session_summaries SET {change} WHERE session_id = ANY (%s)", (ids,))
-    theirs = sessions(any_database, *ids)
+    ids = filled(database, 3)
+    database.sql(f"UPDATE session_summaries SET {change} WHERE session_id = ANY (%s)", (ids,))
+    theirs = sessions(database, *ids)
     steps.plan(rollback_of=steps.planned["run"]["id"])
     steps.approve("rollback")
     result = steps.backfill(state="reverted")
     assert result["rows_left_alone"] == (3 if left else 0)
     assert sorted(entry[0] for entry in result["left_alone"]) == (ids if left else [])
-    now = sessions(any_database, *ids)
+    now = sessions(database, *ids)
     if left:
         assert now == theirs
     else:
         assert {v for row in now for k, v in row.items() if k != "session_id"} == {None}
-    others = eligible(any_database)
+    others = eligible(database)
     assert others >= steps.planned["counts"]["rows_eligible"] - 3
 
 
-def test_revert_lists_deleted_rows(any_database: Database, steps: Steps) -> None:
+def test_revert_lists_deleted_rows(database: Database, steps: Steps) -> None:
     steps.backfill()
     end(steps)
-    (gone,) = filled(any_database, 1)
-    any_database.sql("DELETE FROM session_summaries WHERE session_id = %s", (gone,))
+    (gone,) = filled(database, 1)
+    database.sql("DELETE FROM session_summaries WHERE session_id = %s", (gone,))
     steps.plan(rollback_of=steps.planned["run"]["id"])
     steps.approve("rollback")
     assert [entry[0] for entry in steps.backfill(state="reverted")["left_alone"]] == [gone]
@@ -345,13 +343,13 @@ TAMPERING = {
 
 @pytest.mark.parametrize(("sql", "shown_after"), TAMPERING.values(), ids=TAMPERING.keys())
 def test_tampered_event_is_found(
-    any_database: Database, steps: Steps, conn: Connection, sql: str, shown_after: int
+    database: Database, steps: Steps, conn: Connection, sql: str, shown_after: int
 ) -> None:
     end(steps)
     assert ledger.broken_links(conn) == []
-    events = [row["id"] for row in any_database.sql("SELECT id FROM pgrunbook.event ORDER BY 1")]
+    events = [row["id"] for row in database.sql("SELECT id FROM pgrunbook.event ORDER BY 1")]
     assert len(events) > 3
-    any_database.sql(sql.format(events[1]))
+    database.sql(sql.format(events[1]))
     assert ledger.broken_links(conn) == [events[1 + shown_after]]
     result = steps.do("run_info")
     found = f"Event {events[1 + shown_after]} does not follow from the one before it."
@@ -359,54 +357,54 @@ def test_tampered_event_is_found(
 
 
 def test_failed_index_build_takes_nothing_with_it(
-    any_database: Database, steps: Steps, phase: Phase
+    database: Database, steps: Steps, phase: Phase
 ) -> None:
     """Another session takes the index's name after the plan: its index must survive."""
     name = phase["phase_indexes"][3]["name"]
-    any_database.sql(f"CREATE INDEX {name} ON ip_inventory (geo_country)")
-    before = any_database.fingerprint()
+    database.sql(f"CREATE INDEX {name} ON ip_inventory (geo_country)")
+    before = database.fingerprint()
     assert name in steps.refused("index")
-    assert any_database.fingerprint() == before
+    assert database.fingerprint() == before
     assert (
-        any_database.sql(
+        database.sql(
             "SELECT kind FROM pgrunbook.change WHERE undone_at IS NULL AND kind = 'index_build'"
         )
         == []
     )
 
 
-def test_values_are_checked_by_the_table(any_database: Database, steps: Steps) -> None:
+def test_values_are_checked_by_the_table(database: Database, steps: Steps) -> None:
     """A source value that a constraint refuses stops the run; earlier batches are kept."""
-    any_database.sql("UPDATE ip_inventory SET geo_country = 'us' WHERE geo_country = 'US'")
+    database.sql("UPDATE ip_inventory SET geo_country = 'us' WHERE geo_country = 'US'")
     message = steps.refused("backfill")
     assert "snapshot_country_iso" in message and "session_summaries" in message
     with pytest.raises(psycopg.errors.CheckViolation):
-        any_database.sql("UPDATE session_summaries SET snapshot_country = 'us'")
+        database.sql("UPDATE session_summaries SET snapshot_country = 'us'")
 
 
 def test_an_index_build_that_was_begun_twice_is_taken_back_once(
-    any_database: Database, module: Module, phase: Phase
+    database: Database, module: Module, phase: Phase
 ) -> None:
-    before = content(any_database, *TABLES)
-    steps = Steps.of(module, any_database, phase)
+    before = content(database, *TABLES)
+    steps = Steps.of(module, database, phase)
     steps.begin()
     steps.do("index", actions=["build"])
-    any_database.sql(
+    database.sql(
         "INSERT INTO pgrunbook.change (run_id, kind, old, new)"
         " SELECT run_id, kind, old, new FROM pgrunbook.change WHERE kind = 'index_build'"
     )
     end(steps)
     steps.back()
-    assert content(any_database, *TABLES) == before
+    assert content(database, *TABLES) == before
 
 
 def test_a_run_interrupted_after_its_last_write_can_be_ended(
-    any_database: Database, steps: Steps
+    database: Database, steps: Steps
 ) -> None:
     first = steps.planned
     steps.backfill()
     steps.do("index", actions=["drop_invalid", "build"])
-    any_database.sql("UPDATE pgrunbook.run SET seen_at = seen_at - interval '1 hour'")
+    database.sql("UPDATE pgrunbook.run SET seen_at = seen_at - interval '1 hour'")
 
     again = steps.plan()
     assert again["run"]["id"] == first["run"]["id"] and again["run"] != first["run"]

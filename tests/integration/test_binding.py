@@ -268,15 +268,15 @@ def test_what_an_expression_uses_is_found_however_it_is_written(
 
 
 def test_what_is_different_while_the_question_is_open_leaves_no_ledger(
-    any_database: Database, module: Module, surrounded: Phase
+    database: Database, module: Module, surrounded: Phase
 ) -> None:
-    any_database.sql(SET_UP)
-    steps = Steps.of(module, any_database, surrounded)
+    database.sql(SET_UP)
+    steps = Steps.of(module, database, surrounded)
     steps.plan()
-    any_database.sql(CHANGES["the source"][0])
-    before = any_database.fingerprint()
+    database.sql(CHANGES["the source"][0])
+    before = database.fingerprint()
     assert "view public.above was changed" in steps.refused("approval", **steps.approval("plan"))
-    assert any_database.fingerprint() == before
+    assert database.fingerprint() == before
 
 
 @pytest.mark.parametrize("writer", ["column", "index"])
@@ -313,13 +313,11 @@ def test_a_trigger_made_after_the_approval_stops_a_rollback_and_a_view_does_not(
     assert steps.backfill(state="reverted")["rows_done"] == 0
 
 
-def test_the_runs_own_changes_are_none(
-    any_database: Database, module: Module, phase: Phase
-) -> None:
+def test_the_runs_own_changes_are_none(database: Database, module: Module, phase: Phase) -> None:
     """A rename, a conversion, and indexes renamed, dropped and built, under a view, a generated
     column, a policy and a function that name the columns; an expression reads the first and the
     last."""
-    any_database.sql(
+    database.sql(
         "ALTER TABLE session_summaries RENAME COLUMN snapshot_asn TO asn;"
         "ALTER TABLE session_summaries ALTER asn TYPE text USING asn::text;"
         "CREATE VIEW seen AS SELECT snapshot_ip_types, asn FROM session_summaries;"
@@ -342,10 +340,10 @@ def test_the_runs_own_changes_are_none(
             }
     acknowledged = ["asn", "public.seen", "few on public.session_summaries"]
     phase |= {"phase_queries": [], "phase_acknowledged": acknowledged}
-    steps = Steps.of(module, any_database, phase)
+    steps = Steps.of(module, database, phase)
     steps.forward()
     spec = parsed(phase)
-    with connect(any_database.login, name="test", read_only=True, schemas=["public"]) as conn:
+    with connect(database.login, name="test", read_only=True, schemas=["public"]) as conn:
         after = surroundings.read(conn, spec, catalog.inspect(conn, spec.table))
     assert surroundings.changes(steps.planned["plan"]["surroundings"], after) == []
     assert "column snapshot_asn of public.session_summaries" in after

@@ -37,20 +37,20 @@ def insert_while_a_query_waits(database: Database, waiting: threading.Event) -> 
 
 
 def test_a_row_that_arrives_between_the_two_is_in_both_results_or_in_neither(
-    any_database: Database, module: Module, phase: dict[str, Any]
+    database: Database, module: Module, phase: dict[str, Any]
 ) -> None:
     """The first query counts, then waits until the row is there; the second one counts."""
     waiting = "SELECT n FROM (" + COUNT.replace("count(*)", "count(*) AS n") + " OFFSET 0) c"
     waiting += " WHERE pg_advisory_lock_shared(1) IS NOT NULL"
     may = {"phase_acknowledged": ["pg_advisory_lock_shared()"]}
-    steps = Steps.of(module, any_database, {**phase, **may, **pair(waiting, COUNT)})
+    steps = Steps.of(module, database, {**phase, **may, **pair(waiting, COUNT)})
     held = threading.Event()
-    other = threading.Thread(target=insert_while_a_query_waits, args=(any_database, held))
+    other = threading.Thread(target=insert_while_a_query_waits, args=(database, held))
     other.start()
     assert held.wait(30)
     (check,) = steps.do("query")["checks"]
     other.join(30)
-    assert any_database.sql(COUNT.format(table="session_summaries"))[0]["count"] == 1
+    assert database.sql(COUNT.format(table="session_summaries"))[0]["count"] == 1
     assert "equal results" in check["measured"] and check["status"] == "pass"
 
 

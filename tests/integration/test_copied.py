@@ -102,33 +102,33 @@ def columns(database: Database) -> set[str]:
     return {row["attname"] for row in database.sql(f"{query} AND NOT attisdropped", (named,))}
 
 
-def test_the_plans_sql_and_its_undo(any_database: Database, module: Module) -> None:
-    steps = odd(any_database, module)
+def test_the_plans_sql_and_its_undo(database: Database, module: Module) -> None:
+    steps = odd(database, module)
     text = steps.plan()["text"]
     assert text.isprintable() or set(text) - set("\n") == {c for c in text if c.isprintable()}
     scripts = [sql for sql in printed(text, "SQL") if sql.startswith(("BEGIN", "SET"))]
     assert len(scripts) == 4 and len(printed(text, "SQL")) == 6, "the batch, and its VACUUM"
     for script in scripts:
-        psql(any_database, script)
+        psql(database, script)
     after = steps.plan()
     assert [step["id"] for step in after["plan"]["steps"] if step["needed"]] == []
-    assert columns(any_database) == {"id", KIND, f"{KIND}_before_odd", "size  of it"}
+    assert columns(database) == {"id", KIND, f"{KIND}_before_odd", "size  of it"}
     repeated = report_repeat.commands(spec.parse(steps.spec), {})
     commands = [each["command"] for test in repeated.values() for each in test]
     heredocs = [shown.text(c).splitlines()[1:-1] for c in commands if c.startswith("psql")]
     assert len(heredocs) == 4
     for lines in heredocs:
-        psql(any_database, "\n".join(lines))
+        psql(database, "\n".join(lines))
     stored = SQL("UPDATE {} SET {} = 'new' WHERE id = 2")
-    any_database.sql(stored.format(Identifier(SCHEMA, TABLE), Identifier(KIND)))
+    database.sql(stored.format(Identifier(SCHEMA, TABLE), Identifier(KIND)))
     undos = printed(text, "undo")
     for script in reversed([undo for undo in undos if "rollback.yml" not in undo]):
-        psql(any_database, script)
-    assert columns(any_database) == {"id", KINDS, "size_", AFTER}
+        psql(database, script)
+    assert columns(database) == {"id", KINDS, "size_", AFTER}
     kept = SQL("SELECT {} AS old, {} AS new FROM {} WHERE id < 3 ORDER BY id").format(
         Identifier(KINDS), Identifier(AFTER), Identifier(SCHEMA, TABLE)
     )
-    assert any_database.sql(kept) == [{"old": ["old"], "new": None}, {"old": None, "new": "new"}]
+    assert database.sql(kept) == [{"old": ["old"], "new": None}, {"old": None, "new": "new"}]
     assert "drops no column" in " ".join(text.split())
 
 

@@ -15,31 +15,31 @@ from tests.integration.steps import TABLES, Module, Steps, content
 
 @pytest.mark.parametrize("built", [True, False], ids=["built again", "broken off before that"])
 def test_deferred_indexes_come_back(
-    any_database: Database, module: Module, phase: Phase, built: bool
+    database: Database, module: Module, phase: Phase, built: bool
 ) -> None:
-    before = content(any_database, *TABLES)
+    before = content(database, *TABLES)
     names = {i["name"] for i in phase["phase_indexes"]}
-    steps = Steps.of(module, any_database, {**phase, "phase_strategy": "interleaved"})
+    steps = Steps.of(module, database, {**phase, "phase_strategy": "interleaved"})
     steps.begin()
     assert set(steps.deferred) == names - {"ix_session_summaries_snapshot_country_ip_type"}
     steps.approve("backfill")
     steps.defer()
-    left = {row["name"] for row in any_database.sql(INDEXES, ("session_summaries",))}
+    left = {row["name"] for row in database.sql(INDEXES, ("session_summaries",))}
     assert not left & names and len(left) == 9
     assert steps.backfill()["hot_percent"] is not None
     if built:
         steps.build()
-        left = {row["name"] for row in any_database.sql(INDEXES, ("session_summaries",))}
+        left = {row["name"] for row in database.sql(INDEXES, ("session_summaries",))}
         assert names <= left
     steps.do("run", state="failed")
-    dry = Steps(module, any_database.login, steps.spec, steps.planned)
+    dry = Steps(module, database.login, steps.spec, steps.planned)
     dry.plan(rollback_of=steps.planned["run"]["id"])
     foreseen = dry.do("index", state="reverted", check=True)
     steps.back()
-    after = content(any_database, *TABLES)
+    after = content(database, *TABLES)
     assert after == before
     assert set(foreseen["schema"]["indexes"]) == {
-        row["name"] for row in any_database.sql(INDEXES, ("session_summaries",))
+        row["name"] for row in database.sql(INDEXES, ("session_summaries",))
     }
 
 

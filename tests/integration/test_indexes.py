@@ -103,7 +103,7 @@ def test_deferred_where_it_would_block_and_built_again_the_same(
     assert content(database, *T) == before
 
 
-def test_renamed_under_the_columns_new_name(any_database: Database, module: Module) -> None:
+def test_renamed_under_the_columns_new_name(database: Database, module: Module) -> None:
     """The condition is written for the table after the rename, and the index there has the old
     name in it."""
     steps = Table(
@@ -118,16 +118,16 @@ def test_renamed_under_the_columns_new_name(any_database: Database, module: Modu
             include=["value"],
             where="value = any (array['a', 'b'])",
         ),
-    ).make(any_database, module)
+    ).make(database, module)
     steps.spec["columns"][0]["renamed_from"] = "valeu"
-    before = content(any_database, *T)
+    before = content(database, *T)
     steps.plan()
     kinds = {s["id"]: len(s["statements"]) for s in steps.planned["plan"]["steps"]}
     assert (kinds["index_rename"], kinds["index_build"]) == (1, 0)
     fill(steps)
-    all_right(any_database)
+    all_right(database)
     steps.back()
-    assert content(any_database, *T) == before
+    assert content(database, *T) == before
 
 
 def test_put_aside_with_the_column_that_its_condition_is_on(
@@ -171,12 +171,12 @@ REFUSED = {
 }
 
 
-def test_what_cannot_be_built_is_refused_beforehand(any_database: Database, module: Module) -> None:
+def test_what_cannot_be_built_is_refused_beforehand(database: Database, module: Module) -> None:
     """All of it at once, by index."""
     wrong = [{**INDEX, "name": called, **index} for called, (index, _) in REFUSED.items()]
     fine = {**INDEX, "name": "fine", "where": "at > '2026-01-01 00:00+00'::timestamptz"}
     steps = Table(columns=", at timestamptz, doc json", spec={"indexes": [*wrong, fine]}).make(
-        any_database, module
+        database, module
     )
     obstacles = steps.refused("plan").splitlines()[1:]
     assert len(obstacles) == len(REFUSED)
@@ -266,7 +266,7 @@ def test_another_condition_is_another_plan(database: Database, module: Module) -
     assert steps.plan()["plan_hash"] != first
 
 
-def test_odd_names(any_database: Database, module: Module) -> None:
+def test_odd_names(database: Database, module: Module) -> None:
     odd = 'Größe "100 %" {a}'
     long = "é" * 31 + "x"
     steps = Table(
@@ -277,12 +277,12 @@ def test_odd_names(any_database: Database, module: Module) -> None:
             include=[odd, long],
             where=f'"{odd.replace(chr(34), 2 * chr(34))}" % 7 = 1 OR "{long}" IS NULL',
         ),
-    ).make(any_database, module)
-    before = content(any_database, *T)
+    ).make(database, module)
+    before = content(database, *T)
     fill(steps)
     assert index_gate(steps) == "all there and valid"
     steps.back()
-    assert content(any_database, *T) == before
+    assert content(database, *T) == before
 
 
 def test_a_proposal_is_an_entry_that_the_phase_takes(

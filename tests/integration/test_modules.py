@@ -175,14 +175,12 @@ def refused(steps: Steps, writer: str, **arguments: Any) -> str:
 
 
 @pytest.mark.parametrize("writer", WRITERS)
-def test_needs_an_approval(
-    any_database: Database, module: Module, phase: Phase, writer: str
-) -> None:
-    steps = Steps.of(module, any_database, phase)
+def test_needs_an_approval(database: Database, module: Module, phase: Phase, writer: str) -> None:
+    steps = Steps.of(module, database, phase)
     steps.plan()
-    before = everything(any_database)
+    before = everything(database)
     assert steps.planned["run"]["id"] in refused(steps, writer)
-    assert everything(any_database) == before
+    assert everything(database) == before
 
 
 @pytest.mark.parametrize("other", OTHERS)
@@ -206,16 +204,16 @@ def test_needs_the_approval_of_this(
 
 
 def test_canary_approval_covers_only_the_canary(
-    any_database: Database, module: Module, phase: Phase
+    database: Database, module: Module, phase: Phase
 ) -> None:
-    steps = Steps.of(module, any_database, phase)
+    steps = Steps.of(module, database, phase)
     steps.begin()
     assert steps.do("backfill", canary=True)["rows_done"] == phase["phase_canary_rows"]
     assert steps.do("backfill", canary=True)["rows_changed"] == 0
-    before = any_database.fingerprint()
+    before = database.fingerprint()
     assert "Nobody approved the backfill" in steps.refused("backfill")
     assert "Nobody approved the rollback" in steps.refused("backfill", state="reverted")
-    assert any_database.fingerprint() == before
+    assert database.fingerprint() == before
 
 
 def test_approval_must_be_of_the_plan(database: Database, module: Module, phase: Phase) -> None:

@@ -115,14 +115,14 @@ def _spec(name: Name) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("name", NAMES.values(), ids=NAMES.keys())
-def test_through_and_back(any_database: Database, module: Module, name: Name) -> None:
-    _create(any_database, name)
+def test_through_and_back(database: Database, module: Module, name: Name) -> None:
+    _create(database, name)
     tables = [(name("schema"), name("table")), (name("other"), name("source"))]
-    before = content(any_database, *tables)
-    steps = Steps(module, any_database.login, _spec(name))
+    before = content(database, *tables)
+    steps = Steps(module, database.login, _spec(name))
 
     steps.forward()
-    left = any_database.sql(
+    left = database.sql(
         SQL(
             "SELECT count(*) AS n FROM {} t JOIN {} s ON t.{} = s.{} WHERE"
             " t.{} IS NULL AND s.{} IS NOT NULL OR t.{} IS DISTINCT FROM s.{}[1]"
@@ -138,11 +138,11 @@ def test_through_and_back(any_database: Database, module: Module, name: Name) ->
         )
     )
     assert left == [{"n": 0}]
-    assert content(any_database, *tables) != before
+    assert content(database, *tables) != before
     assert steps.do("column")["changed"] is steps.do("index")["changed"] is False
 
     assert steps.back()["rows_left_alone"] == 0
-    assert content(any_database, *tables) == before
+    assert content(database, *tables) == before
 
 
 def test_another_phase_is_only_another_variables_file(

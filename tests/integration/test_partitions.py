@@ -195,20 +195,20 @@ def kill_while_building(database: Database, steps: Steps, partition: str) -> Non
         ending.join()
 
 
-def test_a_build_that_was_killed_goes_on(any_database: Database, module: Module) -> None:
+def test_a_build_that_was_killed_goes_on(database: Database, module: Module) -> None:
     """What is there is kept, and what is INVALID is built again."""
-    steps = flat(3, lock_tries=5).make(any_database, module)
-    before = indexes_of(any_database)
+    steps = flat(3, lock_tries=5).make(database, module)
+    before = indexes_of(database)
     begun(steps)
     steps.backfill()
-    kill_while_building(any_database, steps, "t_1")
-    assert state(any_database) == {
+    kill_while_building(database, steps, "t_1")
+    assert state(database) == {
         "t_value": (False, False),
         "t_0_value_idx": (True, False),
         "t_1_value_idx": (False, False),
     }
-    any_database.sql("UPDATE pgrunbook.run SET seen_at = seen_at - interval '1 hour'")
-    again = Steps(module, any_database.login, steps.spec)
+    database.sql("UPDATE pgrunbook.run SET seen_at = seen_at - interval '1 hour'")
+    again = Steps(module, database.login, steps.spec)
     assert again.plan()["run"]["id"] == steps.planned["run"]["id"]
     (step,) = [s for s in again.planned["plan"]["steps"] if s["id"] == "index_build"]
     kinds = [statement.split(" ")[0] for statement in step["statements"]]
@@ -216,53 +216,53 @@ def test_a_build_that_was_killed_goes_on(any_database: Database, module: Module)
     again.approve("plan")
     again.approve("backfill")
     again.build()
-    assert set(state(any_database).values()) == {(True, False), (True, True)}
+    assert set(state(database).values()) == {(True, False), (True, True)}
     again.do("run", state="finished")
     again.back()
-    assert indexes_of(any_database) == before
+    assert indexes_of(database) == before
 
 
 @pytest.mark.parametrize("when", ["before a part is attached", "after all of it"])
 def test_a_build_that_was_killed_is_taken_back(
-    any_database: Database, module: Module, when: str
+    database: Database, module: Module, when: str
 ) -> None:
-    steps = partitioned().make(any_database, module)
-    before = indexes_of(any_database)
+    steps = partitioned().make(database, module)
+    before = indexes_of(database)
     begun(steps)
     if when == "after all of it":
         steps.build()
     else:
-        kill_while_building(any_database, steps, "t_empty")
-        found = list(state(any_database).values())
+        kill_while_building(database, steps, "t_empty")
+        found = list(state(database).values())
         assert found.count((True, False)) == 2 and found.count((False, False)) == 3
-        any_database.sql("UPDATE pgrunbook.run SET seen_at = seen_at - interval '1 hour'")
+        database.sql("UPDATE pgrunbook.run SET seen_at = seen_at - interval '1 hour'")
     steps.do("run", state="failed")
     steps.back()
-    assert indexes_of(any_database) == before
+    assert indexes_of(database) == before
 
 
 def test_an_index_that_a_partition_has_is_attached_and_comes_back(
-    any_database: Database, module: Module
+    database: Database, module: Module
 ) -> None:
     steps = flat(
         3,
         "CREATE INDEX mine ON t_0 (value)",
         "CREATE INDEX t_1_value_idx ON t_1 (value) WITH (fillfactor = 70)",
         "CREATE UNIQUE INDEX t_2_value_idx ON t_2 (value, id)",
-    ).make(any_database, module)
-    before = indexes_of(any_database)
+    ).make(database, module)
+    before = indexes_of(database)
     begun(steps)
     (step,) = [s for s in steps.planned["plan"]["steps"] if s["id"] == "index_build"]
     assert "CREATE INDEX CONCURRENTLY mine ON public.t_0" in " ".join(step["undo"])
     steps.build()
-    found = state(any_database)
+    found = state(database)
     assert found["mine"] == (True, True) and found["t_1_value_idx"] == (True, False)
     assert found["t_1_value_idx1"] == (True, True) and "t_0_value_idx" not in found
     steps.do("run", state="finished")
     steps.plan(rollback_of=steps.planned["run"]["id"])
     assert "CREATE INDEX CONCURRENTLY mine ON public.t_0" in steps.planned["text"]
     steps.back()
-    assert indexes_of(any_database) == before
+    assert indexes_of(database) == before
 
 
 def test_an_index_begun_by_hand_is_completed_and_its_parts_come_back(
@@ -282,17 +282,17 @@ def test_an_index_begun_by_hand_is_completed_and_its_parts_come_back(
     assert state(database) == {"mine": (True, False)}
 
 
-def test_renamed_with_its_parts_as_they_are(any_database: Database, module: Module) -> None:
+def test_renamed_with_its_parts_as_they_are(database: Database, module: Module) -> None:
     steps = partitioned(
         "CREATE INDEX old ON t (value)", indexes=[{**INDEX, "renamed_from": "old"}]
-    ).make(any_database, module)
-    before = indexes_of(any_database)
+    ).make(database, module)
+    before = indexes_of(database)
     begun(steps)
-    assert "t_value" in state(any_database) and "old" not in state(any_database)
+    assert "t_value" in state(database) and "old" not in state(database)
     assert not steps.build()["changed"]
     steps.do("run", state="finished")
     steps.back()
-    assert indexes_of(any_database) == before
+    assert indexes_of(database) == before
 
 
 def by_list() -> Table:
@@ -317,22 +317,22 @@ def test_a_new_partition_is_not_in_the_approved_plan(database: Database, module:
 
 
 def test_a_partition_that_is_made_during_the_build_has_its_part(
-    any_database: Database, module: Module
+    database: Database, module: Module
 ) -> None:
-    steps = begun(by_list().make(any_database, module))
-    kill_while_building(any_database, steps, "t_1")
-    any_database.sql("CREATE TABLE t_2 PARTITION OF t FOR VALUES IN (2)")
-    any_database.sql("UPDATE pgrunbook.run SET seen_at = seen_at - interval '1 hour'")
-    again = begun(Steps(module, any_database.login, steps.spec))
+    steps = begun(by_list().make(database, module))
+    kill_while_building(database, steps, "t_1")
+    database.sql("CREATE TABLE t_2 PARTITION OF t FOR VALUES IN (2)")
+    database.sql("UPDATE pgrunbook.run SET seen_at = seen_at - interval '1 hour'")
+    again = begun(Steps(module, database.login, steps.spec))
     again.build()
-    assert state(any_database) == {
+    assert state(database) == {
         "t_value": (True, False),
         "t_1_value_idx": (True, True),
         "t_2_value_idx": (True, True),
     }
     again.do("run", state="finished")
     again.back()
-    assert state(any_database) == {}
+    assert state(database) == {}
 
 
 INVALID = {
@@ -420,7 +420,7 @@ def test_a_query_on_a_partitioned_table_is_told_of_an_entry(
     assert found["proposal"]["undo"] == 'DROP INDEX "public"."ix_t_value"'
 
 
-def test_odd_names_of_partitions_and_their_indexes(any_database: Database, module: Module) -> None:
+def test_odd_names_of_partitions_and_their_indexes(database: Database, module: Module) -> None:
     partition, index = '"P ""10 %"" {a} \'"', '"I ""5 %%"" \''
     steps = flat(
         2,
@@ -428,12 +428,12 @@ def test_odd_names_of_partitions_and_their_indexes(any_database: Database, modul
         f"CREATE INDEX {index}\" ON {partition} (value) WHERE value <> '10 %'",
         f'ALTER TABLE t_1 RENAME TO {partition[:-1]}{"y" * 40}"',
         indexes=[{**INDEX, "where": "value <> '10 %'"}],
-    ).make(any_database, module)
-    before = content(any_database, *T)
+    ).make(database, module)
+    before = content(database, *T)
     fill(steps)
-    assert set(state(any_database).values()) == {(True, False), (True, True)}
+    assert set(state(database).values()) == {(True, False), (True, True)}
     steps.back()
-    assert content(any_database, *T) == before
+    assert content(database, *T) == before
 
 
 def test_no_part_is_begun_after_the_end_of_the_window(

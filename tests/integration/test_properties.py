@@ -57,9 +57,9 @@ def test_ends_as_one_update_and_goes_back_to_the_start(
 @settings(FOR_CI, max_examples=16)
 @given(example=examples(busy=True))
 def test_leaves_alone_what_the_application_does_between_its_slices(
-    any_database: Database, module: Module, example: Example
+    database: Database, module: Module, example: Example
 ) -> None:
-    with filled_canary(any_database, module, example) as run:
+    with filled_canary(database, module, example) as run:
         play(run, example.there, run.fill, run.begin)
         run.fill_the_rest()
         assert_filled_once(run.lab)
@@ -74,10 +74,10 @@ def test_leaves_alone_what_the_application_does_between_its_slices(
 @settings(FOR_CI, max_examples=6, phases=[Phase.generate])
 @given(example=examples(busy=False), seed=st.integers(0, 2**32))
 def test_works_beside_a_busy_application(
-    any_database: Database, module: Module, example: Example, seed: int
+    database: Database, module: Module, example: Example, seed: int
 ) -> None:
     """The scripts are not used. What happens depends on the moment, so nothing is shrunk."""
-    with filled_canary(any_database, module, example) as run:
+    with filled_canary(database, module, example) as run:
         application = Application(run.lab, seed, 60)
         application.start()
         run.steps.backfill()

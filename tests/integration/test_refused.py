@@ -123,12 +123,12 @@ def test_all_other_rows_are_filled(
     ],
 )
 def test_whatever_refuses_a_row(
-    any_database: Database, module: Module, rule: str, value: str, sqlstate: str
+    database: Database, module: Module, rule: str, value: str, sqlstate: str
 ) -> None:
     type = {"22001": "varchar(9)", "23514": "short" if "DOMAIN" in rule else "text"}
     columns = [{"name": "value", "type": type.get(sqlstate, "text"), "source": "value"}]
     steps = late(
-        any_database,
+        database,
         module,
         rule,
         value=value,
@@ -137,7 +137,7 @@ def test_whatever_refuses_a_row(
         columns=columns,
     )
     result = steps.backfill()
-    assert ids(any_database) == keys(result) == IDS
+    assert ids(database) == keys(result) == IDS
     assert {each["sqlstate"] for each in result["refused"]} == {sqlstate}
 
 

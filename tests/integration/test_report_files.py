@@ -240,12 +240,12 @@ def test_a_rollback_that_fails_has_a_report_that_says_so(
 
 
 def test_a_long_history_is_taken_together_and_loses_no_row(
-    any_database: Database, module: Module, phase: dict[str, Any]
+    database: Database, module: Module, phase: dict[str, Any]
 ) -> None:
-    steps = Steps.of(module, any_database, phase)
+    steps = Steps.of(module, database, phase)
     steps.begin()
     run = steps.planned["run"]["id"]
-    any_database.sql(
+    database.sql(
         "INSERT INTO pgrunbook.batch (run_id, sweep, row_count, journal, milliseconds, applied_at)"
         " SELECT %s, 0, n, '[]', n, '2026-01-31 04:00+00'::timestamptz + n * interval '1 s'"
         " FROM generate_series(1, 1000) n",
@@ -262,7 +262,7 @@ def test_a_long_history_is_taken_together_and_loses_no_row(
         "held_seconds": 0.5,
         "fallback": "",
     }
-    with any_database.connect() as conn:
+    with database.connect() as conn:
         for number in range(1, 1001):
             detail = {**progress, "rows_done": 10 * number}
             conn.execute(

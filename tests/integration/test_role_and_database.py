@@ -99,14 +99,14 @@ SETTINGS = {
 
 
 def test_what_the_role_has_set_for_itself_does_not_reach_a_run(
-    any_database: Database, module: Module, phase: Phase
+    database: Database, module: Module, phase: Phase
 ) -> None:
-    with closing(any_database.connect(any_database.server.user)) as conn:
+    with closing(database.connect(database.server.user)) as conn:
         known = {row["name"] for row in conn.execute("SELECT name FROM pg_settings")}
         for name in SETTINGS.keys() & known:
             conn.execute(f"ALTER ROLE {data.ROLE} SET {name} = '{SETTINGS[name]}'")
         try:
-            steps = Steps.of(module, any_database, phase, phase_batch_rows=20)
+            steps = Steps.of(module, database, phase, phase_batch_rows=20)
             steps.forward()
             steps.back()
         finally:

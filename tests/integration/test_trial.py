@@ -248,14 +248,14 @@ def test_nothing_is_built_once_the_window_has_ended(
 
 
 def test_an_index_that_meets_the_target_is_kept_and_rolled_back(
-    any_database: Database, module: Module, phase: Phase
+    database: Database, module: Module, phase: Phase
 ) -> None:
-    before = content(any_database, *TABLES)
-    steps = Steps.of(module, any_database, {**phase, "phase_proposed_indexes": "keep"})
+    before = content(database, *TABLES)
+    steps = Steps.of(module, database, {**phase, "phase_proposed_indexes": "keep"})
     fill(steps)
     result = tried(steps)
     (pair,), (check,) = result["pairs"], result["checks"]
-    assert indexes(any_database)[NAME] is True
+    assert indexes(database)[NAME] is True
     assert NAME in result["schema"]["indexes"]
     assert check["status"] == "pass", check["measured"]
     assert "was kept. Without it: " in check["measured"]
@@ -264,13 +264,13 @@ def test_an_index_that_meets_the_target_is_kept_and_rolled_back(
     assert pair["buffer_ratio"] == pair["proposal"]["tried"]["buffer_ratio"] >= 100
     steps.do("run", state="finished", verdict="GO")
 
-    again = Steps.of(module, any_database, {**phase, "phase_proposed_indexes": "keep"})
+    again = Steps.of(module, database, {**phase, "phase_proposed_indexes": "keep"})
     assert not again.plan()["needed"], "a kept index is not what a broken trial left"
     assert again.do("query")["pairs"][0]["proposal"] is None
 
     steps.back()
-    assert content(any_database, *TABLES) == before
-    assert [change for change in any_database.sql(CHANGES) if not change["undone"]] == []
+    assert content(database, *TABLES) == before
+    assert [change for change in database.sql(CHANGES) if not change["undone"]] == []
 
 
 def test_a_run_that_keeps_an_index_says_so_in_its_report(

@@ -273,19 +273,19 @@ def test_a_rollback_does_not_depend_on_who_owns_the_source(
 
 @pytest.mark.parametrize("rights", ["INHERIT FALSE, SET FALSE", "INHERIT TRUE, SET FALSE"])
 def test_a_member_that_can_do_nothing_as_the_owner_is_not_trusted(
-    any_database: Database, module: Module, phase: Phase, rights: str
+    database: Database, module: Module, phase: Phase, rights: str
 ) -> None:
-    any_database.superuser("CREATE ROLE mallory LOGIN")
+    database.superuser("CREATE ROLE mallory LOGIN")
     try:
-        any_database.superuser(
+        database.superuser(
             f"CREATE SCHEMA app AUTHORIZATION {data.ROLE};"
             "ALTER TABLE session_summaries SET SCHEMA app; ALTER TABLE ip_inventory SET SCHEMA app;"
             f"GRANT {data.ROLE} TO mallory WITH {rights};"
             "GRANT CREATE ON SCHEMA app TO mallory"
         )
         schemas = {"phase_schema": "app", "phase_source_schema": "app"}
-        planned = Steps.of(module, any_database, phase, **schemas).attempt("plan", check=True)
+        planned = Steps.of(module, database, phase, **schemas).attempt("plan", check=True)
         trusted = "INHERIT TRUE" in rights
         assert ("'mallory'" in planned.get("msg", "")) is not trusted
     finally:
-        any_database.superuser("DROP OWNED BY mallory CASCADE; DROP ROLE mallory")
+        database.superuser("DROP OWNED BY mallory CASCADE; DROP ROLE mallory")

@@ -50,19 +50,19 @@ WHERE nspname = 'pgrunbook' AND g.grantee <> nspowner
 
 
 def test_default_privileges_give_nobody_rights_on_a_new_ledger(
-    any_database: Database, module: Module, phase: Phase
+    database: Database, module: Module, phase: Phase
 ) -> None:
-    any_database.superuser("CREATE ROLE mallory")
+    database.superuser("CREATE ROLE mallory")
     try:
         for kind in ("TABLES", "SEQUENCES", "SCHEMAS"):
-            any_database.sql(f"ALTER DEFAULT PRIVILEGES GRANT ALL ON {kind} TO mallory, PUBLIC")
-        steps = Steps.of(module, any_database, phase)
+            database.sql(f"ALTER DEFAULT PRIVILEGES GRANT ALL ON {kind} TO mallory, PUBLIC")
+        steps = Steps.of(module, database, phase)
         steps.begin()
-        assert any_database.sql(OTHERS_RIGHTS) == []
-        any_database.sql("GRANT SELECT ON pgrunbook.run TO mallory")
+        assert database.sql(OTHERS_RIGHTS) == []
+        database.sql("GRANT SELECT ON pgrunbook.run TO mallory")
         steps.backfill(canary=True)
     finally:
-        any_database.superuser("DROP OWNED BY mallory CASCADE; DROP ROLE mallory")
+        database.superuser("DROP OWNED BY mallory CASCADE; DROP ROLE mallory")
 
 
 RIGHTS = {

@@ -36,9 +36,9 @@ Restored = Callable[[str, str], Database]
 
 
 @pytest.fixture
-def restored(any_server: demo_server.Server) -> Iterator[Restored]:
+def restored(server: demo_server.Server) -> Iterator[Restored]:
     """restored(commit, how): a database as that version left it."""
-    with restoring(any_server) as restore:
+    with restoring(server) as restore:
         yield restore
 
 
@@ -222,20 +222,20 @@ def test_an_earlier_ledger_is_only_read_until_something_is_approved(
 
 @pytest.mark.parametrize("commit", COMMITS)
 def test_the_first_approval_migrates_an_earlier_ledger_to_what_a_new_one_is(
-    restored: Restored, any_database: Database, module: Module, phase: Phase, commit: str
+    restored: Restored, database: Database, module: Module, phase: Phase, commit: str
 ) -> None:
     old = restored(commit, "broken")
     kept = ledger_rows(old)
     steps = Steps.of(module, old, phase)
     steps.plan()
     steps.approve("plan")
-    fresh = Steps.of(module, any_database, phase)
+    fresh = Steps.of(module, database, phase)
     fresh.plan()
     fresh.approve("plan")
-    assert ledger_catalog(old) == ledger_catalog(any_database)
+    assert ledger_catalog(old) == ledger_catalog(database)
     (row,) = old.sql("SELECT version, token FROM pgrunbook.ledger")
     assert row["version"] == ledger_schema.VERSION and len(row["token"]) >= 32
-    assert row["token"] != any_database.sql("SELECT token FROM pgrunbook.ledger")[0]["token"]
+    assert row["token"] != database.sql("SELECT token FROM pgrunbook.ledger")[0]["token"]
     assert ledger_rows(old)["batch"] == kept["batch"]
     told = old.sql(
         "SELECT body -> 'detail' AS detail FROM pgrunbook.event WHERE body ->> 'kind' = 'migrated'"

@@ -182,10 +182,10 @@ def test_what_is_shown_is_what_will_be_stored(database: Database, module: Module
 
 
 def test_a_column_with_signs_of_formats_in_its_name_is_found_by_its_placeholder(
-    any_database: Database, module: Module
+    database: Database, module: Module
 ) -> None:
-    create(any_database, "old % {y}", "text[]", "ARRAY['v' || i % 3]")
-    any_database.sql('CREATE INDEX "on % {y}" ON items ("old % {y}")')
+    create(database, "old % {y}", "text[]", "ARRAY['v' || i % 3]")
+    database.sql('CREATE INDEX "on % {y}" ON items ("old % {y}")')
     spec = phase(ODD, "text", speedup_min=0.001, repetitions=1)
     spec["columns"][0] |= {
         "renamed_from": "old % {y}",
@@ -202,9 +202,9 @@ def test_a_column_with_signs_of_formats_in_its_name_is_found_by_its_placeholder(
             " WHERE s.value[1] LIKE 'v%'",
         }
     ]
-    steps = Steps(module, any_database.login, spec)
+    steps = Steps(module, database.login, spec)
     steps.forward()
-    filled = any_database.sql(SQL("SELECT count({}) AS n FROM items").format(Identifier(ODD)))
+    filled = database.sql(SQL("SELECT count({}) AS n FROM items").format(Identifier(ODD)))
     assert filled == [{"n": ROWS}]
     assert steps.back()["rows_left_alone"] == 0
 

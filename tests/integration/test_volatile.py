@@ -66,12 +66,12 @@ PLACES: dict[str, tuple[Change, str, str]] = {
     ("place", "name"), [(place, m) for place, (*_, ms) in PLACES.items() for m in ms.split()]
 )
 def test_is_refused_before_it_is_called(
-    any_database: Database, module: Module, phase: Phase, place: str, name: str
+    database: Database, module: Module, phase: Phase, place: str, name: str
 ) -> None:
     change, says, _ = PLACES[place]
-    any_database.sql(FUNCTIONS)
+    database.sql(FUNCTIONS)
     change(phase)
-    message = Steps.of(module, any_database, phase).refused(name)
+    message = Steps.of(module, database, phase).refused(name)
     assert says in message and "says_so(), which is volatile" in message
     assert "list says_so() in phase_acknowledged" in message
 

@@ -93,17 +93,17 @@ SHAPES = {
 
 
 @pytest.mark.parametrize("table", SHAPES.values(), ids=SHAPES.keys())
-def test_shapes_of_tables(any_database: Database, module: Module, table: Table) -> None:
-    steps = table.make(any_database, module)
-    before = content(any_database, ("public", "t"))["rows"]
+def test_shapes_of_tables(database: Database, module: Module, table: Table) -> None:
+    steps = table.make(database, module)
+    before = content(database, ("public", "t"))["rows"]
     fill(steps)
-    all_right(any_database)
+    all_right(database)
     if "loud" in table.columns:
         loud = "SELECT count(*) AS n FROM t WHERE loud IS DISTINCT FROM upper(value)"
-        assert any_database.sql(loud) == [{"n": 0}]
+        assert database.sql(loud) == [{"n": 0}]
     if steps.planned["counts"]["rows_eligible"]:
         steps.back()
-        assert content(any_database, ("public", "t"))["rows"] == before
+        assert content(database, ("public", "t"))["rows"] == before
 
 
 def test_without_a_key_and_without_rollback(database: Database, module: Module) -> None:

@@ -93,8 +93,8 @@ Base.metadata.naming_convention = {
 QUOTED = 'T "1" %s'
 
 
-def test_other_schemas_and_names_that_need_quotes(any_database: Database, compare: Compare) -> None:
-    any_database.sql(
+def test_other_schemas_and_names_that_need_quotes(database: Database, compare: Compare) -> None:
+    database.sql(
         'CREATE SCHEMA "S 1"; CREATE SCHEMA other; CREATE SCHEMA third;'
         "CREATE TABLE third.regions (name text PRIMARY KEY);"
         'CREATE TABLE other."Customers" ("Id" int PRIMARY KEY);'
@@ -127,17 +127,17 @@ def test_other_schemas_and_names_that_need_quotes(any_database: Database, compar
         schemas=[f', schema="{n}"' for n in names], prefixes=[f"{n}." for n in names]
     )
     phase = spec.parse(given)
-    assert compare(any_database, unnamed, phase) == []
-    assert compare(any_database, named, phase) == []
-    any_database.sql(
+    assert compare(database, unnamed, phase) == []
+    assert compare(database, named, phase) == []
+    database.sql(
         'ALTER TABLE "S 1"."T ""1"" %s" RENAME "a ""b"" %" TO "a ""b"" %s";'
         'ALTER TABLE "S 1"."T ""1"" %s" DROP CONSTRAINT "K 1"'
     )
     for written in (unnamed, named):
-        found = compare(any_database, written, phase)
+        found = compare(database, written, phase)
         assert kinds(found)[0] == ("renamed_column", f'{QUOTED}.a "b" %', "critical")
         assert [d["kind"] for d in found] == ["renamed_column", "missing_foreign_key"]
         assert found[0]["table"] == f"S 1.{QUOTED}"
     for told in found:
-        run(any_database, told["resolutions"][0]["sql"])
-    assert compare(any_database, named, phase) == []
+        run(database, told["resolutions"][0]["sql"])
+    assert compare(database, named, phase) == []
