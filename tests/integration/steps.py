@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from psycopg.sql import SQL, Identifier
@@ -66,7 +67,7 @@ class Steps:
 
     def attempt(self, name: str, *, check: bool = False, **arguments: Any) -> Result:
         """What the module returns, also where it fails."""
-        given: dict[str, Any] = {"login": self.login}
+        given: dict[str, Any] = {} if name == "report" else {"login": self.login}
         if name in NEED_SPEC and "rollback_of" not in arguments:
             given["spec"] = self.spec
         if name in NEED_RUN and self.planned:
@@ -138,18 +139,48 @@ class Steps:
 
     def forward(self) -> None:
         """The whole run, each gate on the data passed."""
-        self.do("preflight")
-        self.begin()
-        self.backfill(canary=True)
-        self.gates("check", canary_of=self.planned["run"]["id"])
-        self.approve("backfill")
-        self.defer()
-        self.backfill()
-        self.build()
+        self.fill()
         self.gates("check")
         if self.spec["queries"]:
             self.gates("query")
         self.do("run", state="finished", verdict="GO")
+
+    def fill(self) -> dict[str, Result]:
+        """Everything up to the last index; the results, as the report takes them."""
+        preflight = self.do("preflight")
+        self.begin()
+        canary = self.backfill(canary=True)
+        self.gates("check", canary_of=self.planned["run"]["id"])
+        self.approve("backfill")
+        self.defer()
+        filled = self.backfill()
+        self.build()
+        return {"preflight": preflight, "plan": self.planned, "canary": canary, "backfill": filled}
+
+    def report(self, folder: Path, *, models: str, trial: bool = False) -> Result:
+        """The whole run to its verdict, whatever that is; the report, which is in folder."""
+        facts: dict[str, Any] = self.fill()
+        facts["validation"], facts["queries"] = self.do("check"), self.do("query")
+        facts["schema"] = self.do("schema", models=models)
+        if trial:
+            tried = self.do("trial", pairs=facts["queries"]["pairs"], state="present")
+            facts["queries"] |= tried
+            facts["validation"] |= {"schema": tried["schema"]}
+        record = self.do("run", state="running")
+        facts |= {
+            "run": self.planned["run"],
+            "title": "The run",
+            "started_at": "2026-01-31T04:00:00Z",
+            "finished_at": "2026-01-31T05:00:00Z",
+            "error": "",
+            "approvals": record["approvals"],
+            "history": record["history"],
+            "login": self.login,
+        }
+        written = self.do("report", folder=str(folder), facts=facts)["report"]
+        ended = {"state": "finished", "verdict": written["verdict"]}
+        self.do("run", **ended, report_sha256=written["sha256"])
+        return written
 
     def defer(self) -> Result:
         """Drop the indexes that the plan defers."""

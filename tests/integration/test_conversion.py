@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from psycopg.sql import SQL, Identifier
 
-from tests.integration.conftest import Database, Played, plan_hash
+from tests.integration.conftest import Database, Played
 from tests.integration.steps import Module, Steps, content
 
 Phase = dict[str, Any]
@@ -367,32 +367,17 @@ def test_an_undo_that_was_broken_off_is_finished(steps: Steps, database: Databas
     assert not steps.do("column", state="reverted")["changed"]
 
 
-def test_the_playbook_converts_reports_and_rolls_back(
-    database: Database,
-    playbook: Playbook,
-    rolled_back: Playbook,
-    phase: Phase,
-    tmp_path: Path,
+def test_the_comparison_and_the_report_tell_of_it(
+    database: Database, module: Module, phase: Phase, tmp_path: Path
 ) -> None:
     as_array(database)
-    phase = converting(phase)
-    before = content(database, TABLE)
-    dry = playbook(database.login, "phase3", "--check", phase=phase)
-    assert dry.status == 0, dry.output
-    said = " ".join(dry.output.split())
+    steps = Steps.of(module, database, converting(phase))
+    said = " ".join(steps.do("schema", models=phase["phase_models"])["text"].split())
     assert "as text, the database as text[]: this phase converts it" in said
     assert "in its step Rename the column" not in said and "has the same as" not in said
-    approval = f"approval={plan_hash(dry.output)}"
-    played = playbook(database.login, "phase3", "-e", approval, phase=phase)
-    assert played.status == 0, played.output
-    told = json.loads((tmp_path / "reports/latest/report.json").read_text("utf-8"))
+    told = steps.report(tmp_path, models=phase["phase_models"])
     assert told["verdict"] == "GO"
     (made,) = [change for change in told["changes"] if change["step"] == "convert"]
     assert made["recorded"] == 1 and KEPT in made["statements"][0]["sql"]
     assert any(f'DROP COLUMN "{KEPT}";' in risk["mitigation"] for risk in told["risks"])
     assert any("converts snapshot_ip_type from text[] to text" in s for s in told["summary"])
-    played = rolled_back(database, told["run_id"], phase)
-    assert played.status == 0, played.output
-    assert content(database, TABLE) == before
-    undone = json.loads((tmp_path / "reports/latest/report.json").read_text("utf-8"))
-    assert {c["id"]: c["status"] for c in undone["checks"]}["schema_before"] == "pass"

@@ -13,7 +13,7 @@ import pytest
 
 from ansible.module_utils.pgrunbook.report import sha256
 from tests.integration.conftest import Database, Played
-from tests.integration.steps import Module
+from tests.integration.steps import Module, Steps
 
 Playbook = Callable[..., Played]
 
@@ -59,14 +59,10 @@ class Evidence:
 
 @pytest.fixture
 def evidence(
-    database: Database,
-    module: Module,
-    approved: Playbook,
-    phase: dict[str, Any],
-    tmp_path: Path,
+    database: Database, module: Module, phase: dict[str, Any], tmp_path: Path
 ) -> Iterator[Evidence]:
-    done = approved(database, {**phase, "phase_queries": []})
-    assert done.status == 0, done.output
+    steps = Steps.of(module, database, phase, phase_queries=[])
+    steps.report(tmp_path / "reports", models=phase["phase_models"])
     report = (tmp_path / "reports/latest/report.json").resolve()
     database.sql(
         "CREATE TABLE events AS TABLE pgrunbook.event;"

@@ -21,7 +21,7 @@ import yaml
 
 from ansible.module_utils.pgrunbook import catalog, ledger, trial
 from ansible.module_utils.pgrunbook.connection import connect
-from tests.integration.conftest import ROOT, Database, Played, parsed
+from tests.integration.conftest import ROOT, Database, parsed
 from tests.integration.steps import TABLES, Module, Steps, content
 from tests.integration.test_modules import keys_that_differ_from_the_documentation
 from tests.integration.test_proposal import MISSED_BY_ALL, SEEDS_INDEXES, seeds_own
@@ -274,17 +274,15 @@ def test_an_index_that_meets_the_target_is_kept_and_rolled_back(
 
 
 def test_a_run_that_keeps_an_index_says_so_in_its_report(
-    database: Database, approved: Callable[..., Played], tmp_path: Path, phase: Phase
+    database: Database, module: Module, tmp_path: Path, phase: Phase
 ) -> None:
-    phase = {**phase, "phase_proposed_indexes": "keep"}
-    played = approved(database, phase)
-    assert played.status == 0, played.output
-    report = json.loads((tmp_path / "reports/latest/report.json").read_text(encoding="utf-8"))
+    steps = Steps.of(module, database, phase, phase_proposed_indexes="keep")
+    report = steps.report(tmp_path, models=phase["phase_models"], trial=True)
     assert report["verdict"] == "GO"
     assert NAME in report["schema"]["after"]["indexes"]
     assert f'DROP INDEX CONCURRENTLY "public"."{NAME}"' in report["undo"]["statements"]
     assert "Index of a trial kept" in [moment["event"] for moment in report["timeline"]]
-    text = (tmp_path / "reports/latest/report.md").read_text(encoding="utf-8")
+    text = (tmp_path / "latest/report.md").read_text(encoding="utf-8")
     assert "Meets the target; kept" in text and "Put it into phase_indexes: {name" in text
 
 
