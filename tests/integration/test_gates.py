@@ -49,13 +49,8 @@ def test_coverage_that_only_warns_is_go_and_holds_on_a_later_day(
     assert gate(told, "accuracy")["target"] == "≥ 99 % of 1,000 rows"
 
     results = [steps.do("check", unfilled_max=0), steps.do("query")]
-    later = module(
-        "pgrunbook_standing",
-        spec=steps.spec,
-        results=results,
-        earlier={},
-        command="ansible-playbook",
-    )
+    judged = {"spec": steps.spec, "results": results, "earlier": {}}
+    later = module("pgrunbook_standing", **judged, command="ansible-playbook")
     assert not later["breached"] and "WARN  Coverage of each column" in later["text"]
     enforced = playbook(database.login, "validate", phase={**warned, "phase_gates": {}})
     assert enforced.status == 2, enforced.output
