@@ -19,6 +19,7 @@ from ansible.module_utils.pgrunbook.load import horizon_holder
 from demo import data
 from tests.integration.conftest import Database
 from tests.integration.steps import Module, Steps, content
+from tests.integration.test_backfill import die
 
 Phase = dict[str, Any]
 
@@ -222,9 +223,9 @@ def test_every_way_gives_the_same(
     assert content(any_database, *TABLES) == before
 
 
-@pytest.mark.parametrize("built", [True, False], ids=["built again", "broken off before that"])
+@pytest.mark.parametrize("end", ["built again", "broken off before that", "broken off half-way"])
 def test_deferred_indexes_come_back(
-    any_database: Database, module: Module, phase: Phase, built: bool
+    any_database: Database, module: Module, phase: Phase, end: str
 ) -> None:
     before = content(any_database, *TABLES)
     names = {i["name"] for i in phase["phase_indexes"]}
@@ -235,8 +236,15 @@ def test_deferred_indexes_come_back(
     steps.defer()
     left = {row["name"] for row in any_database.sql(INDEXES, ("session_summaries",))}
     assert not left & names and len(left) == 9
-    assert steps.backfill()["hot_percent"] is not None
-    if built:
+    if end == "broken off half-way":
+        die(any_database, "INSERT", "(SELECT sum(row_count) FROM pgrunbook.batch) > 1000")
+        assert "terminat" in steps.refused("backfill")
+        any_database.sql("DROP TRIGGER die ON pgrunbook.batch")
+        filled = any_database.sql("SELECT sum(row_count) AS n FROM pgrunbook.batch")[0]["n"]
+        assert 0 < filled < steps.planned["counts"]["rows_eligible"]
+    else:
+        assert steps.backfill()["hot_percent"] is not None
+    if end == "built again":
         steps.build()
         left = {row["name"] for row in any_database.sql(INDEXES, ("session_summaries",))}
         assert names <= left
