@@ -6,16 +6,14 @@ from __future__ import annotations
 import pytest
 
 from tests.integration.conftest import Database
-from tests.integration.small_table import (
-    INDEXES,
-    Phase,
-)
+from tests.integration.small_table import INDEXES, Phase
 from tests.integration.steps import TABLES, Module, Steps, content
+from tests.integration.test_backfill import die
 
 
-@pytest.mark.parametrize("built", [True, False], ids=["built again", "broken off before that"])
+@pytest.mark.parametrize("end", ["built again", "broken off before that", "broken off half-way"])
 def test_deferred_indexes_come_back(
-    database: Database, module: Module, phase: Phase, built: bool
+    database: Database, module: Module, phase: Phase, end: str
 ) -> None:
     before = content(database, *TABLES)
     names = {i["name"] for i in phase["phase_indexes"]}
@@ -26,8 +24,15 @@ def test_deferred_indexes_come_back(
     steps.defer()
     left = {row["name"] for row in database.sql(INDEXES, ("session_summaries",))}
     assert not left & names and len(left) == 9
-    assert steps.backfill()["hot_percent"] is not None
-    if built:
+    if end == "broken off half-way":
+        die(database, "INSERT", "(SELECT sum(row_count) FROM pgrunbook.batch) > 1000")
+        assert "terminat" in steps.refused("backfill")
+        database.sql("DROP TRIGGER die ON pgrunbook.batch")
+        filled = database.sql("SELECT sum(row_count) AS n FROM pgrunbook.batch")[0]["n"]
+        assert 0 < filled < steps.planned["counts"]["rows_eligible"]
+    else:
+        assert steps.backfill()["hot_percent"] is not None
+    if end == "built again":
         steps.build()
         left = {row["name"] for row in database.sql(INDEXES, ("session_summaries",))}
         assert names <= left

@@ -13,12 +13,12 @@ Noted = Callable[[str], Any]
 def test_every_row_and_every_catalog_entry_is_where_it_was(
     state: dict[str, Any], noted: Noted
 ) -> None:
-    before = noted("before")
+    before, places = noted("before"), state["places"]
     tables = {"session_summaries", "ip_inventory", "pg_attribute", "pg_class", "pg_index"}
     assert tables <= set(before["places"])
-    changed = {name for name, place in state["places"].items() if before["places"][name] != place}
+    changed = {name for name in places if before["places"].get(name) != places[name]}
     assert changed == set()
-    assert state["places"].keys() == before["places"].keys()
+    assert places.keys() == before["places"].keys()
     assert state["dump"] == before["dump"]
 
 
