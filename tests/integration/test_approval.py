@@ -63,6 +63,7 @@ def test_is_refused(
     assert database.fingerprint() == before
 
 
+@pytest.mark.representative
 def test_of_an_outdated_plan_is_refused(
     database: Database, module: Module, playbook: Playbook, phase: dict[str, Any]
 ) -> None:
@@ -190,6 +191,7 @@ def test_says_who_claimed_to_approve(
     assert "by mallory (claimed)" in status.output and status.status == 0, status.output
 
 
+@pytest.mark.representative
 def test_the_second_one_is_of_this_execution(
     database: Database, module: Module, phase: dict[str, Any]
 ) -> None:

@@ -86,6 +86,7 @@ def die(database: Database, event: str, when: str) -> None:
     )
 
 
+@pytest.mark.representative
 def test_equals_one_update(database: Database, steps: Steps) -> None:
     """Row for row what one UPDATE gives, and nothing else is touched, not even updated_at."""
     expected = database.sql(
@@ -107,6 +108,7 @@ def test_equals_one_update(database: Database, steps: Steps) -> None:
     )
 
 
+@pytest.mark.representative
 def test_never_overwrites_a_value(database: Database, steps: Steps) -> None:
     """Values that differ from the source stay, also those written while the run is at work."""
     database.sql(
@@ -195,6 +197,7 @@ def test_killed_run_resumes(
     assert len(journal) == len(set(journal)) == total
 
 
+@pytest.mark.representative
 def test_slices_resume(database: Database, steps: Steps, phase: Phase, conn: Connection) -> None:
     """Each slice goes on where the last one stopped: rows add up, and none is done twice."""
     done, slices = 0, 0
@@ -263,6 +266,7 @@ def test_window_that_ends_stops_the_run(
     assert content(database, *TABLES) == before
 
 
+@pytest.mark.representative
 def test_revert_is_exact(database: Database, module: Module, phase: Phase) -> None:
     before = content(database, *TABLES)
     steps = Steps.of(module, database, {**phase, "phase_speedup_min": 0.001})
@@ -296,6 +300,7 @@ CHANGES = {
 }
 
 
+@pytest.mark.representative
 @pytest.mark.parametrize(("change", "left"), CHANGES.values(), ids=CHANGES.keys())
 def test_revert_leaves_alone_what_others_changed(
     database: Database, steps: Steps, change: str, left: bool
@@ -341,6 +346,7 @@ TAMPERING = {
 }
 
 
+@pytest.mark.representative
 @pytest.mark.parametrize(("sql", "shown_after"), TAMPERING.values(), ids=TAMPERING.keys())
 def test_tampered_event_is_found(
     database: Database, steps: Steps, conn: Connection, sql: str, shown_after: int

@@ -238,6 +238,7 @@ def test_function_body_stops_until_acknowledged(
     Steps.of(module, database, phase).plan()
 
 
+@pytest.mark.representative
 def test_all_obstacles_are_told_at_once(database: Database, module: Module, phase: Phase) -> None:
     database.sql(
         "CREATE FUNCTION pass() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN NEW; END';"

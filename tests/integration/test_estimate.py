@@ -96,6 +96,7 @@ def test_a_plan_knows_the_rate_of_the_latest_run_also_one_that_was_rolled_back(
     assert rate in " ".join(second["text"].split())
 
 
+@pytest.mark.representative
 def test_after_the_canary_it_says_what_is_left_and_for_how_long(
     database: Database, module: Module, phase: Phase
 ) -> None:

@@ -48,6 +48,7 @@ PLPGSQL = (
 )
 
 
+@pytest.mark.representative
 @pytest.mark.parametrize(
     ("statement", "told"),
     [

@@ -83,6 +83,7 @@ def test_orphans_that_are_enforced_are_no_go_and_told_before_the_first_approval(
     assert told["backfill"]["rows_changed"] > 2000, "it stopped nothing"
 
 
+@pytest.mark.representative
 def test_the_models_and_the_canary_go_by_it_too(
     database: Database, module: Module, phase: Phase
 ) -> None:

@@ -56,6 +56,7 @@ def index_gate(steps: Steps) -> str:
     return measured
 
 
+@pytest.mark.representative
 @pytest.mark.parametrize(("index", "ends"), KINDS.values(), ids=KINDS.keys())
 def test_built_found_again_and_taken_back(
     any_database: Database, module: Module, index: Phase, ends: str | None

@@ -54,6 +54,7 @@ def plan_back(steps: Steps) -> dict[str, Any]:
     return {"rollback_of": steps.planned["run"]["id"]}
 
 
+@pytest.mark.representative
 @pytest.mark.parametrize(("change", "says"), ALTERED.values(), ids=ALTERED.keys())
 def test_a_journal_that_was_changed_is_found_and_only_knowingly_rolled_back(
     database: Database, steps: Steps, change: str, says: str

@@ -254,6 +254,7 @@ WAYS = {
 }
 
 
+@pytest.mark.representative
 @pytest.mark.parametrize("state", ["present", "reverted"])
 @pytest.mark.parametrize(("function", "watching"), WAYS.values(), ids=WAYS.keys())
 def test_sessions_ended_by_somebody(

@@ -89,6 +89,7 @@ KINDS = {
 }
 
 
+@pytest.mark.representative
 @pytest.mark.parametrize("index", KINDS.values(), ids=KINDS.keys())
 def test_built_on_each_partition_and_taken_back(
     any_database: Database, module: Module, index: Phase

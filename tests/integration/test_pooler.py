@@ -101,6 +101,7 @@ def test_a_dry_run_leaves_nothing_in_a_pool_that_is_not_recognised(
     assert seen.findings == []
 
 
+@pytest.mark.representative
 @pytest.mark.parametrize(
     "settings",
     [{}, {"server_reset_query": "", "ignore_startup_parameters": "options"}],

@@ -62,6 +62,7 @@ def keys(result: Result) -> list[int]:
 WAYS = [("interleaved", 1), ("interleaved", 3), ("ranges", 2), ("keyset", 1), ("keyset", 3)]
 
 
+@pytest.mark.representative
 @pytest.mark.parametrize(("strategy", "workers"), WAYS)
 def test_all_other_rows_are_filled(
     database: Database, module: Module, strategy: str, workers: int

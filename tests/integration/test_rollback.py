@@ -409,6 +409,7 @@ def second_run(database: Database, steps: Steps) -> tuple[str, str]:
     return first, steps.planned["run"]["id"]
 
 
+@pytest.mark.representative
 def test_rows_that_a_later_run_filled_again_are_its_own(database: Database, steps: Steps) -> None:
     first, second = second_run(database, steps)
     message = steps.refused("plan", rollback_of=first)

@@ -145,6 +145,7 @@ def test_what_is_too_close_to_call_is_measured_again_and_missed(
     assert low < 5 < high and f"[{low}–{high}]" in found["measured"]
 
 
+@pytest.mark.representative
 def test_what_is_clear_is_measured_no_more_often_than_asked_for(
     database: Database, module: Module, phase: Phase
 ) -> None:

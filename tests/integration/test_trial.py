@@ -127,6 +127,7 @@ def phase(phase: Phase) -> Phase:
     return {**phase, **SEEDS_INDEXES, **MET_WITH_THE_INDEX}
 
 
+@pytest.mark.representative
 def test_an_index_is_tried_measured_and_dropped_again(
     any_database: Database, module: Module, phase: Phase
 ) -> None:

@@ -34,6 +34,7 @@ CREATE OPERATOR public.= (LEFTARG = varchar, RIGHTARG = varchar, FUNCTION = publ
 """
 
 
+@pytest.mark.representative
 def test_a_schema_in_which_others_may_make_code_is_refused(
     database: Database, module: Module, phase: Phase, mallory: str
 ) -> None:

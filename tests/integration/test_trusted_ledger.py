@@ -19,6 +19,7 @@ def phase(phase: Phase) -> Phase:
     return {**phase, "phase_queries": []}
 
 
+@pytest.mark.representative
 def test_a_ledger_that_somebody_else_made_first_is_refused(
     database: Database, module: Module, phase: Phase, mallory: str
 ) -> None:

@@ -37,6 +37,7 @@ def begin(first: Steps) -> str:
     return f"Run {run} of alice is at work on public.session_summaries, for phase phase3"
 
 
+@pytest.mark.representative
 def test_the_second_one_is_refused_at_its_plan_and_at_its_approval(
     database: Database, first: Steps, second: Steps
 ) -> None:

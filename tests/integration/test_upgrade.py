@@ -176,6 +176,7 @@ def test_a_run_of_an_earlier_version_is_rolled_back_exactly(
     assert now(database) == before_the_run()
 
 
+@pytest.mark.representative
 @pytest.mark.parametrize("commit", COMMITS)
 def test_a_run_that_an_earlier_version_broke_off_goes_on_and_can_be_rolled_back(
     restored: Restored, module: Module, phase: Phase, commit: str

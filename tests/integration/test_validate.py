@@ -255,6 +255,7 @@ def test_new_rows_and_a_speed_up_that_fell_are_breached(
     assert max(found["query_speedup_kept_ratio", name] for name in names) < 0.8
 
 
+@pytest.mark.representative
 def test_after_a_rollback_it_says_so_and_does_not_contradict_itself(
     database: Database, module: Module, phase: Phase
 ) -> None:

@@ -73,6 +73,7 @@ WITHOUT_EQUALITY = {
 }
 
 
+@pytest.mark.representative
 @pytest.mark.parametrize(
     ("type", "values", "other", "before"), WITHOUT_EQUALITY.values(), ids=WITHOUT_EQUALITY
 )

@@ -112,6 +112,7 @@ def test_what_is_not_volatile_needs_no_word(
     assert plan["plan"]["volatile"] == [] and "volatile" not in plan["text"]
 
 
+@pytest.mark.representative
 def test_one_that_is_acknowledged_is_in_the_plan_and_fills(
     database: Database, module: Module, phase: Phase
 ) -> None:

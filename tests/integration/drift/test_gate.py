@@ -6,6 +6,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+import pytest
+
 from tests.integration.conftest import Database, Played
 from tests.integration.drift.shop import (
     kinds,
@@ -44,6 +46,7 @@ def test_an_acknowledged_difference_is_told_and_does_not_break_the_gate(
     assert "apart from what is acknowledged" in third["checks"][0]["measured"]
 
 
+@pytest.mark.representative
 def test_the_phases_own_drift_is_seen_before_the_rename_and_gone_after(
     any_database: Database, module: Module, phase: Phase
 ) -> None:

@@ -18,6 +18,7 @@ from tests.integration.steps import Module, Steps
 Phase = dict[str, Any]
 
 
+@pytest.mark.representative
 def test_models_that_refer_to_nothing(
     database: Database, module: Module, phase: Phase, tmp_path: Path
 ) -> None:
