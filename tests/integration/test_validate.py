@@ -134,7 +134,8 @@ def test_where_every_gate_holds_it_is_ok_has_metrics_and_only_reads(
 def test_before_the_run_and_without_a_ledger_it_tells_what_is_breached(
     database: Database, playbook: Playbook, phase: Phase, tmp_path: Path
 ) -> None:
-    over = {"phase_window_end": "2026-01-31T04:00:00+00:00"}
+    over: Phase = {"phase_window_end": "2026-01-31T04:00:00+00:00"}
+    over["runbook_unfilled_grace_seconds"] = 0
     played = playbook(database.login, "validate", phase={**phase, **over})
     assert played.status == 2, played.output
     assert "BREACHED  phase3 on public.session_summaries, " in played.output
@@ -263,7 +264,7 @@ def test_after_a_rollback_it_says_so_and_does_not_contradict_itself(
     steps.forward()
     run = steps.planned["run"]["id"]
     steps.back()
-    results = [steps.do("check", unfilled_max=0), steps.do("query")]
+    results = [steps.do("check", unfilled_max=0, grace_seconds=0), steps.do("query")]
     found = module(
         "pgrunbook_standing",
         spec=steps.spec,
@@ -296,11 +297,10 @@ def test_metrics_that_cannot_be_written_are_a_warning(
     told = module(
         "pgrunbook_standing",
         spec=steps.spec,
-        results=[steps.do("check", unfilled_max=0)],
+        results=[steps.do("check", unfilled_max=0, grace_seconds=0)],
         earlier={},
         command="ansible-playbook",
         metrics_file="/proc/nowhere/pgrunbook.prom",
     )
     assert not told.get("failed"), told
-    said = " ".join(told["warnings"])
-    assert "The metrics cannot be written to /proc/nowhere/pgrunbook.prom" in said
+    assert "The metrics cannot be written to /proc/nowhere/pgrunbook.prom" in str(told["warnings"])
