@@ -41,13 +41,13 @@ def started(
 ) -> Iterator[tuple[demo_server.Server, Path]]:
     """A server of its own and its data directory; with sessions it holds the demo's database.
 
-    The folder is not below pytest's own: pytest makes that private again whenever it starts, and
-    then a server that runs as another user cannot reach its data.
+    The folder is not below pytest's own (tmp_path): whenever a pytest starts, also another worker's,
+    it makes that private again, and a server that runs as another user panics for want of access.
     """
     with tempfile.TemporaryDirectory(prefix=f"pgrunbook-{label}-") as folder:
         data_dir = Path(folder) / "data"
         try:
-            with log_kept(label, data_dir / "server.log"):
+            with log_kept(data_dir / "server.log"):
                 server = demo_server.start(data_dir, version, {**QUICK, **(settings or {})})
                 if sessions:
                     data.create(superuser(server), sessions=sessions)
@@ -62,10 +62,10 @@ def superuser(server: demo_server.Server, database: str = "postgres") -> str:
 
 
 @contextmanager
-def log_kept(label: str, path: Path) -> Iterator[None]:
+def log_kept(path: Path) -> Iterator[None]:
     """What the file at path holds is shown with tests that fail, and copied to .test-logs."""
     worker = os.environ.get("PYTEST_XDIST_WORKER", "main")
-    name = f"{worker}-{label}-{path.parent.parent.name.rsplit('-', 1)[-1]}.log"
+    name = f"{worker}-{path.parents[1].name}.log"
     _logs[name] = path
     try:
         yield

@@ -71,7 +71,7 @@ def streaming(database: Database) -> Iterator[Standby]:
         (made.folder / f".s.PGSQL.{primary.port}.lock").unlink(missing_ok=True)
         (made.folder / "server.log").unlink()
         settings = f"-p {primary.port} -c unix_socket_directories='{made.login['host']}'"
-        with log_kept("standby", made.folder / "server.log"):
+        with log_kept(made.folder / "server.log"):
             made.run("pg_ctl", "start", "-w", "-D", ".", "-l", "server.log", "-o", settings)
             try:
                 yield made

@@ -8,6 +8,7 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -21,7 +22,7 @@ from sqlalchemy import create_engine
 
 from demo import data, server
 from models.session_snapshots import Base
-from tests.integration.servers import started
+from tests.integration.servers import log_kept, started
 
 SESSIONS = 3000
 CONTENT = ("472a5a828574f7eaa2a48d0f6f50d05b", "3631f340159d7f108ee84be59bdb732b")
@@ -73,9 +74,16 @@ def connection(demo_server: server.Server) -> Iterator[psycopg.Connection]:
 
 
 @pytest.fixture
-def data_dir(tmp_path: Path) -> Iterator[Path]:
-    path = tmp_path / "pgdata"
-    yield path
+def folder() -> Iterator[Path]:
+    with tempfile.TemporaryDirectory(prefix="pgrunbook-demo-") as path:
+        yield Path(path)
+
+
+@pytest.fixture
+def data_dir(folder: Path) -> Iterator[Path]:
+    path = folder / "pgdata"
+    with log_kept(path / "server.log"):
+        yield path
     server.destroy(path)
 
 
@@ -338,8 +346,8 @@ def test_server_refuses_another_version_and_foreign_folders(data_dir: Path) -> N
 
 
 @pytest.mark.parametrize("directory", ["x" * 100, "a,b"])
-def test_path_that_no_socket_can_have(tmp_path: Path, directory: str) -> None:
-    path = tmp_path / directory / "pgdata"
+def test_path_that_no_socket_can_have(folder: Path, directory: str) -> None:
+    path = folder / directory / "pgdata"
     try:
         found = server.start(path)
         assert len(found.host) < 100
@@ -351,8 +359,8 @@ def test_path_that_no_socket_can_have(tmp_path: Path, directory: str) -> None:
     assert not Path(found.host).exists()
 
 
-def test_short_path_with_odd_characters(tmp_path: Path) -> None:
-    path = tmp_path / "a \\ 'b' \"$c" / "pg"
+def test_short_path_with_odd_characters(folder: Path) -> None:
+    path = folder / "a \\ 'b' \"$c" / "pg"
     try:
         found = server.start(path)
         assert found.host == str(path)

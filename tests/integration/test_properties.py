@@ -36,7 +36,7 @@ FOR_CI = settings(
 )
 
 
-@settings(FOR_CI, max_examples=25)
+@settings(FOR_CI, max_examples=16)
 @given(example=examples(busy=False))
 def test_ends_as_one_update_and_goes_back_to_the_start(
     database: Database, module: Module, example: Example
@@ -54,7 +54,7 @@ def test_ends_as_one_update_and_goes_back_to_the_start(
         assert run.lab.rows() == run.lab.before
 
 
-@settings(FOR_CI, max_examples=16)
+@settings(FOR_CI, max_examples=12)
 @given(example=examples(busy=True))
 def test_leaves_alone_what_the_application_does_between_its_slices(
     database: Database, module: Module, example: Example
@@ -71,7 +71,7 @@ def test_leaves_alone_what_the_application_does_between_its_slices(
         assert_untouched_rows_are_back(run.lab)
 
 
-@settings(FOR_CI, max_examples=6, phases=[Phase.generate])
+@settings(FOR_CI, max_examples=4, phases=[Phase.generate])
 @given(example=examples(busy=False), seed=st.integers(0, 2**32))
 def test_works_beside_a_busy_application(
     database: Database, module: Module, example: Example, seed: int

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from tests.integration.conftest import Database, Played
+from tests.integration.steps import Module, Steps
 
 Playbook = Callable[..., Played]
 
@@ -86,11 +87,7 @@ def test_a_rename_that_cannot_be_taken_back_ends_in_words(
 
 
 def test_a_failing_backfill_keeps_its_batches_resumes_and_can_be_undone(
-    database: Database,
-    approved: Playbook,
-    rolled_back: Playbook,
-    playbook: Playbook,
-    small: dict[str, Any],
+    database: Database, module: Module, approved: Playbook, small: dict[str, Any]
 ) -> None:
     before = database.state()
     victim = database.sql(
@@ -110,19 +107,27 @@ def test_a_failing_backfill_keeps_its_batches_resumes_and_can_be_undone(
     assert kept > small["phase_canary_rows"]
 
     database.sql("DROP TRIGGER refuse_row ON session_summaries; DROP FUNCTION public.refuse_row")
-    resumed = approved(database, small)
-    assert resumed.status == 0, resumed.output
-    assert f"Run {run['id']}, which goes on where it stopped" in resumed.output
+    steps = Steps.of(module, database, small)
+    assert f"Run {run['id']}, which goes on where it stopped" in steps.plan()["text"]
+    steps.forward()
     twice = database.sql(
         "SELECT e ->> 0 FROM pgrunbook.batch, jsonb_array_elements(journal) e"
         " GROUP BY 1 HAVING count(*) > 1"
     )
     assert twice == []
-
-    undone = rolled_back(database, run["id"], small)
-    assert undone.status == 0, undone.output
+    steps.back()
     assert database.state() == before
-    again = playbook(database.login, "rollback", "-e", f"run={run['id']}", phase=small)
+
+
+def test_a_rollback_of_what_is_undone_changes_nothing(
+    database: Database, module: Module, playbook: Playbook, small: dict[str, Any]
+) -> None:
+    steps = Steps.of(module, database, small)
+    steps.begin()
+    steps.do("run", state="failed")
+    run = steps.planned["run"]["id"]
+    steps.back()
+    again = playbook(database.login, "rollback", "-e", f"run={run}", phase=small)
     assert again.status == 0 and again.recap("changed") == 0, again.output
     assert "Nothing to undo" in again.output
 
