@@ -41,8 +41,8 @@ def started(
 ) -> Iterator[tuple[demo_server.Server, Path]]:
     """A server of its own and its data directory; with sessions it holds the demo's database.
 
-    The folder is not below pytest's own (tmp_path): whenever a pytest starts, also another worker's,
-    it makes that private again, and a server that runs as another user panics for want of access.
+    The folder is not below pytest's own (tmp_path): whenever a pytest starts, that of another worker
+    too, it makes that private, and a server that runs as another user panics for want of access.
     """
     with tempfile.TemporaryDirectory(prefix=f"pgrunbook-{label}-") as folder:
         data_dir = Path(folder) / "data"
@@ -65,7 +65,7 @@ def superuser(server: demo_server.Server, database: str = "postgres") -> str:
 def log_kept(path: Path) -> Iterator[None]:
     """What the file at path holds is shown with tests that fail, and copied to .test-logs."""
     worker = os.environ.get("PYTEST_XDIST_WORKER", "main")
-    name = f"{worker}-{path.parents[1].name}.log"
+    name = f"{worker}-{path.parents[1].name.removeprefix('pgrunbook-')}.log"
     _logs[name] = path
     try:
         yield
