@@ -41,8 +41,8 @@ def started(
 ) -> Iterator[tuple[demo_server.Server, Path]]:
     """A server of its own and its data directory; with sessions it holds the demo's database.
 
-    The folder is not below pytest's own (tmp_path): whenever a pytest starts, that of another worker
-    too, it makes that private, and a server that runs as another user panics for want of access.
+    The folder is not below pytest's own (tmp_path): each pytest that starts, as another worker's,
+    makes that private, and a server that runs as another user panics for want of access.
     """
     with tempfile.TemporaryDirectory(prefix=f"pgrunbook-{label}-") as folder:
         data_dir = Path(folder) / "data"
