@@ -6,7 +6,7 @@ export PATH := $(CURDIR)/$(BIN):$(PATH)
 # Ansible refuses a locale that is not UTF-8, which a bare machine has.
 export LC_ALL ?= C.UTF-8
 
-.PHONY: help demo demo-no-go demo-clean setup test lint unit integration molecule bench lock
+.PHONY: help demo demo-no-go demo-clean setup test lint unit integration molecule mutants bench lock
 
 help: ## List the targets
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 14
@@ -39,6 +39,9 @@ integration: .venv/.dev ## Tests on embedded PostgreSQL 16 and 18
 
 molecule: .venv/.dev ## The runbook against PostgreSQL 17 in a container; see molecule/README.md
 	@scripts/molecule
+
+mutants: .venv/.dev ## Break the program in a hundred places, one at a time: a test has to notice each
+	@python -m tests.mutants
 
 bench: .venv/.dev ## Compare the backfill with other ways, SESSIONS=1682827 rows; see docs/benchmark.md
 	python -m benchmarks.run

@@ -24,7 +24,7 @@ from concurrent.futures import ThreadPoolExecutor, as_completed
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from tests.mutants.breakages import Breakage, Fault, applied, load, selected, files_of
+from tests.mutants.breakages import Breakage, Fault, applied, files_of, load, selected
 
 ROOT = Path(__file__).resolve().parents[2]
 LONGEST = 180.0
@@ -87,7 +87,7 @@ def _tests_of(copy: Path, chosen: Sequence[Breakage]) -> dict[int, list[str]]:
     for breakage in chosen:
         applied(breakage, (copy / breakage.file).read_text(encoding="utf-8"))
     files = sorted({file for b in chosen for file in files_of(b)})
-    status, output = _pytest(copy, ["--collect-only", "-q", *files], FOR_ALL_TESTS)
+    status, output = _pytest(copy, ["--collect-only", *files], FOR_ALL_TESTS)
     if status != PASSED:
         raise Fault(f"The tests cannot be collected:\n{output}")
     collected = [line for line in output.splitlines() if "::" in line]

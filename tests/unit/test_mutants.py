@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from tests.mutants.breakages import Breakage, Fault, applied, load, selected, files_of
+from tests.mutants.breakages import Breakage, Fault, applied, files_of, load, selected
 
 ROOT = Path(__file__).resolve().parents[2]
 BREAKAGES = load()
