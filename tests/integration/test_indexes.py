@@ -234,6 +234,8 @@ OTHERS = {
     "without include": ("(value)", {"include": ["ref"]}),
     "with more included": ("(value) INCLUDE (ref, other)", {"include": ["ref"]}),
     "with the included as a key": ("(value, ref)", {"include": ["ref"]}),
+    "on another column": ("(ref)", {}),
+    "in another order": ("(ref, value)", {"columns": ["value", "ref"]}),
     "without a condition": ("(value)", {"where": "ref > 1"}),
     "with a condition": ("(value) WHERE ref > 1", {}),
     "with another condition": ("(value) WHERE ref > 1", {"where": "ref > 2"}),
