@@ -40,7 +40,7 @@ integration: .venv/.dev ## Tests on embedded PostgreSQL 16 and 18
 molecule: .venv/.dev ## The runbook against PostgreSQL 17 in a container; see molecule/README.md
 	@scripts/molecule
 
-mutants: .venv/.dev ## Break the program in a hundred places, one at a time: a test has to notice each
+mutants: .venv/.dev ## Break the program in 150 places, one at a time: a test has to notice each
 	@python -m tests.mutants
 
 bench: .venv/.dev ## Compare the backfill with other ways, SESSIONS=1682827 rows; see docs/benchmark.md
