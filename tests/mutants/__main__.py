@@ -19,9 +19,10 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from contextlib import contextmanager, suppress
+from itertools import chain, groupby
 from pathlib import Path
 
 from tests.mutants.breakages import Breakage, Fault, applied, files_of, load, selected
@@ -48,6 +49,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         copies = [_copy(Path(folder) / str(n)) for n in range(options.jobs)]
         try:
             tests = _tests_of(copies[0], chosen)
+            _require_green(copies, chain(*tests.values()))
         except Fault as fault:
             sys.exit(f"FAULT  {fault}")
         return _report(chosen, list(_results(copies, chosen, tests)))
@@ -83,7 +85,7 @@ def _copy(folder: Path) -> Path:
 
 def _tests_of(copy: Path, chosen: Sequence[Breakage]) -> dict[int, list[str]]:
     """The node ids of each breakage's tests, by its number. Raises Fault where an entry does not
-    fit, or a test fails on the program as it is."""
+    fit."""
     for breakage in chosen:
         applied(breakage, (copy / breakage.file).read_text(encoding="utf-8"))
     files = sorted({file for b in chosen for file in files_of(b)})
@@ -91,13 +93,26 @@ def _tests_of(copy: Path, chosen: Sequence[Breakage]) -> dict[int, list[str]]:
     if status != PASSED:
         raise Fault(f"The tests cannot be collected:\n{output}")
     collected = [line for line in output.splitlines() if "::" in line]
-    tests = {b.number: selected(b, collected) for b in chosen}
-    every = sorted({test for ids in tests.values() for test in ids})
-    print(f"{len(every)} tests on the program as it is …", flush=True)
-    status, output = _pytest(copy, every, FOR_ALL_TESTS)
-    if status != PASSED:
-        raise Fault(f"Not all tests pass on the program as it is:\n{output}")
-    return tests
+    return {b.number: selected(b, collected) for b in chosen}
+
+
+def _require_green(copies: Sequence[Path], tests: Iterable[str]) -> None:
+    """Raise Fault where a test fails on the program as it is. Each copy has files of its own."""
+    by_file = [list(group) for _, group in groupby(sorted(set(tests)), _file)]
+    shares = [list(chain(*by_file[n :: len(copies)])) for n in range(len(copies))]
+    print(f"{sum(map(len, shares))} tests on the program as it is …", flush=True)
+    with ThreadPoolExecutor(len(copies)) as pool:
+        for status, output in pool.map(_if_any, copies, shares):
+            if status != PASSED:
+                raise Fault(f"Not all tests pass on the program as it is:\n{output}")
+
+
+def _if_any(copy: Path, tests: Sequence[str]) -> tuple[int | None, str]:
+    return _pytest(copy, tests, FOR_ALL_TESTS) if tests else (PASSED, "")
+
+
+def _file(test: str) -> str:
+    return test.partition("::")[0]
 
 
 def _results(
