@@ -9,7 +9,7 @@ export LC_ALL ?= C.UTF-8
 # Tests run in as many processes as there are processors.
 PYTEST := python -m pytest -q -n auto
 
-.PHONY: help demo demo-no-go demo-clean setup check test lint unit integration molecule coverage bench lock
+.PHONY: help demo demo-no-go demo-clean setup check test lint unit integration molecule coverage mutants bench lock
 
 help: ## List the targets
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 14
@@ -52,6 +52,9 @@ coverage: .venv/.dev ## Lines and branches that the unit and integration tests r
 	coverage run -m pytest -q -n auto --dist worksteal tests/integration
 	coverage combine -q
 	coverage report
+
+mutants: .venv/.dev ## Break the program in 150 places, one at a time: a test has to notice each
+	@python -m tests.mutants
 
 bench: .venv/.dev ## Compare the backfill with other ways, SESSIONS=1682827 rows; see docs/benchmark.md
 	python -m benchmarks.run

@@ -401,7 +401,8 @@ def _drifting(spec: Spec, info: TableInfo, journal: Composable, by: Rules) -> Co
     held = conversion.held(spec, info.types)
     width = len(spec.key)
     ours = SQL(" AND ").join(
-        SQL("({is_as_now} OR {c}::text = j.e ->> {n})").format(
+        SQL("({value} IS NOT DISTINCT FROM NULL OR {is_as_now} OR {c}::text = j.e ->> {n})").format(
+            value=value,
             is_as_now=same(c, held[c.name].now, value, by),
             c=held[c.name].now,
             n=Literal(width + n),

@@ -168,7 +168,10 @@ CASES = {
         key=["matcher"],
     ),
     "source key that is not unique": values(
-        "public.ip_inventory has", "rows for the key", source_key={"source_ip": "geo_country"}
+        "public.twice has 2 rows for the key",
+        sql="CREATE TABLE twice AS TABLE ip_inventory; INSERT INTO twice TABLE ip_inventory;"
+        f"ALTER TABLE twice OWNER TO {data.ROLE}",
+        source_table="twice",
     ),
     "query with an error": query("SELECT nosuch FROM {table}", "country and type", '"nosuch"'),
     "query with an unknown placeholder": query("SELECT {nosuch}", "nosuch", "{snapshot_asn}"),

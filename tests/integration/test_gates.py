@@ -156,6 +156,32 @@ def test_a_coverage_that_is_not_to_be_had_is_no_go_before_the_run(
         assert checks["coverage"]["status"] == status
 
 
+def test_rows_whose_source_changed_later_are_not_wrong_and_others_are(
+    database: Database, module: Module, phase: Phase
+) -> None:
+    """Also in rows for which the source lacks another value."""
+    steps = Steps.of(module, database, {**phase, "phase_queries": []})
+    steps.begin()
+    steps.approve("backfill")
+    steps.backfill()
+
+    def comparison() -> dict[str, Any]:
+        (found,) = [c for c in steps.do("check")["checks"] if c["id"] == "comparison"]
+        return dict(found)
+
+    database.sql(
+        "UPDATE ip_inventory SET geo_country = 'ZZ' WHERE ip_address IN"
+        " (SELECT source_ip FROM session_summaries GROUP BY 1 HAVING bool_and(session_id IN"
+        "  (SELECT e ->> 0 FROM pgrunbook.batch, jsonb_array_elements(journal) e"
+        "   WHERE e ->> 2 IS NOT NULL)))"
+    )
+    found = comparison()
+    assert found["evidence"]["drifted"] == found["evidence"]["different"] > 1000
+    assert found["status"] == "pass"
+    database.sql("UPDATE session_summaries SET snapshot_country = 'YY' WHERE session_id < '1'")
+    assert comparison()["status"] == "fail"
+
+
 def test_the_gates_are_part_of_the_plan(database: Database, module: Module, phase: Phase) -> None:
     one, other = (
         Steps.of(module, database, {**phase, "phase_gates": gates}).plan()["plan_hash"]

@@ -104,6 +104,23 @@ def test_deferred_where_it_would_block_and_built_again_the_same(
     assert content(database, *T) == before
 
 
+@pytest.mark.parametrize("broken", ["t_value", "old"], ids=["its name", "its old name"])
+def test_the_invalid_rest_of_a_build_is_dropped_and_the_index_built(
+    database: Database, module: Module, broken: str
+) -> None:
+    steps = Table(
+        after=(PRIMARY, f"CREATE INDEX {broken} ON t (value)"), spec=indexed(renamed_from="old")
+    ).make(database, module)
+    database.superuser(
+        f"UPDATE pg_index SET indisvalid = false WHERE indexrelid = 'public.{broken}'::regclass"
+    )
+    fill(steps)
+    assert f'DROP INDEX CONCURRENTLY "public"."{broken}"' in flat(steps.planned["text"])
+    assert database.sql(DEFINITION, ("t_value",))[0]["is"].endswith("USING btree (value)")
+    assert database.sql("SELECT to_regclass('old') AS old") == [{"old": None}]
+    assert index_gate(steps) == "all there and valid"
+
+
 def test_renamed_under_the_columns_new_name(database: Database, module: Module) -> None:
     """The condition is written for the table after the rename, and the index there has the old
     name in it."""
@@ -218,6 +235,8 @@ OTHERS = {
     "without include": ("(value)", {"include": ["ref"]}),
     "with more included": ("(value) INCLUDE (ref, other)", {"include": ["ref"]}),
     "with the included as a key": ("(value, ref)", {"include": ["ref"]}),
+    "on another column": ("(ref)", {}),
+    "in another order": ("(ref, value)", {"columns": ["value", "ref"]}),
     "without a condition": ("(value)", {"where": "ref > 1"}),
     "with a condition": ("(value) WHERE ref > 1", {}),
     "with another condition": ("(value) WHERE ref > 1", {"where": "ref > 2"}),

@@ -3,11 +3,13 @@
 
 from __future__ import annotations
 
+import itertools
 from contextlib import closing
 from typing import Any
 
 import pytest
 
+from ansible.module_utils.pgrunbook.connection import connect, one, sibling
 from demo import data
 from tests.integration.conftest import Database, Played, other_database
 from tests.integration.steps import Module, Steps
@@ -106,6 +108,15 @@ def test_what_the_role_has_set_for_itself_does_not_reach_a_run(
         for name in SETTINGS.keys() & known:
             conn.execute(f"ALTER ROLE {data.ROLE} SET {name} = '{SETTINGS[name]}'")
         try:
+            with (
+                connect(database.login, name="test", read_only=False) as ours,
+                sibling(ours) as worker,
+            ):
+                for session, name in itertools.product(
+                    (ours, worker), sorted(SETTINGS.keys() & known)
+                ):
+                    (shown,) = one(session, f"SHOW {name}").values()
+                    assert shown != SETTINGS[name], name
             steps = Steps.of(module, database, phase, phase_batch_rows=20)
             steps.forward()
             steps.back()
