@@ -40,13 +40,11 @@ GROUP BY 1, 2 ORDER BY 1, 2
 """
 
 _MADE = f"""
-SELECT role, min(what) AS what, count(*) AS number FROM (
-    SELECT pg_describe_object('pg_proc'::regclass, p.oid, 0) AS what, p.proowner AS owner,
-           p.pronamespace AS namespace
+SELECT role, min(pg_describe_object(made.class, made.oid, 0)) AS what, count(*) AS number FROM (
+    SELECT 'pg_proc'::regclass AS class, p.oid, p.proowner AS owner, p.pronamespace AS namespace
     FROM pg_proc p
     UNION ALL
-    SELECT pg_describe_object('pg_operator'::regclass, o.oid, 0), o.oprowner, o.oprnamespace
-    FROM pg_operator o
+    SELECT 'pg_operator'::regclass, o.oid, o.oprowner, o.oprnamespace FROM pg_operator o
 ) made
 JOIN pg_namespace n ON n.oid = made.namespace
 CROSS JOIN LATERAL (SELECT pg_get_userbyid(made.owner) AS role) r
