@@ -120,13 +120,13 @@ def keys_that_differ_from_the_documentation(module: str, result: dict[str, Any])
 
 
 @pytest.mark.parametrize("call", READS.values(), ids=READS.keys())
-def test_reads(any_database: Database, module: Module, phase: Phase, call: Call) -> None:
-    steps = Steps.of(module, any_database, phase)
+def test_reads(database: Database, module: Module, phase: Phase, call: Call) -> None:
+    steps = Steps.of(module, database, phase)
     call.prepare(steps)
     arguments = call.arguments(steps, phase)
-    before = everything(any_database)
+    before = everything(database)
     dry, real = (steps.do(call.module, check=check, **arguments) for check in (True, False))
-    assert everything(any_database) == before
+    assert everything(database) == before
     assert dry["proof"] == real["proof"] == WRITTEN_NOTHING
     assert dry["changed"] is real["changed"] is False
     assert dry.keys() == real.keys()
@@ -134,16 +134,16 @@ def test_reads(any_database: Database, module: Module, phase: Phase, call: Call)
 
 
 @pytest.mark.parametrize("call", WRITES.values(), ids=WRITES.keys())
-def test_writes(any_database: Database, module: Module, phase: Phase, call: Call) -> None:
-    steps = Steps.of(module, any_database, phase)
+def test_writes(database: Database, module: Module, phase: Phase, call: Call) -> None:
+    steps = Steps.of(module, database, phase)
     call.prepare(steps)
     arguments = call.arguments(steps, phase)
-    before = everything(any_database)
+    before = everything(database)
     dry = steps.do(call.module, check=True, **arguments)
-    assert everything(any_database) == before
+    assert everything(database) == before
     assert dry["proof"] == WRITTEN_NOTHING
     real = steps.do(call.module, **arguments)
-    assert everything(any_database) != before
+    assert everything(database) != before
     assert dry["changed"] is real["changed"] is True
     assert dry.keys() == real.keys()
     assert keys_that_differ_from_the_documentation(call.module, real) == set()

@@ -146,7 +146,7 @@ def test_through_and_back(database: Database, module: Module, name: Name) -> Non
 
 
 def test_another_phase_is_only_another_variables_file(
-    database: Database, approved: Callable[..., Played]
+    database: Database, approved: Callable[..., Played], phase: dict[str, Any]
 ) -> None:
     name = NAMES["quotes"]
     _create(database, name)
@@ -154,7 +154,7 @@ def test_another_phase_is_only_another_variables_file(
     variables = {f"phase_{key}": value for key, value in spec.items()}
     variables |= {"phase_name": variables.pop("phase_phase"), "phase_models": ""}
 
-    played = approved(database, variables)
+    played = approved(database, {**phase, **variables})
     assert played.status == 0, played.output
     assert "GO  " in played.output
     columns = database.sql(

@@ -256,12 +256,17 @@ def test_active_sessions_above_the_start_hold_it(
 def test_wal_rate_holds_it(database: Database, module: Module, phase: Phase) -> None:
     steps = begun(
         Steps.of(
-            module, database, {**phase, "phase_most_wal_mb_per_second": 0, "phase_batch_rows": 20}
+            module,
+            database,
+            phase,
+            phase_most_wal_mb_per_second=0,
+            phase_batch_rows=20,
+            phase_slice_seconds=2,
         )
     )
     with slow_batches(database, 0.02):
         results = [steps.do("backfill")]
-        while not results[-1]["done"]:
+        while not results[-1]["done"] and not results[-1]["held"]:
             results.append(steps.do("backfill"))
     assert any("MB/s > 0 MB/s" in reason for result in results for reason in result["held"])
 

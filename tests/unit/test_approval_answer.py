@@ -34,4 +34,5 @@ def test_a_hash_that_was_passed_is_refused_with_what_has_changed(plugin: ModuleT
     refused = plugin._refusal(HASH, NOW, OTHERS, HASH)
     assert OTHERS[0]["told"] in refused and "mistyped" not in refused
     assert "mistyped" in plugin._refusal("0" * 64, NOW, OTHERS, "0" * 64)
+    assert 'The approval "" is not the hash of this plan' in plugin._refusal("", NOW, OTHERS, "")
     assert plugin._refusal(NOW, NOW, OTHERS, NOW) == ""
