@@ -240,7 +240,7 @@ def test_ends_although_rows_arrive_all_the_time(database: Database, module: Modu
     def arrive() -> None:
         with database.connect() as conn:
             number = 10_000
-            while not over.is_set():
+            while not over.wait(0.002):
                 number += 1
                 conn.execute("INSERT INTO t (id, ref) VALUES (%s, %s)", (number, number % 50 + 1))
 
