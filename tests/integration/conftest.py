@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import copy
 import importlib
 import itertools
 import json
@@ -148,14 +149,20 @@ def database(server: demo_server.Server) -> Iterator[Database]:
     yield from _copy(server)
 
 
-@pytest.fixture
-def phase() -> dict[str, Any]:
-    """The phase_* variables of phase 3, small enough for the tests' database."""
+@pytest.fixture(scope="session")
+def phase3() -> dict[str, Any]:
+    """The phase_* variables of phase 3, as they are."""
     variables: dict[str, Any] = yaml.safe_load(
         (ROOT / "playbooks/vars/phase3.yml").read_text(encoding="utf-8")
     )
+    return variables
+
+
+@pytest.fixture
+def phase(phase3: dict[str, Any]) -> dict[str, Any]:
+    """The phase_* variables of phase 3, small enough for the tests' database."""
     return {
-        **variables,
+        **copy.deepcopy(phase3),
         "phase_canary_rows": 100,
         "phase_batch_rows": 250,
         "phase_lock_timeout_ms": 200,
