@@ -249,6 +249,19 @@ def test_a_rollback_that_was_begun_is_finished_before_anything_else(
     assert eligible(database) == 0
 
 
+def test_where_nothing_is_to_be_filled_no_run_is_begun(
+    database: Database, module: Module, phase: Phase
+) -> None:
+    Steps.of(module, database, phase, phase_queries=[]).forward()
+    before = database.fingerprint()
+    again = Steps.of(module, database, phase, phase_queries=[])
+    assert not again.plan()["needed"]
+    for canary in (True, False):
+        result = again.do("backfill", canary=canary)
+        assert (result["changed"], result["done"], result["rows_changed"]) == (False, True, 0)
+    assert database.fingerprint() == before
+
+
 def test_canary_stops_at_its_number(
     database: Database, steps: Steps, phase: Phase, conn: Connection
 ) -> None:

@@ -314,6 +314,7 @@ def killed(data_dir: Path) -> None:
 
 def test_server_comes_back_after_being_killed(data_dir: Path) -> None:
     killed(data_dir)
+    assert not server.stop(data_dir)
     found = server.start(data_dir)
     with psycopg.connect(_conninfo(found), dbname="postgres") as connection:
         assert _one(connection, "SELECT 1") == (1,)

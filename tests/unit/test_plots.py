@@ -102,6 +102,11 @@ def test_time_without_work_takes_no_room() -> None:
     assert work.pauses() == [5.0, 10.0]
     assert work.at("2026-01-31T04:02:30.000Z") == 5.0
     assert work.at("2026-01-31T04:02:52.000Z") == 7.0
+    lines = [
+        plots.draw(told(history={"slices": some}))[CAPTIONS[3]].count(plots.GREY)
+        for some in (slices, [a_slice(5), a_slice(10), a_slice(15)])
+    ]
+    assert lines[0] == lines[1] + len(work.pauses()), "each pause is a line"
 
 
 def test_batches_of_several_workers_at_once_are_counted_once() -> None:
