@@ -254,7 +254,6 @@ WAYS = {
 }
 
 
-@pytest.mark.representative
 @pytest.mark.parametrize("state", ["present", "reverted"])
 @pytest.mark.parametrize(("function", "watching"), WAYS.values(), ids=WAYS.keys())
 def test_sessions_ended_by_somebody(
