@@ -7,7 +7,8 @@ export PATH := $(CURDIR)/$(BIN):$(PATH)
 export LC_ALL ?= C.UTF-8
 
 # Tests run in as many processes as there are processors.
-PYTEST := python -m pytest -q -n auto
+PYTEST := -m pytest -q -n auto
+INTEGRATION := --dist worksteal tests/integration
 
 .PHONY: help demo demo-no-go demo-clean setup check test lint unit integration molecule coverage mutants bench lock
 
@@ -27,7 +28,7 @@ demo-clean: .venv/.use ## Stop the demos' servers and delete their data
 setup: .venv/.dev ## Install what tests and development need into .venv
 
 check: lint unit .venv/.dev ## For the loop while you edit: lint, unit tests, and an integration test of each kind
-	$(PYTEST) -m representative -k "not pg16" tests/integration
+	python $(PYTEST) -m representative -k "not pg16" tests/integration
 
 test: lint unit integration molecule ## Everything that has to pass
 
@@ -38,18 +39,18 @@ lint: .venv/.dev ## ruff, mypy and ansible-lint
 	ansible-lint --offline
 
 unit: .venv/.dev ## Tests that need no database
-	$(PYTEST) tests/unit
+	python $(PYTEST) tests/unit
 
 integration: .venv/.dev ## Tests on embedded PostgreSQL 16 and 18
-	$(PYTEST) --dist worksteal --durations 10 tests/integration
+	python $(PYTEST) --durations 10 $(INTEGRATION)
 
 molecule: .venv/.dev ## The runbook against PostgreSQL 17 in a container; see molecule/README.md
 	@scripts/molecule
 
 coverage: .venv/.dev ## Lines and branches that the unit and integration tests run, subprocesses included
 	coverage erase
-	coverage run -m pytest -q -n auto tests/unit
-	coverage run -m pytest -q -n auto --dist worksteal tests/integration
+	coverage run $(PYTEST) tests/unit
+	coverage run $(PYTEST) $(INTEGRATION)
 	coverage combine -q
 	coverage report
 

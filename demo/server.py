@@ -219,7 +219,7 @@ def _has_postmaster(data_dir: Path) -> bool:
         return True
     try:
         return Path(f"/proc/{pid}/cwd").samefile(data_dir)
-    except FileNotFoundError:
+    except OSError:  # it is gone, or another user's
         return False
 
 

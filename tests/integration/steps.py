@@ -167,19 +167,20 @@ class Steps:
             facts["queries"] |= tried
             facts["validation"] |= {"schema": tried["schema"]}
         record = self.do("run", state="running")
-        facts |= {
-            "run": self.planned["run"],
-            "title": "The run",
-            "started_at": "2026-01-31T04:00:00Z",
-            "finished_at": "2026-01-31T05:00:00Z",
-            "error": "",
-            "approvals": record["approvals"],
-            "history": record["history"],
-            "login": self.login,
-        }
+        told = {"approvals": record["approvals"], "history": record["history"]}
+        facts = facts_of(self.planned["run"], **facts, **told, login=self.login)
         written = self.do("report", folder=str(folder), facts=facts)["report"]
         ended = {"state": "finished", "verdict": written["verdict"]}
         self.do("run", **ended, report_sha256=written["sha256"])
+        return written
+
+    def dry_report(self, folder: Path, *, models: str) -> Result:
+        """What a dry run finds, up to the plan; the report of it, which is in folder."""
+        preflight = self.do("preflight", check=True)
+        drift = self.do("schema", check=True, models=models)["differences"]
+        plan = self.plan(check=True)
+        facts = facts_of(plan["run"], preflight=preflight, plan=plan, drift=drift)
+        written: Result = self.do("report", folder=str(folder), facts=facts, kind="plan")["report"]
         return written
 
     def defer(self) -> Result:
@@ -204,6 +205,19 @@ class Steps:
         self.do("column", state="reverted")
         self.do("run", state="reverted")
         return result
+
+
+def facts_of(run: dict[str, Any], **found: Any) -> dict[str, Any]:
+    """What the report takes: the run, and the results of the steps that were done."""
+    return {
+        "run": run,
+        "title": "The run",
+        "started_at": "2026-01-31T04:00:00Z",
+        "finished_at": "2026-01-31T04:00:01Z",
+        "approvals": [],
+        "error": "",
+        **found,
+    }
 
 
 def content(database: Database, *tables: tuple[str, str]) -> dict[str, Any]:

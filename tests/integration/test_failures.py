@@ -19,7 +19,7 @@ from ansible.module_utils.pgrunbook import ledger
 from ansible.module_utils.pgrunbook.errors import detail, place, reason
 from ansible.module_utils.pgrunbook.module import MASK, database_failure
 from tests.integration.conftest import Database, Played, options, plan_hash
-from tests.integration.steps import Module, Steps
+from tests.integration.steps import Module, Steps, facts_of
 
 Phase = dict[str, Any]
 Playbook = Callable[..., Played]
@@ -187,14 +187,7 @@ def test_reports_are_for_their_owner_and_group(
     module: Module, tmp_path: Path, umask: int, file: int, folder: int
 ) -> None:
     reports = tmp_path / "a" / "reports"
-    facts = {
-        "run": {"id": "phase9-1", "plan_hash": "ab"},
-        "title": "Phase",
-        "approvals": [],
-        "started_at": "2026-01-31T04:00:00Z",
-        "finished_at": "2026-01-31T04:00:01Z",
-        "error": "",
-    }
+    facts = facts_of({"id": "phase9-1", "plan_hash": "ab"})
     before = os.umask(umask)
     try:
         paths = module("pgrunbook_report", folder=str(reports), facts=facts)["paths"]
@@ -212,14 +205,7 @@ def test_reports_are_for_their_owner_and_group(
 
 def test_a_folder_for_reports_that_cannot_be_made_is_named(module: Module, tmp_path: Path) -> None:
     (tmp_path / "file").touch()
-    facts = {
-        "run": {"id": "phase9-1", "plan_hash": "ab"},
-        "title": "Phase",
-        "approvals": [],
-        "started_at": "",
-        "finished_at": "",
-        "error": "",
-    }
+    facts = facts_of({"id": "phase9-1", "plan_hash": "ab"})
     result = module("pgrunbook_report", folder=str(tmp_path / "file"), facts=facts)
     assert result["msg"].startswith(f"The report cannot be written to {tmp_path}/file: ")
     assert "Next step: " in result["msg"]

@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -11,6 +10,7 @@ from typing import Any
 import pytest
 
 from tests.integration.conftest import Database, Played
+from tests.integration.reports import read
 from tests.integration.steps import Module, Steps
 
 Phase = dict[str, Any]
@@ -25,9 +25,7 @@ def phase(phase: Phase) -> Phase:
 
 def report(folder: Path) -> tuple[dict[str, Any], str]:
     """The newest report, as data and as Markdown."""
-    latest = folder / "reports/latest"
-    told: dict[str, Any] = json.loads((latest / "report.json").read_text("utf-8"))
-    return told, (latest / "report.md").read_text("utf-8")
+    return read(folder), (folder / "reports/latest/report.md").read_text("utf-8")
 
 
 def gate(told: dict[str, Any], id: str) -> dict[str, Any]:

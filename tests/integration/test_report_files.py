@@ -23,21 +23,7 @@ def test_a_dry_run_is_no_go_where_the_phase_leaves_a_difference_that_breaks_some
 ) -> None:
     database.sql("ALTER TABLE session_summaries DROP COLUMN matcher")
     steps = Steps.of(module, database, phase)
-    preflight = steps.do("preflight", check=True)
-    drift = steps.do("schema", check=True, models=phase["phase_models"])
-    plan = steps.plan(check=True)
-    facts = {
-        "run": plan["run"],
-        "title": "Phase 3",
-        "preflight": preflight,
-        "plan": plan,
-        "drift": drift["differences"],
-        "approvals": [],
-        "started_at": "2026-01-31T04:00:00Z",
-        "finished_at": "2026-01-31T04:00:01Z",
-        "error": "",
-    }
-    steps.do("report", folder=str(tmp_path / "reports"), facts=facts, kind="plan")
+    steps.dry_report(tmp_path / "reports", models=phase["phase_models"])
     told = read(tmp_path)
     assert told["verdict"] == "NO-GO" and told["error"] == ""
     (reason,) = told["reasons"]

@@ -16,7 +16,7 @@ from psycopg.sql import SQL, Identifier
 
 from ansible.module_utils.pgrunbook import report
 from tests.integration.conftest import Database, Played, options
-from tests.integration.steps import Module, Steps
+from tests.integration.steps import Module, Steps, facts_of
 
 Phase = dict[str, Any]
 Playbook = Callable[..., Played]
@@ -118,43 +118,43 @@ def test_messages_of_the_server_and_queries_of_others_are_shown_escaped(
     assert r"x\x1b[2J\u202e\nok: [host]" in message and not unseen(message)
 
 
-def test_a_dry_run_shows_nothing_that_cannot_be_seen(
-    database: Database, playbook: Playbook, phase: Phase
+def test_a_dry_run_and_its_report_show_nothing_that_cannot_be_seen(
+    database: Database, module: Module, playbook: Playbook, phase: Phase, tmp_path: Path
 ) -> None:
     database.sql("UPDATE ip_inventory SET ip_type = %s", (HOSTILE + MARKUP,))
     arguments = ("--check", "--tags", "plan", "--diff")
     played = playbook(database.login, "phase3", *arguments, phase=phase)
     assert played.status == 0, played.output
     assert SHOWN in played.output and not unseen(played.output)
+    Steps.of(module, database, phase).dry_report(tmp_path, models=phase["phase_models"])
+    folder = tmp_path / "latest"
+    told = json.loads((folder / "report.json").read_text("utf-8"))
+    assert report.verify(told)
+    for name in ("report.html", "report.md", "report.json", "junit.xml"):
+        assert not unseen((folder / name).read_text("utf-8")), name
+    assert "<script" not in (folder / "report.html").read_text("utf-8")
 
 
 def test_evidence_in_a_report_is_the_value_itself(
     database: Database, module: Module, phase: Phase, tmp_path: Path
 ) -> None:
     steps = Steps.of(module, database, phase)
-    facts = {
-        "run": steps.plan()["run"],
-        "plan": steps.planned,
-        "title": HOSTILE,
-        "preflight": steps.do("preflight"),
-        "validation": {
-            "checks": [
-                {
-                    "id": "accuracy",
-                    "title": "Title",
-                    "test": 6,
-                    "target": "t",
-                    "measured": HOSTILE + MARKUP,
-                    "status": "fail",
-                    "evidence": [{"key": HOSTILE, "value": MARKUP}],
-                }
-            ]
-        },
-        "approvals": [],
-        "started_at": "2026-01-31T04:00:00Z",
-        "finished_at": "2026-01-31T04:00:01Z",
-        "error": "",
+    missed = {
+        "id": "accuracy",
+        "title": "Title",
+        "test": 6,
+        "target": "t",
+        "measured": HOSTILE + MARKUP,
+        "status": "fail",
+        "evidence": [{"key": HOSTILE, "value": MARKUP}],
     }
+    facts = facts_of(
+        steps.plan()["run"],
+        plan=steps.planned,
+        title=HOSTILE,
+        preflight=steps.do("preflight"),
+        validation={"checks": [missed]},
+    )
     result = module("pgrunbook_report", folder=str(tmp_path), facts=facts)
     assert not unseen(result["text"]) and r"\x1b[2J" in result["text"]
     written = {kind: Path(path).read_text("utf-8") for kind, path in result["paths"].items()}

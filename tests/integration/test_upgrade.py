@@ -18,7 +18,6 @@ from typing import Any
 
 import psycopg
 import pytest
-from psycopg.conninfo import make_conninfo
 from psycopg.sql import SQL, Identifier
 from psycopg.types.json import Jsonb
 
@@ -26,6 +25,7 @@ from ansible.module_utils.pgrunbook import ledger, ledger_schema
 from demo import data
 from demo import server as demo_server
 from tests.integration.conftest import Database
+from tests.integration.servers import superuser
 from tests.integration.steps import TABLES, Module, Steps, content
 
 FIXTURES = Path(__file__).resolve().parents[1] / "fixtures"
@@ -44,11 +44,8 @@ def restored(server: demo_server.Server) -> Iterator[Restored]:
 
 @contextmanager
 def restoring(server: demo_server.Server) -> Iterator[Restored]:
-    maintenance = make_conninfo(
-        host=server.host, port=server.port, user=server.user, dbname="postgres"
-    )
     made: list[str] = []
-    with psycopg.connect(maintenance, autocommit=True) as conn:
+    with psycopg.connect(superuser(server), autocommit=True) as conn:
 
         def restore(commit: str, how: str) -> Database:
             name = f"restored_{commit}_{how}"

@@ -382,10 +382,10 @@ def test_a_report_vouches_for_itself_after_it_was_written_and_read(evidence: Any
 @given(data=st.data())
 def test_a_report_that_was_changed_does_not_vouch_for_itself(data: st.DataObject) -> None:
     told = built()
-    key = data.draw(st.sampled_from(sorted(told)))
-    changed = {**told, key: data.draw(values.filter(lambda value: value != told[key]))}
-    assert not report.verify(changed)
-    assert not report.verify({k: v for k, v in told.items() if k != key})
+    value = data.draw(values)
+    for key in told:
+        assert value == told[key] or not report.verify({**told, key: value}), key
+        assert not report.verify({k: v for k, v in told.items() if k != key}), key
 
 
 def test_the_command_in_the_report_checks_it(tmp_path: Path) -> None:
