@@ -32,10 +32,11 @@ check: lint unit .venv/.dev ## For the loop while you edit: lint, unit tests, an
 
 test: lint unit integration molecule ## Everything that has to pass
 
-lint: .venv/.dev ## ruff, mypy and ansible-lint
+lint: .venv/.dev ## ruff, mypy, import-linter and ansible-lint
 	ruff check .
 	ruff format --check .
 	mypy
+	PYTHONPATH=module_utils lint-imports --no-logo --no-cache
 	ansible-lint --offline
 
 unit: .venv/.dev ## Tests that need no database

@@ -279,7 +279,7 @@ def _fill_object(session: Session, key: str) -> bool:
 def _phase_spec(strategy: str, workers: int) -> dict[str, Any]:
     """The option spec of the modules: phase 3 as it is, without what is not compared."""
     _import_path()
-    options = importlib.import_module("ansible.module_utils.pgrunbook.spec").SPEC_OPTIONS
+    options = importlib.import_module("ansible.module_utils.pgrunbook.core.spec").SPEC_OPTIONS
     text = (ROOT / "playbooks/vars/phase3.yml").read_text(encoding="utf-8")
     phase = {key.removeprefix("phase_"): value for key, value in yaml.safe_load(text).items()}
     phase["phase"] = phase["name"]

@@ -121,7 +121,8 @@ from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
 
-from ansible.module_utils.pgrunbook import catalog, ledger, surroundings
+from ansible.module_utils.pgrunbook import catalog, ledger
+from ansible.module_utils.pgrunbook.catalog import surroundings
 from ansible.module_utils.pgrunbook.module import LOGIN, RUN, execute
 
 

@@ -214,7 +214,8 @@ from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
 
-from ansible.module_utils.pgrunbook import backfill, ledger, revert
+from ansible.module_utils.pgrunbook import ledger
+from ansible.module_utils.pgrunbook.backfill import backfill, rollback
 from ansible.module_utils.pgrunbook.module import (
     LOGIN,
     METRICS_FILE,
@@ -229,13 +230,13 @@ from ansible.module_utils.pgrunbook.module import (
 def fill(conn: Any, parameters: dict[str, Any], dry: bool) -> dict[str, Any]:
     result = work(conn, parameters, dry)
     path = "" if dry else parameters["metrics_file"]
-    return with_metrics(result, path, ledger.runs(conn) if path else [])
+    return with_metrics(result, path, ledger.list_runs(conn) if path else [])
 
 
 def work(conn: Any, parameters: dict[str, Any], dry: bool) -> dict[str, Any]:
     spec, run = parameters["spec"], ledger.Run(**parameters["run"])
     if parameters["state"] == "reverted":
-        return alone(conn, spec, dry, lambda: revert.revert_slice(conn, spec, run, dry=dry))
+        return alone(conn, spec, dry, lambda: rollback.revert_slice(conn, spec, run, dry=dry))
     if dry:
         return backfill.dry_run(conn, spec, run, canary=parameters["canary"])
     canary = parameters["canary"]

@@ -99,21 +99,21 @@ from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
 
-from ansible.module_utils.pgrunbook import checks, standing
+from ansible.module_utils.pgrunbook.gates import data_gates, post_run
 from ansible.module_utils.pgrunbook.module import LOGIN, RUN, SPEC, execute
 
 
 def measure(conn: Any, parameters: dict[str, Any], dry: bool) -> dict[str, Any]:
     if parameters["canary_of"]:
-        return checks.canary(conn, parameters["spec"], parameters["canary_of"])
+        return data_gates.canary(conn, parameters["spec"], parameters["canary_of"])
     if parameters["unfilled_max"] is not None:
-        return standing.validate(
+        return post_run.validate(
             conn,
             parameters["spec"],
             unfilled_max=parameters["unfilled_max"],
             grace_seconds=parameters["grace_seconds"],
         )
-    return checks.validate(conn, parameters["spec"])
+    return data_gates.validate(conn, parameters["spec"])
 
 
 def main() -> None:

@@ -65,7 +65,8 @@ from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
 
-from ansible.module_utils.pgrunbook import ledger, rename
+from ansible.module_utils.pgrunbook import ledger
+from ansible.module_utils.pgrunbook.ddl import rename
 from ansible.module_utils.pgrunbook.module import LOGIN, RUN, SPEC, alone, execute
 
 

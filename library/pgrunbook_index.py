@@ -95,7 +95,8 @@ from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
 
-from ansible.module_utils.pgrunbook import indexes, ledger
+from ansible.module_utils.pgrunbook import ledger
+from ansible.module_utils.pgrunbook.ddl import indexes
 from ansible.module_utils.pgrunbook.module import LOGIN, RUN, SPEC, alone, execute
 
 

@@ -92,7 +92,7 @@ from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
 
-from ansible.module_utils.pgrunbook import login_role
+from ansible.module_utils.pgrunbook.ddl import login_role
 from ansible.module_utils.pgrunbook.module import LOGIN, SPEC, execute
 
 

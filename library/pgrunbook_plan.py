@@ -211,7 +211,8 @@ from typing import Any
 from ansible.module_utils.basic import AnsibleModule
 
 from ansible.module_utils.pgrunbook.module import LOGIN, SPEC, execute
-from ansible.module_utils.pgrunbook.plan import build, build_rollback
+from ansible.module_utils.pgrunbook.plan.build import build
+from ansible.module_utils.pgrunbook.plan.rollback import build_rollback
 
 
 def plan(conn: Any, parameters: dict[str, Any], dry: bool) -> dict[str, Any]:

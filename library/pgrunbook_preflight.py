@@ -66,8 +66,8 @@ proof:
 
 from ansible.module_utils.basic import AnsibleModule
 
+from ansible.module_utils.pgrunbook.gates.preflight import examine, require_startable
 from ansible.module_utils.pgrunbook.module import LOGIN, SPEC, execute
-from ansible.module_utils.pgrunbook.preflight import examine, require_startable
 
 
 def main() -> None:

@@ -57,7 +57,7 @@ proof:
 
 from ansible.module_utils.basic import AnsibleModule
 
-from ansible.module_utils.pgrunbook.comparison import compare
+from ansible.module_utils.pgrunbook.gates.query_gates import compare
 from ansible.module_utils.pgrunbook.module import LOGIN, RUN, SPEC, execute
 
 

@@ -84,20 +84,21 @@ from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
 
-from ansible.module_utils.pgrunbook import report, shown
+from ansible.module_utils.pgrunbook.core import printable
 from ansible.module_utils.pgrunbook.module import failures, leave
+from ansible.module_utils.pgrunbook.report import report
 
 
 def draw(told: dict[str, Any]) -> tuple[dict[str, str], list[str]]:
     """The plots, and a warning where they cannot be drawn: that stops no report."""
     try:
-        from ansible.module_utils.pgrunbook import plots
+        from ansible.module_utils.pgrunbook.report import plots
     except ImportError as error:
         return {}, [
             f"The report has no plots: {error}. Next step: install matplotlib for the Python that "
             "runs ansible-playbook; requirements.txt has it."
         ]
-    return plots.draw(shown.every(told)), []
+    return plots.draw(printable.every(told)), []
 
 
 def main() -> None:

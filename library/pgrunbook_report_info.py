@@ -48,8 +48,8 @@ from pathlib import Path
 
 from ansible.module_utils.basic import AnsibleModule
 
-from ansible.module_utils.pgrunbook import report_info
 from ansible.module_utils.pgrunbook.module import failures, leave, passed_over
+from ansible.module_utils.pgrunbook.report import store
 
 
 def main() -> None:
@@ -57,7 +57,7 @@ def main() -> None:
         argument_spec={"folder": {"type": "path", "required": True}}, supports_check_mode=True
     )
     with failures(module, writes=False):
-        found, unreadable = report_info.reports(Path(module.params["folder"]))
+        found, unreadable = store.reports(Path(module.params["folder"]))
         leave(module, {"changed": False, "reports": found, "warnings": passed_over(unreadable)})
 
 

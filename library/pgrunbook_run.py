@@ -89,7 +89,8 @@ from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
 
-from ansible.module_utils.pgrunbook import ledger, revert_checks
+from ansible.module_utils.pgrunbook import ledger
+from ansible.module_utils.pgrunbook.backfill import rollback_checks
 from ansible.module_utils.pgrunbook.module import LOGIN, METRICS_FILE, RUN, execute, with_metrics
 
 
@@ -104,18 +105,18 @@ def record(conn: Any, parameters: dict[str, Any], dry: bool) -> dict[str, Any]:
     ends = state != "running" and (row["state"], row["verdict"]) != (state, verdict)
     if ends and not dry:
         if state == "reverted":
-            revert_checks.require_taken_back(conn, run.id)
+            rollback_checks.require_taken_back(conn, run.id)
         report = parameters["report_sha256"]
         told = {"report_sha256": report} if report else {}
         ledger.finish(conn, run, state, verdict, detail=parameters["detail"], **told)
     result = {
         "changed": ends,
-        "approvals": ledger.approvals(conn, run.id),
-        "history": ledger.history(conn, run.id),
-        "standing": ledger.standing(conn, run.id),
+        "approvals": ledger.list_approvals(conn, run.id),
+        "history": ledger.read_history(conn, run.id),
+        "standing": ledger.standing_changes(conn, run.id),
     }
     path = "" if dry else parameters["metrics_file"]
-    return with_metrics(result, path, ledger.runs(conn) if path else [])
+    return with_metrics(result, path, ledger.list_runs(conn) if path else [])
 
 
 def main() -> None:

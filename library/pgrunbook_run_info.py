@@ -76,8 +76,9 @@ from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
 
-from ansible.module_utils.pgrunbook import evidence, ledger
+from ansible.module_utils.pgrunbook.ledger import evidence
 from ansible.module_utils.pgrunbook.module import LOGIN, METRICS_FILE, execute, with_metrics
+from ansible.module_utils.pgrunbook.report import status
 
 
 def main() -> None:
@@ -91,7 +92,7 @@ def main() -> None:
     )
 
     def info(conn: Any, parameters: dict[str, Any], dry: bool) -> dict[str, Any]:
-        result = ledger.info(conn, *evidence.altered(conn, parameters["reports"]))
+        result = status.info(conn, *evidence.altered(conn, parameters["reports"]))
         path = "" if module.check_mode else parameters["metrics_file"]
         return with_metrics(result, path, result["runs"])
 

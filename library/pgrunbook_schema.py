@@ -108,11 +108,19 @@ proof:
   sample: {"read_only": true, "xid": null}
 """
 
+from typing import Any
+
 from ansible.module_utils.basic import AnsibleModule
 
-from ansible.module_utils.pgrunbook.drift import compare
-from ansible.module_utils.pgrunbook.models import require_loadable
+from ansible.module_utils.pgrunbook.drift.differences import compare
+from ansible.module_utils.pgrunbook.drift.models import require_loadable
+from ansible.module_utils.pgrunbook.gates.schema_gate import schema_gate
 from ansible.module_utils.pgrunbook.module import LOGIN, RUN, SPEC, execute
+
+
+def measure(conn: Any, parameters: dict[str, Any], dry: bool) -> dict[str, Any]:
+    found = compare(conn, parameters["spec"], parameters["models"])
+    return {**found, "checks": [schema_gate(found["differences"])]}
 
 
 def main() -> None:
@@ -127,7 +135,7 @@ def main() -> None:
     )
     execute(
         module,
-        lambda conn, parameters, dry: compare(conn, parameters["spec"], parameters["models"]),
+        measure,
         name="schema",
         writes=False,
         first=lambda conn, spec: require_loadable(module.params["models"]),

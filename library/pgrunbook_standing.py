@@ -89,9 +89,9 @@ verdict:
 
 from ansible.module_utils.basic import AnsibleModule
 
-from ansible.module_utils.pgrunbook import standing
+from ansible.module_utils.pgrunbook.core.spec import parse
+from ansible.module_utils.pgrunbook.gates import post_run
 from ansible.module_utils.pgrunbook.module import METRICS_FILE, SPEC, failures, leave, written
-from ansible.module_utils.pgrunbook.spec import parse
 
 
 def main() -> None:
@@ -109,7 +109,7 @@ def main() -> None:
     given = module.params
     with failures(module, writes=False):
         spec = parse(given["spec"])
-        judged = standing.judge(
+        judged = post_run.judge(
             spec,
             given["results"],
             earlier=given["earlier"],
@@ -117,7 +117,7 @@ def main() -> None:
             command=given["command"],
         )
         path = "" if module.check_mode else given["metrics_file"]
-        figures = standing.figures(spec, judged["checks"])
+        figures = post_run.figures(spec, judged["checks"])
         result = written(
             {"changed": False, **judged},
             path,

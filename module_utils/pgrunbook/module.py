@@ -20,9 +20,10 @@ except ImportError:
     print(json.dumps({"failed": True, "msg": missing_required_lib("psycopg (version 3)")}))
     sys.exit(1)
 
-from . import catalog, identity, ledger, shown, trust
-from .checks import settle
-from .connection import (
+from . import catalog, ledger
+from .catalog import trust
+from .core import printable
+from .core.connection import (
     LOGIN_OPTIONS,
     PLAIN,
     Connection,
@@ -30,10 +31,12 @@ from .connection import (
     is_connection_string,
     looking_in,
     proof,
-    table_lock,
 )
-from .errors import RunbookError, detail, place, reason
-from .spec import SPEC_OPTIONS, Spec, parse, parse_stored
+from .core.errors import RunbookError, detail, place, reason
+from .core.locks import table_lock
+from .core.spec import SPEC_OPTIONS, Spec, parse, parse_stored
+from .gates.data_gates import settle
+from .ledger import identity
 
 METRICS_FILE = {"type": "path", "default": ""}
 Work = Callable[[Connection, dict[str, Any], bool], dict[str, Any]]
@@ -163,7 +166,7 @@ def failures(module: AnsibleModule, *, writes: bool) -> Iterator[None]:
     try:
         yield
     except RunbookError as error:
-        _fail(module, str(error), error, obstacles=[shown.text(o) for o in error.obstacles])
+        _fail(module, str(error), error, obstacles=[printable.text(o) for o in error.obstacles])
     except psycopg.Error as error:
         _fail(module, database_failure(error), error, sqlstate=error.sqlstate)
     except Exception as error:
@@ -187,7 +190,7 @@ def leave(module: AnsibleModule, result: dict[str, Any]) -> None:
     """Exit with the result; its warnings, a list of texts, are shown as Ansible's. In what a person
     reads of it, nothing is left that could not be seen."""
     for warning in result.get("warnings", []):
-        module.warn(shown.text(warning))
+        module.warn(printable.text(warning))
     module.exit_json(
         **{key: _for_people(key, value) for key, value in result.items() if key != "warnings"}
     )
@@ -225,7 +228,7 @@ def written(
     if not path:
         return result
     try:
-        from . import metrics
+        from .report import metrics
 
         write(metrics)
     except (ImportError, OSError) as error:
@@ -273,24 +276,24 @@ _OF_A_DIFFERENCE = ("text", "impact", "resolutions")
 def _for_people(key: str, value: Any) -> Any:
     """A value of a result, where its texts are for people as they may be shown; else as it is."""
     if key in _TEXTS:
-        return shown.every(value)
+        return printable.every(value)
     if key == "checks":
-        return [_parts(check, _OF_A_CHECK, shown.line) for check in value]
+        return [_parts(check, _OF_A_CHECK, printable.line) for check in value]
     if key == "differences":
-        return [_parts(difference, _OF_A_DIFFERENCE, shown.text) for difference in value]
+        return [_parts(difference, _OF_A_DIFFERENCE, printable.text) for difference in value]
     return value
 
 
 def _parts(of: dict[str, Any], keys: tuple[str, ...], how: Callable[[Any], str]) -> dict[str, Any]:
-    return {key: shown.every(value, how) if key in keys else value for key, value in of.items()}
+    return {key: printable.every(value, how) if key in keys else value for key, value in of.items()}
 
 
 def _fail(module: AnsibleModule, message: str, error: Exception, **more: Any) -> None:
     """Ansible shows exception where its configuration says so, and everything else always."""
-    trace = shown.text("\n".join(_trace(error)))
+    trace = printable.text("\n".join(_trace(error)))
     if module._verbosity >= _TRACED_FROM:
         more["traceback"] = trace.splitlines()
-    module.fail_json(msg=shown.text(message), exception=trace, **more)
+    module.fail_json(msg=printable.text(message), exception=trace, **more)
 
 
 _TRACED_FROM = 3  # -vvv
@@ -299,7 +302,7 @@ _TRACED_FROM = 3  # -vvv
 def _unforeseen(error: Exception, writes: bool) -> str:
     """What a person can do about a mistake of the program. The error's own text may have values."""
     frames = traceback.extract_tb(error.__traceback__)
-    ours = [frame for frame in frames if Path(frame.filename).parent.name == "pgrunbook"]
+    ours = [frame for frame in frames if "pgrunbook" in Path(frame.filename).parts]
     last = (ours or frames)[-1]
     state = (
         "What was committed is kept; playbooks/status.yml tells how far the run is."
@@ -307,10 +310,16 @@ def _unforeseen(error: Exception, writes: bool) -> str:
         else "Nothing was changed in the database."
     )
     return (
-        f"A mistake in pgrunbook: {type(error).__name__} in {Path(last.filename).name}, line "
+        f"A mistake in pgrunbook: {type(error).__name__} in {_in_the_program(last.filename)}, line "
         f"{last.lineno}. {state} Next step: run the same again with -vvv, and give what it shows "
         "to whoever maintains pgrunbook."
     )
+
+
+def _in_the_program(filename: str) -> str:
+    """A file's path below the program's folder, or its name where it is elsewhere."""
+    parts = Path(filename).parts
+    return "/".join(parts[parts.index("pgrunbook") + 1 :]) if "pgrunbook" in parts else parts[-1]
 
 
 def _trace(error: BaseException) -> list[str]:

@@ -27,7 +27,7 @@ from psycopg.conninfo import make_conninfo
 from psycopg.rows import dict_row
 from psycopg.sql import SQL, Identifier
 
-from ansible.module_utils.pgrunbook import spec as spec_module
+from ansible.module_utils.pgrunbook.core import spec as spec_module
 from demo import data
 from demo import server as demo_server
 from tests.integration import servers

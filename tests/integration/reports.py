@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
 
-from ansible.module_utils.pgrunbook import report
+from ansible.module_utils.pgrunbook.report import report
 from tests.integration.conftest import Database
 
 

@@ -6,9 +6,10 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from ansible.module_utils.pgrunbook import backfill, ledger
-from ansible.module_utils.pgrunbook import spec as spec_module
-from ansible.module_utils.pgrunbook.connection import connect
+from ansible.module_utils.pgrunbook import ledger
+from ansible.module_utils.pgrunbook.backfill import backfill
+from ansible.module_utils.pgrunbook.core import spec as spec_module
+from ansible.module_utils.pgrunbook.core.connection import connect
 from tests.integration.conftest import Database
 from tests.integration.steps import Module, Steps
 

@@ -13,7 +13,8 @@ from typing import Any
 import pytest
 import yaml
 
-from ansible.module_utils.pgrunbook import ledger, report_words
+from ansible.module_utils.pgrunbook import ledger
+from ansible.module_utils.pgrunbook.report import words
 from demo import data
 from tests.integration.conftest import ROOT, Database, Played, approval_of, command_line, plan_hash
 from tests.integration.steps import Module, Steps
@@ -169,10 +170,10 @@ def test_says_who_claimed_to_approve(
     )
     with database.connect() as conn:
         (run,) = conn.execute("SELECT id FROM pgrunbook.run").fetchall()
-        (approval,) = ledger.approvals(conn, run["id"])
+        (approval,) = ledger.list_approvals(conn, run["id"])
     for said in (events[0]["detail"], approval):
         assert told.items() <= said.items()
-    said = report_words.approver(approval)
+    said = words.approver(approval)
     assert said == f"mallory (claimed); {account}; in the database {data.ROLE}"
     status = playbook(database.login, "status", phase=phase)
     assert "by mallory (claimed)" in status.output and status.status == 0, status.output

@@ -10,9 +10,10 @@ from typing import Any
 import psycopg
 import pytest
 
-from ansible.module_utils.pgrunbook import backfill, ledger
-from ansible.module_utils.pgrunbook.connection import Connection, connect
-from ansible.module_utils.pgrunbook.spec import Spec
+from ansible.module_utils.pgrunbook import ledger
+from ansible.module_utils.pgrunbook.backfill import backfill
+from ansible.module_utils.pgrunbook.core.connection import Connection, connect
+from ansible.module_utils.pgrunbook.core.spec import Spec
 from tests.integration.conftest import Database, parsed
 from tests.integration.steps import TABLES, Module, Steps, content
 

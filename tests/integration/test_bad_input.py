@@ -16,8 +16,9 @@ import pytest
 from psycopg.sql import SQL, Identifier
 
 from ansible.module_utils.pgrunbook import catalog
-from ansible.module_utils.pgrunbook.connection import connect, table_lock
-from ansible.module_utils.pgrunbook.spec import Table
+from ansible.module_utils.pgrunbook.core.connection import connect
+from ansible.module_utils.pgrunbook.core.locks import table_lock
+from ansible.module_utils.pgrunbook.core.spec import Table
 from demo import data
 from demo import server as demo_server
 from tests.integration.conftest import Database, options

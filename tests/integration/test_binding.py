@@ -9,8 +9,9 @@ from typing import Any
 import pytest
 from psycopg.sql import SQL, Identifier
 
-from ansible.module_utils.pgrunbook import catalog, surroundings
-from ansible.module_utils.pgrunbook.connection import connect
+from ansible.module_utils.pgrunbook import catalog
+from ansible.module_utils.pgrunbook.catalog import surroundings
+from ansible.module_utils.pgrunbook.core.connection import connect
 from demo import data
 from tests.integration.conftest import Database, parsed
 from tests.integration.steps import Steps

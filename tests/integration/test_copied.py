@@ -14,13 +14,8 @@ import pytest
 import yaml
 from psycopg.sql import SQL, Identifier
 
-from ansible.module_utils.pgrunbook import (
-    report_changes,
-    report_markdown,
-    report_repeat,
-    shown,
-    spec,
-)
+from ansible.module_utils.pgrunbook.core import printable, spec
+from ansible.module_utils.pgrunbook.report import changes, markdown, repeat
 from tests.integration.conftest import Database
 from tests.integration.steps import Module, Steps
 
@@ -115,9 +110,9 @@ def test_the_plans_sql_and_its_undo(database: Database, module: Module) -> None:
     after = steps.plan()
     assert [step["id"] for step in after["plan"]["steps"] if step["needed"]] == []
     assert columns(database) == {"id", KIND, f"{KIND}_before_odd", "size  of it"}
-    repeated = report_repeat.commands(spec.parse(steps.spec), {})
+    repeated = repeat.commands(spec.parse(steps.spec), {})
     commands = [each["command"] for test in repeated.values() for each in test]
-    heredocs = [shown.text(c).splitlines()[1:-1] for c in commands if c.startswith("psql")]
+    heredocs = [printable.text(c).splitlines()[1:-1] for c in commands if c.startswith("psql")]
     assert len(heredocs) == 4
     for lines in heredocs:
         psql(database, "\n".join(lines))
@@ -143,9 +138,9 @@ def test_the_reports_undo_by_hand_drops_no_column(database: Database, module: Mo
         **{"kind": "run", "approvals": [{}], "error": "lost", "run_id": "r"},
         **{"backfill": {"rows_changed": 0}},
     }
-    told["changes"] = report_changes.changes(told, facts)
-    undo = report_changes.undo(told, spec.parse(steps.spec), facts)
-    lines = "\n".join(report_markdown._undo(shown.every(undo))).split("```")
+    told["changes"] = changes.changes(told, facts)
+    undo = changes.undo(told, spec.parse(steps.spec), facts)
+    lines = "\n".join(markdown._undo(printable.every(undo))).split("```")
     sql = next(part for part in lines if part.startswith("sql")).removeprefix("sql\n")
     assert "DROP COLUMN" not in sql
     sql = sql.replace("DROP INDEX CONCURRENTLY ", "DROP INDEX CONCURRENTLY IF EXISTS ")
@@ -184,7 +179,9 @@ def test_what_is_to_be_listed_in_a_variable_is_yaml(
 
 def test_names_in_yaml_are_what_they_were() -> None:
     for name in (SCHEMA, TABLE, KINDS, KIND, INDEX, "on", "a, b", "f(integer)", "100", "é"):
-        assert yaml.safe_load(f"{{name: {shown.yaml(name)}, columns: [{shown.yaml(name)}]}}") == {
+        assert yaml.safe_load(
+            f"{{name: {printable.yaml(name)}, columns: [{printable.yaml(name)}]}}"
+        ) == {
             "name": name,
             "columns": [name],
         }

@@ -11,9 +11,9 @@ import psycopg
 import pytest
 
 from ansible.module_utils.pgrunbook import catalog
-from ansible.module_utils.pgrunbook.connection import connect
-from ansible.module_utils.pgrunbook.dependents import dependents
-from ansible.module_utils.pgrunbook.spec import Table
+from ansible.module_utils.pgrunbook.catalog.dependents import dependents
+from ansible.module_utils.pgrunbook.core.connection import connect
+from ansible.module_utils.pgrunbook.core.spec import Table
 from tests.integration.conftest import Database
 from tests.integration.steps import Module, Steps
 

@@ -15,10 +15,12 @@ import pytest
 from psycopg.rows import dict_row
 from psycopg.sql import SQL, Identifier
 
-from ansible.module_utils.pgrunbook import backfill, estimate, ledger
+from ansible.module_utils.pgrunbook import ledger
+from ansible.module_utils.pgrunbook.backfill import backfill
 from ansible.module_utils.pgrunbook.catalog import inspect
-from ansible.module_utils.pgrunbook.connection import Connection, connect, proof
-from ansible.module_utils.pgrunbook.spec import Table, parse
+from ansible.module_utils.pgrunbook.core.connection import Connection, connect, proof
+from ansible.module_utils.pgrunbook.core.spec import Table, parse
+from ansible.module_utils.pgrunbook.ddl import build_time
 from tests.integration.conftest import Database, Played
 from tests.integration.steps import Module, Steps
 
@@ -195,7 +197,8 @@ def test_a_rate_that_somebody_set_is_not_taken_for_the_tables(
     lasted = time.monotonic() - started
     assert (slow["throttle"], slow["done"]) == (400, False)
     assert 0.5 < slow["throttled_seconds"] < lasted
-    assert worked(database) - before < lasted - slow["throttled_seconds"] + 0.1, "it rested"
+    # While one worker rests the other may work, so that both figures together may exceed the time.
+    assert worked(database) - before < lasted - slow["throttled_seconds"] / 2, "it rested"
     run = steps.planned["run"]["id"]
     left = gates(steps)["estimate"]
     assert left["status"] == "pass" and left["evidence"]["seconds"] is None
@@ -257,7 +260,7 @@ def test_a_pause_is_no_work(database: Database, module: Module, phase: Phase) ->
 
 
 def measured(conn: Connection, on: Table, *columns: str, include: tuple[str, ...] = ()) -> float:
-    return estimate.index_seconds(conn, on, inspect(conn, on).pages, columns, include)
+    return build_time.index_seconds(conn, on, inspect(conn, on).pages, columns, include)
 
 
 NAMED = Table("public", 'Größe "%s" {}')
@@ -304,9 +307,9 @@ def test_a_sample_grows_only_while_it_is_quick_and_stands_for_all_pages(
     expected: float,
 ) -> None:
     asked = []
-    monkeypatch.setattr(estimate, "_server_seconds", lambda _, query: asked.append(query) or took)
+    monkeypatch.setattr(build_time, "_server_seconds", lambda _, query: asked.append(query) or took)
     with database.connect() as conn:
-        found = estimate.index_seconds(conn, Table("public", "none"), pages, ["k"])
+        found = build_time.index_seconds(conn, Table("public", "none"), pages, ["k"])
     assert found == pytest.approx(expected)
     assert len(asked) == 2 * samples
     sorted_ones = [query.as_string(None).endswith('ORDER BY "k"') for query in asked]

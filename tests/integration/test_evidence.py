@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from ansible.module_utils.pgrunbook.report import sha256
+from ansible.module_utils.pgrunbook.report.report import sha256
 from tests.integration.conftest import Database, Played
 from tests.integration.steps import Module, Steps
 

@@ -16,7 +16,7 @@ import psycopg
 import pytest
 
 from ansible.module_utils.pgrunbook import ledger
-from ansible.module_utils.pgrunbook.errors import detail, place, reason
+from ansible.module_utils.pgrunbook.core.errors import detail, place, reason
 from ansible.module_utils.pgrunbook.module import MASK, database_failure
 from tests.integration.conftest import Database, Played, options, plan_hash
 from tests.integration.steps import Module, Steps, facts_of
@@ -105,7 +105,7 @@ def test_an_unforeseen_error_says_what_stands_and_what_to_do(
     steps.plan()
     run = {**steps.planned["run"], "plan_hash": ledger.plan_hash({})}
     quiet = steps.refused("approval", **{**steps.approval("plan"), "run": run, "plan": {}})
-    assert quiet.startswith("A mistake in pgrunbook: KeyError in ledger.py, line ")
+    assert quiet.startswith("A mistake in pgrunbook: KeyError in ledger/approvals.py, line ")
     assert "What was committed is kept; playbooks/status.yml tells" in quiet
     asked = {**steps.approval("plan"), "run": run, "plan": {}, "_ansible_verbosity": 3}
     assert "KeyError('spec')" in str(steps.attempt("approval", **asked)["traceback"])

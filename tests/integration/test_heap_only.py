@@ -10,9 +10,9 @@ from typing import Any
 import psycopg
 import pytest
 
-from ansible.module_utils.pgrunbook import plan as plan_module
-from ansible.module_utils.pgrunbook import supervisor
-from ansible.module_utils.pgrunbook.load import horizon_holder
+from ansible.module_utils.pgrunbook.backfill import workers
+from ansible.module_utils.pgrunbook.backfill.throttle import horizon_holder
+from ansible.module_utils.pgrunbook.plan import build as plan_module
 from demo import data
 from tests.integration.conftest import Database
 from tests.integration.small_table import (
@@ -28,7 +28,7 @@ def test_a_long_transaction_is_named_and_ends_the_passes(
     database: Database, module: Module, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """It keeps dead rows from being pruned, so that later passes find no room."""
-    monkeypatch.setattr(supervisor, "SAMPLE_SECONDS", 0.02)
+    monkeypatch.setattr(workers, "SAMPLE_SECONDS", 0.02)
     steps = Table(rows=42_000, spec={"batch_rows": 2000}).make(database, module)
     with database.connect() as holder, holder.transaction():
         holder.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ")
@@ -64,7 +64,7 @@ def test_few_heap_only_updates_are_told_with_their_share_and_usual_causes(
     database: Database, module: Module, monkeypatch: pytest.MonkeyPatch, sees_all: bool
 ) -> None:
     """Rows grow tenfold, so that later passes find no room, and nobody is in the way."""
-    monkeypatch.setattr(supervisor, "SAMPLE_SECONDS", 0.02)
+    monkeypatch.setattr(workers, "SAMPLE_SECONDS", 0.02)
     steps = GROWING.make(database, module)
     if sees_all:
         database.superuser(f"GRANT pg_monitor TO {data.ROLE}")

@@ -17,8 +17,8 @@ import psycopg
 import pytest
 from psycopg.sql import SQL, Composed, Identifier
 
-from ansible.module_utils.pgrunbook.login_role import membership
-from ansible.module_utils.pgrunbook.sql import render
+from ansible.module_utils.pgrunbook.core.sql import render
+from ansible.module_utils.pgrunbook.ddl.login_role import membership
 from demo import data
 from tests.integration.conftest import Database, Played, options
 from tests.integration.steps import Module, Steps

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from ansible.module_utils.pgrunbook import index_parts
+from ansible.module_utils.pgrunbook.ddl import index_parts
 from tests.integration.conftest import Database
 from tests.integration.small_table import INDEX, Table, all_right, fill
 from tests.integration.steps import Module, Steps, content

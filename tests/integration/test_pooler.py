@@ -9,9 +9,9 @@ from typing import Any
 import psycopg
 import pytest
 
-from ansible.module_utils.pgrunbook import connection as connection_module
-from ansible.module_utils.pgrunbook import pooler as pooler_module
-from ansible.module_utils.pgrunbook.errors import RunbookError
+from ansible.module_utils.pgrunbook.core import connection as connection_module
+from ansible.module_utils.pgrunbook.core import pooler as pooler_module
+from ansible.module_utils.pgrunbook.core.errors import RunbookError
 from demo import data
 from tests.integration.conftest import Database
 from tests.integration.pooler import application, pgbouncer

@@ -9,9 +9,10 @@ from typing import Any
 import pytest
 from psycopg.sql import SQL
 
-from ansible.module_utils.pgrunbook import backfill, catalog
-from ansible.module_utils.pgrunbook import spec as spec_module
-from ansible.module_utils.pgrunbook.strategy import Strategy
+from ansible.module_utils.pgrunbook import catalog
+from ansible.module_utils.pgrunbook.backfill import backfill
+from ansible.module_utils.pgrunbook.backfill.strategy import Strategy
+from ansible.module_utils.pgrunbook.core import spec as spec_module
 from tests.integration.conftest import Database
 from tests.integration.small_table import Table
 from tests.integration.steps import Module, Result, Steps

@@ -10,7 +10,8 @@ from typing import Any
 
 from psycopg.types.json import Jsonb
 
-from ansible.module_utils.pgrunbook import ledger, report
+from ansible.module_utils.pgrunbook import ledger
+from ansible.module_utils.pgrunbook.report import report
 from tests.integration.conftest import Database, Played
 from tests.integration.reports import last_event, read
 from tests.integration.steps import Module, Steps
@@ -113,7 +114,7 @@ def test_a_long_history_is_taken_together_and_loses_no_row(
                 " '')",
                 (run, Jsonb(detail)),
             )
-        history = ledger.history(conn, run)
+        history = ledger.read_history(conn, run)
     batches, slices = history["batches"], history["slices"]
     assert len(batches) == len(slices) == ledger.MOST_POINTS
     assert sum(point["batches"] for point in batches) == 1000
@@ -134,7 +135,7 @@ def test_a_long_history_is_taken_together_and_loses_no_row(
 
 def test_a_database_without_a_ledger_has_no_history(database: Database) -> None:
     with database.connect() as conn:
-        assert ledger.history(conn, "phase3-nothing") == {}
+        assert ledger.read_history(conn, "phase3-nothing") == {}
 
 
 def test_a_run_that_the_ledger_does_not_have_has_an_empty_history(
@@ -142,6 +143,6 @@ def test_a_run_that_the_ledger_does_not_have_has_an_empty_history(
 ) -> None:
     Steps.of(module, database, phase).begin()
     with database.connect() as conn:
-        history = ledger.history(conn, "phase3-nothing")
+        history = ledger.read_history(conn, "phase3-nothing")
     assert history["events"] == history["slices"] == history["batches"] == history["steps"] == []
     assert history["before"] == {} and history["chain"]["events"] > 0

@@ -9,7 +9,8 @@ from typing import Any
 
 import pytest
 
-from ansible.module_utils.pgrunbook.connection import connect, one, sibling
+from ansible.module_utils.pgrunbook.core.connection import connect, one
+from ansible.module_utils.pgrunbook.core.sibling import sibling
 from demo import data
 from tests.integration.conftest import Database, Played, other_database
 from tests.integration.steps import Module, Steps

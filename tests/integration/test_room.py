@@ -6,7 +6,7 @@ from __future__ import annotations
 import pytest
 
 from ansible.module_utils.pgrunbook import ledger
-from ansible.module_utils.pgrunbook.connection import connect
+from ansible.module_utils.pgrunbook.core.connection import connect
 from tests.integration.conftest import Database
 from tests.integration.small_table import INDEX, ON_VALUE, Table, fill
 from tests.integration.steps import Module
@@ -69,6 +69,6 @@ def test_a_run_measures_about_what_its_plan_expects(
     assert f"about {expected:.0f} % of the updates expected to be heap-only" in words
     fill(steps)
     with connect(steps.login, name="test", read_only=True, schemas=["public"]) as conn:
-        measured = ledger.history(conn, steps.planned["run"]["id"])["heap_only_percent"]
+        measured = ledger.read_history(conn, steps.planned["run"]["id"])["heap_only_percent"]
     assert bounds[0] <= expected <= bounds[1]
     assert abs(expected - measured) < 12

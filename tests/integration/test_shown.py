@@ -14,7 +14,7 @@ from typing import Any
 
 from psycopg.sql import SQL, Identifier
 
-from ansible.module_utils.pgrunbook import report
+from ansible.module_utils.pgrunbook.report import report
 from tests.integration.conftest import Database, Played, options
 from tests.integration.steps import Module, Steps, facts_of
 

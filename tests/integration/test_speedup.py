@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from psycopg.sql import SQL
 
-from ansible.module_utils.pgrunbook import processor
+from ansible.module_utils.pgrunbook.gates import processor_time
 from tests.integration.conftest import Database
 from tests.integration.steps import Module, Steps
 
@@ -49,9 +49,9 @@ def make(database: Database, name: str, rows: int, *, workers: int) -> str:
     return f"SELECT count(*) AS n FROM {name} WHERE nap()"
 
 
-def measured(database: Database, query: str) -> processor.Measured:
+def measured(database: Database, query: str) -> processor_time.Measured:
     with database.connect() as conn:
-        return processor.measured(conn, SQL(query))
+        return processor_time.measured(conn, SQL(query))
 
 
 def gate(module: Module, database: Database, phase: Phase, **of: Any) -> dict[str, Any]:

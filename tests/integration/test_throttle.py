@@ -80,8 +80,10 @@ def at_work(database: Database, steps: Steps) -> Iterator[list[Result]]:
 
 def _slice(steps: Steps) -> Result:
     """One slice, without capturing output, which other threads need."""
-    from ansible.module_utils.pgrunbook import backfill, ledger, spec
-    from ansible.module_utils.pgrunbook.connection import connect
+    from ansible.module_utils.pgrunbook import ledger
+    from ansible.module_utils.pgrunbook.backfill import backfill
+    from ansible.module_utils.pgrunbook.core import spec
+    from ansible.module_utils.pgrunbook.core.connection import connect
 
     with connect(steps.login, name="test", read_only=False, schemas=["public"]) as conn:
         run = ledger.Run(**steps.planned["run"])

@@ -19,8 +19,9 @@ import psycopg
 import pytest
 import yaml
 
-from ansible.module_utils.pgrunbook import catalog, ledger, trial
-from ansible.module_utils.pgrunbook.connection import connect
+from ansible.module_utils.pgrunbook import catalog, ledger
+from ansible.module_utils.pgrunbook.core.connection import connect
+from ansible.module_utils.pgrunbook.gates import index_trial
 from tests.integration.conftest import ROOT, Database, parsed
 from tests.integration.steps import TABLES, Module, Steps, content
 from tests.integration.test_modules import keys_that_differ_from_the_documentation
@@ -51,8 +52,10 @@ MET_WITH_THE_INDEX = {
     "phase_speedup_min": 100,
     "phase_repetitions": 3,
 }
+# A shell ignores SIGINT for what it starts in the background, and so would this program.
 PROGRAM = """
-import json, sys
+import json, signal, sys
+signal.signal(signal.SIGINT, signal.default_int_handler)
 import tests.conftest
 from ansible.module_utils.testing import patch_module_args
 import pgrunbook_trial
@@ -455,7 +458,7 @@ def test_an_index_of_that_name_that_somebody_else_made_is_left_alone(
         info = catalog.inspect(conn, spec.table)
         database.sql(f"CREATE INDEX {NAME} ON session_summaries (created_at)")
         with pytest.raises(psycopg.errors.DuplicateTable):
-            trial._try(conn, spec, info, run, {"name": NAME, "sql": statement}, [])
+            index_trial._try(conn, spec, info, run, {"name": NAME, "sql": statement}, [])
     assert indexes(database)[NAME] is True
     assert database.sql(CHANGES)[-1] == {"kind": "index_trial", "new": NAME, "undone": True}
 

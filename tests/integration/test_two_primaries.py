@@ -9,9 +9,11 @@ from typing import Any
 
 import pytest
 
-from ansible.module_utils.pgrunbook import indexes, ledger, supervisor
-from ansible.module_utils.pgrunbook.connection import connect
-from ansible.module_utils.pgrunbook.errors import RunbookError
+from ansible.module_utils.pgrunbook import ledger
+from ansible.module_utils.pgrunbook.backfill import workers
+from ansible.module_utils.pgrunbook.core.connection import connect
+from ansible.module_utils.pgrunbook.core.errors import RunbookError
+from ansible.module_utils.pgrunbook.ddl import indexes
 from tests.integration.conftest import Database, parsed
 from tests.integration.standby import Standby, streaming
 from tests.integration.steps import Steps
@@ -103,11 +105,11 @@ def test_a_worker_that_reaches_another_server_stops_the_slice(
     moving = {**steps.login, "host": str(address)}
     with connect(moving, name="test", read_only=False, schemas=["public"]) as conn:
         owned = ledger.Run(run["id"], run["plan_hash"], run["execution"])
-        current = supervisor.start(conn, parsed(phase), owned, interleaved=False)
+        current = workers.start(conn, parsed(phase), owned, interleaved=False)
         address.unlink()
         address.symlink_to(standby.login["host"])
         with pytest.raises(RunbookError, match="timeline 00000002, not 00000001"):
-            supervisor.supervise(conn, current, lambda worker: None, 1)
+            workers.supervise(conn, current, lambda worker: None, 1)
 
 
 def test_an_index_statement_goes_to_no_other_server(

@@ -21,7 +21,8 @@ import pytest
 from psycopg.sql import SQL, Identifier
 from psycopg.types.json import Jsonb
 
-from ansible.module_utils.pgrunbook import ledger, ledger_schema
+from ansible.module_utils.pgrunbook import ledger
+from ansible.module_utils.pgrunbook.ledger import schema
 from demo import data
 from demo import server as demo_server
 from tests.integration.conftest import Database
@@ -232,13 +233,13 @@ def test_the_first_approval_migrates_an_earlier_ledger_to_what_a_new_one_is(
     fresh.approve("plan")
     assert ledger_catalog(old) == ledger_catalog(database)
     (row,) = old.sql("SELECT version, token FROM pgrunbook.ledger")
-    assert row["version"] == ledger_schema.VERSION and len(row["token"]) >= 32
+    assert row["version"] == schema.VERSION and len(row["token"]) >= 32
     assert row["token"] != database.sql("SELECT token FROM pgrunbook.ledger")[0]["token"]
     assert ledger_rows(old)["batch"] == kept["batch"]
     told = old.sql(
         "SELECT body -> 'detail' AS detail FROM pgrunbook.event WHERE body ->> 'kind' = 'migrated'"
     )
-    assert [each["detail"] for each in told] == [{"from": 1, "to": ledger_schema.VERSION}]
+    assert [each["detail"] for each in told] == [{"from": 1, "to": schema.VERSION}]
     assert steps.do("run_info")["altered"] == []
     old.sql("UPDATE pgrunbook.run SET seen_at = seen_at - interval '1 hour'")
     steps.plan()
@@ -266,7 +267,7 @@ def test_a_newer_ledger_is_neither_read_nor_written(
         ("check", {"canary_of": run}),
     ):
         message = steps.refused(name, **arguments)
-        assert f"version {ledger_schema.VERSION + 1}" in message, (name, message)
+        assert f"version {schema.VERSION + 1}" in message, (name, message)
         assert "newer" in message
     assert ledger_rows(database) == before
 

@@ -13,7 +13,7 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 from psycopg.sql import SQL, Identifier
 
-from ansible.module_utils.pgrunbook import standing
+from ansible.module_utils.pgrunbook.gates import post_run
 from tests.integration.conftest import Database, Played, options
 from tests.integration.steps import Module, Steps
 
@@ -197,7 +197,7 @@ def test_a_row_counts_only_when_it_could_be_filled_before_too(
         )
         add_rows(filled, 1, "newer")
 
-    monkeypatch.setattr(standing, "_wait", fills_three_and_adds_one)
+    monkeypatch.setattr(post_run, "_wait", fills_three_and_adds_one)
     gate = standing_of(module, filled, phase, unfilled_max=0, grace_seconds=7)
     assert waited == [7]
     assert gate["status"] == "fail"
@@ -226,9 +226,9 @@ def test_the_wait_is_real_and_the_session_outlives_it(
 ) -> None:
     """The server ends a transaction that idles too long; the waiting session does not idle."""
     add_rows(filled, 5)
-    monkeypatch.setattr(standing, "LONGEST_PAUSE", 0.1)
+    monkeypatch.setattr(post_run, "LONGEST_PAUSE", 0.1)
     monkeypatch.setattr(
-        "ansible.module_utils.pgrunbook.connection.IDLE_IN_TRANSACTION_TIMEOUT", "500ms"
+        "ansible.module_utils.pgrunbook.core.connection.IDLE_IN_TRANSACTION_TIMEOUT", "500ms"
     )
     began = time.monotonic()
     gate = standing_of(module, filled, phase, unfilled_max=0, grace_seconds=1)

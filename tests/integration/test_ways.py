@@ -7,7 +7,7 @@ import threading
 
 import pytest
 
-from ansible.module_utils.pgrunbook import backfill, supervisor
+from ansible.module_utils.pgrunbook.backfill import backfill, workers
 from tests.integration.conftest import Database
 from tests.integration.small_table import (
     RIGHT,
@@ -156,7 +156,7 @@ def test_other_triggers_do_not_matter(database: Database, module: Module, trigge
 def test_a_batch_that_takes_too_long_is_halved(
     database: Database, module: Module, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(supervisor, "LEAST_TIMEOUT_MS", 150)
+    monkeypatch.setattr(workers, "LEAST_TIMEOUT_MS", 150)
     slow = TRIGGER[1].replace("NEW.other = 7", "PERFORM pg_sleep(0.002)")
     steps = Table(
         after=(TRIGGER[0], slow, TRIGGER[2]),

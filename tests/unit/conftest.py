@@ -7,9 +7,9 @@ from typing import Any
 
 from hypothesis import settings
 
-from ansible.module_utils.pgrunbook import spec as spec_module
 from ansible.module_utils.pgrunbook.catalog import ColumnInfo, Leaf, TableInfo
-from ansible.module_utils.pgrunbook.spec import Table
+from ansible.module_utils.pgrunbook.core import spec as spec_module
+from ansible.module_utils.pgrunbook.core.spec import Table
 
 # A busy machine must not turn a property into a failure.
 settings.register_profile("unit", deadline=None)

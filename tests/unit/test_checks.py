@@ -13,9 +13,9 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ansible.module_utils.pgrunbook.checks import check, settle, verdict
-from ansible.module_utils.pgrunbook.eligibility import percentage
-from ansible.module_utils.pgrunbook.spec import GATES
+from ansible.module_utils.pgrunbook.backfill.eligibility import percentage
+from ansible.module_utils.pgrunbook.core.spec import GATES
+from ansible.module_utils.pgrunbook.gates.data_gates import check, settle, verdict
 from tests.unit.conftest import parsed
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -66,7 +66,7 @@ def test_a_gate_is_settled_as_the_phase_has_it_whatever_its_default(
     target: str,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("ansible.module_utils.pgrunbook.spec.GATES", ("id",))
+    monkeypatch.setattr("ansible.module_utils.pgrunbook.core.spec.GATES", ("id",))
     spec = parsed(gates=gates)
     gate = check("id", "A", test=3, target="1", measured=2, passed=passed, enforce=enforce)
     (settled,) = settle(spec, [gate])
@@ -87,7 +87,7 @@ def test_a_gate_that_the_phase_does_not_name_stays_as_it_is() -> None:
 def calls_of_check() -> Iterator[tuple[str, str]]:
     """The ids with which the program calls check(), as far as they are constants, each with its
     default: enforce or warn."""
-    for path in (ROOT / "module_utils/pgrunbook").glob("*.py"):
+    for path in (ROOT / "module_utils/pgrunbook").rglob("*.py"):
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
             if isinstance(node, ast.Call) and getattr(node.func, "id", "") == "check":
                 named = {word.arg: word.value for word in node.keywords}

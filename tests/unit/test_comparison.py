@@ -12,11 +12,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from psycopg.sql import Identifier
 
-from ansible.module_utils.pgrunbook import bootstrap, comparison, processor
-from ansible.module_utils.pgrunbook.errors import RunbookError
-from ansible.module_utils.pgrunbook.processor import Measured
-from ansible.module_utils.pgrunbook.spec import Query
-from ansible.module_utils.pgrunbook.sql import render
+from ansible.module_utils.pgrunbook.core.errors import RunbookError
+from ansible.module_utils.pgrunbook.core.spec import Query
+from ansible.module_utils.pgrunbook.core.sql import render
+from ansible.module_utils.pgrunbook.gates import bootstrap, processor_time, query_gates
+from ansible.module_utils.pgrunbook.gates.processor_time import Measured
 from tests.unit.conftest import parsed
 
 Interval = tuple[float, float]
@@ -79,12 +79,12 @@ WARM = "buffers (the cache was warm)"
     ],
 )
 def test_every_branch_of_the_rule(measured: dict[str, Any], passed: bool | None, part: str) -> None:
-    assert comparison.decide(measured, 5) == (passed, part)
+    assert query_gates.decide(measured, 5) == (passed, part)
 
 
 def test_processor_time_is_told_where_a_query_had_workers() -> None:
     def told(measured: dict[str, Any]) -> str:
-        return str(comparison.judge(parsed(queries=[QUERY]), [measured])[0]["measured"])
+        return str(query_gates.judge(parsed(queries=[QUERY]), [measured])[0]["measured"])
 
     assert "5.0 × [5.0–5.1] in time (1.0 against 1.0 ms), 1.0 × " in told(pair((5.0, 5.1)))
     assert "ms), 9.0 × [9.0–9.2] in processor time, " in told(
@@ -93,18 +93,18 @@ def test_processor_time_is_told_where_a_query_had_workers() -> None:
 
 
 def test_the_wanted_speed_up_is_the_phases() -> None:
-    assert comparison.decide(pair((3.0, 3.1)), 3) == (True, "time")
-    assert comparison.decide(pair((9, 9), (9, 9)), 10)[0] is False
-    assert comparison.decide(pair((2.5, 2.6), (10, 10)), 10)[0] is True
+    assert query_gates.decide(pair((3.0, 3.1)), 3) == (True, "time")
+    assert query_gates.decide(pair((9, 9), (9, 9)), 10)[0] is False
+    assert query_gates.decide(pair((2.5, 2.6), (10, 10)), 10)[0] is True
 
 
 def test_what_is_too_close_to_call_misses_and_says_so() -> None:
     close = pair((4.9, 5.01))
-    assert comparison.met(parsed(), close) == (
+    assert query_gates.met(parsed(), close) == (
         False,
         "too close to call after 44 runs, because of time",
     )
-    assert comparison.met(parsed(), pair((5.0, 5.01))) == (True, "decided by time")
+    assert query_gates.met(parsed(), pair((5.0, 5.01))) == (True, "decided by time")
 
 
 bounds = st.tuples(st.floats(0, 100), st.floats(0, 3)).map(lambda b: (b[0], b[0] + b[1]))
@@ -115,13 +115,13 @@ RANK = {False: 0, None: 1, True: 2}
 def test_a_better_measurement_is_never_judged_worse(
     time: Interval, buffers: Interval, processor: Interval, outside: bool, better: float
 ) -> None:
-    before = comparison.decide(pair(time, buffers, processor, outside=outside), 5)[0]
+    before = query_gates.decide(pair(time, buffers, processor, outside=outside), 5)[0]
     for moved in ((1, 0, 0), (0, 1, 0), (0, 0, 1)):
         given_now = [
             (low + better * by, high + better * by)
             for (low, high), by in zip((time, buffers, processor), moved, strict=True)
         ]
-        after = comparison.decide(pair(*given_now, outside=outside), 5)[0]
+        after = query_gates.decide(pair(*given_now, outside=outside), 5)[0]
         assert RANK[after] >= RANK[before]
 
 
@@ -129,7 +129,7 @@ def test_a_better_measurement_is_never_judged_worse(
 def test_nothing_that_may_be_slower_or_save_little_work_ever_passes(
     time: Interval, buffers: Interval, processor: Interval, outside: bool
 ) -> None:
-    if comparison.decide(pair(time, buffers, processor, outside=outside), 5)[0]:
+    if query_gates.decide(pair(time, buffers, processor, outside=outside), 5)[0]:
         assert time[0] >= 1
         assert time[0] >= 5 or processor[0] >= 2
 
@@ -164,7 +164,7 @@ COLUMNS = {"region": Identifier("regions")}
 
 
 def compiled(query: str, **changes: Any) -> str:
-    return render(comparison.compile(parsed(**changes), COLUMNS, query))
+    return render(query_gates.compile(parsed(**changes), COLUMNS, query))
 
 
 def test_placeholders_are_quoted_and_columns_bear_their_present_name() -> None:
@@ -205,7 +205,7 @@ def test_the_gate_wants_speed_and_equal_results(
     enforce: bool, changes: dict[str, Any], status: str, words: str
 ) -> None:
     query = Query("q", "", "", enforce)
-    found = comparison._check(parsed(), query, pair(**changes))
+    found = query_gates._check(parsed(), query, pair(**changes))
     assert (found["status"], found["test"], found["id"]) == (status, 5, "query:q")
     assert words in found["measured"]
 
@@ -215,7 +215,7 @@ def run(ms: float, *, hit: int = 8, read: int = 0) -> Measured:
 
 
 def test_a_side_is_medians_and_the_last_plan() -> None:
-    side = processor.side([run(9.0, read=3), run(1.0), run(2.0, hit=20)])
+    side = processor_time.side([run(9.0, read=3), run(1.0), run(2.0, hit=20)])
     assert side["ms"] == {"median": 2.0, "min": 1.0, "max": 9.0}
     assert side["processor_ms"] == {"median": 4.0, "min": 2.0, "max": 18.0}
     assert side["buffers"] == 11
@@ -236,5 +236,5 @@ def test_the_time_of_workers_is_that_right_below_each_gather() -> None:
     again = node("Gather Merge", node("Sort", Workers=[worker(2, 3)]), **{"Workers Launched": 1})
     never = node("Gather", node("Seq Scan", Workers=[worker(99)]))
     first = node("Gather", join, once, **{"Workers Launched": 2})
-    assert processor.worker_ms(node("Append", first, again, never)) == 9 + 8 + 2 * 3
-    assert processor.worker_ms(node("Seq Scan")) == 0
+    assert processor_time.worker_ms(node("Append", first, again, never)) == 9 + 8 + 2 * 3
+    assert processor_time.worker_ms(node("Seq Scan")) == 0

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from ansible.module_utils.pgrunbook.connection import require_version
-from ansible.module_utils.pgrunbook.errors import RunbookError
+from ansible.module_utils.pgrunbook.core.connection import require_version
+from ansible.module_utils.pgrunbook.core.errors import RunbookError
 
 
 @pytest.mark.parametrize(("version", "named"), [(130023, "13"), (90624, "9")])

@@ -12,11 +12,18 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ansible.module_utils.pgrunbook import drift, drift_text
-from ansible.module_utils.pgrunbook.drift import NEAR, nearness, renames
-from ansible.module_utils.pgrunbook.drift_text import CRITICAL, NOTE, WARNING, Conversion, cut, fits
-from ansible.module_utils.pgrunbook.errors import RunbookError
-from ansible.module_utils.pgrunbook.spec import MOST_NAME_BYTES, Table
+from ansible.module_utils.pgrunbook.core.errors import RunbookError
+from ansible.module_utils.pgrunbook.core.spec import MOST_NAME_BYTES, Table
+from ansible.module_utils.pgrunbook.drift import differences, kinds
+from ansible.module_utils.pgrunbook.drift.differences import NEAR, nearness, renames
+from ansible.module_utils.pgrunbook.drift.kinds import (
+    CRITICAL,
+    NOTE,
+    WARNING,
+    Conversion,
+    cut,
+    fits,
+)
 from tests.unit.conftest import parsed
 
 ORDERS = Table("public", "orders")
@@ -131,7 +138,7 @@ def test_the_longer_string_is_the_wider(there: int, wanted: int) -> None:
     ],
 )
 def test_how_bad_another_type_is(how: str, severity: str, recommended: str) -> None:
-    told = drift_text.other_type(ORDERS, "a", "text", "integer", INTEGER, fits=how)
+    told = kinds.other_type(ORDERS, "a", "text", "integer", INTEGER, fits=how)
     assert told["severity"] == severity and told["breaks"] is (severity == CRITICAL)
     assert [o["option"].split()[0] for o in told["resolutions"] if o["recommended"]] == [
         recommended
@@ -149,43 +156,41 @@ def test_how_bad_another_type_is(how: str, severity: str, recommended: str) -> N
 )
 def test_how_a_column_is_converted(found: str, expected: str, using: str) -> None:
     known = Conversion(expected)
-    told = drift_text.other_type(ORDERS, "a b", found, expected, known, fits="")
+    told = kinds.other_type(ORDERS, "a b", found, expected, known, fits="")
     assert told["resolutions"][0]["sql"] == [
         [f'ALTER TABLE "public"."orders" ALTER COLUMN "a b" TYPE {expected} USING {using}']
     ]
 
 
 EVERY: dict[str, Callable[[], dict[str, Any]]] = {
-    "missing_table": lambda: drift_text.missing_table(ORDERS),
-    "unmodelled_table": lambda: drift_text.unmodelled_table(ORDERS),
-    "missing_column": lambda: drift_text.missing_column(ORDERS, "a", "text", "text"),
-    "surplus_column": lambda: drift_text.surplus_column(ORDERS, "a", "text", required=False),
-    "renamed_column": lambda: drift_text.renamed_column(
+    "missing_table": lambda: kinds.missing_table(ORDERS),
+    "unmodelled_table": lambda: kinds.unmodelled_table(ORDERS),
+    "missing_column": lambda: kinds.missing_column(ORDERS, "a", "text", "text"),
+    "surplus_column": lambda: kinds.surplus_column(ORDERS, "a", "text", required=False),
+    "renamed_column": lambda: kinds.renamed_column(
         ORDERS, ("a", "text"), ("b", "text"), spelled="text", by_phase=False
     ),
-    "type": lambda: drift_text.other_type(
-        ORDERS, "a", "text[]", "text", Conversion("text"), fits=""
-    ),
-    "nullability": lambda: drift_text.nullability(ORDERS, "a", not_null=True),
-    "missing_index": lambda: drift_text.missing_index(
+    "type": lambda: kinds.other_type(ORDERS, "a", "text[]", "text", Conversion("text"), fits=""),
+    "nullability": lambda: kinds.nullability(ORDERS, "a", not_null=True),
+    "missing_index": lambda: kinds.missing_index(
         ORDERS, "i", "(a)", "CREATE", by_phase=False, unique=False
     ),
-    "changed_index": lambda: drift_text.changed_index(
+    "changed_index": lambda: kinds.changed_index(
         ORDERS, "i", "(b)", "(a)", ["DROP", "CREATE"], unique=False
     ),
-    "renamed_index": lambda: drift_text.renamed_index(ORDERS, "i", "j", by_phase=False),
-    "surplus_index": lambda: drift_text.surplus_index(ORDERS, "i", "(a)", by_phase=False),
-    "invalid_index": lambda: drift_text.invalid_index(ORDERS, "i", modelled=True, by_phase=False),
-    "missing_foreign_key": lambda: drift_text.missing_foreign_key(
+    "renamed_index": lambda: kinds.renamed_index(ORDERS, "i", "j", by_phase=False),
+    "surplus_index": lambda: kinds.surplus_index(ORDERS, "i", "(a)", by_phase=False),
+    "invalid_index": lambda: kinds.invalid_index(ORDERS, "i", modelled=True, by_phase=False),
+    "missing_foreign_key": lambda: kinds.missing_foreign_key(
         ORDERS, "k", ["a"], (ORDERS, ["b"]), "public.orders (b)", []
     ),
-    "surplus_foreign_key": lambda: drift_text.surplus_foreign_key(ORDERS, "k", ["a"], "t (b)"),
-    "changed_foreign_key": lambda: drift_text.changed_foreign_key(ORDERS, "k", ["a"], "x", "y"),
-    "missing_unique": lambda: drift_text.missing_unique(ORDERS, "u", ["a"]),
-    "surplus_unique": lambda: drift_text.surplus_unique(ORDERS, "u", ["a"]),
-    "renamed_unique": lambda: drift_text.renamed_unique(ORDERS, ["a"], "index i", "constraint u"),
-    "primary_key": lambda: drift_text.primary_key(ORDERS, [], ["a"]),
-    "unmatched_acknowledgement": lambda: drift_text.unmatched("orders.a"),
+    "surplus_foreign_key": lambda: kinds.surplus_foreign_key(ORDERS, "k", ["a"], "t (b)"),
+    "changed_foreign_key": lambda: kinds.changed_foreign_key(ORDERS, "k", ["a"], "x", "y"),
+    "missing_unique": lambda: kinds.missing_unique(ORDERS, "u", ["a"]),
+    "surplus_unique": lambda: kinds.surplus_unique(ORDERS, "u", ["a"]),
+    "renamed_unique": lambda: kinds.renamed_unique(ORDERS, ["a"], "index i", "constraint u"),
+    "primary_key": lambda: kinds.primary_key(ORDERS, [], ["a"]),
+    "unmatched_acknowledgement": lambda: kinds.unmatched("orders.a"),
 }
 
 
@@ -194,7 +199,7 @@ def test_every_difference_names_both_sides_and_one_way_out(kind: str) -> None:
     told = EVERY[kind]()
     of = "" if kind == "unmatched_acknowledgement" else "public.orders"
     assert told["kind"] == kind and told["table"] == of
-    assert told["severity"] in drift_text.SEVERITIES
+    assert told["severity"] in kinds.SEVERITIES
     assert told["breaks"] is (told["severity"] == CRITICAL)
     assert "database" in told["text"] and ("models" in told["text"] or "phase" in told["text"])
     assert told["text"].count(". ") == 0 and told["impact"]
@@ -204,21 +209,19 @@ def test_every_difference_names_both_sides_and_one_way_out(kind: str) -> None:
 
 
 def test_every_kind_of_difference_is_tried() -> None:
-    public = {n for n, f in vars(drift_text).items() if callable(f) and not n.startswith("_")}
-    made_here = {n for n in public if vars(drift_text)[n].__module__ == drift_text.__name__}
+    public = {n for n, f in vars(kinds).items() if callable(f) and not n.startswith("_")}
+    made_here = {n for n in public if vars(kinds)[n].__module__ == kinds.__name__}
     tried = (EVERY.keys() - {"type", "unmatched_acknowledgement"}) | {"other_type", "unmatched"}
     assert made_here - {"fits", "cut", "converted", "Conversion"} == tried
 
 
 def test_the_phase_says_what_it_does_itself() -> None:
-    told = drift_text.renamed_column(
-        ORDERS, ("a", "text"), ("b", "text"), spelled="text", by_phase=True
-    )
+    told = kinds.renamed_column(ORDERS, ("a", "text"), ("b", "text"), spelled="text", by_phase=True)
     assert told["text"].endswith("this phase renames it")
     best = next(o for o in told["resolutions"] if o["recommended"])
     assert "this phase does it" in best["option"]
     assert best["sql"] == [['ALTER TABLE "public"."orders" RENAME COLUMN "b" TO "a"']]
-    other = drift_text.renamed_column(
+    other = kinds.renamed_column(
         ORDERS, ("a", "text"), ("b", "text"), spelled="text", by_phase=False
     )
     assert "probably" in other["text"] and "this phase" not in str(other)
@@ -253,8 +256,8 @@ def test_which_columns_of_the_source_the_phase_reads(
     columns = [{"name": "region", "type": "text", "source": expression}]
     queries = [{"name": "q", "snapshot": query, "baseline": "SELECT 1"}] if query else []
     phase = parsed(columns=columns, queries=queries)
-    assert drift.reads(phase, "email") is read
-    assert drift.reads(phase, "id"), "the key"
+    assert differences.reads(phase, "email") is read
+    assert differences.reads(phase, "id"), "the key"
 
 
 @pytest.mark.parametrize(
@@ -262,7 +265,7 @@ def test_which_columns_of_the_source_the_phase_reads(
 )
 def test_models_that_cannot_be_loaded(models: str) -> None:
     with pytest.raises(RunbookError, match=r"Cannot load the models .* phase_models"):
-        drift.load_metadata(models)
+        differences.load_metadata(models)
 
 
 @pytest.mark.parametrize("program", ["class (", "Base = nosuch", "1 / 0"])
@@ -272,4 +275,4 @@ def test_models_with_a_mistake(tmp_path: Path, program: str) -> None:
     with pytest.raises(
         RunbookError, match=r"(?s)Cannot load the models .*Error: .*, line 1\..*phase_models"
     ):
-        drift.load_metadata(f"{models}:Base")
+        differences.load_metadata(f"{models}:Base")

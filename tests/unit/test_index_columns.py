@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import pytest
 
-from ansible.module_utils.pgrunbook.proposal import described, index_bytes, index_columns
+from ansible.module_utils.pgrunbook.ddl.index_advice import described, index_bytes, index_columns
 
 NAMES = {"asn": "asn", "country": "country", "kind": "kinds"}
 COLUMNS = ["id", "address", "asn", "country", "kinds", "CN"]

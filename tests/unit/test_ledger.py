@@ -13,7 +13,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ansible.module_utils.pgrunbook import ledger
-from ansible.module_utils.pgrunbook.errors import RunbookError
+from ansible.module_utils.pgrunbook.core.errors import RunbookError
+from ansible.module_utils.pgrunbook.report import status as status_module
 from tests.unit.conftest import parsed
 
 texts = st.text(st.characters(exclude_categories=["Cs"]), max_size=10)
@@ -102,7 +103,7 @@ def status(**changes: Any) -> list[str]:
         "rows_per_second": 0,
         "progress": {},
     }
-    return ledger._status({**run, **changes})
+    return status_module._status({**run, **changes})
 
 
 def test_a_run_is_one_line_of_status_until_it_has_made_progress() -> None:

@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from ansible.module_utils.pgrunbook.load import Load, reasons
-from ansible.module_utils.pgrunbook.spec import THRESHOLDS
+from ansible.module_utils.pgrunbook.backfill.throttle import Load, reasons
+from ansible.module_utils.pgrunbook.core.spec import THRESHOLDS
 from tests.unit.conftest import parsed
 
 QUIET = Load(replay_lag=0.0, waiters=0, active=3, unarchived=0, wal_rate=0.0)

@@ -12,7 +12,7 @@ import yaml
 from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.parser import text_string_to_metric_families
 
-from ansible.module_utils.pgrunbook.metrics import (
+from ansible.module_utils.pgrunbook.report.metrics import (
     GAUGES,
     STATES,
     VALIDATION,

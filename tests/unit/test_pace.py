@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ansible.module_utils.pgrunbook.pace import Pace
+from ansible.module_utils.pgrunbook.backfill.batch_size import Pace
 
 TARGET = 100.0
 ENOUGH = 40  # batches, for any of the costs below

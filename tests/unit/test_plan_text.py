@@ -10,8 +10,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ansible.module_utils.pgrunbook import plan_text
-from ansible.module_utils.pgrunbook.plan_text import WIDTH, rollback_text, sample_text
+from ansible.module_utils.pgrunbook.backfill.sample import sample_text
+from ansible.module_utils.pgrunbook.plan import text as plan_text
+from ansible.module_utils.pgrunbook.plan.text import WIDTH, rollback_text
 from tests.unit.conftest import options
 
 HASH = "3e3cb669" + "0" * 56

@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ansible.module_utils.pgrunbook import plots, report
+from ansible.module_utils.pgrunbook.report import plots, report
 from tests.unit.test_report import gate
 from tests.unit.test_report_rendering import HISTORY, HOSTILE, PAIR, a_batch, a_slice, whole
 
@@ -148,9 +148,9 @@ def test_where_matplotlib_is_missing_the_report_is_written_with_a_warning(
     assert warnings == [] and "<svg" in page.read_text("utf-8")
     for name in [n for n in sys.modules if n.startswith("matplotlib")]:
         monkeypatch.delitem(sys.modules, name)
-    name = "ansible.module_utils.pgrunbook.plots"
+    name = "ansible.module_utils.pgrunbook.report.plots"
     monkeypatch.delitem(sys.modules, name)
-    monkeypatch.delattr(sys.modules["ansible.module_utils.pgrunbook"], "plots")
+    monkeypatch.delattr(sys.modules["ansible.module_utils.pgrunbook.report"], "plots")
     monkeypatch.setitem(sys.modules, "matplotlib", None)
     result, warnings = write(tmp_path)
     assert len(warnings) == 1 and "Next step: install matplotlib" in warnings[0]

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ansible.module_utils.pgrunbook.progress import about, line, to_go
+from ansible.module_utils.pgrunbook.backfill.progress import about, line, to_go
 
 
 def result(**changes: Any) -> dict[str, Any]:

@@ -17,11 +17,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ansible.module_utils.pgrunbook import report
-from ansible.module_utils.pgrunbook.checks import check
-from ansible.module_utils.pgrunbook.errors import RunbookError
-from ansible.module_utils.pgrunbook.plan_text import REASONS
-from ansible.module_utils.pgrunbook.report_words import VERIFY
+from ansible.module_utils.pgrunbook.core.errors import RunbookError
+from ansible.module_utils.pgrunbook.gates.data_gates import check
+from ansible.module_utils.pgrunbook.plan.text import REASONS
+from ansible.module_utils.pgrunbook.report import report
+from ansible.module_utils.pgrunbook.report.words import VERIFY
 
 APPROVAL = {
     "scope": "plan",

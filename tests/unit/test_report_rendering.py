@@ -14,7 +14,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ansible.module_utils.pgrunbook import plots, report
+from ansible.module_utils.pgrunbook.report import plots, report
 from tests.unit.conftest import parsed
 from tests.unit.test_report import APPROVAL, facts, gate
 

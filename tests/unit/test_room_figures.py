@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ansible.module_utils.pgrunbook.room import Row, passes_over
+from ansible.module_utils.pgrunbook.backfill.page_space import Row, passes_over
 
 FREE = 8192 - 24  # bytes for line pointers and rows
 

@@ -12,9 +12,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from ansible.module_utils.pgrunbook.backfill.scan import PageRoute, Stretch
 from ansible.module_utils.pgrunbook.catalog import Leaf
-from ansible.module_utils.pgrunbook.route import PageRoute, Stretch
-from ansible.module_utils.pgrunbook.spec import Table
+from ansible.module_utils.pgrunbook.core.spec import Table
 
 page_counts = st.lists(st.integers(0, 12), min_size=1, max_size=4)
 sizes = st.integers(1, 9)

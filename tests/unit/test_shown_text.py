@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ansible.module_utils.pgrunbook import shown
+from ansible.module_utils.pgrunbook.core import printable
 
 UNSEEN = [
     *map(chr, range(0x20)),
@@ -39,40 +39,40 @@ UNSEEN = [
     ],
 )
 def test_what_cannot_be_seen_is_escaped(hostile: str, seen: str) -> None:
-    assert shown.line(hostile) == seen
+    assert printable.line(hostile) == seen
 
 
 @pytest.mark.parametrize("plain", ["é", "日本　語", "a\u00a0b", r"\x1b", 'say "no"', "🙂", ""])
 def test_what_can_be_seen_stays(plain: str) -> None:
-    assert shown.line(plain) == shown.text(plain) == plain
+    assert printable.line(plain) == printable.text(plain) == plain
 
 
 def test_text_keeps_its_lines_and_tabs_alone() -> None:
-    assert shown.text("a\n\tb\r\x0b\x85\u2028") == "a\n\tb" + r"\r\x0b\x85\u2028"
+    assert printable.text("a\n\tb\r\x0b\x85\u2028") == "a\n\tb" + r"\r\x0b\x85\u2028"
 
 
 @pytest.mark.parametrize("char", UNSEEN, ids=lambda char: f"U+{ord(char):04X}")
 def test_no_such_character_is_left(char: str) -> None:
-    assert char not in shown.line(f"a{char}b")
-    assert char not in shown.in_json(json.dumps(f"a{char}b", ensure_ascii=False))
+    assert char not in printable.line(f"a{char}b")
+    assert char not in printable.in_json(json.dumps(f"a{char}b", ensure_ascii=False))
 
 
 @given(st.text())
 def test_escaping_twice_is_escaping_once(text: str) -> None:
-    once = shown.line(text)
-    assert shown.line(once) == shown.text(once) == once
+    once = printable.line(text)
+    assert printable.line(once) == printable.text(once) == once
     assert not [c for c in once if unicodedata.category(c) in ("Cc", "Cf", "Cs", "Zl", "Zp")]
 
 
 @given(st.text())
 def test_json_means_the_same(text: str) -> None:
-    document = shown.in_json(json.dumps({text: [text]}, ensure_ascii=False, indent=2))
+    document = printable.in_json(json.dumps({text: [text]}, ensure_ascii=False, indent=2))
     assert json.loads(document) == {text: [text]}
 
 
 def test_every_text_in_a_value_is_escaped_and_nothing_else() -> None:
     value = {"a\x1b": ["b\x1b", ("c\x1b", 1, None, True)], "d": 1.5}
-    assert shown.every(value) == {r"a\x1b": [r"b\x1b", [r"c\x1b", 1, None, True]], "d": 1.5}
+    assert printable.every(value) == {r"a\x1b": [r"b\x1b", [r"c\x1b", 1, None, True]], "d": 1.5}
 
 
 @pytest.mark.parametrize(
@@ -89,8 +89,8 @@ def test_every_text_in_a_value_is_escaped_and_nothing_else() -> None:
     ],
 )
 def test_a_statement_is_shown_without_values(statement: str, seen: str) -> None:
-    assert shown.statement(statement) == seen
+    assert printable.statement(statement) == seen
 
 
 def test_a_long_statement_is_cut() -> None:
-    assert shown.statement("SELECT " + "a, " * 100) == "SELECT " + "a, " * 37 + "a,…"
+    assert printable.statement("SELECT " + "a, " * 100) == "SELECT " + "a, " * 37 + "a,…"

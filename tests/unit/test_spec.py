@@ -12,8 +12,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ansible.module_utils.pgrunbook.errors import RunbookError
-from ansible.module_utils.pgrunbook.spec import (
+from ansible.module_utils.pgrunbook.core.errors import RunbookError
+from ansible.module_utils.pgrunbook.core.spec import (
     GATES,
     METHODS,
     MOST_WORKERS,

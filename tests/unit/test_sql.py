@@ -11,8 +11,8 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 from psycopg.sql import SQL
 
-from ansible.module_utils.pgrunbook import sql
-from ansible.module_utils.pgrunbook.spec import Table
+from ansible.module_utils.pgrunbook.core import sql
+from ansible.module_utils.pgrunbook.core.spec import Table
 
 texts = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), min_size=1)
 

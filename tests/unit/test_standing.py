@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 
-from ansible.module_utils.pgrunbook.checks import check
-from ansible.module_utils.pgrunbook.standing import figures, judge, kept, latest_measured
+from ansible.module_utils.pgrunbook.gates.data_gates import check
+from ansible.module_utils.pgrunbook.gates.post_run import figures, judge, kept, latest_measured
 from tests.unit.conftest import parsed
 
 READ_ONLY = {"read_only": True, "xid": None}

@@ -11,11 +11,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ansible.module_utils.pgrunbook import strategy
+from ansible.module_utils.pgrunbook.backfill import strategy
+from ansible.module_utils.pgrunbook.backfill.strategy import WORTH_ROWS, Strategy, choose, from_dict
 from ansible.module_utils.pgrunbook.catalog import TableInfo
-from ansible.module_utils.pgrunbook.errors import RunbookError
-from ansible.module_utils.pgrunbook.spec import SPEC_OPTIONS
-from ansible.module_utils.pgrunbook.strategy import WORTH_ROWS, Strategy, choose, from_dict
+from ansible.module_utils.pgrunbook.core.errors import RunbookError
+from ansible.module_utils.pgrunbook.core.spec import SPEC_OPTIONS
 from tests.unit.conftest import parsed, table_info
 
 NO_CONNECTION: Any = None  # what the phase asks for needs no look at the database

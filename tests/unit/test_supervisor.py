@@ -7,9 +7,9 @@ import time
 from typing import Any
 
 from ansible.module_utils.pgrunbook import ledger
-from ansible.module_utils.pgrunbook.batch import Done
-from ansible.module_utils.pgrunbook.pace import Pace
-from ansible.module_utils.pgrunbook.supervisor import Slice, few_heap_only
+from ansible.module_utils.pgrunbook.backfill.batch import Done
+from ansible.module_utils.pgrunbook.backfill.batch_size import Pace
+from ansible.module_utils.pgrunbook.backfill.workers import Slice, few_heap_only
 from tests.unit.conftest import parsed
 
 

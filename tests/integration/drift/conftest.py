@@ -8,8 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from ansible.module_utils.pgrunbook import drift, spec
-from ansible.module_utils.pgrunbook.connection import connect
+from ansible.module_utils.pgrunbook.core import spec
+from ansible.module_utils.pgrunbook.core.connection import connect
+from ansible.module_utils.pgrunbook.drift import differences
+from ansible.module_utils.pgrunbook.gates.schema_gate import schema_gate
 from tests.integration.conftest import Database
 from tests.integration.drift.shop import HEAD, MODELS, PHASE, Compare, Difference
 
@@ -23,9 +25,9 @@ def compare(tmp_path: Path) -> Compare:
         path.write_text(HEAD + textwrap.dedent(models), encoding="utf-8")
         schemas = sorted({phase.table.schema, phase.source.schema})
         with connect(database.login, name="test", read_only=True, schemas=schemas) as conn:
-            result = drift.compare(conn, phase, f"{path}:Base")
-        (gate,) = result["checks"]
+            result = differences.compare(conn, phase, f"{path}:Base")
         found: list[Difference] = result["differences"]
+        gate = schema_gate(found)
         breaking = [d["text"] for d in found if d["breaks"]]
         assert gate["status"] == ("fail" if breaking else "pass")
         assert gate["measured"] == ("; ".join(breaking) or "none")

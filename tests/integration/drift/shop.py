@@ -6,7 +6,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from ansible.module_utils.pgrunbook import spec
+from ansible.module_utils.pgrunbook.core import spec
 from tests.integration.conftest import Database
 from tests.unit.conftest import options as smallest
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from ansible.module_utils.pgrunbook import spec
+from ansible.module_utils.pgrunbook.core import spec
 from tests.integration.conftest import Database
 from tests.integration.drift.shop import (
     MODELS,

@@ -8,7 +8,7 @@ from typing import Any
 import psycopg
 import pytest
 
-from ansible.module_utils.pgrunbook import spec
+from ansible.module_utils.pgrunbook.core import spec
 from tests.integration.conftest import Database
 from tests.integration.drift.shop import (
     MODELS,

@@ -10,8 +10,10 @@ from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
 
-from ansible.module_utils.pgrunbook import backfill, ledger, revert, spec
-from ansible.module_utils.pgrunbook.connection import Connection
+from ansible.module_utils.pgrunbook import ledger
+from ansible.module_utils.pgrunbook.backfill import backfill, rollback
+from ansible.module_utils.pgrunbook.core import spec
+from ansible.module_utils.pgrunbook.core.connection import Connection
 from tests.integration.conftest import Database
 from tests.integration.lab.shapes import SCHEMA, Example, Script, Slice, Table, TakeOver, Way
 from tests.integration.lab.table import Entry, Lab, Stored, laboratory
@@ -65,7 +67,7 @@ class Run:
 
     def give_back(self) -> Result:
         return self._given_back(
-            lambda: revert.revert_slice(self.conn, self._spec(), self._run(), dry=False)
+            lambda: rollback.revert_slice(self.conn, self._spec(), self._run(), dry=False)
         )
 
     def give_back_the_rest(self) -> Result:
@@ -125,7 +127,7 @@ class Run:
                 assert after[entry.number] == (wanted or row)
         everywhere = sum(len(b.left_alone) for b in batches.values())
         assert result["rows_left_alone"] == everywhere
-        assert len(result["left_alone"]) == min(everywhere, revert.MOST_LEFT_ALONE)
+        assert len(result["left_alone"]) == min(everywhere, rollback.MOST_LEFT_ALONE)
         return result
 
 

@@ -10,7 +10,7 @@ from typing import Any
 
 from psycopg.sql import SQL, Composable, Composed, Identifier, Literal
 
-from ansible.module_utils.pgrunbook.connection import Connection, connect
+from ansible.module_utils.pgrunbook.core.connection import Connection, connect
 from tests.integration.conftest import Database
 from tests.integration.lab.shapes import (
     GROUPS,

@@ -1,0 +1,21 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What changes rows, and gives them back: which rows gain a value, which way through the table,
+batch after batch, with an eye on everybody else."""
+
+__all__ = [
+    "backfill",
+    "batch",
+    "constraints",
+    "eligibility",
+    "equality",
+    "estimate",
+    "page_space",
+    "progress",
+    "rollback",
+    "rollback_checks",
+    "sample",
+    "strategy",
+    "throttle",
+    "unfillable",
+    "workers",
+]

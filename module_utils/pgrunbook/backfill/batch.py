@@ -1,0 +1,297 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""One batch of the backfill: one transaction that fills rows and writes them to the journal.
+
+It locks the eligible rows of its place that nobody else holds, fills what is NULL and nothing
+else, and records each row that it changed.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+import psycopg
+from psycopg.sql import SQL, Composable, Composed, Literal
+
+from .. import ledger
+from ..catalog import TableInfo
+from ..catalog.conversion import Held
+from ..core.connection import Connection, one
+from ..core.spec import Spec, Table
+from ..core.sql import comma, name, render, table, text
+from . import unfillable
+from .eligibility import any_of, eligible, joined, matches, source_query, values
+
+PAGES = SQL(
+    "t.ctid >= format('(%%s,0)', %(first)s::int8)::tid\n"
+    "    AND t.ctid < format('(%%s,0)', %(last)s::int8)::tid\n"
+    "    AND (get_byte(tidsend(t.ctid), 4) * 256 + get_byte(tidsend(t.ctid), 5) - 1)"
+    " %% %(passes)s = %(pass)s"
+)
+"""Every passes-th row of the pages from first to last, counted by line pointer, which is 1 for the
+first row of a page: the last two of the six bytes of a ctid (tidsend() in
+src/backend/utils/adt/tid.c)."""
+MOST_POINTERS = 65536  # more than a page can have: a pass of so many has one row of a page
+
+
+@dataclass(frozen=True)
+class Done:
+    """What a batch did: rows changed, how many of them heap-only, its milliseconds from BEGIN to
+    COMMIT, what the ledger says of the run's control, and the bytes of its journal before it is
+    compressed."""
+
+    rows: int
+    hot: int
+    milliseconds: float
+    control: str
+    control_by: str
+    rows_per_second: int
+    size: int = 0
+
+
+def statement(spec: Spec, held: Mapping[str, Held], leaf: Table, place: Composable) -> Composed:
+    """The statement of one batch; its parameters are those of the place, most (rows), run, sweep,
+    aside (whether the run has set rows aside), first and last (pages, or null), and it returns
+    row_count, size and hot unless nothing was changed.
+
+    The rows to be changed are picked and locked first, and then found again by their ctid: they
+    are locked, so it cannot change in between. A journal entry is an array of texts: the key's
+    values and, for each column of the phase, the value as it was stored, or null where none was
+    filled. Where the rollback is waived it has
+    only the table and the place of the row, which is what the canary compares.
+    """
+    return SQL(
+        "{filling}"
+        "INSERT INTO pgrunbook.batch\n"
+        "  (run_id, sweep, first_page, last_page, row_count, journal, milliseconds, xid)\n"
+        "SELECT %(run)s, %(sweep)s, %(first)s::int8, %(last)s::int8, count(*), jsonb_agg(entry),\n"
+        "  extract(epoch FROM clock_timestamp() - statement_timestamp()) * 1000,\n"
+        "  pg_current_xact_id()::text::int8\n"
+        "FROM filled HAVING count(*) > 0\n"
+        "RETURNING row_count, pg_column_size(journal) AS size,\n"
+        "  pg_stat_get_xact_tuples_hot_updated({leaf}::regclass) AS hot"
+    ).format(
+        filling=_filling(
+            spec,
+            held,
+            leaf,
+            {c.name: c.name for c in spec.columns},
+            {},
+            _free(spec, held, leaf, place) + _not_aside(spec),
+        ),
+        leaf=Literal(render(table(leaf)).replace("%", "%%")),
+    )
+
+
+def foreseen(
+    spec: Spec,
+    held: Mapping[str, Held],
+    leaf: Table,
+    place: Composable,
+    names: Mapping[str, str],
+    put_aside: Mapping[str, str],
+) -> Composed:
+    """What is nearest to statement() before columns have their right names and types: without the
+    ledger, which may not be there, and on the present names. In put_aside, by the phase's names,
+    are those that are still to be made: in their place the old ones get the value that they have.
+    """
+    return SQL("{}SELECT count(*), jsonb_agg(entry) FROM filled").format(
+        _filling(spec, held, leaf, names, put_aside, _free(spec, held, leaf, place))
+    )
+
+
+def _filling(
+    spec: Spec,
+    held: Mapping[str, Held],
+    leaf: Table,
+    names: Mapping[str, str],
+    put_aside: Mapping[str, str],
+    free: Composable,
+) -> Composed:
+    there = {**names, **put_aside}
+    news = comma(
+        SQL("CASE WHEN {} IS NOT DISTINCT FROM NULL THEN {} END AS {}").format(
+            held[c.name].filled, value, name(f"v{n}")
+        )
+        for n, (c, value) in enumerate(zip(spec.columns, values(spec, held), strict=True))
+    )
+    sets = comma(
+        SQL("{c} = t.{c}").format(c=name(there[c.name]))
+        if c.name in put_aside
+        else SQL("{c} = coalesce(t.{c}, p.{v})").format(c=name(there[c.name]), v=name(f"v{n}"))
+        for n, c in enumerate(spec.columns)
+    )
+    return SQL(
+        "WITH picked AS MATERIALIZED (\n"
+        "  SELECT t.ctid AS tid, {news}\n"
+        "  {free}\n"
+        "  LIMIT %(most)s FOR NO KEY UPDATE OF t SKIP LOCKED\n"
+        "), filled AS (\n"
+        "  UPDATE {table} t SET {sets}\n"
+        "  FROM picked p WHERE t.ctid = ANY (ARRAY(SELECT tid FROM picked)) AND t.ctid = p.tid\n"
+        "  RETURNING {entry} AS entry\n"
+        ")\n"
+    ).format(
+        news=news,
+        table=table(leaf),
+        free=free,
+        sets=sets,
+        entry=_entry(spec, there),
+    )
+
+
+def pick(spec: Spec, held: Mapping[str, Held], leaf: Table, place: Composable) -> Composed:
+    """The query that locks one row that a batch of the same place would fill. It returns the row's
+    key as JSON, its tid, and the key's values as texts."""
+    texts = [SQL("t.{}::text").format(name(k)) for k in spec.key]
+    return SQL(
+        "SELECT {key}::text AS key, t.ctid::text AS tid, ARRAY[{texts}]::text[] AS texts\n"
+        "{free}\nLIMIT 1 FOR NO KEY UPDATE OF t SKIP LOCKED"
+    ).format(
+        key=unfillable.key(spec),
+        texts=comma(texts),
+        free=_free(spec, held, leaf, place) + _not_aside(spec),
+    )
+
+
+def _free(spec: Spec, held: Mapping[str, Held], leaf: Table, place: Composable) -> Composed:
+    """Where rows are that a batch would fill."""
+    return SQL(
+        "FROM {table} t\n"
+        "  {join} ({source}) s ON {matches}\n"
+        "  WHERE {place}\n"
+        "    AND {some_null}\n"
+        "    AND {eligible}"
+    ).format(
+        table=table(leaf),
+        join=joined(held),
+        source=source_query(spec),
+        matches=matches(spec),
+        place=place,
+        some_null=any_of(SQL("{} IS NULL").format(held[c.name].filled) for c in spec.columns),
+        eligible=eligible(spec, held),
+    )
+
+
+def _not_aside(spec: Spec) -> Composed:
+    """The condition that a row is not set aside, which the server drops where none is."""
+    return SQL("\n    AND (NOT %(aside)s::boolean OR {})").format(
+        unfillable.not_aside(spec, SQL("%(run)s"))
+    )
+
+
+def keys(spec: Spec, info: TableInfo) -> Composed:
+    """The place between two keys, both included; their values are first_key and last_key."""
+    ours = comma(SQL("t.{}").format(name(k)) for k in spec.key)
+    return SQL("ROW({}) >= ROW({})\n    AND ROW({}) <= ROW({})").format(
+        ours,
+        key_values(spec, info, "first_key"),
+        ours,
+        key_values(spec, info, "last_key"),
+    )
+
+
+def key_values(spec: Spec, info: TableInfo, parameter: str) -> Composed:
+    """A key's values out of a parameter that is an array of texts."""
+    return comma(
+        SQL("(%({})s::text[])[{}]::{}").format(
+            SQL(parameter), Literal(n), text(info.columns[k].type)
+        )
+        for n, k in enumerate(spec.key, 1)
+    )
+
+
+def fill(
+    conn: Connection, query: Composed, run: ledger.Run, leaf_oid: int, place: dict[str, Any]
+) -> Done:
+    """Do one batch in one transaction. Raises RunbookError when the run belongs to another
+    execution."""
+    started = time.monotonic()
+    with conn.transaction():
+        done = _fill(conn, query, run, leaf_oid, place)
+    return replace(done, milliseconds=_since(started))
+
+
+def fill_one(
+    conn: Connection,
+    picking: Composed,
+    query: Composed,
+    run: ledger.Run,
+    leaf_oid: int,
+    place: dict[str, Any],
+) -> Done:
+    """Do a batch of one row, if there is one in this place, in one transaction.
+
+    Raises Refused, which names the row, where the server refuses what it would hold, and
+    RunbookError when the run belongs to another execution.
+    """
+    started = time.monotonic()
+    row: dict[str, Any] | None = None
+    try:
+        with conn.transaction():
+            row = conn.execute(picking, {**place, "run": run.id}).fetchone()
+            only = {**place, **_only(place, row)} if row else place
+            done = _fill(conn, query, run, leaf_oid, only)
+    except psycopg.Error as error:
+        if row and unfillable.is_refusal(error):
+            raise unfillable.Refused(row["key"], error) from None
+        raise
+    return replace(done, milliseconds=_since(started))
+
+
+def _only(place: dict[str, Any], row: dict[str, Any]) -> dict[str, Any]:
+    """The parameters of a place that has just this row in it."""
+    if "first_key" in place:
+        return {"first_key": row["texts"], "last_key": row["texts"]}
+    page, pointer = row["tid"].strip("()").split(",")
+    return {
+        "first": int(page),
+        "last": int(page) + 1,
+        "passes": MOST_POINTERS,
+        "pass": int(pointer) - 1,
+    }
+
+
+def _fill(
+    conn: Connection, query: Composed, run: ledger.Run, leaf_oid: int, place: dict[str, Any]
+) -> Done:
+    before = one(
+        conn,
+        "SELECT execution, control, control_by, rows_per_second,"
+        " pg_stat_get_xact_tuples_hot_updated(%s::oid) AS hot"
+        " FROM pgrunbook.run WHERE id = %s",
+        (leaf_oid, run.id),
+    )
+    if before["execution"] != run.execution:
+        ledger.require_owner(conn, run)
+    row = conn.execute(query, {**place, "run": run.id}).fetchone()
+    return Done(
+        rows=row["row_count"] if row else 0,
+        hot=row["hot"] - before["hot"] if row else 0,
+        milliseconds=0.0,
+        control=before["control"],
+        control_by=before["control_by"],
+        rows_per_second=before["rows_per_second"],
+        size=row["size"] if row else 0,
+    )
+
+
+def _since(started: float) -> float:
+    return (time.monotonic() - started) * 1000
+
+
+def _entry(spec: Spec, names: Mapping[str, str]) -> Composable:
+    if spec.waive_rollback:
+        return SQL("jsonb_build_array(t.tableoid::text, t.ctid::text)")
+    parts = [
+        *(SQL("t.{}::text").format(name(k)) for k in spec.key),
+        *(
+            SQL("CASE WHEN p.{} IS NOT NULL THEN t.{}::text END").format(
+                name(f"v{n}"), name(names[c.name])
+            )
+            for n, c in enumerate(spec.columns)
+        ),
+    ]
+    return SQL("jsonb_build_array({})").format(comma(parts))

@@ -1,0 +1,132 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Rows that the server refuses to fill: set aside, so that all others can be filled.
+
+The ledger keeps the key of each, and what the server said. A later execution of the run tries them
+again.
+"""
+
+from __future__ import annotations
+
+import psycopg
+from psycopg.sql import SQL, Composable, Composed
+
+from .. import ledger
+from ..catalog import TableInfo, conversion
+from ..core.connection import Connection, one
+from ..core.errors import RunbookError, reason
+from ..core.spec import Spec
+from ..core.sql import literal, table
+from ..ledger import schema
+from . import eligibility
+
+REFUSALS = ("22", "23", "44", "P0")
+"""Classes of SQLSTATE that are about what a row would hold: data exceptions, constraints, WITH
+CHECK OPTION, and what a trigger raises."""
+MOST_NAMED = 5
+
+_ASIDE = """{key} IN (SELECT key FROM pgrunbook.unfillable
+      WHERE run_id = {run} AND tried_again_at IS NULL)"""
+
+
+class Refused(Exception):
+    """The server refused to fill just this row; key is its key as JSON."""
+
+    def __init__(self, key: str, error: psycopg.Error) -> None:
+        super().__init__(key)
+        self.key, self.error = key, error
+
+
+def is_refusal(error: psycopg.Error) -> bool:
+    """Whether the server refused what a row would hold, so that other rows may be filled."""
+    return (error.sqlstate or "").startswith(REFUSALS)
+
+
+def key(spec: Spec) -> Composed:
+    """What the ledger calls a row t."""
+    return SQL("jsonb_build_array({})").format(eligibility.identity(spec))
+
+
+def not_aside(spec: Spec, run: Composable) -> Composed:
+    """The condition that a row t is not set aside in the run."""
+    return SQL("NOT {}").format(_aside(spec, run))
+
+
+def set_aside(conn: Connection, run: ledger.Run, refused: Refused) -> None:
+    """Record a row that was refused. Raises RunbookError where the run belongs to another
+    execution."""
+    with conn.transaction():
+        added = conn.execute(
+            "INSERT INTO pgrunbook.unfillable (run_id, key, sqlstate, message)"
+            " SELECT id, %s::jsonb, %s, %s FROM pgrunbook.run WHERE id = %s AND execution = %s",
+            (
+                refused.key,
+                refused.error.sqlstate,
+                reason(refused.error),
+                run.id,
+                run.execution,
+            ),
+        )
+        if not added.rowcount:
+            ledger.require_owner(conn, run)
+
+
+def require_few(conn: Connection, spec: Spec, run: ledger.Run) -> None:
+    """Raise RunbookError where more rows are set aside than the phase allows."""
+    found = ledger.refused(conn, run.id)
+    rows = found["rows_refused"]
+    if rows <= spec.unfillable_max:
+        return
+    filled = one(
+        conn,
+        "SELECT coalesce(sum(row_count), 0)::int8 AS rows FROM pgrunbook.batch"
+        " WHERE run_id = %s AND reverted_at IS NULL",
+        (run.id,),
+    )["rows"]
+    named = "; ".join(f"{each['key']}: {each['message']}" for each in found["refused"][:MOST_NAMED])
+    raise RunbookError(
+        f"The server refuses to fill {rows:,} {'row' if rows == 1 else 'rows'} of {spec.table}, "
+        f"and phase_unfillable_max lets {spec.unfillable_max:,} be set aside. By key: {named}. "
+        f"{filled:,} rows were filled and are kept. Next step: mend what these rows hold or would "
+        "get; or leave them out with a source expression that gives NULL for them; or raise "
+        "phase_unfillable_max to have them set aside and listed. Then run the playbook again; it "
+        "goes on where it stopped."
+    )
+
+
+def of_newest_run(conn: Connection, spec: Spec) -> Composed | None:
+    """The condition that a row t is set aside in the newest run of the phase on the table; None
+    where none is, or rows have no key to know them by."""
+    if not spec.key or schema.version(conn) < 2:
+        return None
+    row = conn.execute(
+        "SELECT r.id, EXISTS (SELECT FROM pgrunbook.unfillable u WHERE u.run_id = r.id"
+        "   AND u.tried_again_at IS NULL) AS any"
+        " FROM pgrunbook.run r WHERE r.phase = %s AND r.table_name = %s"
+        " ORDER BY r.started_at DESC LIMIT 1",
+        (spec.phase, str(spec.table)),
+    ).fetchone()
+    return _aside(spec, literal(row["id"])) if row and row["any"] else None
+
+
+def count(conn: Connection, spec: Spec, info: TableInfo, aside: Composable | None) -> int:
+    """How many rows that the source could fill are set aside, by the condition of_newest_run()."""
+    if aside is None:
+        return 0
+    held = conversion.held(spec, info.types)
+    query = SQL(
+        "SELECT count(*) AS n FROM {table} t {join} ({source}) s ON {matches}"
+        " WHERE {eligible} AND {aside}"
+    ).format(
+        table=table(spec.table),
+        join=eligibility.joined(held),
+        source=eligibility.source_query(spec),
+        matches=eligibility.matches(spec),
+        eligible=eligibility.eligible(spec, held),
+        aside=aside,
+    )
+    rows: int = one(conn, query, ())["n"]
+    return rows
+
+
+def _aside(spec: Spec, run: Composable) -> Composed:
+    return SQL(_ASIDE).format(key=key(spec), run=run)

@@ -1,0 +1,59 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What the database says of itself: tables, columns, types, dependents, who may change what. Only
+reads.
+
+Other rooms say catalog.inspect() for what describes a table, and use the other files by name.
+"""
+
+from .columns import column_numbers, names_there, present_names, require_columns
+from .tables import (
+    BLOCK_BYTES,
+    ENFORCED,
+    MENTIONS,
+    READABLE,
+    ColumnInfo,
+    IndexInfo,
+    Leaf,
+    Partition,
+    TableInfo,
+    has_children,
+    indexes_on,
+    inspect,
+    partition_keys,
+    server,
+    update_triggers,
+    with_partitions,
+)
+from .types import require_known_type, require_type, resolve_type
+
+__all__ = [
+    "BLOCK_BYTES",
+    "ENFORCED",
+    "MENTIONS",
+    "READABLE",
+    "ColumnInfo",
+    "IndexInfo",
+    "Leaf",
+    "Partition",
+    "TableInfo",
+    "column_numbers",
+    "conversion",
+    "dependents",
+    "has_children",
+    "indexes_on",
+    "inspect",
+    "names_there",
+    "partition_keys",
+    "present_names",
+    "require_columns",
+    "require_known_type",
+    "require_type",
+    "resolve_type",
+    "server",
+    "surroundings",
+    "trust",
+    "type_limits",
+    "update_triggers",
+    "volatile",
+    "with_partitions",
+]

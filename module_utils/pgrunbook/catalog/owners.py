@@ -1,0 +1,152 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Who owns what a phase reads, and so decides which code that runs as our role. Only reads.
+
+The owner of a relation attaches rules, indexes on expressions, which planning alone evaluates, and
+constraints to it; the owner of a type attaches casts and constraints. So of the phase's table, its
+source and what the phase names, every relation on the way is looked at: partitions at each level,
+the tables that these are partitions of, what views read; and every type of a column of these.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any
+
+from ..core.connection import Connection
+from ..core.spec import Spec
+from ..core.sql import words
+from .dependents import FIRST_OID_OF_USERS
+
+_NAMED_IN = "(n.nspname = ANY (%(schemas)s) OR n.nspname = ANY (%(names)s))"
+_ELSEWHERE = "n.nspname = ANY (%(names)s) AND n.nspname <> ALL (%(schemas)s)"
+
+_UNTRUSTED = f"""
+WITH RECURSIVE root AS (
+    SELECT c.oid FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
+    WHERE c.relkind IN ('r', 'p', 'v', 'm', 'f')
+    AND (n.nspname = %(schema)s AND c.relname = %(table)s
+        OR %(with_source)s AND n.nspname = %(source_schema)s AND c.relname = %(source_table)s
+        OR c.relname = ANY (%(names)s) AND {_NAMED_IN})
+), reached AS (
+    SELECT oid FROM root
+    UNION
+    SELECT below.oid FROM reached r, LATERAL (
+        SELECT h.inhrelid AS oid FROM pg_inherits h WHERE h.inhparent = r.oid
+        UNION ALL
+        SELECT d.refobjid FROM pg_class v
+        JOIN pg_rewrite w ON w.ev_class = v.oid AND w.rulename = '_RETURN'
+        JOIN pg_depend d ON d.classid = 'pg_rewrite'::regclass AND d.objid = w.oid
+            AND d.refclassid = 'pg_class'::regclass AND d.refobjid >= %(first)s::oid
+        WHERE v.oid = r.oid AND v.relkind = 'v'
+    ) below
+), relation AS (
+    SELECT oid FROM reached
+    UNION SELECT above.relid FROM reached r, LATERAL pg_partition_ancestors(r.oid) above
+), type AS (
+    SELECT a.atttypid AS oid FROM pg_attribute a JOIN relation r ON r.oid = a.attrelid
+    WHERE a.attnum > 0 AND NOT a.attisdropped AND a.atttypid >= %(first)s::oid
+    UNION
+    SELECT t.oid FROM pg_type t JOIN pg_namespace n ON n.oid = t.typnamespace
+    LEFT JOIN pg_class c ON c.oid = t.typrelid
+    WHERE (t.typelem = 0 OR t.typcategory <> 'A') AND coalesce(c.relkind, 'c') = 'c'
+    AND (n.nspname = ANY (%(schemas)s) OR t.typname = ANY (%(names)s) AND {_NAMED_IN})
+    UNION
+    SELECT part.oid FROM type JOIN pg_type t ON t.oid = type.oid, LATERAL (
+        SELECT unnest(ARRAY[t.typelem, t.typbasetype]) AS oid
+        UNION ALL SELECT g.rngsubtype FROM pg_range g WHERE g.rngtypid = t.oid
+        UNION ALL SELECT a.atttypid FROM pg_attribute a
+            WHERE a.attrelid = t.typrelid AND a.attnum > 0 AND NOT a.attisdropped
+    ) part WHERE part.oid >= %(first)s::oid
+), owned AS (
+    SELECT 1 AS n, c.tableoid AS class, c.oid, c.relowner AS owner
+    FROM pg_class c JOIN relation USING (oid)
+    UNION ALL
+    SELECT 2, t.tableoid, t.oid, t.typowner FROM pg_type t JOIN type USING (oid)
+    UNION ALL
+    SELECT 3, p.tableoid, p.oid, p.proowner
+    FROM pg_proc p JOIN pg_namespace n ON n.oid = p.pronamespace
+    WHERE p.oid >= %(first)s::oid AND p.proname = ANY (%(names)s) AND {_ELSEWHERE}
+    UNION ALL
+    SELECT 3, o.tableoid, o.oid, o.oprowner
+    FROM pg_operator o JOIN pg_namespace n ON n.oid = o.oprnamespace
+    WHERE o.oid >= %(first)s::oid AND {_ELSEWHERE}
+), untrusted AS (
+    SELECT r.oid FROM pg_roles r WHERE r.oid IN (SELECT owner FROM owned)
+    AND r.rolname <> current_user AND r.rolname <> ALL (%(trusted)s)
+    AND NOT EXISTS (SELECT FROM pg_namespace n WHERE n.nspname = ANY (%(schemas)s)
+                    AND pg_has_role(r.oid, n.nspowner, %(acting)s))
+    AND NOT EXISTS (SELECT FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
+                    WHERE n.nspname = %(schema)s AND c.relname = %(table)s AND c.relowner = r.oid)
+)
+SELECT DISTINCT ON (role) pg_get_userbyid(owner) AS role, i.type, i.identity,
+    count(*) OVER (PARTITION BY owner) AS number
+FROM owned JOIN untrusted u ON u.oid = owner, LATERAL pg_identify_object(class, owned.oid, 0) i
+ORDER BY role, n, i.type, i.identity
+"""
+
+
+def acting(conn: Connection) -> str:
+    """What of another role lets a role act as that one, as pg_has_role has it: to have its rights,
+    to SET ROLE to it, or to give itself that. Before PostgreSQL 16 every member may."""
+    if conn.info.server_version < 160000:
+        return "MEMBER"
+    return "USAGE, SET, MEMBER WITH ADMIN OPTION"
+
+
+def untrusted(
+    conn: Connection, spec: Spec, schemas: Sequence[str], *, with_source: bool = True
+) -> list[str]:
+    """A message for each untrusted role that owns something of what the phase reads or names,
+    apart from the functions and operators in schemas, which are those where names are looked up.
+    The connection must look names up in pg_catalog only.
+
+    A name counts where it stands anywhere in the phase's expressions, types and queries, in these
+    schemas, or in one whose name stands there too. Without the source, none does.
+    """
+    found = conn.execute(
+        _UNTRUSTED,
+        {
+            "schemas": list(schemas),
+            "schema": spec.table.schema,
+            "table": spec.table.name,
+            "source_schema": spec.source.schema,
+            "source_table": spec.source.name,
+            "with_source": with_source,
+            "names": sorted(words(_supplied(spec))) if with_source else [],
+            "trusted": list(spec.trusted_roles),
+            "acting": acting(conn),
+            "first": FIRST_OID_OF_USERS,
+        },
+    ).fetchall()
+    return [_message(conn, row) for row in found]
+
+
+def _supplied(spec: Spec) -> Iterator[str]:
+    """Every text of the phase that can be SQL."""
+    given = spec.as_dict()
+    yield from _strings([given["columns"], given["indexes"]])
+    for query in spec.queries:
+        yield from (query.snapshot, query.baseline)
+
+
+def _strings(of: Any) -> Iterator[str]:
+    if isinstance(of, str):
+        yield of
+    elif isinstance(of, dict):
+        yield from _strings(list(of.values()))
+    elif isinstance(of, Iterable):
+        for each in of:
+            yield from _strings(each)
+
+
+def _message(conn: Connection, row: dict[str, Any]) -> str:
+    what, more = f"{row['type']} {row['identity']}", row["number"] - 1
+    objects = "object" if more == 1 else "objects"
+    belongs = f"(and {more} more {objects}) belongs" if more else "belongs"
+    return (
+        f"{what} {belongs} to role {row['role']!r}, which is not trusted, and the phase reads or "
+        "names it: what its owner attaches to it, such as a rule, an index on an expression, a "
+        f"constraint or a cast, would run as {conn.info.user!r}. Nothing was changed. Next step: "
+        "find out who that is; list the role in phase_trusted_roles if you trust it, or ALTER "
+        f"{row['type'].upper()} {row['identity']} OWNER TO a role that you trust."
+    )

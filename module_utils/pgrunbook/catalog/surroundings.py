@@ -1,0 +1,341 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What decides, besides the SQL of the plan, which values a run stores: triggers, rules, policies,
+column defaults, constraints, and the views and functions that the source uses. Only reads.
+
+An approval covers all of it. PostgreSQL keeps what it has parsed as a tree that names columns by
+number, so these trees, and their hashes, are the same before and after the run's own renames and
+conversions. What an expression or the text of a function's body uses, PostgreSQL does not tell
+without executing it: every function, view and table with rules counts whose name stands anywhere in
+it, in whatever schema, and every operator of a schema whose name does. What has the name by chance
+is bound too, which voids an approval once too often and never lets a change pass.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from psycopg.sql import SQL
+
+from ..core.connection import Connection, one
+from ..core.errors import RunbookError
+from ..core.spec import Spec
+from ..core.sql import text, words
+from . import columns, conversion, tables, trust
+from .dependents import FIRST_OID_OF_USERS
+from .tables import TableInfo
+
+MOST_NAMED = 5  # differences that a message names
+
+
+def _hash(of: str) -> str:
+    """SQL for half of the SHA-256 of a value as text."""
+    return f"left(encode(sha256(convert_to(({of})::text, 'UTF8')), 'hex'), 32)"
+
+
+def _functions_of(catalog_name: str, oid: str) -> str:
+    """SQL for the functions that an object uses, directly or as operators."""
+    return f"""ARRAY(
+    SELECT CASE WHEN d.refclassid = 'pg_proc'::regclass THEN d.refobjid ELSE o.oprcode::oid END
+    FROM pg_depend d LEFT JOIN pg_operator o
+        ON d.refclassid = 'pg_operator'::regclass AND o.oid = d.refobjid
+    WHERE d.classid = '{catalog_name}'::regclass AND d.objid = {oid}
+    AND (d.refclassid = 'pg_proc'::regclass OR o.oid IS NOT NULL))"""
+
+
+def _relations_of(catalog_name: str, oid: str) -> str:
+    """SQL for the relations that an object reads or writes."""
+    return f"""ARRAY(
+    SELECT DISTINCT d.refobjid::int8 FROM pg_depend d
+    WHERE d.classid = '{catalog_name}'::regclass AND d.objid = {oid}
+    AND d.refclassid = 'pg_class'::regclass AND d.refobjid >= %(first)s::oid)"""
+
+
+_NOT_OF_EXTENSION = """NOT EXISTS (SELECT FROM pg_depend e WHERE e.objid = {0}.oid
+    AND e.classid = {0}.tableoid AND e.deptype = 'e')"""
+
+_RELATION = _hash(
+    "jsonb_build_array(c.oid, c.relkind, c.relrowsecurity, c.relforcerowsecurity,"
+    " CASE WHEN c.relkind = 'v' THEN c.reloptions END, (SELECT w.ev_action::text"
+    " FROM pg_rewrite w WHERE w.ev_class = c.oid AND w.rulename = '_RETURN'))"
+)
+
+# tree: the table and its partitions; source: what is read, views down to their tables.
+_OBJECTS = f"""
+WITH RECURSIVE tree AS (
+    SELECT %(table)s::oid AS oid UNION SELECT relid FROM pg_partition_tree(%(table)s::oid)
+), source AS (
+    SELECT %(source)s::oid AS oid WHERE %(source)s::oid IS NOT NULL
+    UNION
+    SELECT d.refobjid FROM source s
+    JOIN pg_rewrite w ON w.ev_class = s.oid AND w.rulename = '_RETURN'
+    JOIN pg_depend d ON d.classid = 'pg_rewrite'::regclass AND d.objid = w.oid
+        AND d.refclassid = 'pg_class'::regclass AND d.refobjid >= %(first)s::oid
+), relations AS (SELECT oid FROM tree UNION SELECT oid FROM source
+), types AS (
+    SELECT y.oid FROM pg_type y JOIN pg_namespace n ON n.oid = y.typnamespace
+    WHERE n.nspname = ANY (%(schemas)s::text[]) AND y.typtype = 'd'
+), found AS (
+    SELECT c.tableoid AS class, c.oid, {_RELATION} AS hash,
+        coalesce((SELECT {_functions_of("pg_rewrite", "w.oid")} FROM pg_rewrite w
+            WHERE w.ev_class = c.oid AND w.rulename = '_RETURN'), '{{}}') AS functions
+    FROM pg_class c JOIN relations USING (oid)
+    UNION ALL
+    SELECT w.tableoid, w.oid, {_hash("to_jsonb(w) - 'oid'")}, {_functions_of("pg_rewrite", "w.oid")}
+    FROM pg_rewrite w JOIN tree ON tree.oid = w.ev_class WHERE w.rulename <> '_RETURN'
+    UNION ALL
+    SELECT g.tableoid, g.oid, {_hash("to_jsonb(g) - 'oid'")},
+        g.tgfoid || {_functions_of("pg_trigger", "g.oid")}
+    FROM pg_trigger g JOIN tree ON tree.oid = g.tgrelid WHERE NOT g.tgisinternal
+    UNION ALL
+    SELECT p.tableoid, p.oid, {_hash("to_jsonb(p) - 'oid'")}, {_functions_of("pg_policy", "p.oid")}
+    FROM pg_policy p JOIN relations r ON r.oid = p.polrelid
+    UNION ALL
+    SELECT k.tableoid, k.oid, {_hash("to_jsonb(k) - ARRAY['oid', 'conindid', 'convalidated']")},
+        {_functions_of("pg_constraint", "k.oid")}
+    FROM pg_constraint k
+    WHERE k.conrelid IN (SELECT oid FROM tree) OR k.contypid IN (SELECT oid FROM types)
+    OR %(referring)s AND k.confrelid IN (SELECT oid FROM tree)
+    UNION ALL
+    SELECT c.tableoid, c.oid, {
+    _hash(
+        "jsonb_build_array(i.indrelid, i.indisunique, i.indkey, i.indclass, i.indexprs, i.indpred)"
+    )
+}, {_functions_of("pg_class", "c.oid")}
+    FROM pg_index i JOIN tree ON tree.oid = i.indrelid JOIN pg_class c ON c.oid = i.indexrelid
+    WHERE (i.indisunique OR i.indexprs IS NOT NULL OR i.indpred IS NOT NULL)
+    AND c.relname <> ALL (%(indexes)s::text[]) AND NOT EXISTS (
+        SELECT FROM pg_partition_ancestors(c.oid) u JOIN pg_class a ON a.oid = u.relid
+        WHERE a.relname = ANY (%(indexes)s::text[]))
+    UNION ALL
+    SELECT o.tableoid, o.oid, {
+    _hash("jsonb_build_array(o.oprname, o.oprleft, o.oprright, o.oprcode::oid)")
+}, ARRAY[o.oprcode::oid]
+    FROM pg_operator o JOIN pg_namespace n ON n.oid = o.oprnamespace
+    WHERE n.nspname = ANY (%(schemas)s::text[]) AND {_NOT_OF_EXTENSION.format("o")}
+    UNION ALL
+    SELECT t.tableoid, t.oid, {
+    _hash("jsonb_build_array(t.castfunc, t.castcontext, t.castmethod)")
+}, ARRAY[t.castfunc]
+    FROM pg_cast t WHERE t.oid >= %(first)s::oid AND {_NOT_OF_EXTENSION.format("t")}
+)
+SELECT i.type || ' ' || i.identity AS name, hash, functions, CASE
+    WHEN class = 'pg_policy'::regclass THEN {_relations_of("pg_policy", "found.oid")}
+    WHEN class = 'pg_rewrite'::regclass THEN {_relations_of("pg_rewrite", "found.oid")}
+    ELSE '{{}}' END AS relations
+FROM found, LATERAL pg_identify_object(class, oid, 0) i
+"""
+
+_COLUMNS = f"""
+SELECT a.attrelid::int8 AS of, a.attname AS name, concat_ws(' ', a.atttypid, a.atttypmod,
+    CASE WHEN a.attnotnull THEN 'not null' END, a.attidentity::text || a.attgenerated::text,
+    (SELECT {_hash("f.adbin")} FROM pg_attrdef f
+     WHERE f.adrelid = a.attrelid AND f.adnum = a.attnum)) AS value,
+    coalesce((SELECT {_functions_of("pg_attrdef", "f.oid")} FROM pg_attrdef f
+     WHERE f.adrelid = a.attrelid AND f.adnum = a.attnum), '{{}}') AS functions
+FROM pg_attribute a
+WHERE a.attrelid = ANY (%s::oid[]) AND a.attnum > 0 AND NOT a.attisdropped
+"""
+
+_NEW_COLUMN = (
+    "SELECT concat_ws(' ', oid, CASE WHEN typtype = 'd' THEN -1 ELSE %s END, '') AS value"
+    " FROM pg_type WHERE oid = to_regtype(%s)"
+)
+
+# Whose values have no say: privileges. A support function is the planner's.
+_REACHED = f"""
+WITH RECURSIVE relation AS (
+    SELECT unnest(%(relations)s::oid[]) AS oid
+    UNION
+    SELECT c.oid FROM pg_class c
+    WHERE c.oid >= %(first)s::oid AND c.relname = ANY (%(names)s)
+    AND (c.relkind IN ('v', 'm') OR c.relhasrules) AND {_NOT_OF_EXTENSION.format("c")}
+    UNION
+    SELECT d.refobjid FROM relation r
+    JOIN pg_rewrite w ON w.ev_class = r.oid AND w.rulename = '_RETURN'
+    JOIN pg_depend d ON d.classid = 'pg_rewrite'::regclass AND d.objid = w.oid
+        AND d.refclassid = 'pg_class'::regclass AND d.refobjid >= %(first)s::oid
+), found AS (
+    SELECT c.tableoid AS class, c.oid, {_RELATION} AS hash,
+        coalesce((SELECT {_functions_of("pg_rewrite", "w.oid")} FROM pg_rewrite w
+            WHERE w.ev_class = c.oid AND w.rulename = '_RETURN'), '{{}}') AS functions,
+        '{{}}'::int8[] AS relations, '{{}}'::text[] AS texts
+    FROM pg_class c JOIN relation USING (oid)
+    UNION ALL
+    SELECT w.tableoid, w.oid, {_hash("to_jsonb(w) - 'oid'")},
+        {_functions_of("pg_rewrite", "w.oid")}, {_relations_of("pg_rewrite", "w.oid")}, '{{}}'
+    FROM pg_rewrite w JOIN relation r ON r.oid = w.ev_class WHERE w.rulename <> '_RETURN'
+    UNION ALL
+    SELECT p.tableoid, p.oid, {_hash("to_jsonb(p) - 'oid'")},
+        {_functions_of("pg_policy", "p.oid")}, {_relations_of("pg_policy", "p.oid")}, '{{}}'
+    FROM pg_policy p JOIN relation r ON r.oid = p.polrelid
+    UNION ALL
+    SELECT o.tableoid, o.oid, {
+    _hash("jsonb_build_array(o.oprname, o.oprleft, o.oprright, o.oprcode::oid)")
+}, ARRAY[o.oprcode::oid], '{{}}', '{{}}'
+    FROM pg_operator o JOIN pg_namespace n ON n.oid = o.oprnamespace
+    WHERE o.oid >= %(first)s::oid AND n.nspname = ANY (%(names)s)
+    AND {_NOT_OF_EXTENSION.format("o")}
+    UNION ALL
+    SELECT p.tableoid, p.oid, {
+    _hash("(to_jsonb(p) - ARRAY['oid', 'proacl', 'prosupport'])::text || coalesce(g.parts, '')")
+}, {_functions_of("pg_proc", "p.oid")} || g.functions, {_relations_of("pg_proc", "p.oid")},
+        coalesce(p.proconfig, '{{}}') ||
+            CASE WHEN l.lanname NOT IN ('c', 'internal') THEN p.prosrc END
+    FROM pg_proc p JOIN pg_language l ON l.oid = p.prolang
+    LEFT JOIN LATERAL (
+    SELECT ARRAY[g.aggtransfn::oid, g.aggfinalfn::oid, g.aggcombinefn::oid] AS functions,
+        jsonb_build_array(g.aggtransfn::oid, g.aggfinalfn::oid, g.aggtranstype, g.agginitval)::text
+            AS parts
+    FROM pg_aggregate g WHERE p.prokind = 'a' AND g.aggfnoid = p.oid) g ON true
+    WHERE p.oid >= %(first)s::oid
+    AND (p.oid = ANY (%(functions)s::oid[]) OR p.proname = ANY (%(names)s))
+    AND {_NOT_OF_EXTENSION.format("p")}
+)
+SELECT i.type || ' ' || i.identity AS name, hash, functions, relations, texts
+FROM found, LATERAL pg_identify_object(class, oid, 0) i
+"""
+
+
+def read(
+    conn: Connection, spec: Spec, info: TableInfo, *, with_source: bool = True
+) -> dict[str, str]:
+    """The surroundings of a phase: what each object is called, and the hash of its definition; of a
+    column what it is.
+
+    Columns go by the names that they have after the renames and conversions that are pending, so
+    the value is the same after them. Indexes that a run makes or drops are left out. Without the
+    source, which is what a rollback needs, everything that only the source uses is left out too,
+    and the foreign keys that refer to the table are there: values that go are what they react to.
+    """
+    source = _source(conn, spec) if with_source else None
+    rows = conn.execute(
+        _OBJECTS,
+        {
+            "table": info.oid,
+            "source": source,
+            "first": FIRST_OID_OF_USERS,
+            "schemas": trust.schemas(spec) if with_source else [],
+            "referring": not with_source,
+            "indexes": _own_indexes(spec),
+        },
+    ).fetchall()
+    columns = conn.execute(
+        _COLUMNS, ([info.oid, *([source] if source and source != info.oid else [])],)
+    ).fetchall()
+    used = {oid for row in (*rows, *columns) for oid in row["functions"] if _of_users(oid)}
+    found = {row["name"]: row["hash"] for row in rows}
+    found |= _columns(conn, spec, info, columns)
+    read_too = {oid for row in rows for oid in row["relations"]}
+    found |= _reached(conn, used, read_too, words(_texts(spec)) if with_source else set())
+    return dict(sorted(found.items()))
+
+
+def require_unchanged(
+    conn: Connection, spec: Spec, info: TableInfo, plan: Mapping[str, Any]
+) -> None:
+    """Raise RunbookError, naming what is different, unless the surroundings are those of the plan.
+
+    A plan of an older version has none to compare with.
+    """
+    approved = plan.get("surroundings")
+    if approved is None:
+        return
+    differences = changes(approved, read(conn, spec, info, with_source="undoes" not in plan))
+    if differences:
+        named = "; ".join(differences[:MOST_NAMED])
+        more = len(differences) - MOST_NAMED
+        raise RunbookError(
+            f"What the approved plan was made on is not there any more: {named}"
+            f"{f'; and {more} more' if more > 0 else ''}. Nothing was changed by this call. "
+            "Next step: find out who did that and what it does to the rows that are filled, then "
+            "run the playbook again and read the new plan."
+        )
+
+
+def changes(before: Mapping[str, str], after: Mapping[str, str]) -> list[str]:
+    """What is different between two surroundings, in a few words for each object."""
+    words = []
+    for name in sorted({*before, *after}):
+        if name not in before:
+            words.append(f"{name} is new")
+        elif name not in after:
+            words.append(f"{name} is gone")
+        elif before[name] != after[name]:
+            words.append(f"{name} was changed")
+    return words
+
+
+def _source(conn: Connection, spec: Spec) -> int:
+    """The source's oid. Raises RunbookError where there is none."""
+    row = conn.execute(
+        "SELECT c.oid::int8 AS oid FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace"
+        " WHERE n.nspname = %s AND c.relname = %s",
+        (spec.source.schema, spec.source.name),
+    ).fetchone()
+    oid: int = row["oid"] if row else tables.inspect(conn, spec.source, tables.READABLE).oid
+    return oid
+
+
+def _texts(spec: Spec) -> list[str]:
+    """All SQL that the phase itself has."""
+    return [
+        *(column.source for column in spec.columns),
+        *(column.using or "" for column in spec.columns),
+        *(index.where for index in spec.indexes),
+        *(side for query in spec.queries for side in (query.snapshot, query.baseline)),
+    ]
+
+
+def _own_indexes(spec: Spec) -> list[str]:
+    """The names that the phase's indexes have before, during and after a run."""
+    names = {i.name for i in spec.indexes} | {i.renamed_from or i.name for i in spec.indexes}
+    return sorted(names | {conversion.aside(spec, i.name) for i in spec.indexes})
+
+
+def _columns(
+    conn: Connection, spec: Spec, info: TableInfo, rows: Iterable[Mapping[str, Any]]
+) -> dict[str, str]:
+    pending = conversion.pending(spec, info)
+    right = {now: name for name, now in columns.names_there(spec, info).items()}
+    right |= {each.old: each.aside for each in pending}
+    found = {}
+    for row in rows:
+        ours = row["of"] == info.oid
+        name, on = right.get(row["name"], row["name"]) if ours else row["name"], spec.source
+        found[f"column {name} of {spec.table if ours else on}"] = row["value"]
+    for each in pending:
+        found[f"column {each.column.name} of {spec.table}"] = _new_column(conn, each.column.type)
+    return found
+
+
+def _new_column(conn: Connection, spelled: str) -> str:
+    """What a column that ALTER TABLE … ADD COLUMN makes is, as _COLUMNS has it."""
+    result = conn.execute(SQL("SELECT NULL::{}").format(text(spelled)), ()).pgresult
+    value: str = one(conn, _NEW_COLUMN, (result.fmod(0) if result else -1, spelled))["value"]
+    return value
+
+
+def _reached(
+    conn: Connection, functions: set[int], relations: set[int], names: set[str]
+) -> dict[str, str]:
+    """Those functions and relations, what bears one of the names, and all that these use in turn,
+    apart from what is PostgreSQL's or an extension's."""
+    found: dict[str, str] = {}
+    given: dict[str, set[Any]] = {"functions": functions, "relations": relations, "names": names}
+    seen: dict[str, set[Any]] = {key: set() for key in given}
+    while any(given[key] - seen[key] for key in given):
+        fresh = {key: sorted(given[key] - seen[key]) for key in given}
+        seen = {key: seen[key] | given[key] for key in given}
+        rows = conn.execute(_REACHED, {**fresh, "first": FIRST_OID_OF_USERS}).fetchall()
+        found |= {row["name"]: row["hash"] for row in rows}
+        given = {
+            "functions": {oid for row in rows for oid in row["functions"] if _of_users(oid)},
+            "relations": {oid for row in rows for oid in row["relations"]},
+            "names": words(of for row in rows for of in row["texts"] if of),
+        }
+    return found
+
+
+def _of_users(oid: int | None) -> bool:
+    return oid is not None and oid >= FIRST_OID_OF_USERS

@@ -1,0 +1,73 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Which values a column's type is too small for. Only reads."""
+
+from __future__ import annotations
+
+import re
+
+from psycopg.sql import SQL, Composable, Composed, Literal
+
+from ..core.connection import Connection
+from . import types
+
+_WHOLE = {"smallint": 15, "integer": 31, "bigint": 63}  # their bits, the sign apart
+
+_OIDS = {21: "smallint", 23: "integer", 20: "bigint"}  # fixed, in src/include/catalog/pg_type.dat
+
+_BASE = """
+WITH RECURSIVE types AS (
+    SELECT oid, typtype, typbasetype, typtypmod FROM pg_type
+    WHERE oid = to_regtype(%s) AND typtype = 'd'
+    UNION ALL
+    SELECT y.oid, y.typtype, y.typbasetype, CASE WHEN y.typtype = 'd' THEN y.typtypmod
+                                                 ELSE t.typtypmod END
+    FROM types t JOIN pg_type y ON y.oid = t.typbasetype WHERE t.typtype = 'd'
+)
+SELECT format_type(oid, typtypmod) AS name FROM types WHERE typtype <> 'd'
+"""
+
+
+def base_type(conn: Connection, spelled: str) -> str:
+    """format_type()'s spelling of a type, of a domain that of the type that it is made of."""
+    row = conn.execute(_BASE, (spelled,)).fetchone()
+    if row is not None:
+        return str(row["name"])
+    found = types.resolve_type(conn, spelled)
+    return found[1] if found else spelled
+
+
+def is_wider(base: str, given: int) -> bool:
+    """Whether a whole number's type, in format_type()'s spelling, holds every value of the type
+    with the oid given."""
+    return base in _WHOLE and _WHOLE[base] >= _WHOLE.get(_OIDS.get(given, ""), 64)
+
+
+def too_large(base: str, value: Composable) -> Composed | None:
+    """The condition that an assignment to a column of that type, in format_type()'s spelling,
+    would refuse a value for its length or its magnitude. None where the type has no such limit."""
+    limited = re.fullmatch(r"(character varying|character|numeric)\((\d+)(?:,(-?\d+))?\)", base)
+    if base in _WHOLE:
+        bits = Literal(_WHOLE[base])
+        return SQL(
+            "(round({v}::text::numeric) NOT BETWEEN -(2::numeric ^ {bits})"
+            " AND 2::numeric ^ {bits} - 1)"
+        ).format(v=value, bits=bits)
+    if limited is None:
+        return None
+    if limited[1] == "numeric":
+        scale = int(limited[3] or 0)
+        most = SQL("'1e{}'::numeric").format(SQL(str(int(limited[2]) - scale)))
+        return SQL(
+            "({v}::text <> 'NaN' AND abs(round({v}::text::numeric, {scale})) >= {most})"
+        ).format(v=value, scale=Literal(scale), most=most)
+    return SQL("(rtrim(substr({v}::text, {after}), ' ') <> '')").format(
+        v=value, after=Literal(int(limited[2]) + 1)
+    )
+
+
+def cast_may_fail(base: str, given: int | None) -> bool:
+    """Whether a cast to that type, in format_type()'s spelling, may fail for the magnitude of a
+    value. given is the oid of the value's type, None where that is not known."""
+    if given is not None and is_wider(base, given):
+        return False
+    return base in _WHOLE or base.startswith("numeric(")

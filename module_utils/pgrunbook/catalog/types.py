@@ -1,0 +1,53 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Types as this server knows them, and whether a column has the one that the phase expects."""
+
+from __future__ import annotations
+
+from psycopg.sql import SQL
+
+from ..core.connection import Connection, one
+from ..core.errors import RunbookError
+from ..core.spec import Column, Table
+from ..core.sql import text
+from .tables import ColumnInfo
+
+
+def resolve_type(conn: Connection, spelled: str) -> tuple[int, str] | None:
+    """The oid of a type and format_type()'s spelling of it, with its length or precision, as
+    ColumnInfo has them. None where the server knows no such type."""
+    row = one(conn, "SELECT to_regtype(%s)::oid::int8 AS oid", (spelled,))
+    if row["oid"] is None:
+        return None
+    result = conn.execute(SQL("SELECT NULL::{}").format(text(spelled)), ()).pgresult
+    modifier = result.fmod(0) if result else -1
+    query = (
+        "SELECT format_type(oid, CASE WHEN typtype = 'd' THEN -1 ELSE %s END) AS name"
+        " FROM pg_type WHERE oid = %s::oid"
+    )
+    return row["oid"], one(conn, query, (modifier, row["oid"]))["name"]
+
+
+def require_type(conn: Connection, table: Table, name: str, info: ColumnInfo, wanted: str) -> None:
+    """Raise RunbookError when a column has another type than the phase expects."""
+    if _known_type(conn, name, wanted) != (info.type_oid, info.type):
+        raise RunbookError(
+            f"Column {name!r} of {table} is {info.type}; the phase expects {wanted}. "
+            "The runbook changes no type unannounced. Next step: correct the type in the variables "
+            f"file, or set converted_from: {info.type!r} and using in phase_columns to have it "
+            "converted."
+        )
+
+
+def require_known_type(conn: Connection, column: Column) -> None:
+    """Raise RunbookError where the server does not know the type that a column is to have."""
+    _known_type(conn, column.name, column.type)
+
+
+def _known_type(conn: Connection, name: str, wanted: str) -> tuple[int, str]:
+    found = resolve_type(conn, wanted)
+    if found is None:
+        raise RunbookError(
+            f"{wanted!r} is no type that this server knows. "
+            f"Next step: correct the type of {name!r} in the variables file."
+        )
+    return found

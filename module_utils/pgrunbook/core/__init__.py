@@ -1,0 +1,15 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What every room uses: the phase as a value, connections and locks, quoting, errors, and how text
+is shown."""
+
+__all__ = [
+    "connection",
+    "errors",
+    "locks",
+    "obstacles",
+    "printable",
+    "server",
+    "sibling",
+    "spec",
+    "sql",
+]

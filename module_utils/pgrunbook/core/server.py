@@ -1,0 +1,85 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Which server, database and history of it a connection is to.
+
+A standby that was promoted, a clone and a restored backup have the system identifier of the server
+that they come from. The address and the timeline tell most of them apart; the ledger adds a token
+of its own (ledger/identity.py).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from .connection import Connection, one
+from .errors import RunbookError
+
+_WORDS = {
+    "system_identifier": "system identifier",
+    "database": "database",
+    "address": "address",
+    "port": "port",
+    "timeline": "timeline",
+    "token": "ledger",
+}
+
+# A standby has no timeline of its own. A Unix-domain socket has no address.
+_IDENTITY = """
+SELECT (SELECT system_identifier::text FROM pg_control_system()) AS system_identifier,
+    current_database() AS database,
+    host(inet_server_addr()) AS address,
+    coalesce(inet_server_port()::text, current_setting('port')) AS port,
+    CASE WHEN pg_is_in_recovery() THEN 'standby'
+         ELSE left(pg_walfile_name(pg_current_wal_lsn()), 8) END AS timeline
+"""
+
+
+def server_identity(conn: Connection) -> dict[str, str]:
+    """system_identifier, database, address and port as the server sees them, and timeline (eight
+    hex digits, or "standby").
+
+    Through a Unix-domain socket the address is the socket's directory.
+    """
+    row = one(conn, _IDENTITY)
+    return {**row, "address": row["address"] or conn.info.host}
+
+
+def require_equal(found: Mapping[str, str], approved: Mapping[str, Any]) -> None:
+    """Raise RunbookError where what was found is not the server of an approved plan, or has another
+    history.
+
+    Only what the plan knew is compared: one of an older version knew less, and one that was made
+    before there was a ledger had no token.
+    """
+    known = {key: approved.get(key) for key in _WORDS if approved.get(key)}
+    different = [key for key, value in known.items() if found[key] != value]
+    if different:
+        raise RunbookError(
+            f"This is not the server that the plan was made on: {_listed(different, found, known)}."
+            f"{_history(found, known)} Nothing was changed on it. Next step: see which server is "
+            "the primary now and let runbook_login lead to no other, then run the playbook again; "
+            "it plans anew on that server and goes on where the ledger there says."
+        )
+
+
+def require_sibling(conn: Connection, other: Connection) -> None:
+    """Raise RunbookError where two connections of one call are to different servers, as they can
+    be with several hosts in runbook_login."""
+    require_equal(server_identity(other), server_identity(conn))
+
+
+def _listed(different: list[str], found: Mapping[str, str], known: Mapping[str, Any]) -> str:
+    return "; ".join(f"{_WORDS[k]} {found[k]}, not {known[k]}" for k in different)
+
+
+def _history(found: Mapping[str, str], known: Mapping[str, Any]) -> str:
+    """What another timeline means."""
+    then, now = str(known.get("timeline", "")), found["timeline"]
+    if not then or then == now or now == "standby":
+        return ""
+    if now < then:
+        return (
+            " Its timeline is the lower one: another server was promoted since, and what is "
+            "written here would be lost."
+        )
+    return " It was promoted since: what the old primary had not sent to it was not done here."

@@ -1,0 +1,55 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""From dataclasses to JSON's types and back: what crosses a door is a dataclass, what a module
+returns or the ledger holds is JSON."""
+
+from __future__ import annotations
+
+import types
+from collections.abc import Mapping
+from dataclasses import MISSING, fields, is_dataclass
+from typing import Any, TypeVar, Union, get_args, get_origin, get_type_hints
+
+Value = TypeVar("Value")
+
+
+def plain(value: Any) -> Any:
+    """A value of dataclasses, lists, tuples and mappings as JSON has it: mappings and lists."""
+    if is_dataclass(value) and not isinstance(value, type):
+        return {field.name: plain(getattr(value, field.name)) for field in fields(value)}
+    if isinstance(value, Mapping):
+        return {key: plain(inner) for key, inner in value.items()}
+    if isinstance(value, list | tuple):
+        return [plain(inner) for inner in value]
+    return value
+
+
+def read(kind: type[Value], given: Mapping[str, Any]) -> Value:
+    """The dataclass that plain() made a mapping of. A field that is not there has its default; a
+    key that is no field, as Ansible adds some to a result, is left out.
+
+    Raises KeyError where a field without a default is not there.
+    """
+    hints = get_type_hints(kind)
+    found = {}
+    for field in fields(kind):  # type: ignore[arg-type]  # mypy knows no type for dataclasses
+        if field.name in given:
+            found[field.name] = _read(hints[field.name], given[field.name])
+        elif field.default is MISSING and field.default_factory is MISSING:
+            raise KeyError(f"{kind.__name__} needs {field.name}")
+    return kind(**found)
+
+
+def _read(hint: Any, value: Any) -> Any:
+    """A value of JSON as its field's annotation has it."""
+    if value is None:
+        return None
+    origin, inner = get_origin(hint), get_args(hint)
+    if origin in (Union, types.UnionType):
+        return _read(next(kind for kind in inner if kind is not type(None)), value)
+    if is_dataclass(hint) and isinstance(hint, type):
+        return read(hint, value)
+    if origin in (list, tuple):
+        return origin(_read(inner[0], each) for each in value)
+    if origin in (dict, Mapping):
+        return {key: _read(inner[1], each) for key, each in value.items()}
+    return value

@@ -1,0 +1,162 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""A column gets its right type without a rewrite of the table.
+
+ALTER COLUMN … TYPE would write the whole table and its indexes anew, under ACCESS EXCLUSIVE. Here
+the column of the wrong type is put aside under another name, and a new one takes its place: two
+changes of the catalog. The backfill then moves the old values over, converted, in its batches, and
+fills the others from the source. Nothing is lost: the old column stays until somebody drops it,
+with its values, its indexes and its place in the table, and undoing the conversion is giving its
+name back.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from psycopg.sql import SQL, Composed
+
+from ..catalog import TableInfo
+from ..catalog.conversion import Conversion, aside, pending, superseded
+from ..core.connection import Connection, one
+from ..core.errors import RunbookError
+from ..core.obstacles import Obstacles
+from ..core.printable import yaml
+from ..core.spec import Spec
+from ..core.sql import name, rename_column, rename_index, table, text
+
+LOCK = "ACCESS EXCLUSIVE, for the catalog change only: milliseconds once it is granted, no rewrite"
+
+KEPT = (
+    "by hand, the undo drops no column: what was stored in the new one meanwhile stays, under "
+    "another name, until you have seen that nobody needs it"
+)
+
+
+@dataclass(frozen=True)
+class Fate:
+    """What becomes of the values of a column that is converted: how many there are; for how many
+    of these the conversion gives NULL, which the source then fills, or which become NULL; and how
+    many of the others differ from the source's value."""
+
+    values: int
+    from_source: int
+    become_null: int
+    differ: int
+
+
+def statements(spec: Spec, conversion: Conversion) -> list[Composed]:
+    """What puts the column aside and makes the new one, in one transaction."""
+    column = conversion.column
+    return [
+        rename_column(spec.table, conversion.old, conversion.aside),
+        *(rename_index(spec.table, index, aside(spec, index)) for index in conversion.indexes),
+        SQL("ALTER TABLE {} ADD COLUMN {} {}").format(
+            table(spec.table), name(column.name), text(column.type)
+        ),
+    ]
+
+
+def undo_statements(spec: Spec, conversion: Conversion) -> list[Composed]:
+    """What gives the column that was put aside its name back, in one transaction, and keeps the new
+    one under another name; the last one, which drops that, is for afterwards."""
+    column, on = conversion.column, spec.table
+    return [
+        rename_column(on, column.name, superseded(spec, column)),
+        rename_column(on, conversion.aside, conversion.old),
+        *(rename_index(on, aside(spec, index), index) for index in conversion.indexes),
+        SQL("ALTER TABLE {} DROP COLUMN {}").format(table(on), name(superseded(spec, column))),
+    ]
+
+
+def left_to_undo(
+    spec: Spec, info: TableInfo, conversion: Conversion, *, there: bool
+) -> list[Composed]:
+    """Of the undo's statements, apart from the last one, those that are still to be done; there is
+    whether the column that took the other's place is."""
+    if conversion.aside not in info.columns:
+        return []
+    return undo_statements(spec, conversion)[0 if there else 1 : -1]
+
+
+def require_safe(
+    conn: Connection, spec: Spec, info: TableInfo, fates: Mapping[str, Fate]
+) -> list[dict[str, Any]]:
+    """The conversions that are needed, for the plan: column, old, aside, type, using, and what
+    becomes of the values, as fates has it by the column's right name.
+
+    Raises RunbookError with each conversion that would lose something, or has values to move that
+    nobody acknowledged.
+    """
+    obstacles = Obstacles(conn)
+    found = []
+    for each in pending(spec, info):
+        obstacles.checked(_require_free, conn, spec, info, each)
+        obstacles.checked(_require_plain, conn, spec, info, each)
+        found.append(obstacles.checked(_moved, spec, each, fates[each.column.name]) or {})
+    obstacles.require_none()
+    return found
+
+
+def _moved(spec: Spec, conversion: Conversion, fate: Fate) -> dict[str, Any]:
+    lost = fate.from_source + fate.become_null
+    if fate.values and conversion.old not in spec.acknowledged:
+        raise RunbookError(
+            f"Column {conversion.old!r} of {spec.table} is {conversion.column.converted_from} and "
+            f"holds {fate.values:,} values, of which {conversion.column.using!r} makes {lost:,} "
+            f"NULL ({fate.from_source:,} of them are filled from the source). The backfill would "
+            "move them in its batches; until a row's turn comes, queries find "
+            f"NULL in {conversion.column.name!r}. Next step: if the application can bear that, "
+            f"list {yaml(conversion.old)} in phase_acknowledged."
+        )
+    return {
+        "column": conversion.column.name,
+        "old": conversion.old,
+        "aside": conversion.aside,
+        "from": conversion.column.converted_from,
+        "type": conversion.column.type,
+        "using": conversion.column.using,
+        **asdict(fate),
+    }
+
+
+def _require_free(conn: Connection, spec: Spec, info: TableInfo, conversion: Conversion) -> None:
+    names = [conversion.aside, superseded(spec, conversion.column)]
+    taken = [n for n in names if n in info.columns]
+    taken += [
+        aside(spec, index)
+        for index in conversion.indexes
+        if one(
+            conn,
+            "SELECT EXISTS (SELECT FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace"
+            " WHERE n.nspname = %s AND c.relname = %s) AS taken",
+            (spec.table.schema, aside(spec, index)),
+        )["taken"]
+    ]
+    if taken:
+        raise RunbookError(
+            f"Column {conversion.old!r} of {spec.table} is to be converted, but the name "
+            f"{taken[0]!r}, which that needs, is taken, perhaps by what an earlier conversion "
+            "kept. Next step: see whether it is still needed, and drop or rename it."
+        )
+
+
+def _require_plain(conn: Connection, spec: Spec, info: TableInfo, conversion: Conversion) -> None:
+    row = one(
+        conn,
+        "SELECT array_remove(ARRAY["
+        " CASE WHEN attnotnull THEN 'is NOT NULL' END,"
+        " CASE WHEN attidentity <> '' THEN 'is an identity column'"
+        "      WHEN attgenerated <> '' THEN 'is generated'"
+        "      WHEN atthasdef THEN 'has a default' END,"
+        " CASE WHEN attacl IS NOT NULL THEN 'has privileges of its own' END], NULL) AS found"
+        " FROM pg_attribute WHERE attrelid = %s::oid AND attname = %s",
+        (info.oid, conversion.old),
+    )
+    if row["found"]:
+        raise RunbookError(
+            f"Column {conversion.old!r} of {spec.table} {' and '.join(row['found'])}, which the "
+            "new column of the right type would not have. Next step: take that from it first, or "
+            "convert it in a migration of its own."
+        )

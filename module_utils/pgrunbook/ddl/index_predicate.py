@@ -1,0 +1,128 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Conditions of partial indexes: whether the server would take one, and whether two are the same.
+Only reads.
+
+The server spells a condition out in the plan of a query that nobody executes, over rows that
+stand for the table's, so that no table has to be there as it is going to be. Both conditions are
+spelled out like that, their constant parts computed, and then compared as texts.
+
+An index takes no function whose value may change. Whether there is one is the planner's own
+verdict: that a condition and its opposite are never both true is certain to it only where both
+always have the same value, and then it plans no scan.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+import psycopg
+from psycopg.sql import SQL, Composed
+
+from ..catalog import TableInfo, volatile
+from ..core.connection import Connection
+from ..core.errors import RunbookError, reason
+from ..core.spec import Index, Spec, Table
+from ..core.sql import comma, expression, name, text
+
+_YES_OR_NO = SQL("CASE WHEN {} THEN true ELSE false END")
+
+
+def spelled(conn: Connection, on: Table, types: Mapping[str, str], condition: str) -> str:
+    """The server's spelling of a condition on the rows of a table with columns of these types. In
+    it the columns have their numbers, not their names.
+
+    Raises psycopg.Error where it is none.
+    """
+    return str(_planned(conn, on, types, condition)["Output"][0])
+
+
+def require_sound(conn: Connection, spec: Spec, types: Mapping[str, str], index: Index) -> None:
+    """Raise RunbookError where no index can have this condition on the phase's table, which has
+    columns of these types by then."""
+    said = f"The condition {index.where!r} of index {index.name!r} cannot be used on {spec.table}"
+    query = SQL("SELECT {} FROM {}").format(expression(index.where), _rows(spec.table, types))
+    volatile.require_none_assigns(conn, query, said)
+    try:
+        with conn.transaction():
+            planned = _planned(conn, spec.table, types, index.where)
+            constant = _is_constant(conn, spec.table, types, index.where)
+    except psycopg.Error as error:
+        why = reason(error)
+    else:
+        if constant and "Plans" not in planned:
+            return
+        why = (
+            "it has a subquery"
+            if "Plans" in planned
+            else "a function, an operator or a cast in it may give another value at another time "
+            "or with other settings, such as now()"
+        )
+    raise RunbookError(f"{said}: {why}. Next step: correct where in phase_indexes.")
+
+
+def with_spelling(conn: Connection, on: Table, info: TableInfo) -> TableInfo:
+    """The table with the predicates of its indexes, and of those of its partitions, as spelled()
+    has them."""
+    known: dict[str, str] = {}
+
+    def comparable(of: str) -> str:
+        if of and of not in known:
+            known[of] = _of_index(conn, on, info.types, of)
+        return known.get(of, "")
+
+    def each(indexes: Mapping[str, Any]) -> dict[str, Any]:
+        return {n: replace(i, predicate=comparable(i.predicate)) for n, i in indexes.items()}
+
+    return replace(
+        info,
+        indexes=each(info.indexes),
+        partitions=tuple(replace(p, indexes=each(p.indexes)) for p in info.partitions),
+    )
+
+
+def _of_index(conn: Connection, on: Table, types: Mapping[str, str], predicate: str) -> str:
+    """As spelled(); the catalog's own spelling, which equals no other, where that cannot be told,
+    such as of a condition on the table that a row is in."""
+    try:
+        with conn.transaction():
+            return spelled(conn, on, types, predicate)
+    except psycopg.Error:
+        return predicate
+
+
+def _planned(
+    conn: Connection, on: Table, types: Mapping[str, str], condition: str
+) -> dict[str, Any]:
+    of = expression(condition)
+    query = SQL("EXPLAIN (VERBOSE, FORMAT JSON) SELECT {}, {} FROM {}").format(
+        of, _YES_OR_NO.format(of), _rows(on, types)
+    )
+    return _plan(conn, query)
+
+
+def _is_constant(conn: Connection, on: Table, types: Mapping[str, str], condition: str) -> bool:
+    """Whether the condition always has the same value for the same row."""
+    of = _YES_OR_NO.format(expression(condition))
+    query = SQL("EXPLAIN (FORMAT JSON) SELECT FROM {} WHERE {} AND NOT {}").format(
+        _rows(on, types), of, of
+    )
+    with conn.transaction(force_rollback=True):
+        conn.execute("SET LOCAL constraint_exclusion = on")
+        return "Values Scan" not in str(_plan(conn, query))
+
+
+def _plan(conn: Connection, query: Composed) -> dict[str, Any]:
+    """Only the extended protocol, which a binary result asks for, takes just one statement."""
+    row = conn.execute(query, (), binary=True).fetchone()
+    plan: dict[str, Any] = row["QUERY PLAN"][0]["Plan"] if row else {}
+    return plan
+
+
+def _rows(on: Table, types: Mapping[str, str]) -> Composed:
+    """Two rows, which the planner does not take for constants, under the table's own name."""
+    row = SQL("({})").format(comma(SQL("NULL::{}").format(text(of)) for of in types.values()))
+    return SQL("(VALUES {}, {}) AS {} ({})").format(
+        row, row, name(on.name), comma(name(column) for column in types)
+    )

@@ -1,0 +1,8 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""How the schema differs from the application's models, what each difference breaks, and the ways
+out. Only reads."""
+
+__all__ = [
+    "differences",
+    "models",
+]

@@ -1,0 +1,239 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Try the index that would serve a query which misses its speed-up: build it concurrently, measure
+the query with it, and drop it again or keep it."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import psycopg
+
+from .. import catalog, ledger
+from ..catalog import TableInfo
+from ..core.connection import STATEMENT_TIMEOUT, Connection, one
+from ..core.locks import patient, with_lock_retries
+from ..core.spec import Query, Spec, window_closed
+from ..ddl import indexes, outcome
+from ..ddl.index_advice import drop, proposals
+from .query_gates import judge, measure_pair, met
+
+NOTES = {
+    "try": "each is built only if its query misses its speed-up; it is measured and dropped again",
+    "keep": "each is built only if its query misses its speed-up; it is measured, and kept if the "
+    "query then meets its speed-up, else dropped again",
+}
+
+Pair = dict[str, Any]
+Proposal = dict[str, Any]
+
+
+def planned(conn: Connection, spec: Spec, info: TableInfo) -> list[Proposal]:
+    """The indexes that trials could build once the run has done its work. There are none where the
+    phase only estimates, nor on a partitioned table, where PostgreSQL drops none without blocking
+    others."""
+    if spec.proposed_indexes == "estimate" or info.partitioned:
+        return []
+    left = {trial["new"] for trial in ledger.open_trials(conn, str(spec.table))}
+    after = indexes.afterwards(conn, spec, info, left)
+    found = proposals(conn, spec, after, {column.name: column.name for column in spec.columns})
+    return list({proposal["name"]: proposal for proposal in found if proposal}.values())
+
+
+def left_behind(conn: Connection, spec: Spec, info: TableInfo) -> list[str]:
+    """The statements that drop what broken trials, of any run, left on the table."""
+    trials = ledger.open_trials(conn, str(spec.table))
+    return [drop(spec, trial["new"]) for trial in trials if trial["new"] in info.indexes]
+
+
+def steps_before(left: Sequence[str]) -> list[dict[str, Any]]:
+    """The plan's step that drops what left_behind() found; none where that is nothing."""
+    step = {
+        "id": "index_left",
+        "title": "Drop indexes that a broken trial left behind",
+        "statements": list(left),
+        "undo": [],
+        "lock": indexes.DROP_LOCK,
+        "needed": True,
+    }
+    return [step] if left else []
+
+
+def steps(spec: Spec, tried: Sequence[Proposal]) -> list[dict[str, Any]]:
+    """The plan's step of the trials; none where planned() found nothing."""
+    step = {
+        "id": "index_trial",
+        "title": "Try an index where a query misses its speed-up",
+        "statements": [proposal["sql"] for proposal in tried],
+        "undo": [proposal["undo"] for proposal in tried],
+        "lock": indexes.BUILD_LOCK,
+        "note": NOTES.get(spec.proposed_indexes, ""),
+        "needed": True,
+    }
+    return [step] if tried else []
+
+
+def estimates(tried: Sequence[Proposal]) -> dict[str, float]:
+    """About how many seconds both steps take, if every query misses."""
+    seconds = sum(proposal["seconds"] for proposal in tried)
+    return {"index_left": 0.0, "index_trial": round(seconds, 1)}
+
+
+def apply(
+    conn: Connection, spec: Spec, run: ledger.Run, pairs: Sequence[Pair], *, dry: bool
+) -> dict[str, Any]:
+    """Try the index of each query that missed; when dry, only tell which would be built.
+
+    pairs are those that comparison.compare() measured. They are returned, with checks, as the
+    trials left them: the proposal of one that was tried has the key tried, and where its index was
+    kept the pair is the one measured with it.
+    """
+    info = catalog.inspect(conn, spec.table)
+    found = proposals(conn, spec, info, catalog.present_names(spec, info))
+    missed = {n: p for n, pair in enumerate(pairs) if pair["proposal"] and (p := found[n])}
+    after, queries = list(pairs), []
+    for index, proposal in {p["name"]: p for p in missed.values()}.items():
+        served = [n for n, p in missed.items() if p["name"] == index]
+        barred = _barred(spec, info)
+        if barred:
+            for n in served:
+                after[n] = {**pairs[n], "proposal": {**proposal, "not_tried": barred}}
+            continue
+        queries.append(proposal["sql"])
+        if dry:
+            queries += [proposal["undo"]] if spec.proposed_indexes == "try" else []
+            continue
+        ledger.require_approval(conn, run, "plan", [proposal["sql"]])
+        tried = _try(conn, spec, info, run, proposal, [spec.queries[n] for n in served])
+        for n, measured in zip(served, tried["measured"], strict=True):
+            after[n] = _with_trial(spec, pairs[n], proposal, tried, measured)
+        queries += [] if tried["kept"] else [proposal["undo"]]
+    schema = catalog.inspect(conn, spec.table).schema()
+    changed = outcome.schema_change(spec.table, "indexes", info, schema, queries)
+    return {**changed, "pairs": after, "checks": judge(spec, after)}
+
+
+def drop_left_behind(conn: Connection, spec: Spec, run: ledger.Run, *, dry: bool) -> dict[str, Any]:
+    """Drop what broken trials, of any run, left on the table; when dry, only tell what."""
+    info = catalog.inspect(conn, spec.table)
+    statements = left_behind(conn, spec, info)
+    if not dry and statements:
+        ledger.require_approval(conn, run, "plan", statements)
+    trials = ledger.open_trials(conn, str(spec.table))
+    if not dry and trials and ledger.has_run(conn, run.id):
+        ledger.require_owner(conn, run)
+        for trial in trials:
+            _drop(conn, spec, trial["run_id"], trial["new"])
+    schema = info.schema()
+    left = {trial["new"] for trial in trials}
+    schema["indexes"] = {n: d for n, d in schema["indexes"].items() if n not in left}
+    changed = outcome.schema_change(spec.table, "indexes", info, schema, statements)
+    return {**changed, "pairs": [], "checks": []}
+
+
+def _barred(spec: Spec, info: TableInfo) -> str:
+    """Why nothing is to be built now; empty where it may."""
+    if info.partitioned:
+        return "PostgreSQL drops none of a partitioned table without blocking others"
+    return "the maintenance window has ended" if window_closed(spec) else ""
+
+
+def _try(
+    conn: Connection,
+    spec: Spec,
+    info: TableInfo,
+    run: ledger.Run,
+    proposal: Proposal,
+    queries: Sequence[Query],
+) -> dict[str, Any]:
+    """Build an index, measure the queries with it, and drop or keep it: bytes, seconds of the
+    build, kept, and measured, a pair for each query. Whatever fails meanwhile, the index goes."""
+    index = proposal["name"]
+
+    def once() -> dict[str, Any]:
+        ledger.change_made(conn, run.id, ledger.INDEX_TRIAL, old="", new=index)
+        try:
+            started = time.monotonic()
+            _patiently(conn, proposal["sql"])
+            seconds = round(time.monotonic() - started, 3)
+            measured = _measure(conn, spec, info, queries)
+            size = _size(conn, spec, index)
+            kept = spec.proposed_indexes == "keep" and any(_meets(spec, p) for p in measured)
+            if kept:
+                ledger.trial_kept(conn, run.id, index)
+            else:
+                _drop(conn, spec, run.id, index)
+        except psycopg.errors.DuplicateTable:
+            ledger.change_undone(conn, run.id, ledger.INDEX_TRIAL, old="", new=index)
+            raise
+        except BaseException:
+            if not conn.closed:
+                _drop(conn, spec, run.id, index)
+            raise
+        return {"bytes": size, "seconds": seconds, "kept": kept, "measured": measured}
+
+    return with_lock_retries(conn, once, table_oid=info.oid, what=proposal["sql"], tries=2)
+
+
+def _drop(conn: Connection, spec: Spec, run_id: str, index: str) -> None:
+    """Drop an index that a run tried, if it is there, and record that it is gone."""
+    if index in catalog.inspect(conn, spec.table).indexes:
+        _patiently(conn, drop(spec, index))
+    ledger.change_undone(conn, run_id, ledger.INDEX_TRIAL, old="", new=index)
+
+
+def _patiently(conn: Connection, statement: str) -> None:
+    with patient(conn) as other:
+        other.execute(statement)
+
+
+def _measure(conn: Connection, spec: Spec, info: TableInfo, queries: Sequence[Query]) -> list[Pair]:
+    with _only_reading(conn, spec):
+        return [measure_pair(conn, spec, info, query) for query in queries]
+
+
+@contextlib.contextmanager
+def _only_reading(conn: Connection, spec: Spec) -> Iterator[None]:
+    """One READ ONLY transaction with bounded waits, as the queries were measured in before."""
+    with conn.transaction():
+        conn.execute("SET TRANSACTION READ ONLY")
+        for setting, value in (
+            ("statement_timeout", STATEMENT_TIMEOUT),
+            ("lock_timeout", f"{spec.lock_timeout_ms}ms"),
+        ):
+            conn.execute("SELECT set_config(%s, %s, true)", (setting, value))
+        yield
+
+
+def _size(conn: Connection, spec: Spec, index: str) -> int:
+    query = (
+        "SELECT pg_relation_size(c.oid) AS bytes FROM pg_class c"
+        " JOIN pg_namespace n ON n.oid = c.relnamespace WHERE n.nspname = %s AND c.relname = %s"
+    )
+    size: int = one(conn, query, (spec.table.schema, index))["bytes"]
+    return size
+
+
+def _meets(spec: Spec, pair: Pair) -> bool:
+    return met(spec, pair)[0] and bool(pair["equal"])
+
+
+def _with_trial(
+    spec: Spec,
+    before: Pair,
+    proposal: Mapping[str, Any],
+    trial: Mapping[str, Any],
+    measured: Pair,
+) -> Pair:
+    """The pair with what its trial found, and with its figures where the index was kept."""
+    kinds = ("time_ratio", "processor_ratio", "buffer_ratio", "read_from_outside")
+    ratios = {key: before[key] for key in kinds}
+    tried = {
+        **{key: trial[key] for key in ("bytes", "seconds", "kept")},
+        "met": _meets(spec, measured),
+        "without": ratios,
+        **{key: value for key, value in measured.items() if key != "name"},
+    }
+    return {**(measured if trial["kept"] else before), "proposal": {**proposal, "tried": tried}}

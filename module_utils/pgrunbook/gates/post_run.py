@@ -1,0 +1,420 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""How a phase stands on any day after its run: its gates again, and whether its queries are still
+as fast as the run found them. Only reads; needs neither run, approval nor ledger."""
+
+from __future__ import annotations
+
+import json
+import re
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from psycopg.sql import SQL, Composable, Composed
+
+from .. import catalog, ledger
+from ..backfill import eligibility, unfillable
+from ..catalog import conversion
+from ..core.connection import Connection, one
+from ..core.spec import Spec
+from ..core.sql import name, table
+from ..ledger import journal
+from . import data_gates
+from .data_gates import check
+from .query_gates import DIFFERENT, met
+
+MOST_LOOKED_AT_TWICE = 10_000  # rows; more than these are no handful that has just arrived
+LONGEST_PAUSE = 20.0  # seconds; the server ends a transaction that idles for a minute
+REPORT_FORMAT = 1  # of report.json, as docs/report.md describes it
+LEAST_RATIO = 0.01  # the step in which a report rounds ratios
+
+Check = dict[str, Any]
+Earlier = dict[str, Any]
+
+
+def validate(
+    conn: Connection, spec: Spec, *, unfilled_max: int, grace_seconds: float
+) -> dict[str, Any]:
+    """Health, the newest run, as ledger.latest() has it, and the gates of checks.validate(), where
+    no more than unfilled_max rows may be left that the source could fill.
+
+    Rows that the newest run has set aside are left out. A row counts when it can be filled at two
+    looks, grace_seconds apart: what fills new rows has
+    had that long. There is no second look where the first one finds few enough, or more than
+    MOST_LOOKED_AT_TWICE.
+    """
+    measured = data_gates.validate(conn, spec)
+    server = catalog.server(conn)
+    unfilled = _unfilled(conn, spec, measured["counts"], unfilled_max, grace_seconds)
+    gates = [unfilled if c["id"] == "remaining" else c for c in measured["checks"]]
+    gates += _journals(conn) if ledger.exists(conn) else []
+    return {
+        **measured,
+        "server": server,
+        "run": ledger.latest(conn, spec.phase, str(spec.table)),
+        "checks": [*_health(conn, spec, server), *gates],
+    }
+
+
+def latest_measured(
+    folder: Path, phase: str, server: Mapping[str, Any]
+) -> tuple[Earlier, list[str]]:
+    """What the newest report of a finished run of the phase on that database says of its queries,
+    and the paths of the files that are no report.
+
+    server has system_identifier and database, as catalog.server() gives them. The first value has
+    run_id and queries (by their names, time_ratio, buffer_ratio and read_from_outside of each); it
+    is empty where there is no such report.
+    """
+    found, unreadable = [], []
+    for path in sorted(folder.glob(f"{phase}-*/report.json")):
+        try:
+            report = json.loads(path.read_text(encoding="utf-8"))
+            if _is_of(report, phase, server):
+                found.append(_measured(report))
+        except (OSError, ValueError, KeyError, TypeError, AttributeError):
+            unreadable.append(str(path))
+    return max(found, key=lambda run: str(run["finished_at"]), default={}), unreadable
+
+
+def kept(before: Mapping[str, Any], now: Mapping[str, Any]) -> float:
+    """The share of a query's earlier speed-up that is left; 1 is all of it.
+
+    Where either measurement found every page in shared buffers, time shows processor work only, as
+    in comparison.decide(): then the better one of time and buffers counts.
+    """
+    in_time, in_buffers = (
+        float(now[ratio]) / max(float(before[ratio]), LEAST_RATIO)
+        for ratio in ("time_ratio", "buffer_ratio")
+    )
+    cold = before["read_from_outside"] and now["read_from_outside"]
+    return round(in_time if cold else max(in_time, in_buffers), 4)
+
+
+def judge(
+    spec: Spec,
+    results: Sequence[Mapping[str, Any]],
+    *,
+    earlier: Earlier,
+    fall_max: float,
+    command: str,
+) -> dict[str, Any]:
+    """Every gate, from the results of the modules that measured.
+
+    Results of a query that differ from those of the one that it replaces are no breach where rows
+    differ from their source now, or lack a value still, and the comparison holds all the same: the
+    source goes on changing, what was filled does not. Whether these are too many is what the
+    comparison decides.
+
+    fall_max is how much of its earlier speed-up a query may lose, in per cent; command is how the
+    phase is run. Returns checks, breached (their ids), text (a line for each, after one for a run
+    that was taken back) and verdict: OK, or BREACHED with the next step for each gate that is.
+    """
+    found = [c for result in results for c in result.get("checks", [])]
+    compared = [c for c in data_gates.settle(spec, found) if c["id"] == "comparison"]
+    measured = [_explained(spec, c, compared) for c in found]
+    proofs = [result.get("proof") or {} for result in results if "checks" in result]
+    judged = [*measured, *_speedups(spec, measured, earlier, fall_max), _only_read(proofs)]
+    gates = data_gates.settle(spec, judged)
+    breached = [c for c in gates if c["status"] == "fail"]
+    unfilled = _evidence(gates, "remaining").get("unfilled", 0)
+    reverted = _reverted(results)
+    lines = [f"{c['status'].upper():4}  {c['title']}: {c['measured']}" for c in gates]
+    return {
+        "checks": gates,
+        "breached": [c["id"] for c in breached],
+        "text": "\n".join([*([reverted] if reverted else []), *lines]),
+        "verdict": _verdict(spec, gates, breached, unfilled, command, reverted),
+    }
+
+
+def _reverted(results: Sequence[Mapping[str, Any]]) -> str:
+    """A sentence on the newest run of the phase if it was taken back, else nothing."""
+    runs = [result["run"] for result in results if result.get("run")]
+    if not runs or runs[0]["state"] != "reverted":
+        return ""
+    return (
+        f"Run {runs[0]['id']} was taken back at {runs[0]['finished_at']}, and none followed: what "
+        "the gates miss is what it had done."
+    )
+
+
+def figures(spec: Spec, gates: Sequence[Check]) -> dict[str, Any]:
+    """What metrics.write_standing() takes: the gates' evidence and whether they are breached, by
+    the gate's id; at, now in seconds since 1970; coverage_min by column, 0 to 1."""
+    return {
+        "phase": spec.phase,
+        "table": str(spec.table),
+        "at": time.time(),
+        "coverage_min": {c.name: spec.coverage_of(c.name) / 100 for c in spec.columns},
+        "breached": {c["id"]: c["status"] == "fail" for c in gates},
+        "evidence": {c["id"]: c["evidence"] for c in gates},
+    }
+
+
+def _health(conn: Connection, spec: Spec, server: dict[str, Any]) -> list[Check]:
+    query = SQL(
+        "SELECT (SELECT count(*) FROM {source}) AS sources, count(*) AS rows,"
+        " count(*) FILTER (WHERE s.k0 IS NULL AND NOT {no_key}) AS orphans"
+        " FROM {table} t LEFT JOIN ({rows}) s ON {matches}"
+    ).format(
+        source=table(spec.source),
+        no_key=eligibility.any_of(SQL("t.{} IS NULL").format(name(c)) for c in spec.source_key),
+        table=table(spec.table),
+        rows=eligibility.source_query(spec),
+        matches=eligibility.matches(spec),
+    )
+    row = one(conn, query, ())
+    return [
+        check(
+            "connectivity",
+            "Database connectivity",
+            test=1,
+            target="the server answers",
+            measured=f"PostgreSQL {server['version']}{', a standby' if server['standby'] else ''}, "
+            f"{row['rows']:,} rows, {row['sources']:,} source rows",
+            passed=True,
+        ),
+        data_gates.orphans(row["orphans"]),
+    ]
+
+
+def _journals(conn: Connection) -> list[Check]:
+    """The journals of all runs in the database, against the events."""
+    found = journal.compare(conn)
+    said = [*found.altered, *found.gone, *found.unknown]
+    return [
+        check(
+            "journal",
+            "Journals that rollbacks need",
+            test=6,
+            target="each as the events recorded it",
+            measured=" ".join(said) or "as the events recorded them",
+            passed=not found.altered,
+        )
+    ]
+
+
+def _unfilled(
+    conn: Connection, spec: Spec, counts: dict[str, Any], most: int, grace_seconds: float
+) -> Check:
+    refused = counts["rows_refused"]
+    at_first = left = counts["rows_eligible"] - refused
+    looked_twice = most < at_first <= MOST_LOOKED_AT_TWICE
+    if looked_twice:
+        left = _still_unfilled(conn, spec, grace_seconds)
+    return check(
+        "remaining",
+        "Rows that the source could still fill",
+        test=3,
+        target=f"≤ {most:,}, at two looks {grace_seconds:g} s apart",
+        measured=(
+            f"{left:,} of {at_first:,}, after {grace_seconds:g} s" if looked_twice else f"{left:,}"
+        )
+        + (f", and {data_gates.apart(refused)}" if refused else ""),
+        passed=left <= most,
+        evidence={
+            "at_first": at_first,
+            "unfilled": left,
+            "refused": refused,
+            **counts["rows_skipped"],
+        },
+    )
+
+
+def _still_unfilled(conn: Connection, spec: Spec, grace_seconds: float) -> int:
+    """How many of the rows that can be filled now still can in that many seconds."""
+    info = catalog.inspect(conn, spec.table)
+    aside = unfillable.of_newest_run(conn, spec)
+    unfilled = _eligible_keys(spec, conversion.held(spec, info.types), aside)
+    keys = [row["key"] for row in conn.execute(unfilled, ())]
+    _wait(conn, grace_seconds)
+    query = SQL("SELECT count(*) AS n FROM ({}) u WHERE key = ANY (%s)").format(unfilled)
+    count: int = one(conn, query, (keys,))["n"]
+    return count
+
+
+def _eligible_keys(
+    spec: Spec, held: Mapping[str, conversion.Held], aside: Composable | None
+) -> Composed:
+    return SQL(
+        "SELECT jsonb_build_array({keys})::text AS key FROM {table} t {join} ({source}) s"
+        " ON {matches} WHERE {eligible} AND NOT {aside}"
+    ).format(
+        aside=aside or SQL("false"),
+        join=eligibility.joined(held),
+        keys=eligibility.identity(spec),
+        table=table(spec.table),
+        source=eligibility.source_query(spec),
+        matches=eligibility.matches(spec),
+        eligible=eligibility.eligible(spec, held),
+    )
+
+
+def _wait(conn: Connection, seconds: float) -> None:
+    """Wait without a snapshot, which would hold back the xmin horizon, and without idling so long
+    that the server ends the transaction."""
+    end = time.monotonic() + seconds
+    while (left := end - time.monotonic()) > 0:
+        time.sleep(min(left, LONGEST_PAUSE))
+        conn.execute("SELECT")
+
+
+def _is_of(report: dict[str, Any], phase: str, server: Mapping[str, Any]) -> bool:
+    """Whether it is the report of a run of the phase on that database that got to its queries, the
+    last step."""
+    return (
+        report["format"] == REPORT_FORMAT
+        and report.get("kind", "run") == "run"
+        and bool(
+            re.fullmatch(rf"{re.escape(phase)}-\d{{8}}T\d{{6}}Z-[0-9a-f]{{4}}", report["run_id"])
+        )
+        and all(report["server"].get(k) == server[k] for k in ("system_identifier", "database"))
+        and bool(report["queries"])
+    )
+
+
+def _measured(report: dict[str, Any]) -> Earlier:
+    keys = ("time_ratio", "buffer_ratio", "read_from_outside")
+    return {
+        "run_id": report["run_id"],
+        "finished_at": report["finished_at"],
+        "queries": {
+            query["name"]: {key: query[key] for key in keys} for query in report["queries"]
+        },
+    }
+
+
+def _explained(spec: Spec, gate: Check, compared: Sequence[Check]) -> Check:
+    """The gate; if it is that of a query whose results differ, and rows that differ from their
+    source account for that, which are not too many, judged by its speed-up alone. compared has the
+    gate of the comparison, where that was measured."""
+    pair: dict[str, Any] = gate["evidence"] if gate["id"].startswith("query:") else {"equal": True}
+    why = [_accounted(c["evidence"]) for c in compared if c["status"] != "fail"]
+    if pair["equal"] or not any(why):
+        return gate
+    enforced = {query.name: query.enforce for query in spec.queries}
+    passed, _ = met(spec, pair)
+    missed = "fail" if enforced.get(pair["name"], True) else "warn"
+    said = str(gate["measured"]).replace(DIFFERENT, f"results differ, because {why[0]}")
+    return {**gate, "status": "pass" if passed else missed, "measured": said}
+
+
+def _accounted(found: Mapping[str, int]) -> str:
+    """Which rows are not as their source is now; nothing where all are."""
+    missing = found.get("missing", 0)
+    differ = found.get("compared", 0) - found.get("matched", 0) - missing
+    parts = [f"{differ:,} rows differ from their source now"] if differ > 0 else []
+    return " and ".join([*parts, *([f"{missing:,} rows lack a value"] if missing else [])])
+
+
+def _speedups(
+    spec: Spec, measured: Sequence[Check], earlier: Earlier, fall_max: float
+) -> list[Check]:
+    """For each query that was measured, whether it has kept its speed-up. Where nothing is known of
+    it that is a warning."""
+    pairs = {query.name: _evidence(measured, f"query:{query.name}") for query in spec.queries}
+    return [
+        _speedup(query.name, pair, earlier, fall_max, query.enforce)
+        for query in spec.queries
+        if (pair := pairs[query.name])
+    ]
+
+
+def _speedup(
+    query: str, now: Mapping[str, Any], earlier: Earlier, fall_max: float, enforce: bool
+) -> Check:
+    before = earlier.get("queries", {}).get(query)
+    left = kept(before, now) if before else None
+    measured = "no earlier measurement"
+    if before:
+        measured = (
+            f"{now['time_ratio']} × in time, {now['buffer_ratio']} × in buffers; it was "
+            f"{before['time_ratio']} × and {before['buffer_ratio']} × in {earlier['run_id']}"
+        )
+    return check(
+        f"speedup:{query}",
+        f"Speed-up kept: {query}",
+        test=5,
+        target=f"at most {fall_max:g} % less than the latest run measured"
+        + ("" if enforce else " (not enforced)"),
+        measured=measured,
+        passed=left is not None and left >= 1 - fall_max / 100,
+        enforce=enforce and before is not None,
+        evidence={"before": before, "kept": left},
+    )
+
+
+def _only_read(proofs: Sequence[Mapping[str, Any]]) -> Check:
+    writing = [p for p in proofs if not p.get("read_only") or p.get("xid") is not None]
+    xids = ", ".join(str(p["xid"]) for p in writing if p.get("xid") is not None)
+    return check(
+        "read_only",
+        "The validation only read",
+        test=4,
+        target="transaction_read_only on, transaction id none, in every session",
+        measured=f"the server says: transaction_read_only {'OFF' if writing else 'on'}, "
+        f"transaction id {xids or 'none'}, in {len(proofs)} sessions",
+        passed=bool(proofs) and not writing,
+        evidence=list(proofs),
+    )
+
+
+def _verdict(
+    spec: Spec,
+    gates: Sequence[Check],
+    breached: Sequence[Check],
+    unfilled: int,
+    command: str,
+    reverted: str,
+) -> str:
+    proof = gates[-1]["measured"].replace("the", "The", 1)
+    if not breached:
+        return f"OK  {spec.phase} on {spec.table}, {len(gates)} gates. {proof}."
+    steps = [
+        f"{c['title']}: wanted {c['target']}, measured {c['measured']}. "
+        f"Next step: {_next_step(c['id'], unfilled, command)}"
+        for c in breached
+    ]
+    head = (
+        f"BREACHED  {spec.phase} on {spec.table}, {len(breached)} of {len(gates)} gates. {proof}."
+    )
+    return "\n".join([head, *([reverted] if reverted else []), *steps])
+
+
+def _next_step(gate: str, unfilled: int, command: str) -> str:
+    """What a person does about a breached gate."""
+    kind = gate.partition(":")[0]
+    fill = f"run the phase again to fill {unfilled:,} rows: {command}"
+    steps = {
+        "coverage": fill
+        if unfilled
+        else "no row can be filled now; complete the source, then run the phase again: " + command,
+        "remaining": f"{fill}; and see why what adds rows leaves them empty.",
+        "accuracy": _DIFFERENT,
+        "comparison": _DIFFERENT,
+        "indexes": f"run the phase again, which builds what is missing: {command}",
+        "schema": "mend the database or the models; a dry run lists each difference with the ways "
+        f"out: {command} --check",
+        "query": "where the results differ, see with psql in which rows, and correct the query; "
+        "else ANALYZE the table, and compare the plans in report.json with the present ones.",
+        "speedup": "ANALYZE the table, see whether its indexes have grown, then compare the plans "
+        "in report.json with the present ones.",
+        "journal": "find out who may write to schema pgrunbook; a rollback of that run is refused "
+        "unless its loss is accepted (docs/rollback.md).",
+        "read_only": "tell whoever maintains this playbook; the session could have written.",
+    }
+    return steps.get(kind, f"see what a dry run says: {command} --check")
+
+
+_DIFFERENT = (
+    "find out what writes these columns, or changed the source; rows that miss a value are filled "
+    "when the phase is run again, others are never overwritten."
+)
+
+
+def _evidence(gates: Sequence[Check], id: str) -> dict[str, Any]:
+    """The evidence of a gate; empty where it was not measured."""
+    found: Iterable[dict[str, Any]] = (c["evidence"] for c in gates if c["id"] == id)
+    return next(iter(found), {})

@@ -1,0 +1,201 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Can the run start at all? Health, privileges and counts, all read."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from psycopg.sql import SQL, Composed
+
+from .. import catalog
+from ..backfill import eligibility
+from ..catalog import TableInfo
+from ..core import printable
+from ..core.connection import Connection, one
+from ..core.errors import RunbookError, require_none
+from ..core.obstacles import Obstacles
+from ..core.printable import line
+from ..core.sibling import require_connections
+from ..core.spec import Spec, require_open_window
+from ..core.sql import name, render, table
+from .data_gates import check, orphans
+
+
+def require_startable(conn: Connection, spec: Spec) -> None:
+    """Raise RunbookError with everything for which a run could not succeed: a window that is over,
+    a standby, a missing table, column, privilege or connection, a superuser whom the phase refuses.
+    It reads the catalog only."""
+    obstacles = Obstacles(conn)
+    obstacles.checked(require_open_window, spec)
+    obstacles.checked(_require_primary, conn, catalog.server(conn))
+    target = obstacles.checked(catalog.inspect, conn, spec.table)
+    source = obstacles.checked(catalog.inspect, conn, spec.source, catalog.READABLE)
+    if target:
+        needed = [*spec.key, *spec.source_key]
+        obstacles.checked(catalog.require_columns, spec.table, target, needed)
+    if source:
+        needed = list(spec.source_key.values())
+        obstacles.checked(catalog.require_columns, spec.source, source, needed)
+    obstacles.checked(_require_privileges, conn, spec, target, source)
+    obstacles.checked(_require_no_superuser, conn, spec)
+    obstacles.checked(require_connections, conn, spec.workers + 1)
+    obstacles.require_none()
+
+
+def examine(conn: Connection, spec: Spec) -> dict[str, Any]:
+    """Facts about the server and both tables, and the checks of the report's test 1.
+
+    Raises RunbookError as require_startable() does, where the keys cannot be compared, and where
+    the source calls a volatile function.
+    """
+    require_startable(conn, spec)
+    server = catalog.server(conn)
+    target = catalog.inspect(conn, spec.table)
+    source = catalog.inspect(conn, spec.source, catalog.READABLE)
+    eligibility.require_joinable(conn, spec, target, source)
+    eligibility.acknowledged_of_source(conn, spec)
+    counts = _counts(conn, spec)
+    health = {
+        "rows": counts["rows"],
+        "source_rows": counts["source_rows"],
+        "orphans": counts["orphans"],
+        "version": server["version"],
+        "table_bytes": target.size,
+        "oldest_transaction_seconds": _oldest_transaction(conn),
+    }
+    return {
+        "changed": False,
+        "server": server,
+        "health": health,
+        "schema": target.schema(),
+        "text": _text(server, health),
+        "checks": [
+            check(
+                "connectivity",
+                "Database connectivity",
+                test=1,
+                target="a writable primary, PostgreSQL 14 or newer",
+                measured=f"PostgreSQL {server['version']}, {counts['rows']:,} rows, "
+                f"{counts['source_rows']:,} source rows",
+                passed=True,
+            ),
+            orphans(counts["orphans"]),
+            _role(conn),
+        ],
+    }
+
+
+def _require_no_superuser(conn: Connection, spec: Spec) -> None:
+    if spec.superuser == "refuse" and _is_superuser(conn):
+        raise RunbookError(
+            f"Role {conn.info.user!r} is a superuser, which this phase refuses (phase_superuser). "
+            "Nothing was changed. Next step: playbooks/login_role.yml makes a role that may do "
+            "what the phase needs, and no more."
+        )
+
+
+def _is_superuser(conn: Connection) -> bool:
+    return bool(one(conn, "SELECT current_setting('is_superuser') = 'on' AS it")["it"])
+
+
+def _role(conn: Connection) -> dict[str, Any]:
+    """The gate on a login role that may do more than the phase needs."""
+    user, is_superuser = conn.info.user, _is_superuser(conn)
+    return check(
+        "superuser",
+        "Privileges of the login role",
+        test=1,
+        target="no superuser",
+        measured=f"{user} is {'a' if is_superuser else 'no'} superuser",
+        passed=not is_superuser,
+        enforce=False,
+    )
+
+
+def _text(server: dict[str, Any], health: dict[str, Any]) -> str:
+    return "\n".join(
+        [
+            line(f"PostgreSQL {server['version']}, database {server['database']}"),
+            f"{health['rows']:,} rows, {health['source_rows']:,} source rows, "
+            f"{health['orphans']:,} orphans",
+            f"Oldest transaction: {health['oldest_transaction_seconds']} s",
+        ]
+    )
+
+
+def _require_primary(conn: Connection, server: dict[str, Any]) -> None:
+    where = f"Database {server['database']!r}"
+    if server["standby"]:
+        raise RunbookError(
+            f"{where} is on a standby, which is read-only. "
+            "Next step: point runbook_login at the primary."
+        )
+    configured = one(
+        conn,
+        "SELECT reset_val AS value FROM pg_settings WHERE name = 'default_transaction_read_only'",
+    )["value"]
+    if configured == "on":
+        raise RunbookError(
+            f"{where} has default_transaction_read_only = on. Next step: find out who set it and "
+            "why, before you change anything."
+        )
+
+
+def _require_privileges(
+    conn: Connection, spec: Spec, target: TableInfo | None, source: TableInfo | None
+) -> None:
+    """Raise RunbookError with each privilege that is missing, on those tables that are there."""
+    user = name(conn.info.user)
+    lacks = []
+    if target and not target.owned:
+        lacks.append(
+            f"Role {conn.info.user!r} may not alter {spec.table}: its owner is {target.owner!r}. "
+            "Next step: connect as the owner, or "
+            + _given(SQL("GRANT {} TO {}").format(name(target.owner), user))
+        )
+    row = one(
+        conn,
+        "SELECT has_table_privilege(%s::oid, 'SELECT') AS source,"
+        " coalesce(has_table_privilege(to_regclass('pgrunbook.event'), 'INSERT'),"
+        "          has_database_privilege(current_database(), 'CREATE')) AS ledger",
+        (source.oid if source else None,),
+    )
+    if source and not row["source"]:
+        lacks.append(
+            f"Role {conn.info.user!r} may not read {spec.source}. Next step: "
+            + _given(SQL("GRANT SELECT ON {} TO {}").format(table(spec.source), user))
+        )
+    if not row["ledger"]:
+        grant = SQL("GRANT CREATE ON DATABASE {} TO {}").format(name(conn.info.dbname), user)
+        lacks.append(
+            f"Role {conn.info.user!r} may not make the ledger, schema pgrunbook, in this database, "
+            "or may not write to it. Next step: where there is none yet, " + _given(grant)
+        )
+    require_none(lacks)
+
+
+def _given(grant: Composed) -> str:
+    return f"{printable.sql(render(grant))}; playbooks/login_role.yml grants all that is needed."
+
+
+def _counts(conn: Connection, spec: Spec) -> dict[str, Any]:
+    joined = SQL(" AND ").join(
+        SQL("s.{} = t.{}").format(name(theirs), name(ours))
+        for ours, theirs in spec.source_key.items()
+    )
+    known = SQL(" AND ").join(SQL("t.{} IS NOT NULL").format(name(c)) for c in spec.source_key)
+    query = SQL(
+        "SELECT count(*) AS rows, (SELECT count(*) FROM {source}) AS source_rows,"
+        " count(*) FILTER (WHERE {known} AND NOT EXISTS (SELECT FROM {source} s WHERE {joined}))"
+        " AS orphans FROM {table} t"
+    ).format(source=table(spec.source), known=known, joined=joined, table=table(spec.table))
+    return one(conn, query, ())
+
+
+def _oldest_transaction(conn: Connection) -> float:
+    age: float = one(
+        conn,
+        "SELECT coalesce(max(extract(epoch FROM clock_timestamp() - xact_start)), 0)::float8 AS age"
+        " FROM pg_stat_activity WHERE pid <> pg_backend_pid() AND backend_type = 'client backend'",
+    )["age"]
+    return round(age, 1)

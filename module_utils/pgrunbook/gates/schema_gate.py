@@ -1,0 +1,40 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The gate on the differences between the schema and the application's models."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from .data_gates import check
+
+
+def schema_gate(differences: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """Fails where a difference, as drift.differences.compare() has it, breaks the application."""
+    breaking = [d["text"] for d in differences if d["breaks"]]
+    accepted = [d["object"] for d in differences if d["acknowledged"]]
+    besides = f"none, apart from what is acknowledged: {', '.join(accepted)}"
+    return check(
+        "schema",
+        "Schema matches the application's models",
+        test=2,
+        target="no difference that breaks the application",
+        measured="; ".join(breaking) or (besides if accepted else "none"),
+        passed=not breaking,
+        evidence=differences,
+    )
+
+
+def schema_gate_before(differences: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """The same before a run: what the phase mends does not count."""
+    breaking = [d["text"] for d in differences if d["breaks"] and not d["by_phase"]]
+    mended = sum(d["breaks"] and d["by_phase"] for d in differences)
+    harmless = f"{mended} that the phase mends" if mended else "none"
+    return check(
+        "schema",
+        "Schema matches the application's models, once the phase is done",
+        test=2,
+        target="no difference that breaks the application, apart from those that the phase mends",
+        measured="; ".join(breaking) or harmless,
+        passed=not breaking,
+    )

@@ -1,0 +1,315 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Approvals: who approved which plan, in which scope, for which execution; and what that allows."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Sequence
+from typing import Any
+
+from psycopg.types.json import Jsonb
+
+from ..core.connection import Connection, one
+from ..core.errors import RunbookError
+from . import schema
+from .events import event
+from .runs import (
+    Run,
+    get_run,
+    require_idle,
+    require_no_rollback,
+    require_owner,
+    require_table_idle,
+    unfinished,
+)
+from .schema import exists
+
+MIGRATED = "migrated"  # the kind of event that a new version of the ledger is
+
+
+def approve(
+    conn: Connection,
+    run: Run,
+    *,
+    scope: str,
+    plan: dict[str, Any],
+    baseline: dict[str, Any],
+    approved_by: str,
+    approved_from: str,
+    method: str,
+    claimed: bool,
+    controller_user: str,
+) -> None:
+    """Make the ledger where there is none, or bring an earlier one to this version; record the run
+    or take it over, and the approval. All of it is one transaction.
+
+    claimed is whether nobody but the approver says that they are approved_by; controller_user is
+    the account of the operating system that the playbook runs under.
+
+    Raises RunbookError where the plan is not the one that the run's hash names, another run is at
+    work, or the role may not change the ledger's tables.
+    """
+    if plan_hash(plan) != run.plan_hash:
+        _require_unmasked(plan)
+        raise RunbookError(
+            f"The plan does not have the hash {run.plan_hash[:8]} that was approved. "
+            "Next step: run the playbook again and read the new plan."
+        )
+    with conn.transaction():
+        conn.execute("SELECT pg_advisory_xact_lock(hashtextextended('pgrunbook.ledger', 0))")
+        if scope != "backfill":
+            _migrate(conn, run)
+        if scope == "plan":
+            _claim(conn, run, plan["spec"], baseline, approved_by)
+        elif scope == "rollback":
+            _take_over(conn, run, approved_by)
+        else:
+            require_owner(conn, run)
+            require_table_idle(conn, get_run(conn, run.id)["table_name"], besides=run.id)
+        row = one(
+            conn,
+            "INSERT INTO pgrunbook.approval"
+            " (run_id, scope, plan_hash, plan, approved_by, approved_from, method, claimed,"
+            "  controller_user, execution, database_user)"
+            " VALUES (%s, %s, %s, %s, %s, %s, %s, %s, %s, %s, session_user)"
+            " RETURNING database_user",
+            (
+                run.id,
+                scope,
+                run.plan_hash,
+                Jsonb(plan),
+                approved_by,
+                approved_from,
+                method,
+                claimed,
+                controller_user,
+                run.execution,
+            ),
+        )
+        event(
+            conn,
+            run.id,
+            "approved",
+            scope=scope,
+            plan_hash=run.plan_hash,
+            by=approved_by,
+            origin=approved_from,
+            method=method,
+            claimed=claimed,
+            database_user=row["database_user"],
+            controller_user=controller_user,
+            execution=run.execution,
+        )
+
+
+def is_approved(conn: Connection, run: Run, scope: str, approved_by: str) -> bool:
+    """Whether this execution of the run is at work with just this approval."""
+    return exists(conn) and bool(
+        conn.execute(
+            "SELECT FROM pgrunbook.run r JOIN pgrunbook.approval a ON a.run_id = r.id"
+            " WHERE r.id = %s AND r.execution = %s AND r.state = 'running'"
+            " AND to_jsonb(a) ->> 'execution' = r.execution"
+            " AND a.plan_hash = %s AND a.scope = %s AND a.approved_by = %s",
+            (run.id, run.execution, run.plan_hash, scope, approved_by),
+        ).rowcount
+    )
+
+
+def plan_at_work(conn: Connection, run: Run) -> dict[str, Any] | None:
+    """The plan that this execution of the run was approved with, in whatever scope; None where it
+    was not approved, or the run is another execution's. Raises RunbookError where somebody has
+    changed the plan since. Only reads."""
+    if not exists(conn):
+        return None
+    row = conn.execute(
+        "SELECT a.plan FROM pgrunbook.run r JOIN pgrunbook.approval a ON a.run_id = r.id"
+        " WHERE r.id = %s AND r.execution = %s AND a.plan_hash = %s ORDER BY a.id DESC LIMIT 1",
+        (run.id, run.execution, run.plan_hash),
+    ).fetchone()
+    if row is None:
+        return None
+    plan: dict[str, Any] = row["plan"]
+    if plan_hash(plan) != run.plan_hash:
+        raise RunbookError(
+            f"The plan that was approved for run {run.id} no longer has the hash "
+            f"{run.plan_hash[:8]}: somebody has changed it in the ledger. Next step: find out who "
+            "may write to schema pgrunbook, then run the playbook again and read the new plan."
+        )
+    return plan
+
+
+def approved_strategy(conn: Connection, run_id: str) -> dict[str, Any] | None:
+    """The strategy of the plan that a run was approved with last; None where there is none."""
+    row = conn.execute(
+        "SELECT plan -> 'strategy' AS strategy FROM pgrunbook.approval"
+        " WHERE run_id = %s AND scope = 'plan' ORDER BY id DESC LIMIT 1",
+        (run_id,),
+    ).fetchone()
+    return row["strategy"] if row else None
+
+
+def approved_plan(conn: Connection, run: Run, scope: str) -> dict[str, Any]:
+    """The plan that a person approved in this scope, for this execution. Raises RunbookError where
+    nobody did, or this execution does not own the run."""
+    require_owner(conn, run)
+    row = conn.execute(
+        "SELECT plan FROM pgrunbook.approval a"
+        " WHERE run_id = %s AND plan_hash = %s AND scope = %s"
+        " AND to_jsonb(a) ->> 'execution' = %s ORDER BY id DESC LIMIT 1",
+        (run.id, run.plan_hash, scope, run.execution),
+    ).fetchone()
+    if row is None:
+        raise RunbookError(
+            f"Nobody approved the {scope} of plan {run.plan_hash[:8]} for this execution of run "
+            f"{run.id}. Nothing was changed. Next step: run the whole playbook, without --tags or "
+            "--start-at-task."
+        )
+    plan: dict[str, Any] = row["plan"]
+    return plan
+
+
+def require_approval(conn: Connection, run: Run, scope: str, statements: Sequence[str]) -> None:
+    """Raise RunbookError unless this execution owns the run and a person approved, in this scope,
+    a plan of this hash that holds every one of the statements."""
+    require_statements(approved_plan(conn, run, scope), run, statements)
+
+
+def require_statements(plan: dict[str, Any], run: Run, statements: Sequence[str]) -> None:
+    """Raise RunbookError unless the plan, which a person approved, holds every one of the
+    statements."""
+    approved = {s for step in plan["steps"] for s in step["statements"]}
+    for statement in statements:
+        if statement not in approved:
+            raise RunbookError(
+                f"The approved plan {run.plan_hash[:8]} does not hold this statement: {statement} "
+                "The database has changed since. Next step: run the playbook again and read the "
+                "new plan."
+            )
+
+
+def approved_spec(conn: Connection, run_id: str) -> dict[str, Any]:
+    """The specification in the plan that was approved last for a run, as Spec.as_dict() gave it."""
+    get_run(conn, run_id)
+    row = one(
+        conn,
+        "SELECT plan -> 'spec' AS spec FROM pgrunbook.approval"
+        " WHERE run_id = %s AND scope = 'plan' ORDER BY id DESC LIMIT 1",
+        (run_id,),
+    )
+    spec: dict[str, Any] = row["spec"]
+    return spec
+
+
+def plan_hash(plan: dict[str, Any]) -> str:
+    """SHA-256, in hexadecimal, of a plan as canonical JSON: what an approval names."""
+    canonical = json.dumps(plan, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+    return hashlib.sha256(canonical.encode()).hexdigest()
+
+
+def list_approvals(conn: Connection, run_id: str) -> list[dict[str, Any]]:
+    """The approvals of a run, the first one first. claimed, database_user and controller_user are
+    None where an older version recorded it."""
+    return conn.execute(
+        "SELECT scope, plan_hash, approved_by, approved_from, method, approved_at::text,"
+        " to_jsonb(a) -> 'claimed' AS claimed, to_jsonb(a) ->> 'database_user' AS database_user,"
+        " to_jsonb(a) ->> 'controller_user' AS controller_user"
+        " FROM pgrunbook.approval a WHERE run_id = %s ORDER BY id",
+        (run_id,),
+    ).fetchall()
+
+
+def _require_unmasked(plan: dict[str, Any]) -> None:
+    """Raise RunbookError where Ansible has put its mask for secrets into a plan."""
+    if any(mask in json.dumps(plan) for mask in ("********", "VALUE_SPECIFIED_IN_NO_LOG")):
+        raise RunbookError(
+            "Ansible has masked a part of the plan on its way here, because a task with a no_log "
+            "value that is also in the plan has handed it on. Nothing was changed. Next step: take "
+            "that task out of the play, or keep the secret in a passfile."
+        )
+
+
+def _migrate(conn: Connection, run: Run) -> None:
+    """Bring the ledger to this version, and record it as an event of the run that needs it."""
+    before = schema.migrate(conn)
+    if schema.NONE < before < schema.VERSION:
+        event(conn, run.id, MIGRATED, **{"from": before, "to": schema.VERSION})
+
+
+def _claim(
+    conn: Connection,
+    run: Run,
+    spec: dict[str, Any],
+    baseline: dict[str, Any],
+    operator: str,
+) -> None:
+    phase, table = spec["phase"], f"{spec['schema']}.{spec['table']}"
+    begun = unfinished(conn, phase, table)
+    require_idle(begun)
+    require_table_idle(conn, table)
+    _require_still_planned(conn, run, begun)
+    conn.execute(
+        "INSERT INTO pgrunbook.run"
+        " (id, phase, table_name, plan_hash, execution, operator, state, rows_eligible, baseline)"
+        " VALUES (%s, %s, %s, %s, %s, %s, 'running', %s, %s)"
+        " ON CONFLICT (id) DO UPDATE SET plan_hash = excluded.plan_hash,"
+        " execution = excluded.execution, operator = excluded.operator, state = 'running',"
+        " sweep = 0, end_page = NULL, control = '', control_by = '', rows_per_second = 0,"
+        " active_sessions = NULL, seen_at = clock_timestamp()",
+        (
+            run.id,
+            phase,
+            table,
+            run.plan_hash,
+            run.execution,
+            operator,
+            baseline.get("counts", {}).get("rows_eligible", 0),
+            Jsonb(baseline),
+        ),
+    )
+    conn.execute(
+        "UPDATE pgrunbook.unfillable SET tried_again_at = clock_timestamp()"
+        " WHERE run_id = %s AND tried_again_at IS NULL",
+        (run.id,),
+    )
+
+
+def _require_still_planned(conn: Connection, run: Run, begun: dict[str, Any] | None) -> None:
+    """Raise RunbookError where the plan of this run is out of date: begun, the unfinished run of
+    the phase, is another one, this one has ended, or its rollback was begun."""
+    if begun and begun["id"] != run.id:
+        raise RunbookError(
+            f"Run {begun['id']} of {begun['operator']} on this table was begun after this plan was "
+            "made, and is not finished. Nothing was changed. Next step: run the playbook again; it "
+            "goes on with that run."
+        )
+    require_no_rollback(begun)
+    ended = conn.execute(
+        "SELECT state FROM pgrunbook.run WHERE id = %s AND state IN ('finished', 'reverted')",
+        (run.id,),
+    ).fetchone()
+    if ended:
+        raise RunbookError(
+            f"Run {run.id}, with which this plan was to go on, is {ended['state']} meanwhile. "
+            "Nothing was changed. Next step: run the playbook again and read the new plan."
+        )
+
+
+def _take_over(conn: Connection, run: Run, operator: str) -> None:
+    row = get_run(conn, run.id)
+    if row["state"] == "running":
+        idle = one(
+            conn,
+            "SELECT extract(epoch FROM clock_timestamp() - seen_at)::float8 AS idle"
+            " FROM pgrunbook.run WHERE id = %s",
+            (run.id,),
+        )["idle"]
+        require_idle({**row, "idle": idle})
+    require_table_idle(conn, row["table_name"])
+    conn.execute(
+        "UPDATE pgrunbook.run SET execution = %s, operator = %s, state = 'running',"
+        " control = '', control_by = '', rows_per_second = 0, active_sessions = NULL,"
+        " seen_at = clock_timestamp()"
+        " WHERE id = %s",
+        (run.execution, operator, run.id),
+    )

@@ -1,0 +1,161 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What the ledger tells of a run: its events, slices, batches, rates and refused rows."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ..core.connection import Connection, one
+from .schema import exists, knows_refused
+
+MOST_LISTED = 100  # rows that the server refused, of a run
+
+
+MOST_POINTS = 300  # of a history's slices, and of its batches: as many as a plot shows apart
+
+
+_UTC = """to_char({} AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.MS"Z"') AS at"""
+
+_EVENTS = f"""
+SELECT {_UTC.format("(body ->> 'at')::timestamptz")}, body ->> 'kind' AS kind,
+       (body -> 'detail') - 'journal' AS detail
+FROM pgrunbook.event WHERE body ->> 'run' = %s AND body ->> 'kind' <> 'progress' ORDER BY id
+"""
+
+_SLICES = f"""
+SELECT {_UTC.format("max(at)")}, sum(seconds)::float8 AS seconds,
+       (array_agg(rows_done ORDER BY id DESC))[1] AS rows_done, sum(rows_changed)::int8 AS rows,
+       max(sweep) AS sweep, max(replay_lag) AS replay_lag, sum(held_seconds) AS held_seconds,
+       round((sum(hot_percent * rows_changed)
+              / nullif(sum(rows_changed) FILTER (WHERE hot_percent IS NOT NULL), 0))::numeric, 1
+       )::float8 AS hot_percent,
+       coalesce(max(held), '') AS held, coalesce(max(fallback), '') AS fallback
+FROM (SELECT ntile({MOST_POINTS}) OVER (ORDER BY id) AS part, id,
+             (body ->> 'at')::timestamptz AS at, detail ->> 'fallback' AS fallback,
+             detail -> 'held' ->> 0 AS held, d.*
+      FROM pgrunbook.event, jsonb_extract_path(body, 'detail') detail,
+           jsonb_to_record(jsonb_set(detail, '{{seconds}}', detail -> 'slice_seconds')) AS d (
+               seconds float8, rows_done int8, rows_changed int8, sweep int,
+               hot_percent float8, replay_lag float8, held_seconds float8)
+      WHERE body ->> 'run' = %s AND body ->> 'kind' = 'progress') s
+GROUP BY part ORDER BY part
+"""
+
+_BATCHES = f"""
+SELECT {_UTC.format("max(applied_at)")}, count(*)::int AS batches,
+       sum(row_count)::int8 AS rows, round(sum(milliseconds)::numeric / 1000, 3)::float8 AS seconds,
+       round(percentile_cont(0.5) WITHIN GROUP (ORDER BY milliseconds)::numeric, 1)::float8
+         AS p50_ms,
+       round(percentile_cont(0.95) WITHIN GROUP (ORDER BY milliseconds)::numeric, 1)::float8
+         AS p95_ms,
+       round(max(milliseconds)::numeric, 1)::float8 AS max_ms
+FROM (SELECT ntile({MOST_POINTS}) OVER (ORDER BY id) AS part, row_count, milliseconds, applied_at
+      FROM pgrunbook.batch WHERE run_id = %s) b
+GROUP BY part ORDER BY part
+"""
+
+_HEAP_ONLY = """
+SELECT round((sum(hot_percent * rows_changed) / sum(rows_changed))::numeric, 1)::float8 AS percent
+FROM pgrunbook.event e, jsonb_extract_path(e.body, 'detail') detail,
+     jsonb_to_record(detail) AS d (hot_percent float8, rows_changed int8)
+WHERE e.body ->> 'run' = %(run)s AND e.body ->> 'kind' = 'progress'
+  AND hot_percent IS NOT NULL AND rows_changed > 0
+  AND e.id > (SELECT min(b.id) FROM pgrunbook.event b
+              WHERE b.body ->> 'run' = %(run)s AND b.body ->> 'kind' = 'approved'
+                AND b.body -> 'detail' ->> 'scope' = 'backfill')
+"""
+
+_RATE = """
+SELECT run_id, rows, CASE WHEN rows > 0 AND seconds > 0 THEN rows / seconds END AS rows_per_second,
+       throttled_rows,
+       a.plan -> 'strategy' ->> 'name' AS strategy, (a.plan -> 'spec' ->> 'workers')::int AS workers
+FROM (SELECT r.id AS run_id, r.started_at,
+             coalesce(sum(rows_changed) FILTER (WHERE free), 0)::int8 AS rows,
+             coalesce(sum(rows_changed) FILTER (WHERE NOT free), 0)::int8 AS throttled_rows,
+             sum(slice_seconds - held_seconds) FILTER (WHERE free) AS seconds
+      FROM pgrunbook.run r JOIN pgrunbook.event e ON e.body ->> 'run' = r.id,
+           jsonb_extract_path(e.body, 'detail') detail,
+           jsonb_to_record(detail) AS d (rows_changed int8, slice_seconds float8,
+                                         held_seconds float8, throttle int),
+           LATERAL (SELECT coalesce(throttle, 0) = 0 AS free) f
+      WHERE r.phase = %(phase)s AND r.table_name = %(table)s
+        AND (%(run)s::text IS NULL OR r.id = %(run)s) AND e.body ->> 'kind' = 'progress'
+        AND NOT EXISTS (SELECT FROM pgrunbook.event b
+                        WHERE b.body ->> 'run' = r.id AND b.body ->> 'kind' = 'approved'
+                          AND b.body -> 'detail' ->> 'scope' = 'rollback' AND b.id < e.id)
+      GROUP BY r.id) m,
+     LATERAL (SELECT plan FROM pgrunbook.approval
+              WHERE run_id = m.run_id AND scope = 'plan' ORDER BY id DESC LIMIT 1) a
+WHERE (rows > 0 AND seconds > 0) OR throttled_rows > 0
+ORDER BY (rows > 0 AND seconds > 0) IS TRUE DESC, started_at DESC LIMIT 1
+"""
+
+
+def read_history(conn: Connection, run_id: str) -> dict[str, Any]:
+    """What the report tells of a run, in JSON's types; times are ISO 8601, UTC.
+
+    Returns what refused() does; events (the progress of slices apart); slices and batches (at most
+    MOST_POINTS of each, neighbours taken together; seconds of a batch are those of its worker);
+    heap_only_percent (of the updates that followed the canary, None where there were none); steps
+    (of each plan that was approved, the first one first); before (the schema that the first plan
+    saw); and chain (how many events the whole ledger has, and the last one's hash). Without a
+    ledger all is empty.
+    """
+    if not exists(conn):
+        return {}
+    plans = conn.execute(
+        "SELECT plan -> 'steps' AS steps FROM pgrunbook.approval"
+        " WHERE run_id = %s AND scope = 'plan' ORDER BY id",
+        (run_id,),
+    ).fetchall()
+    before = conn.execute(
+        "SELECT baseline -> 'schema' AS schema FROM pgrunbook.run WHERE id = %s", (run_id,)
+    ).fetchone()
+    return {
+        "events": conn.execute(_EVENTS, (run_id,)).fetchall(),
+        "slices": conn.execute(_SLICES, (run_id,)).fetchall(),
+        "batches": conn.execute(_BATCHES, (run_id,)).fetchall(),
+        **refused(conn, run_id),
+        "heap_only_percent": one(conn, _HEAP_ONLY, {"run": run_id})["percent"],
+        "steps": [step for plan in plans for step in plan["steps"]],
+        "before": (before or {}).get("schema") or {},
+        "chain": one(
+            conn,
+            "SELECT count(*) AS events, coalesce((array_agg(hash ORDER BY id DESC))[1], '') AS head"
+            " FROM pgrunbook.event",
+        ),
+    }
+
+
+def measured_rate(
+    conn: Connection, phase: str, table: str, run_id: str | None = None
+) -> dict[str, Any] | None:
+    """How fast the newest run of the phase on the table, or that run of it, filled rows: run_id,
+    rows, rows_per_second, strategy, workers and throttled_rows. None where no slice has filled any.
+
+    The seconds are those of its slices, the final VACUUM included, but not those in which it was
+    held. Slices in which somebody kept it below a rate are left out, and throttled_rows are theirs:
+    where the runs have no other ones rows_per_second is None. What a rollback did later
+    is left out too.
+    """
+    if not exists(conn):
+        return None
+    given = {"phase": phase, "table": table, "run": run_id}
+    return conn.execute(_RATE, given).fetchone()
+
+
+def refused(conn: Connection, run_id: str) -> dict[str, Any]:
+    """The rows that the run has set aside, because the server refuses what they would get:
+    rows_refused, how many, and refused, the first MOST_LISTED with key (JSON as text), sqlstate and
+    message."""
+    if not knows_refused(conn):
+        return {"rows_refused": 0, "refused": []}
+    return one(
+        conn,
+        "SELECT count(*)::int8 AS rows_refused, coalesce(jsonb_agg(jsonb_build_object("
+        "   'key', key::text, 'sqlstate', sqlstate, 'message', message) ORDER BY n)"
+        "  FILTER (WHERE n <= %s), '[]') AS refused"
+        " FROM (SELECT *, row_number() OVER (ORDER BY id) AS n FROM pgrunbook.unfillable"
+        "       WHERE run_id = %s AND tried_again_at IS NULL) u",
+        (MOST_LISTED, run_id),
+    )

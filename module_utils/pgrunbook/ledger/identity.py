@@ -1,0 +1,28 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What an approval is bound to: the server, and the token of its ledger, which a clone made before
+the ledger does not have."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from ..core.connection import Connection, one
+from ..core.server import require_equal, server_identity
+
+
+def identity(conn: Connection) -> dict[str, str]:
+    """What core.server.server_identity() gives, and the ledger's token, which is empty where there
+    is none yet."""
+    made = one(conn, "SELECT to_regclass('pgrunbook.ledger') IS NOT NULL AS made")["made"]
+    token = one(conn, "SELECT max(token) AS token FROM pgrunbook.ledger") if made else {}
+    return {**server_identity(conn), "token": token.get("token") or ""}
+
+
+def require_same(conn: Connection, approved: Mapping[str, Any]) -> None:
+    """Raise RunbookError where this is not the server of an approved plan, or has another history.
+
+    Only what the plan knew is compared: one of an older version knew less, and one that was made
+    before there was a ledger had no token.
+    """
+    require_equal(identity(conn), approved)

@@ -1,0 +1,160 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Is the journal as it was written? The events say how many batches and rows there are, and have
+their SHA-256, each for those since the one before.
+
+A batch is covered by the event of the slice that wrote it, or where that was broken off by the next
+one of the run, at the latest by the one with which the run ends.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from psycopg.sql import SQL, Literal
+
+from ..core.connection import Connection, one
+
+# What the rollback adds to a batch is left out.
+_FINGERPRINT = """
+SELECT count(*)::int8 AS batches, coalesce(sum(row_count), 0)::int8 AS rows,
+       coalesce(max(id), {after}) AS upto,
+       encode(sha256(convert_to(coalesce(string_agg(hash, '' ORDER BY id), ''), 'UTF8')), 'hex')
+         AS sha256
+FROM (SELECT id, row_count, encode(sha256(convert_to(id || ' ' || row_count || ' ' || journal::text,
+                                                     'UTF8')), 'hex') AS hash
+      FROM pgrunbook.batch WHERE run_id = {run} AND id > {after} AND id <= {upto}) b
+"""
+
+_LAST = """
+SELECT coalesce(max((body #>> '{detail,journal,upto}')::int8), 0) AS after
+FROM pgrunbook.event WHERE body ->> 'run' = %s
+"""
+
+_STANDING = """
+SELECT coalesce(sum(row_count), 0)::int8 AS standing
+FROM pgrunbook.batch WHERE run_id = %s AND reverted_at IS NULL
+"""
+
+_COVERED = SQL(
+    """
+SELECT c.run, c.event, c.kind, c.standing, c.rows, c.upto, c.sha256, f.sha256 AS sha256_found
+FROM (SELECT id AS event, body ->> 'run' AS run, body ->> 'kind' AS kind, j.*
+      FROM pgrunbook.event, jsonb_extract_path(body, 'detail', 'journal') d,
+           jsonb_to_record(d) AS j (after int8, upto int8, rows int8, standing int8, sha256 text)
+      WHERE d IS NOT NULL AND ({{run}}::text IS NULL OR body ->> 'run' = {{run}})) c,
+     LATERAL ({}) f
+ORDER BY c.event
+""".format(_FINGERPRINT.format(run="c.run", after="c.after", upto="c.upto"))
+)
+
+_RUNS = """
+SELECT r.id AS run, count(b.id)::int8 AS batches, coalesce(sum(b.row_count), 0)::int8 AS rows,
+       coalesce(sum(b.row_count) FILTER (WHERE b.reverted_at IS NULL), 0)::int8 AS standing,
+       coalesce(sum(b.row_count) FILTER (WHERE b.id > c.upto), 0)::int8 AS uncovered,
+       coalesce(sum(b.row_count) FILTER (WHERE b.id > c.upto AND b.reverted_at IS NULL), 0)::int8
+         AS uncovered_standing,
+       (SELECT (e.body -> 'detail' ->> 'rows_done')::int8 FROM pgrunbook.event e
+        WHERE e.body ->> 'run' = r.id AND e.body ->> 'kind' = 'progress'
+        ORDER BY e.id DESC LIMIT 1) AS rows_told,
+       coalesce((SELECT max(e.id) FROM pgrunbook.event e WHERE e.body ->> 'run' = r.id
+                 AND e.body ->> 'kind' = 'approved'
+                 AND e.body -> 'detail' ->> 'scope' = 'rollback'), 0) AS rollback
+FROM pgrunbook.run r LEFT JOIN pgrunbook.batch b ON b.run_id = r.id,
+     LATERAL (SELECT coalesce(max((e.body #>> '{detail,journal,upto}')::int8), 0) AS upto
+              FROM pgrunbook.event e WHERE e.body ->> 'run' = r.id) c
+WHERE %(run)s::text IS NULL OR r.id = %(run)s
+GROUP BY r.id, c.upto ORDER BY r.started_at DESC
+"""
+
+
+@dataclass(frozen=True)
+class Findings:
+    """What became of journals, in sentences: altered is what differs from the events, unknown what
+    the events cannot tell, gone the journals of which nothing is left."""
+
+    altered: tuple[str, ...] = ()
+    unknown: tuple[str, ...] = ()
+    gone: tuple[str, ...] = ()
+
+
+def cover(conn: Connection, run_id: str) -> dict[str, Any]:
+    """What an event has to tell of the run's journal: the batches with an id above after, up to
+    upto; how many batches and rows these are, and their sha256; and standing, how many rows of all
+    batches were not taken back."""
+    after = one(conn, _LAST, (run_id,))["after"]
+    query = SQL(_FINGERPRINT).format(
+        run=Literal(run_id), after=Literal(after), upto=SQL("9223372036854775807")
+    )
+    return {"after": after, **one(conn, query, ()), **one(conn, _STANDING, (run_id,))}
+
+
+def compare(conn: Connection, run_id: str | None = None) -> Findings:
+    """The journal of a run, or of each, against its events. Only reads, but every entry."""
+    covered = conn.execute(_COVERED.format(run=Literal(run_id)), ()).fetchall()
+    runs = conn.execute(_RUNS, {"run": run_id}).fetchall()
+    gone = [run for run in runs if not run["batches"] and _told(run, covered)]
+    left = [run for run in runs if run not in gone]
+    return Findings(
+        altered=tuple(s for run in left for s in _altered(run, _of(run, covered))),
+        unknown=tuple(s for run in left for s in _unknown(run, _of(run, covered))),
+        gone=tuple(
+            f"The journal of run {run['run']} is gone: of the {_told(run, covered):,} rows that "
+            "the events name none is left, so it cannot be rolled back."
+            for run in gone
+        ),
+    )
+
+
+def _of(run: Mapping[str, Any], covered: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    return [c for c in covered if c["run"] == run["run"]]
+
+
+def _told(run: Mapping[str, Any], covered: Sequence[dict[str, Any]]) -> int:
+    """How many rows the events name."""
+    if ours := _of(run, covered):
+        return sum(c["rows"] for c in ours)
+    return 0 if run["rollback"] else run["rows_told"] or 0
+
+
+def _altered(run: Mapping[str, Any], covered: Sequence[Mapping[str, Any]]) -> Iterator[str]:
+    told, found = sum(c["rows"] for c in covered), run["rows"] - run["uncovered"]
+    if not covered:
+        told, found = _told(run, ()), run["rows"]
+    changed = sum(c["sha256"] != c["sha256_found"] for c in covered)
+    of = f"The journal of run {run['run']} is not as it was written: "
+    if found < told:
+        yield f"{of}{told - found:,} of the {told:,} rows that the events name are missing."
+    elif covered and found > told:
+        yield f"{of}it has {found - told:,} rows more than the {told:,} that the events name."
+    elif changed:
+        yield f"{of}what {changed:,} of {len(covered):,} events recorded of it differs."
+    elif covered:
+        yield from _taken_back(run, covered[-1])
+
+
+def _taken_back(run: Mapping[str, Any], last: Mapping[str, Any]) -> Iterator[str]:
+    """Batches that count as taken back, or no longer do, although no rollback did that."""
+    standing = run["standing"] - run["uncovered_standing"]
+    at_work = run["rollback"] > last["event"] or (run["rollback"] and last["kind"] == "progress")
+    of = f"The journal of run {run['run']} is not as it was written: "
+    if standing > last["standing"]:
+        more = standing - last["standing"]
+        yield f"{of}{more:,} rows that were given back count as not given back."
+    if standing < last["standing"] and not at_work:
+        less = last["standing"] - standing
+        yield f"{of}{less:,} rows count as given back, which no rollback gave back."
+
+
+def _unknown(run: Mapping[str, Any], covered: Sequence[Mapping[str, Any]]) -> Iterator[str]:
+    if run["batches"] and not covered:
+        yield (
+            f"The events of run {run['run']} have no hash of its journal: an older version wrote "
+            "them, or it has not ended its first slice. Only its row count was compared."
+        )
+    elif run["uncovered"]:
+        yield (
+            f"The last {run['uncovered']:,} rows in the journal of run {run['run']} are in no "
+            "event yet. Whether one of them is missing cannot be known."
+        )

@@ -1,0 +1,220 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Runs: which there are, which is at work, and which execution owns it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from ..core.connection import Connection
+from ..core.errors import RunbookError
+from . import journal
+from .events import event
+from .schema import exists, knows_refused
+
+STALE_AFTER_SECONDS = 60
+
+
+@dataclass(frozen=True)
+class Run:
+    """A run as its writing steps refer to it: its id, the plan's hash, which execution of the
+    playbook owns it now, and which server it was planned on, as identity.identity() has it."""
+
+    id: str
+    plan_hash: str
+    execution: str
+    server: Mapping[str, Any] = field(default_factory=dict, compare=False)
+
+
+def has_run(conn: Connection, run_id: str) -> bool:
+    """Whether the ledger is there and has this run."""
+    return exists(conn) and bool(
+        conn.execute("SELECT FROM pgrunbook.run WHERE id = %s", (run_id,)).rowcount
+    )
+
+
+def unfinished(conn: Connection, phase: str, table: str) -> dict[str, Any] | None:
+    """The newest run of a phase on a table if it was neither finished nor reverted, else None.
+
+    A run that failed and kept nothing is left behind: there is nothing to resume. idle is the
+    number of seconds since the run was last at work.
+    """
+    if not exists(conn):
+        return None
+    row = conn.execute(
+        "SELECT r.id, r.state, r.operator, r.execution, r.rows_eligible,"
+        " extract(epoch FROM clock_timestamp() - r.seen_at)::float8 AS idle,"
+        " EXISTS (SELECT FROM pgrunbook.approval a WHERE a.run_id = r.id"
+        "         AND a.scope = 'rollback') AS rolling_back,"
+        " r.baseline, r.started_at::text,"
+        " r.state = 'running'"
+        "   OR EXISTS (SELECT FROM pgrunbook.batch b WHERE b.run_id = r.id"
+        "              AND b.reverted_at IS NULL)"
+        "   OR EXISTS (SELECT FROM pgrunbook.change c WHERE c.run_id = r.id"
+        "              AND c.undone_at IS NULL) AS kept"
+        " FROM pgrunbook.run r WHERE r.phase = %s AND r.table_name = %s"
+        " ORDER BY r.started_at DESC LIMIT 1",
+        (phase, table),
+    ).fetchone()
+    if row is None or row["state"] in ("finished", "reverted") or not row["kept"]:
+        return None
+    return row
+
+
+def latest(conn: Connection, phase: str, table: str) -> dict[str, Any]:
+    """The newest run of a phase on a table: id, state, and finished_at (ISO 8601, UTC; None before
+    it ended). Empty where there is none."""
+    if not exists(conn):
+        return {}
+    row = conn.execute(
+        "SELECT id, state,"
+        """ to_char(finished_at AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS"Z"') AS finished_at"""
+        " FROM pgrunbook.run WHERE phase = %s AND table_name = %s"
+        " ORDER BY started_at DESC LIMIT 1",
+        (phase, table),
+    ).fetchone()
+    return row or {}
+
+
+def require_no_rollback(run: dict[str, Any] | None) -> None:
+    """Raise RunbookError when the unfinished run is one whose rollback was begun."""
+    if run and run["rolling_back"]:
+        raise RunbookError(
+            f"The rollback of run {run['id']} was begun and is not finished. Nothing was changed. "
+            f"Next step: finish it with playbooks/rollback.yml -e run={run['id']}"
+        )
+
+
+def require_idle(run: dict[str, Any] | None) -> None:
+    """Raise RunbookError when the unfinished run was at work within STALE_AFTER_SECONDS."""
+    if run and run["state"] == "running" and run["idle"] < STALE_AFTER_SECONDS:
+        raise RunbookError(
+            f"Run {run['id']} of {run['operator']} is at work (last seen {run['idle']:.0f} s ago). "
+            "Nothing was changed. Next step: let it end; if it is dead, try again in "
+            f"{STALE_AFTER_SECONDS - run['idle']:.0f} s, and its work goes on where it stopped."
+        )
+
+
+def require_table_idle(conn: Connection, table: str, besides: str = "") -> None:
+    """Raise RunbookError when a run of whatever phase, apart from the one besides, was at work on
+    the table within STALE_AFTER_SECONDS."""
+    if not exists(conn):
+        return
+    row = conn.execute(
+        "SELECT id, phase, operator,"
+        " extract(epoch FROM clock_timestamp() - seen_at)::float8 AS idle FROM pgrunbook.run"
+        " WHERE table_name = %s AND id <> %s AND state = 'running'"
+        " AND seen_at > clock_timestamp() - make_interval(secs => %s)"
+        " ORDER BY seen_at DESC LIMIT 1",
+        (table, besides, STALE_AFTER_SECONDS),
+    ).fetchone()
+    if row:
+        raise RunbookError(
+            f"Run {row['id']} of {row['operator']} is at work on {table}, for phase "
+            f"{row['phase']} (last seen {row['idle']:.0f} s ago). Two runs on one table would fail "
+            "at random. Nothing was changed. Next step: let it end; if it is dead, try again in "
+            f"{STALE_AFTER_SECONDS - row['idle']:.0f} s."
+        )
+
+
+def require_owner(conn: Connection, run: Run) -> None:
+    """Raise RunbookError unless the run is there and belongs to this execution."""
+    row = None
+    if exists(conn):
+        row = conn.execute(
+            "UPDATE pgrunbook.run SET seen_at = clock_timestamp() WHERE id = %s"
+            " RETURNING execution, operator",
+            (run.id,),
+        ).fetchone()
+    if row is None:
+        raise RunbookError(
+            f"The ledger has no run {run.id}: nobody approved a plan. Nothing was changed. "
+            "Next step: run the whole playbook, without --tags or --start-at-task."
+        )
+    if row["execution"] != run.execution:
+        raise RunbookError(
+            f"Run {run.id} was taken over by another execution, of {row['operator']}. This one "
+            "stops here. Next step: see playbooks/status.yml."
+        )
+
+
+def get_run(conn: Connection, run_id: str) -> dict[str, Any]:
+    """A run's row. Raises RunbookError, naming the latest runs, where there is none."""
+    if exists(conn):
+        row = conn.execute("SELECT * FROM pgrunbook.run WHERE id = %s", (run_id,)).fetchone()
+        if row is not None:
+            return row
+        rows = conn.execute("SELECT id FROM pgrunbook.run ORDER BY started_at DESC LIMIT 5")
+        known = ", ".join(r["id"] for r in rows) or "none"
+    else:
+        known = "none"
+    raise RunbookError(
+        f"The ledger has no run {run_id!r}. The latest runs: {known}. "
+        "Next step: pass one of them with -e run=<id>."
+    )
+
+
+def later_runs(conn: Connection, run_id: str, table: str) -> list[str]:
+    """The other runs that have filled rows of the table after this one had begun to, and have not
+    given them all back, the latest first."""
+    rows = conn.execute(
+        "SELECT b.run_id AS id FROM pgrunbook.batch b JOIN pgrunbook.run r ON r.id = b.run_id"
+        " WHERE r.table_name = %(table)s AND r.id <> %(run)s AND b.reverted_at IS NULL"
+        " AND b.id > (SELECT min(id) FROM pgrunbook.batch WHERE run_id = %(run)s)"
+        " GROUP BY 1 ORDER BY max(b.id) DESC",
+        {"table": table, "run": run_id},
+    )
+    return [row["id"] for row in rows]
+
+
+def finish(conn: Connection, run: Run, state: str, verdict: str | None, **detail: Any) -> None:
+    """Set the state that a run ends in, and record it as an event."""
+    require_owner(conn, run)
+    with conn.transaction():
+        conn.execute(
+            "UPDATE pgrunbook.run SET state = %s, verdict = %s, finished_at = clock_timestamp()"
+            " WHERE id = %s",
+            (state, verdict, run.id),
+        )
+        covered = journal.cover(conn, run.id)
+        event(conn, run.id, state, verdict=verdict, journal=covered, **detail)
+
+
+def list_runs(conn: Connection) -> list[dict[str, Any]]:
+    """Every run, the newest first, with the rows that it changed and its latest progress event,
+    which is empty before the first one."""
+    if not exists(conn):
+        return []
+    refused = "0::int8"
+    if knows_refused(conn):
+        refused = (
+            "(SELECT count(*) FROM pgrunbook.unfillable u WHERE u.run_id = r.id"
+            " AND u.tried_again_at IS NULL)"
+        )
+    return conn.execute(
+        "SELECT r.id, r.phase, r.table_name, r.state, r.verdict, r.operator, r.plan_hash,"
+        " r.rows_eligible, r.started_at::text, r.seen_at::text, r.finished_at::text,"
+        " r.control, r.control_by, r.rows_per_second,"
+        " coalesce((SELECT e.body -> 'detail' FROM pgrunbook.event e WHERE e.body ->> 'run' = r.id"
+        "   AND e.body ->> 'kind' = 'progress' ORDER BY e.id DESC LIMIT 1), '{}') AS progress,"
+        " coalesce((SELECT sum(b.row_count) FROM pgrunbook.batch b"
+        "   WHERE b.run_id = r.id AND b.reverted_at IS NULL), 0)::int8 AS rows_changed,"
+        f" {refused} AS rows_refused,"
+        " (SELECT to_jsonb(a) -> 'claimed' FROM pgrunbook.approval a WHERE a.run_id = r.id"
+        "   ORDER BY a.id DESC LIMIT 1) AS claimed"
+        " FROM pgrunbook.run r ORDER BY r.started_at DESC"
+    ).fetchall()
+
+
+def running(conn: Connection) -> str:
+    """The id of the one run that is at work. Raises RunbookError where there is none, or several
+    to choose from."""
+    ids = [run["id"] for run in list_runs(conn) if run["state"] == "running"]
+    if len(ids) != 1:
+        found = f"Several are: {', '.join(ids)}." if ids else "None is."
+        raise RunbookError(
+            f"Which run is at work? {found} Next step: pass one with -e run=<id>; "
+            "playbooks/status.yml lists them all."
+        )
+    return str(ids[0])

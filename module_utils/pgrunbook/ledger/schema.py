@@ -1,0 +1,274 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The tables of the ledger, their version, and what brings an earlier ledger to this version.
+
+The first approval of a plan or of a rollback migrates. Until then an earlier ledger is only read:
+a statement that reads what a migration adds has to do without it, by version().
+"""
+
+from __future__ import annotations
+
+import psycopg
+from psycopg.sql import SQL, Composed, Identifier
+
+from ..core.connection import Connection, one
+from ..core.errors import RunbookError, reason
+
+NONE = 0  # the version of a ledger that is not there
+VERSION = 2
+
+MIGRATIONS = {
+    1: """
+CREATE SCHEMA IF NOT EXISTS pgrunbook;
+CREATE TABLE IF NOT EXISTS pgrunbook.run (
+    id text PRIMARY KEY,
+    phase text NOT NULL,
+    table_name text NOT NULL,
+    plan_hash text NOT NULL,
+    execution text NOT NULL,
+    operator text NOT NULL,
+    state text NOT NULL CHECK (state IN ('running', 'failed', 'finished', 'reverted')),
+    verdict text,
+    rows_eligible bigint NOT NULL,
+    baseline jsonb NOT NULL,
+    control text NOT NULL DEFAULT '' CHECK (control IN ('', 'pause', 'abort')),
+    control_by text NOT NULL DEFAULT '',
+    rows_per_second integer NOT NULL DEFAULT 0,
+    sweep integer NOT NULL DEFAULT 0,
+    next_page bigint NOT NULL DEFAULT 0,
+    end_page bigint,
+    next_key text[],
+    unfinished jsonb NOT NULL DEFAULT '[]',
+    pace jsonb NOT NULL DEFAULT '{}',
+    active_sessions integer,
+    seconds double precision NOT NULL DEFAULT 0,
+    started_at timestamptz NOT NULL DEFAULT clock_timestamp(),
+    seen_at timestamptz NOT NULL DEFAULT clock_timestamp(),
+    finished_at timestamptz
+);
+CREATE TABLE IF NOT EXISTS pgrunbook.approval (
+    id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    run_id text NOT NULL REFERENCES pgrunbook.run,
+    scope text NOT NULL CHECK (scope IN ('plan', 'backfill', 'rollback')),
+    plan_hash text NOT NULL,
+    plan jsonb NOT NULL,
+    approved_by text NOT NULL,
+    approved_from text NOT NULL,
+    method text NOT NULL CHECK (method IN ('prompt', 'unattended')),
+    approved_at timestamptz NOT NULL DEFAULT clock_timestamp()
+);
+CREATE TABLE IF NOT EXISTS pgrunbook.change (
+    id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    run_id text NOT NULL REFERENCES pgrunbook.run,
+    kind text NOT NULL,
+    old text NOT NULL,
+    new text NOT NULL,
+    made_at timestamptz NOT NULL DEFAULT clock_timestamp(),
+    undone_at timestamptz
+);
+CREATE TABLE IF NOT EXISTS pgrunbook.batch (
+    id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    run_id text NOT NULL REFERENCES pgrunbook.run,
+    sweep integer NOT NULL,
+    first_page bigint,
+    last_page bigint,
+    row_count integer NOT NULL,
+    journal jsonb NOT NULL,
+    milliseconds double precision NOT NULL,
+    applied_at timestamptz NOT NULL DEFAULT clock_timestamp(),
+    reverted_at timestamptz,
+    left_alone jsonb
+);
+CREATE INDEX IF NOT EXISTS batch_run_id ON pgrunbook.batch (run_id, id);
+CREATE TABLE IF NOT EXISTS pgrunbook.event (
+    id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    body jsonb NOT NULL,
+    previous text NOT NULL,
+    hash text NOT NULL
+);
+CREATE INDEX IF NOT EXISTS event_run ON pgrunbook.event ((body ->> 'run'), id);
+""",
+    2: """
+CREATE TABLE IF NOT EXISTS pgrunbook.ledger (
+    version integer NOT NULL,
+    token text NOT NULL
+);
+CREATE UNIQUE INDEX IF NOT EXISTS ledger_single ON pgrunbook.ledger ((true));
+INSERT INTO pgrunbook.ledger (version, token) VALUES (2, gen_random_uuid()::text);
+ALTER TABLE pgrunbook.run ADD COLUMN IF NOT EXISTS filled jsonb;
+ALTER TABLE pgrunbook.approval ADD COLUMN IF NOT EXISTS claimed boolean;
+ALTER TABLE pgrunbook.approval ADD COLUMN IF NOT EXISTS database_user text;
+ALTER TABLE pgrunbook.approval ADD COLUMN IF NOT EXISTS controller_user text;
+ALTER TABLE pgrunbook.approval ADD COLUMN IF NOT EXISTS execution text;
+ALTER TABLE pgrunbook.batch ADD COLUMN IF NOT EXISTS xid bigint;
+ALTER TABLE pgrunbook.batch ADD COLUMN IF NOT EXISTS merged jsonb;
+ALTER TABLE pgrunbook.batch ADD COLUMN IF NOT EXISTS given_back integer;
+ALTER TABLE pgrunbook.batch ADD COLUMN IF NOT EXISTS put_back integer;
+ALTER TABLE pgrunbook.batch ADD COLUMN IF NOT EXISTS rewritten integer;
+CREATE TABLE IF NOT EXISTS pgrunbook.unfillable (
+    id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    run_id text NOT NULL REFERENCES pgrunbook.run,
+    key jsonb NOT NULL,
+    sqlstate text NOT NULL,
+    message text NOT NULL,
+    refused_at timestamptz NOT NULL DEFAULT clock_timestamp(),
+    tried_again_at timestamptz
+);
+CREATE INDEX IF NOT EXISTS unfillable_run_id ON pgrunbook.unfillable (run_id);
+""",
+}
+"""What makes each version of the one before it. Version 1 did not record that it is one. token
+tells this ledger from every other, but not from its copies."""
+
+_MINE = """
+SELECT c.relname AS name FROM pg_class c
+WHERE c.relnamespace = to_regnamespace('pgrunbook') AND c.relkind = 'r'
+"""
+
+_RELATIONS = """
+SELECT oid::int8 AS oid FROM pg_class
+WHERE relnamespace = to_regnamespace('pgrunbook') AND relkind IN ('r', 'S')
+"""
+
+# What ALTER DEFAULT PRIVILEGES gave to others.
+_GIVEN = """
+SELECT DISTINCT CASE c.relkind WHEN 'S' THEN 'SEQUENCE' ELSE 'TABLE' END AS kind,
+    c.relname AS name, g.grantee = 0 AS public, coalesce(pg_get_userbyid(g.grantee), '') AS role
+FROM pg_class c, aclexplode(c.relacl) g
+WHERE c.relnamespace = to_regnamespace('pgrunbook') AND c.relkind IN ('r', 'S')
+AND c.oid <> ALL (%(before)s::oid[]) AND g.grantee <> c.relowner
+UNION ALL
+SELECT DISTINCT 'SCHEMA', n.nspname, g.grantee = 0, coalesce(pg_get_userbyid(g.grantee), '')
+FROM pg_namespace n, aclexplode(n.nspacl) g
+WHERE n.nspname = 'pgrunbook' AND %(made)s AND g.grantee <> n.nspowner
+"""
+
+_RIGHTS = """
+SELECT g.grantee = 0 AS public, coalesce(pg_get_userbyid(g.grantee), '') AS role,
+       string_agg(g.privilege_type, ', ' ORDER BY g.privilege_type) AS rights
+FROM pg_class c, aclexplode(coalesce(c.relacl, acldefault('r', c.relowner))) g
+WHERE c.oid = 'pgrunbook.event'::regclass AND g.grantee <> current_user::regrole
+GROUP BY g.grantee
+"""
+
+
+def version(conn: Connection) -> int:
+    """The version of this database's ledger; NONE where there is none."""
+    found = one(
+        conn,
+        "SELECT to_regclass('pgrunbook.event') IS NOT NULL AS made,"
+        " to_regclass('pgrunbook.ledger') IS NOT NULL AS versioned",
+    )
+    if found["versioned"]:
+        return int(one(conn, "SELECT version FROM pgrunbook.ledger")["version"])
+    return 1 if found["made"] else NONE
+
+
+def known_version(conn: Connection) -> int:
+    """The same. Raises RunbookError where a newer program made or migrated the ledger: what it
+    means by it nobody knows here."""
+    found = version(conn)
+    if found > VERSION:
+        raise RunbookError(
+            f"The ledger, schema pgrunbook, is of version {found}, which a newer pgrunbook made; "
+            f"this one knows versions up to {VERSION}. Nothing was read from it or changed. "
+            "Next step: use the newer pgrunbook, also for status, control and rollback."
+        )
+    return found
+
+
+def exists(conn: Connection) -> bool:
+    """Whether this database has a ledger, of this version or an earlier one. Raises RunbookError
+    where it is of a newer one."""
+    return known_version(conn) > NONE
+
+
+def knows_refused(conn: Connection) -> bool:
+    """Whether the ledger can hold rows that were refused; an older one gets that with the next
+    approval."""
+    return version(conn) >= 2
+
+
+def migrate(conn: Connection) -> int:
+    """Make the ledger, or bring it to VERSION, in the transaction that is open. Returns the version
+    before.
+
+    Raises RunbookError where the ledger is of a newer version, or the role may not change it.
+    """
+    before = known_version(conn)
+    if before == VERSION:
+        return before
+    owner, tables, relations = _owner(conn), _tables(conn), _relations(conn)
+    makes = one(conn, "SELECT to_regnamespace('pgrunbook') IS NULL AS makes")["makes"]
+    try:
+        for number in range(before + 1, VERSION + 1):
+            conn.execute(MIGRATIONS[number])
+        conn.execute("UPDATE pgrunbook.ledger SET version = %s", (VERSION,))
+    except psycopg.errors.InsufficientPrivilege as error:
+        raise RunbookError(_not_allowed(error, before, owner, conn.info.user)) from None
+    for revoke in _revokes(conn, relations, makes):
+        conn.execute(revoke)
+    if before != NONE:
+        for grant in _grants(conn, _tables(conn) - tables):
+            conn.execute(grant)
+    return before
+
+
+def _owner(conn: Connection) -> str:
+    """The role that the tables belong to; empty where there are none."""
+    row = conn.execute(
+        "SELECT pg_get_userbyid(relowner) AS owner FROM pg_class"
+        " WHERE oid = to_regclass('pgrunbook.event')"
+    ).fetchone()
+    return str(row["owner"]) if row else ""
+
+
+def _tables(conn: Connection) -> set[str]:
+    return {row["name"] for row in conn.execute(_MINE)}
+
+
+def _relations(conn: Connection) -> list[int]:
+    return [row["oid"] for row in conn.execute(_RELATIONS)]
+
+
+def _revokes(conn: Connection, before: list[int], made: bool) -> list[Composed]:
+    """What takes from others the rights that default privileges gave them on relations that were
+    not there before, and on the schema if it was made."""
+    found = conn.execute(_GIVEN, {"before": before, "made": made}).fetchall()
+    return [
+        SQL("REVOKE ALL ON " + row["kind"] + " {} FROM {}").format(
+            Identifier(*(["pgrunbook"] if row["kind"] != "SCHEMA" else []), row["name"]),
+            SQL("PUBLIC") if row["public"] else Identifier(row["role"]),
+        )
+        for row in found
+    ]
+
+
+def _grants(conn: Connection, tables: set[str]) -> list[Composed]:
+    """What gives everybody the rights on new tables that they have on the events, which may belong
+    to another role than the one that migrates."""
+    found = conn.execute(_RIGHTS).fetchall()
+    return [
+        SQL("GRANT {} ON {} TO {}").format(
+            SQL(row["rights"]),
+            Identifier("pgrunbook", table),
+            SQL("PUBLIC") if row["public"] else Identifier(row["role"]),
+        )
+        for table in sorted(tables)
+        for row in found
+    ]
+
+
+def _not_allowed(error: psycopg.Error, before: int, owner: str, role: str) -> str:
+    why = f"(SQLSTATE {error.sqlstate}): {reason(error)}"
+    if before == NONE:
+        return (
+            f"Cannot make the ledger, schema pgrunbook {why}. Next step: GRANT CREATE ON "
+            "DATABASE to this role; playbooks/login_role.yml grants all that is needed."
+        )
+    return (
+        f"The ledger, schema pgrunbook, is of version {before} and has to become version "
+        f"{VERSION}. Its tables belong to role {owner!r}, and {role!r} may not change them "
+        f"{why}. Nothing was changed, and what the ledger holds is as it was. Next step: "
+        f"approve once as {owner!r}, or make the schema and its tables over to the owner of the "
+        f"phase's table, whose rights {role!r} has."
+    )

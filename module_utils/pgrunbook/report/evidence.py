@@ -1,0 +1,125 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The evidence of a check as text: figures, definitions, query plans, differences of the schema."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from ..ddl.index_advice import megabytes
+
+SIDES = (("snapshot", "Query on the filled columns"), ("baseline", "Query that it replaces"))
+
+_NODE = (
+    ("Actual Rows", "rows"),
+    ("Actual Loops", "loops"),
+    ("Shared Hit Blocks", "hit"),
+    ("Shared Read Blocks", "read"),
+)
+
+
+def differences(check: dict[str, Any]) -> list[dict[str, Any]]:
+    """The differences from the models, where that is what the check's evidence is."""
+    evidence = check["evidence"]
+    if check["id"] != "schema" or not isinstance(evidence, list):
+        return []
+    return [difference for difference in evidence if isinstance(difference, dict)]
+
+
+def blocks(check: dict[str, Any]) -> list[tuple[str, str]]:
+    """The evidence as preformatted texts with a caption each; none where there is none, or where
+    it is a list of differences."""
+    evidence = check["evidence"]
+    if evidence in (None, [], {}) or differences(check):
+        return []
+    if check["id"].startswith("query:") and isinstance(evidence, dict):
+        return list(_query(evidence))
+    return [("Figures", "\n".join(_flat("", evidence)))]
+
+
+PROPOSED = ("Query", "Index", "Size", "Build", "With the index")
+
+
+def proposed(checks: list[dict[str, Any]]) -> list[list[str]]:
+    """A row under PROPOSED for each query that has a proposal of an index: estimated, or tried."""
+    pairs = [c["evidence"] for c in checks if c["id"].startswith("query:") and c["evidence"]]
+    return [_proposal(pair["name"], found) for pair in pairs if (found := pair.get("proposal"))]
+
+
+def _proposal(query: str, found: dict[str, Any]) -> list[str]:
+    tried = found.get("tried")
+    if not tried:
+        why = found.get("not_tried")
+        return [
+            query,
+            found["sql"],
+            f"at most about {megabytes(found['bytes'])}",
+            f"about {found['seconds']:g} s",
+            f"not tried{f': {why}' if why else ''}",
+        ]
+    return [
+        query,
+        found["sql"],
+        megabytes(tried["bytes"]),
+        f"{tried['seconds']:g} s",
+        f"{tried['time_ratio']} × in time, {tried['buffer_ratio']} × in buffers; without it "
+        f"{tried['without']['time_ratio']} × and {tried['without']['buffer_ratio']} ×. "
+        f"{'Meets' if tried['met'] else 'Misses'} the target; "
+        f"{'kept' if tried['kept'] else 'dropped again'}",
+    ]
+
+
+def severity(difference: dict[str, Any]) -> str:
+    """How bad a difference is: critical, warning or note."""
+    told = difference.get("severity") or ("critical" if difference.get("breaks") else "note")
+    return str(told)
+
+
+def told(difference: dict[str, Any]) -> str:
+    """A difference in a sentence, with a word where the phase acknowledges it."""
+    known = " (acknowledged)" if difference.get("acknowledged") else ""
+    return f"{difference.get('text', '')}{known}"
+
+
+def _query(pair: dict[str, Any]) -> Iterator[tuple[str, str]]:
+    proposal = pair.get("proposal") or {}
+    tried = proposal.get("tried") or {}
+    without_sides = {key: value for key, value in tried.items() if key not in dict(SIDES)}
+    told = {**proposal, **({"tried": without_sides} if tried else {})}
+    figures = {key: value for key, value in pair.items() if key not in dict(SIDES)}
+    yield "Figures", "\n".join(_flat("", {**figures, "proposal": told or None}))
+    for side, caption in SIDES:
+        yield caption, _side(pair.get(side) or {})
+    if tried and not tried["kept"]:
+        for side, caption in SIDES:
+            yield f"{caption}, with the index", _side(tried.get(side) or {})
+
+
+def _side(measured: dict[str, Any]) -> str:
+    figures = {key: value for key, value in measured.items() if key != "plan"}
+    return "\n".join([*_flat("", figures), "", *_node(measured.get("plan") or {}, 0)])
+
+
+def _flat(path: str, value: Any) -> Iterator[str]:
+    """Nested figures as lines of path and value."""
+    if isinstance(value, dict) and value:
+        for key, inner in value.items():
+            yield from _flat(f"{path}.{key}" if path else str(key), inner)
+    elif isinstance(value, list) and value:
+        for inner in value:
+            yield from _flat(path, inner)
+    else:
+        yield f"{path}: {value}" if path else str(value)
+
+
+def _node(node: dict[str, Any], depth: int) -> Iterator[str]:
+    """A plan of EXPLAIN (FORMAT JSON) as an indented line for each node."""
+    if not node:
+        return
+    on = node.get("Index Name") or node.get("Relation Name")
+    figures = ", ".join(f"{word} {node[key]:,}" for key, word in _NODE if key in node)
+    where = node.get("Index Cond") or node.get("Hash Cond") or node.get("Filter")
+    line = f"{'  ' * depth}{node.get('Node Type')}{f' on {on}' if on else ''}  ({figures})"
+    yield f"{line}  {where}" if where else line
+    for inner in node.get("Plans") or []:
+        yield from _node(inner, depth + 1)

@@ -1,0 +1,447 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The report of a run, or of a rollback: one mapping that vouches for itself, and its files."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import stat
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from ..core.errors import RunbookError, separate
+from ..core.printable import in_json, line
+from ..core.spec import Spec, parse
+from ..gates.data_gates import check, settle, verdict
+from ..gates.schema_gate import schema_gate_before
+from . import changes, findings, repeat
+from .html import html
+from .junit import junit
+from .markdown import markdown
+
+FORMAT = 1
+
+TESTS = {
+    1: "Database connectivity",
+    2: "Schema compatibility",
+    3: "Coverage",
+    4: "Dry-run safety",
+    5: "Query performance",
+    6: "Data quality",
+}
+
+OBJECTIVES = {
+    1: "The database can be reached and written to, and every source key has its source row.",
+    2: "Tables, columns, types and indexes are what the application's models and the phase expect.",
+    3: "How many rows had a value before, and whether enough have one now.",
+    4: "Planning, and so the dry run, wrote nothing; the server says so.",
+    5: "Queries on the filled columns give what those give that they replace, and faster.",
+    6: "What was filled is what the source says: the canary, a random sample, and every row.",
+}
+
+ROLLBACK_TESTS = {1: "Rows", 2: "Schema"}
+ROLLBACK_OBJECTIVES = {
+    1: "Every row that the run changed is as it was, unless somebody has changed it since.",
+    2: "Columns and indexes are those that the run's first plan saw.",
+}
+
+READINESS = {
+    "Database connectivity": ("connectivity",),
+    "Schema compatibility": ("schema", "indexes"),
+    "Dry-run validation": ("dry_run",),
+    "Query performance": ("query:",),
+    "Data quality": ("accuracy", "comparison"),
+    "Backfill": ("coverage", "remaining"),
+}
+"""The seed's checklist: each criterion with the ids, or beginnings of ids, of its checks."""
+
+SUFFIXES = {"plan": "-plan", "run": "", "rollback": "-rollback"}
+"""What follows a run's id in the name of its report's folder, by the report's kind."""
+
+FILE_MODE, FOLDER_MODE = 0o640, 0o750
+_OTHERS = 0o027  # what a folder that was there may lose: writing by the group, all by others
+
+STEPS = ("preflight", "plan", "canary", "backfill", "schema", "validation", "queries")
+
+
+def build(facts: dict[str, Any]) -> dict[str, Any]:
+    """The report of a run, from the results of the steps that ran, under the names in STEPS.
+
+    Besides those, facts has run, title, approvals, started_at, finished_at, and error, which is
+    empty unless the run was broken off. It may have history, as ledger.history() gives it; login,
+    how psql reaches the database, without a secret; command, with playbook and inventory as they
+    are typed; and drift, the differences from the models before the run, None if nobody looked.
+    """
+    validated = bool((facts.get("validation") or {}).get("checks"))
+    return _build(facts, "run", "" if validated else "The validation did not run.")
+
+
+def build_plan(facts: dict[str, Any]) -> dict[str, Any]:
+    """The report before a run, from the same facts: of a dry run, or of a run that was refused
+    before anything was approved. What was found, what would be done, what stands in the way."""
+    return _build({**facts, "title": f"Before the run: {facts['title']}"}, "plan", "")
+
+
+def _build(facts: dict[str, Any], kind: str, unfinished: str) -> dict[str, Any]:
+    spec = _spec(facts)
+    steps = {name: facts.get(name) or {} for name in STEPS}
+    if kind == "plan":
+        drift = facts.get("drift")
+        found = [] if drift is None else [schema_gate_before(drift)]
+        steps["schema"] = {"checks": settle(spec, found) if spec else found}
+    checks = _measured_since([check for name in STEPS for check in steps[name].get("checks", [])])
+    baseline = steps["plan"].get("baseline", {})
+    told = {
+        **_frame(facts, kind, checks, unfinished),
+        "server": steps["preflight"].get("server", {}),
+        "health": steps["preflight"].get("health", {}),
+        "tests": _tests(TESTS, OBJECTIVES, checks, repeat.commands(spec, facts)),
+        "readiness": _readiness(checks),
+        "coverage": _coverage(checks),
+        "backfill": {
+            **_backfill(steps["backfill"] or steps["canary"], baseline.get("counts", {}), facts),
+            **_after_canary(steps["backfill"], checks),
+        },
+        "drift": facts.get("drift") or [],
+        "schema": {
+            "before": baseline.get("schema", {}),
+            "after": steps["validation"].get("schema", {}),
+        },
+        "queries": steps["queries"].get("pairs", []),
+        "statements": baseline.get("queries", []) if facts["approvals"] else [],
+    }
+    return _complete(told, spec, facts)
+
+
+def build_rollback(facts: dict[str, Any]) -> dict[str, Any]:
+    """The report of a rollback, under the same keys as that of a run.
+
+    facts are as for build(), but plan and backfill are the rollback's, column is what undoing the
+    renames returned, and history is that of the run that is undone.
+    """
+    plan, work, column = (facts.get(name) or {} for name in ("plan", "backfill", "column"))
+    schema = {
+        "before": (facts.get("history") or {}).get("before") or {},
+        "after": column.get("schema", {}),
+    }
+    checks = _rollback_checks(plan, work, schema) if "rows_changed" in work else []
+    unfinished = "" if column else "The rollback did not come to its end."
+    told = {
+        **_frame(facts, "rollback", checks, unfinished),
+        "server": _plan(facts).get("server", {}),
+        "health": {},
+        "tests": _tests(ROLLBACK_TESTS, ROLLBACK_OBJECTIVES, checks, {}),
+        "readiness": [],
+        "coverage": {},
+        "backfill": {
+            **_backfill({}, {}, {}),
+            **_after_canary({}, []),
+            "rows_changed": work.get("rows_changed", 0),
+            "rows_left_alone": work.get("rows_left_alone", 0),
+            "left_alone": work.get("left_alone", []),
+            "rows_put_back": work.get("rows_put_back", 0),
+            "rows_rewritten": work.get("rows_rewritten", 0),
+            "columns_gone": work.get("columns_gone", []),
+        },
+        "drift": [],
+        "schema": schema,
+        "queries": [],
+        "statements": plan.get("queries", []) if facts["approvals"] else [],
+    }
+    return _complete(told, _spec(facts), facts)
+
+
+def sha256(report: dict[str, Any]) -> str:
+    """SHA-256, in hexadecimal, of a report's data: the mapping without the key sha256, as JSON with
+    sorted keys and no spaces, in UTF-8."""
+    data = {key: value for key, value in report.items() if key != "sha256"}
+    canonical = json.dumps(data, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+    return hashlib.sha256(canonical.encode("utf-8", "surrogatepass")).hexdigest()
+
+
+def verify(report: dict[str, Any]) -> bool:
+    """Whether a report, as read from report.json, is as it was written."""
+    return report.get("sha256") == sha256(report)
+
+
+def write(folder: Path, report: dict[str, Any], plots: dict[str, str]) -> dict[str, str]:
+    """Write the report's files to a folder of their own, and point folder/latest there.
+
+    plots are SVG drawings, as plots.draw() makes them. Returns the files' paths by kind. Each file
+    is replaced whole; report.json is the last. Because rows of the tables are in them, only the
+    owner and the group may read them, and no more than the umask lets them. Raises RunbookError
+    where the folder cannot be written to.
+    """
+    try:
+        return _write(folder, report, plots)
+    except OSError as error:
+        raise RunbookError(
+            f"The report cannot be written to {folder}: {error.strerror}. Next step: let "
+            "whoever runs ansible-playbook write there, or set runbook_reports to another folder."
+        ) from None
+
+
+def _write(folder: Path, report: dict[str, Any], plots: dict[str, str]) -> dict[str, str]:
+    target = folder / f"{report['run_id']}{SUFFIXES[report['kind']]}"
+    _private_folder(target)
+    files = {
+        "html": ("report.html", html(report, plots)),
+        "markdown": ("report.md", markdown(report)),
+        "junit": ("junit.xml", junit(report)),
+        "json": ("report.json", in_json(json.dumps(report, indent=2, ensure_ascii=False)) + "\n"),
+    }
+    for name, content in files.values():
+        _replace(target / name, content)
+    link = folder / f".latest.{os.getpid()}"
+    link.unlink(missing_ok=True)
+    link.symlink_to(target.name, target_is_directory=True)
+    link.replace(folder / "latest")
+    return {kind: str(target / name) for kind, (name, _) in files.items()}
+
+
+def summary(report: dict[str, Any]) -> str:
+    """The verdict as the terminal shows it: every check in a line, then the reasons."""
+    lines = [
+        *(f"{c['status'].upper():4}  {c['title']}: {c['measured']}" for c in report["checks"]),
+        "",
+        f"{report['verdict']}  {report['title']}",
+        *report["reasons"],
+    ]
+    return "\n".join(map(line, lines))
+
+
+def _frame(
+    facts: dict[str, Any], kind: str, checks: list[dict[str, Any]], unfinished: str
+) -> dict[str, Any]:
+    """What the report of a run and that of a rollback have in common, the checks known."""
+    history = facts.get("history") or {}
+    error = facts["error"] or unfinished
+    reasons = [*separate(error), *verdict(checks)["reasons"]]
+    return {
+        "format": FORMAT,
+        "kind": kind,
+        "run_id": facts["run"]["id"],
+        "title": facts["title"],
+        "plan": (facts.get("plan") or {}).get("text", "") if kind == "plan" else "",
+        "verdict": "NO-GO" if reasons else "GO",
+        "reasons": reasons,
+        "error": error,
+        "started_at": facts["started_at"],
+        "finished_at": facts["finished_at"],
+        "plan_hash": facts["run"]["plan_hash"],
+        "chain": history.get("chain") or {"events": 0, "head": ""},
+        "approved_by": facts["approvals"][0]["approved_by"] if facts["approvals"] else None,
+        "approvals": facts["approvals"],
+        "checks": checks,
+        "timeline": changes.timeline(facts, history),
+        "history": {name: history.get(name) or [] for name in ("slices", "batches")},
+    }
+
+
+def _complete(told: dict[str, Any], spec: Spec | None, facts: dict[str, Any]) -> dict[str, Any]:
+    """The whole report, with what follows from what is told already, in JSON's types, sealed."""
+    targets = ("coverage_min", "accuracy_min", "speedup_min")
+    told = {**told, "targets": {name: getattr(spec, name) for name in targets} if spec else {}}
+    told["changes"] = changes.changes(told, facts)
+    told["undo"] = changes.undo(told, spec, facts)
+    told["risks"] = findings.risks(told, spec, facts)
+    told["summary"] = findings.sentences(told, spec)
+    plain: dict[str, Any] = json.loads(_clean(json.dumps(told, ensure_ascii=False, default=str)))
+    return {**plain, "sha256": sha256(plain)}
+
+
+def _clean(text: str) -> str:
+    """The text with a question mark for each lone surrogate, which UTF-8 cannot hold."""
+    return text.encode("utf-8", "replace").decode()
+
+
+def _plan(facts: dict[str, Any]) -> dict[str, Any]:
+    """The plan that was hashed, or nothing where the run did not come so far."""
+    plan: dict[str, Any] = (facts.get("plan") or {}).get("plan") or {}
+    return plan
+
+
+def _spec(facts: dict[str, Any]) -> Spec | None:
+    options = _plan(facts).get("spec")
+    return parse(options) if options else None
+
+
+def _tests(
+    titles: dict[int, str],
+    objectives: dict[int, str],
+    checks: list[dict[str, Any]],
+    repeat: dict[int, list[dict[str, str]]],
+) -> list[dict[str, Any]]:
+    return [
+        {
+            "test": number,
+            "title": title,
+            "objective": objectives[number],
+            "status": _status([c["status"] for c in checks if c["test"] == number]),
+            "repeat": repeat.get(number, []),
+        }
+        for number, title in titles.items()
+    ]
+
+
+def _readiness(checks: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    rows = []
+    for criterion, ids in READINESS.items():
+        statuses = [c["status"] for c in checks if c["id"].startswith(ids)]
+        rows.append(
+            {
+                "criterion": criterion,
+                "status": _status(statuses),
+                "checks": len(statuses),
+                "passed": statuses.count("pass"),
+            }
+        )
+    return rows
+
+
+def _status(statuses: list[str]) -> str:
+    if not statuses:
+        return "NOT RUN"
+    return next((word.upper() for word in ("fail", "warn") if word in statuses), "PASS")
+
+
+def _coverage(checks: list[dict[str, Any]]) -> dict[str, dict[str, float]]:
+    """For each column its coverage before and after the run, in per cent, where it was measured."""
+    by_id = {c["id"]: c["evidence"] for c in checks}
+    before, after = by_id.get("baseline") or {}, by_id.get("coverage") or {}
+    return {
+        column: {
+            **({"before": before[column]} if column in before else {}),
+            **({"after": after[column]} if column in after else {}),
+        }
+        for column in {**before, **after}
+    }
+
+
+def _backfill(
+    work: dict[str, Any], counts: dict[str, Any], facts: dict[str, Any]
+) -> dict[str, Any]:
+    """The figures of the run. Rows that changed in an earlier execution of it are counted too."""
+    history = facts.get("history") or {}
+    batches = history.get("batches") or []
+    expected = (facts.get("plan") or {}).get("baseline") or {}
+    changed, seconds = work.get("rows_done", 0), work.get("seconds", 0.0)
+    return {
+        "rows_total": counts.get("rows_total", 0),
+        "rows_eligible": counts.get("rows_eligible", 0),
+        "rows_changed": changed,
+        "rows_left_alone": 0,
+        "left_alone": [],
+        "rows_refused": history.get("rows_refused", 0),
+        "refused": history.get("refused", []),
+        "rows_put_back": 0,
+        "rows_rewritten": 0,
+        "columns_gone": [],
+        "rows_skipped": counts.get("rows_skipped", {}),
+        "seconds": seconds,
+        "rows_per_second": round(changed / seconds) if seconds else 0,
+        "heap_only_expected_percent": expected.get("heap_only_percent"),
+        "heap_only_percent": (facts.get("history") or {}).get("heap_only_percent"),
+        "batches": sum(point["batches"] for point in batches),
+        "longest_batch_ms": max((point["max_ms"] for point in batches), default=0.0),
+    }
+
+
+def _measured_since(checks: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The gates; what the plan foresaw of the coverage only warns where more was measured after
+    the run."""
+    if not any(c["id"] == "coverage" and c["status"] == "pass" for c in checks):
+        return checks
+    return [
+        {**c, "status": "warn", "measured": f"{c['measured']}; more was measured after the run"}
+        if c["id"] == "requirement" and c["status"] == "fail"
+        else c
+        for c in checks
+    ]
+
+
+def _after_canary(work: dict[str, Any], checks: list[dict[str, Any]]) -> dict[str, Any]:
+    """The seconds of work that the rows after the canary were estimated to take, and took; null
+    where they were not estimated, or not all filled."""
+    left = next((c["evidence"] for c in checks if c["id"] == "estimate"), None)
+    done = bool(left and work.get("done"))
+    return {
+        "after_canary_estimated_seconds": left["seconds"] if left else None,
+        "after_canary_seconds": round(work["seconds"] - left["seconds_worked"], 3)
+        if left and done
+        else None,
+    }
+
+
+def _left_text(work: Mapping[str, Any]) -> str:
+    """What a rollback did not give back, and why, and which rows it could not be sure of; work has
+    the figures of its result."""
+    left, put_back = work.get("rows_left_alone", 0), work.get("rows_put_back", 0)
+    parts = [
+        f"{left - put_back:,} left alone in all, because somebody has changed or deleted them since"
+    ]
+    if put_back:
+        parts.append(f"{put_back:,} not given back, because a trigger has put a value back")
+    if work.get("rows_rewritten"):
+        parts.append(
+            f"{work['rows_rewritten']:,} of those given back had been rewritten by somebody since "
+            "and still held the run's values"
+        )
+    if work.get("columns_gone"):
+        gone = ", ".join(work["columns_gone"])
+        parts.append(f"not given back, because renamed or dropped since: column {gone}")
+    return "; ".join(parts)
+
+
+def _rollback_checks(
+    plan: dict[str, Any], work: dict[str, Any], schema: dict[str, Any]
+) -> list[dict[str, Any]]:
+    listed, left = plan.get("counts", {}).get("rows_eligible", 0), work.get("rows_left_alone", 0)
+    given_back = check(
+        "given_back",
+        "Rows given back",
+        test=1,
+        target=f"the {listed:,} rows that the journal lists, but none that was changed since",
+        measured=f"{work.get('rows_changed', 0):,} given back; {_left_text(work)}",
+        passed=not left and not work.get("columns_gone"),
+        enforce=False,
+        evidence=work.get("left_alone", []),
+    )
+    if not schema["after"]:
+        return [given_back]
+    return [
+        given_back,
+        check(
+            "schema_before",
+            "Columns and indexes as before the run",
+            test=2,
+            target="those that the run's first plan saw",
+            measured="the same" if schema["before"] == schema["after"] else "others, see below",
+            passed=schema["before"] == schema["after"],
+            enforce=False,
+        ),
+    ]
+
+
+def _replace(path: Path, content: str) -> None:
+    temporary = path.with_suffix(f"{path.suffix}.new")
+    temporary.unlink(missing_ok=True)
+    opened = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, FILE_MODE)
+    with open(opened, "w", encoding="utf-8") as file:
+        file.write(content)
+    temporary.replace(path)
+
+
+def _private_folder(folder: Path) -> None:
+    """Make the folder, and those above it that are missing; take from one that is there what others
+    may do."""
+    if folder.is_dir():
+        mode = stat.S_IMODE(folder.stat().st_mode)
+        if mode & _OTHERS:
+            folder.chmod(mode & ~_OTHERS)
+        return
+    for missing in [folder, *folder.parents][::-1]:
+        if not missing.exists():
+            missing.mkdir(mode=FOLDER_MODE)
