@@ -58,8 +58,8 @@ from pathlib import Path
 
 from ansible.module_utils.basic import AnsibleModule
 
-from ansible.module_utils.pgrunbook.gates import post_run
 from ansible.module_utils.pgrunbook.module import failures, leave, passed_over
+from ansible.module_utils.pgrunbook.report import store
 
 
 def main() -> None:
@@ -72,7 +72,7 @@ def main() -> None:
         supports_check_mode=True,
     )
     with failures(module, writes=False):
-        found, unreadable = post_run.latest_measured(
+        found, unreadable = store.latest_measured(
             Path(module.params["folder"]), module.params["phase"], module.params["server"]
         )
         leave(module, {"changed": False, "earlier": found, "warnings": passed_over(unreadable)})

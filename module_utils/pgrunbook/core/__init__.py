@@ -12,4 +12,5 @@ __all__ = [
     "sibling",
     "spec",
     "sql",
+    "values",
 ]

@@ -1,9 +1,11 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """From dataclasses to JSON's types and back: what crosses a door is a dataclass, what a module
-returns or the ledger holds is JSON."""
+returns or the ledger holds is JSON, and what vouches for JSON is its SHA-256."""
 
 from __future__ import annotations
 
+import hashlib
+import json
 import types
 from collections.abc import Mapping
 from dataclasses import MISSING, fields, is_dataclass
@@ -37,6 +39,13 @@ def read(kind: type[Value], given: Mapping[str, Any]) -> Value:
         elif field.default is MISSING and field.default_factory is MISSING:
             raise KeyError(f"{kind.__name__} needs {field.name}")
     return kind(**found)
+
+
+def sha256(value: Any) -> str:
+    """SHA-256, in hexadecimal, of a value of JSON's types as canonical JSON, in UTF-8: with sorted
+    keys and without spaces."""
+    canonical = json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+    return hashlib.sha256(canonical.encode("utf-8", "surrogatepass")).hexdigest()
 
 
 def _read(hint: Any, value: Any) -> Any:

@@ -4,11 +4,8 @@ as fast as the run found them. Only reads; needs neither run, approval nor ledge
 
 from __future__ import annotations
 
-import json
-import re
 import time
 from collections.abc import Iterable, Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 from psycopg.sql import SQL, Composable, Composed
@@ -26,7 +23,6 @@ from .query_gates import DIFFERENT, met
 
 MOST_LOOKED_AT_TWICE = 10_000  # rows; more than these are no handful that has just arrived
 LONGEST_PAUSE = 20.0  # seconds; the server ends a transaction that idles for a minute
-REPORT_FORMAT = 1  # of report.json, as docs/report.md describes it
 LEAST_RATIO = 0.01  # the step in which a report rounds ratios
 
 Check = dict[str, Any]
@@ -55,27 +51,6 @@ def validate(
         "run": ledger.latest(conn, spec.phase, str(spec.table)),
         "checks": [*_health(conn, spec, server), *gates],
     }
-
-
-def latest_measured(
-    folder: Path, phase: str, server: Mapping[str, Any]
-) -> tuple[Earlier, list[str]]:
-    """What the newest report of a finished run of the phase on that database says of its queries,
-    and the paths of the files that are no report.
-
-    server has system_identifier and database, as catalog.server() gives them. The first value has
-    run_id and queries (by their names, time_ratio, buffer_ratio and read_from_outside of each); it
-    is empty where there is no such report.
-    """
-    found, unreadable = [], []
-    for path in sorted(folder.glob(f"{phase}-*/report.json")):
-        try:
-            report = json.loads(path.read_text(encoding="utf-8"))
-            if _is_of(report, phase, server):
-                found.append(_measured(report))
-        except (OSError, ValueError, KeyError, TypeError, AttributeError):
-            unreadable.append(str(path))
-    return max(found, key=lambda run: str(run["finished_at"]), default={}), unreadable
 
 
 def kept(before: Mapping[str, Any], now: Mapping[str, Any]) -> float:
@@ -259,31 +234,6 @@ def _wait(conn: Connection, seconds: float) -> None:
     while (left := end - time.monotonic()) > 0:
         time.sleep(min(left, LONGEST_PAUSE))
         conn.execute("SELECT")
-
-
-def _is_of(report: dict[str, Any], phase: str, server: Mapping[str, Any]) -> bool:
-    """Whether it is the report of a run of the phase on that database that got to its queries, the
-    last step."""
-    return (
-        report["format"] == REPORT_FORMAT
-        and report.get("kind", "run") == "run"
-        and bool(
-            re.fullmatch(rf"{re.escape(phase)}-\d{{8}}T\d{{6}}Z-[0-9a-f]{{4}}", report["run_id"])
-        )
-        and all(report["server"].get(k) == server[k] for k in ("system_identifier", "database"))
-        and bool(report["queries"])
-    )
-
-
-def _measured(report: dict[str, Any]) -> Earlier:
-    keys = ("time_ratio", "buffer_ratio", "read_from_outside")
-    return {
-        "run_id": report["run_id"],
-        "finished_at": report["finished_at"],
-        "queries": {
-            query["name"]: {key: query[key] for key in keys} for query in report["queries"]
-        },
-    }
 
 
 def _explained(spec: Spec, gate: Check, compared: Sequence[Check]) -> Check:

@@ -3,13 +3,13 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Sequence
 from typing import Any
 
 from psycopg.types.json import Jsonb
 
+from ..core import values
 from ..core.connection import Connection, one
 from ..core.errors import RunbookError
 from . import schema
@@ -203,8 +203,7 @@ def approved_spec(conn: Connection, run_id: str) -> dict[str, Any]:
 
 def plan_hash(plan: dict[str, Any]) -> str:
     """SHA-256, in hexadecimal, of a plan as canonical JSON: what an approval names."""
-    canonical = json.dumps(plan, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
-    return hashlib.sha256(canonical.encode()).hexdigest()
+    return values.sha256(plan)
 
 
 def list_approvals(conn: Connection, run_id: str) -> list[dict[str, Any]]:

@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import stat
@@ -11,6 +10,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from ..core import values
 from ..core.errors import RunbookError, separate
 from ..core.printable import in_json, line
 from ..core.spec import Spec, parse
@@ -153,17 +153,10 @@ def build_rollback(facts: dict[str, Any]) -> dict[str, Any]:
     return _complete(told, _spec(facts), facts)
 
 
-def sha256(report: dict[str, Any]) -> str:
-    """SHA-256, in hexadecimal, of a report's data: the mapping without the key sha256, as JSON with
-    sorted keys and no spaces, in UTF-8."""
-    data = {key: value for key, value in report.items() if key != "sha256"}
-    canonical = json.dumps(data, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
-    return hashlib.sha256(canonical.encode("utf-8", "surrogatepass")).hexdigest()
-
-
-def verify(report: dict[str, Any]) -> bool:
+def verify(report: Mapping[str, Any]) -> bool:
     """Whether a report, as read from report.json, is as it was written."""
-    return report.get("sha256") == sha256(report)
+    data = {key: value for key, value in report.items() if key != "sha256"}
+    return report.get("sha256") == values.sha256(data)
 
 
 def write(folder: Path, report: dict[str, Any], plots: dict[str, str]) -> dict[str, str]:
@@ -249,7 +242,7 @@ def _complete(told: dict[str, Any], spec: Spec | None, facts: dict[str, Any]) ->
     told["risks"] = findings.risks(told, spec, facts)
     told["summary"] = findings.sentences(told, spec)
     plain: dict[str, Any] = json.loads(_clean(json.dumps(told, ensure_ascii=False, default=str)))
-    return {**plain, "sha256": sha256(plain)}
+    return {**plain, "sha256": values.sha256(plain)}
 
 
 def _clean(text: str) -> str:
