@@ -11,7 +11,7 @@ import psycopg
 import pytest
 
 from ansible.module_utils.pgrunbook import catalog
-from ansible.module_utils.pgrunbook.catalog.dependents import dependents
+from ansible.module_utils.pgrunbook.catalog.dependents import Dependent, dependents
 from ansible.module_utils.pgrunbook.core.connection import connect
 from ansible.module_utils.pgrunbook.core.spec import Table
 from tests.integration.conftest import Database
@@ -32,15 +32,15 @@ KEEPS_NAME = f"goes on working, and still calls its own column {OLD}"
 AS_TEXT = "names the column as text"
 
 
-def found(database: Database, table: Table = TABLE, column: str = OLD) -> list[dict[str, Any]]:
+def found(database: Database, table: Table = TABLE, column: str = OLD) -> list[Dependent]:
     schemas = [table.schema]
     with connect(database.login, name="test", read_only=True, schemas=schemas) as conn:
         return dependents(conn, catalog.inspect(conn, table).oid, column)
 
 
-def listed(database: Database, kind: str, object_: str) -> dict[str, Any]:
+def listed(database: Database, kind: str, object_: str) -> Dependent:
     """The dependent of this kind and name; there must be just one."""
-    named = [d for d in found(database) if (d["kind"], d["object"]) == (kind, object_)]
+    named = [d for d in found(database) if (d.kind, d.object) == (kind, object_)]
     assert len(named) == 1, found(database)
     return named[0]
 
@@ -212,7 +212,7 @@ def test_carried_along(any_database: Database, case: Carried) -> None:
     if case.make:
         any_database.sql(case.make)
     told = listed(any_database, case.kind, case.object)
-    assert told["follows"] is True and told["note"] == case.note
+    assert told.follows is True and told.note == case.note
 
     def works(column: str) -> None:
         query = case.works.replace("{column}", column).replace("{literal}", f"'{column}'")
@@ -228,7 +228,7 @@ def test_carried_along(any_database: Database, case: Carried) -> None:
 
 def test_virtual_generated_column(database: Database) -> None:
     database.sql(f"ALTER TABLE session_summaries ADD made text GENERATED ALWAYS AS (upper({OLD}))")
-    assert listed(database, "generated column", "public.session_summaries.made")["follows"]
+    assert listed(database, "generated column", "public.session_summaries.made").follows
     rename(database)
     database.sql("SELECT made FROM session_summaries LIMIT 1")
 
@@ -253,8 +253,8 @@ def test_publication(any_database: Database, which: str) -> None:
         )
     any_database.superuser(f"CREATE PUBLICATION \"P 1\" {made} WITH (publish = 'insert')")
     told = listed(any_database, "publication", '"P 1"')
-    assert told["follows"] is True
-    assert ("subscribers" in told["note"]) is published
+    assert told.follows is True
+    assert ("subscribers" in told.note) is published
     rename(any_database)
     (row,) = any_database.sql(
         "SELECT attnames::text[] AS names, rowfilter FROM"
@@ -267,7 +267,7 @@ def test_publication(any_database: Database, which: str) -> None:
 
 def test_publication_without_the_column_is_not_listed(any_database: Database) -> None:
     any_database.superuser("CREATE PUBLICATION p FOR TABLE session_summaries (session_id)")
-    assert [d for d in found(any_database) if d["kind"] == "publication"] == []
+    assert [d for d in found(any_database) if d.kind == "publication"] == []
 
 
 BROKEN = {
@@ -323,7 +323,7 @@ def test_breaks(any_database: Database, case: tuple[str, str, str, str]) -> None
     kind, object_, make, use = case
     any_database.sql(make)
     told = listed(any_database, kind, object_)
-    assert told["follows"] is False and AS_TEXT in told["note"]
+    assert told.follows is False and AS_TEXT in told.note
     any_database.sql(use)
     rename(any_database)
     with pytest.raises(psycopg.Error, match=re.compile(OLD, re.IGNORECASE)):
@@ -367,7 +367,7 @@ def test_other_words_are_not_mentions(database: Database, body: str) -> None:
     database.sql(
         f"CREATE FUNCTION f() RETURNS void LANGUAGE plpgsql AS 'BEGIN PERFORM 1; {body}; END'"
     )
-    assert [d for d in found(database) if not d["follows"]] == []
+    assert [d for d in found(database) if not d.follows] == []
 
 
 def test_what_belongs_to_the_server_or_an_extension_is_not_a_mention(database: Database) -> None:
@@ -381,7 +381,7 @@ def test_what_belongs_to_the_server_or_an_extension_is_not_a_mention(database: D
     )
     assert found(database, Table("public", "t"), "n") == []
     database.superuser("ALTER EXTENSION plpgsql DROP FUNCTION f()")
-    assert [d["object"] for d in found(database, Table("public", "t"), "n")] == ["f()"]
+    assert [d.object for d in found(database, Table("public", "t"), "n")] == ["f()"]
 
 
 def test_names_that_need_quotes(database: Database) -> None:
@@ -395,9 +395,7 @@ def test_names_that_need_quotes(database: Database) -> None:
         "CREATE FUNCTION f() RETURNS void LANGUAGE plpgsql AS $$ BEGIN"
         f' EXECUTE \'SELECT {inner} FROM "S 1"."T"\'; END $$'
     )
-    told = [
-        (d["kind"], d["object"], d["follows"]) for d in found(database, Table("S 1", "T"), column)
-    ]
+    told = [(d.kind, d.object, d.follows) for d in found(database, Table("S 1", "T"), column)]
     assert told == [("view", '"S 1"."V"', True), ("function", "public.f()", False)]
 
 
@@ -413,7 +411,7 @@ def test_partitions(database: Database) -> None:
         "CREATE TRIGGER g AFTER UPDATE OF old ON p FOR EACH ROW EXECUTE FUNCTION note();"
         "CREATE VIEW v AS SELECT old FROM p1"
     )
-    told = [(d["kind"], d["object"]) for d in found(database, Table("public", "p"), "old")]
+    told = [(d.kind, d.object) for d in found(database, Table("public", "p"), "old")]
     assert told == [
         ("column default", "for public.p.old"),
         ("constraint", "k on public.p"),

@@ -6,6 +6,7 @@ Other rooms say catalog.inspect() for what describes a table, and use the other 
 """
 
 from .columns import column_numbers, names_there, present_names, require_columns
+from .server import Server, inspect_server
 from .tables import (
     BLOCK_BYTES,
     ENFORCED,
@@ -20,7 +21,6 @@ from .tables import (
     indexes_on,
     inspect,
     partition_keys,
-    server,
     update_triggers,
     with_partitions,
 )
@@ -35,6 +35,7 @@ __all__ = [
     "IndexInfo",
     "Leaf",
     "Partition",
+    "Server",
     "TableInfo",
     "column_numbers",
     "conversion",
@@ -42,6 +43,7 @@ __all__ = [
     "has_children",
     "indexes_on",
     "inspect",
+    "inspect_server",
     "names_there",
     "partition_keys",
     "present_names",
@@ -49,7 +51,6 @@ __all__ = [
     "require_known_type",
     "require_type",
     "resolve_type",
-    "server",
     "surroundings",
     "trust",
     "type_limits",

@@ -9,7 +9,7 @@ function in any language, and the arguments of a trigger.
 
 from __future__ import annotations
 
-from typing import Any
+from dataclasses import dataclass
 
 from ..core.connection import Connection
 
@@ -30,14 +30,25 @@ _AS_TEXT = (
 _BY_NAME = "its subscribers find columns by name: rename theirs too, or replication stops"
 
 
-def dependents(conn: Connection, table_oid: int, column: str) -> list[dict[str, Any]]:
+@dataclass(frozen=True)
+class Dependent:
+    """What depends on a column, or has its name in a text: kind in words, object as PostgreSQL
+    identifies it. follows is true where PostgreSQL carries it along when the column is renamed,
+    and false where it keeps the name as text, and fails when it is next called. note says what
+    else a person should know, or is empty."""
+
+    column: str
+    kind: str
+    object: str
+    follows: bool
+    note: str = ""
+
+
+def dependents(conn: Connection, table_oid: int, column: str) -> list[Dependent]:
     """What depends directly on a column of a table and its partitions, or mentions its name.
 
-    Each is {"kind", "object", "follows", "note"}: kind in words, object as PostgreSQL identifies
-    it. follows is true where PostgreSQL carries it along with a rename, and false for what holds
-    the name as text and fails when it is next called; the case is not looked at there, because
-    PostgreSQL folds names that are not quoted. note says what a person should know besides, or
-    is empty.
+    Texts are searched for the name in upper and lower case alike, because PostgreSQL folds names
+    that are not quoted.
     """
     return [
         *_carried(conn, table_oid, column),
@@ -86,11 +97,12 @@ FROM found, LATERAL pg_identify_object(classid, objid, objsubid) i
 """
 
 
-def _carried(conn: Connection, table_oid: int, column: str) -> list[dict[str, Any]]:
+def _carried(conn: Connection, table_oid: int, column: str) -> list[Dependent]:
     rows = conn.execute(_CARRIED, {"table": table_oid, "column": column})
     keeps = f"goes on working, and still calls its own column {column}"
     found = [
-        _dependent(
+        Dependent(
+            column,
             str(_KINDS.get(row["kind"], row["kind"])),
             row["object"],
             True,
@@ -98,7 +110,7 @@ def _carried(conn: Connection, table_oid: int, column: str) -> list[dict[str, An
         )
         for row in rows
     ]
-    return sorted(found, key=lambda d: (d["kind"], d["object"]))
+    return sorted(found, key=lambda d: (d.kind, d.object))
 
 
 # Up to PostgreSQL 14 the view has no attnames: a publication was of whole tables.
@@ -118,11 +130,11 @@ SELECT quote_ident(name) AS name, bool_or(published) AS published FROM (
 """
 
 
-def _publications(conn: Connection, table_oid: int, column: str) -> list[dict[str, Any]]:
+def _publications(conn: Connection, table_oid: int, column: str) -> list[Dependent]:
     """Publications that send the column, or whose row filter reads it."""
     rows = conn.execute(_PUBLICATIONS, {"table": table_oid, "column": column})
     return [
-        _dependent("publication", row["name"], True, _BY_NAME if row["published"] else "")
+        Dependent(column, "publication", row["name"], True, _BY_NAME if row["published"] else "")
         for row in rows
     ]
 
@@ -137,10 +149,10 @@ ORDER BY 1
 """
 
 
-def _trigger_arguments(conn: Connection, table_oid: int, column: str) -> list[dict[str, Any]]:
+def _trigger_arguments(conn: Connection, table_oid: int, column: str) -> list[Dependent]:
     """Triggers that hand the column's name to their function, as tsvector_update_trigger wants."""
     rows = conn.execute(_TRIGGER_ARGUMENTS, {"table": table_oid, "column": column})
-    return [_dependent("trigger argument", row["object"], False, _AS_TEXT) for row in rows]
+    return [Dependent(column, "trigger argument", row["object"], False, _AS_TEXT) for row in rows]
 
 
 # The name as it is, and as it stands between quotes of either kind. A parsed body has no prosrc.
@@ -159,14 +171,10 @@ ORDER BY 2
 """
 
 
-def _functions(conn: Connection, column: str) -> list[dict[str, Any]]:
+def _functions(conn: Connection, column: str) -> list[Dependent]:
     """Functions and procedures, apart from those of extensions, whose body is a string that has the
     name in it as a word."""
     doubled = column.replace('"', '""')
     spelled = list({column, doubled, column.replace("'", "''"), doubled.replace("'", "''")})
     rows = conn.execute(_FUNCTIONS, {"spelled": spelled, "first": FIRST_OID_OF_USERS})
-    return [_dependent(row["kind"], row["object"], False, _AS_TEXT) for row in rows]
-
-
-def _dependent(kind: str, object_: str, follows: bool, note: str = "") -> dict[str, Any]:
-    return {"kind": kind, "object": object_, "follows": follows, "note": note}
+    return [Dependent(column, row["kind"], row["object"], False, _AS_TEXT) for row in rows]

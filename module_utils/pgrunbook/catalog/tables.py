@@ -108,7 +108,7 @@ class TableInfo:
         """The columns' types by their names."""
         return {name: column.type for name, column in self.columns.items()}
 
-    def schema(self) -> dict[str, Any]:
+    def schema(self) -> dict[str, dict[str, str]]:
         """Columns and indexes as JSON types: what a report shows as before and after."""
         return {
             "columns": {name: column.type for name, column in sorted(self.columns.items())},
@@ -190,18 +190,6 @@ def with_partitions(conn: Connection, info: TableInfo) -> TableInfo:
         for each in below
     )
     return replace(info, partitions=partitions)
-
-
-def server(conn: Connection) -> dict[str, Any]:
-    """Which server and database this is: what an approval is bound to."""
-    return one(
-        conn,
-        "SELECT (SELECT system_identifier::text FROM pg_control_system()) AS system_identifier,"
-        " current_database() AS database, current_user AS user,"
-        " current_setting('server_version') AS version,"
-        " pg_is_in_recovery() AS standby,"
-        " current_setting('transaction_read_only') AS transaction_read_only",
-    )
 
 
 ENFORCED = "coalesce((to_jsonb(k) ->> 'conenforced')::boolean, true)"

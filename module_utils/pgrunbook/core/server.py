@@ -8,11 +8,11 @@ of its own (ledger/identity.py).
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
+from dataclasses import dataclass
 
 from .connection import Connection, one
 from .errors import RunbookError
+from .values import plain
 
 _WORDS = {
     "system_identifier": "system identifier",
@@ -34,31 +34,41 @@ SELECT (SELECT system_identifier::text FROM pg_control_system()) AS system_ident
 """
 
 
-def server_identity(conn: Connection) -> dict[str, str]:
-    """system_identifier, database, address and port as the server sees them, and timeline (eight
-    hex digits, or "standby").
+@dataclass(frozen=True)
+class Identity:
+    """What tells a server from its copies; what is not known is empty. address and port are as the
+    server sees them; through a Unix-domain socket the address is the socket's directory. timeline
+    is eight hex digits, or "standby". token is the ledger's."""
 
-    Through a Unix-domain socket the address is the socket's directory.
-    """
+    system_identifier: str = ""
+    database: str = ""
+    address: str = ""
+    port: str = ""
+    timeline: str = ""
+    token: str = ""
+
+
+def server_identity(conn: Connection) -> Identity:
+    """The identity of the server of a connection, without the ledger's token."""
     row = one(conn, _IDENTITY)
-    return {**row, "address": row["address"] or conn.info.host}
+    return Identity(**{**row, "address": row["address"] or conn.info.host})
 
 
-def require_equal(found: Mapping[str, str], approved: Mapping[str, Any]) -> None:
+def require_equal(found: Identity, approved: Identity) -> None:
     """Raise RunbookError where what was found is not the server of an approved plan, or has another
     history.
 
     Only what the plan knew is compared: one of an older version knew less, and one that was made
     before there was a ledger had no token.
     """
-    known = {key: approved.get(key) for key in _WORDS if approved.get(key)}
-    different = [key for key, value in known.items() if found[key] != value]
+    here, known = plain(found), plain(approved)
+    different = [key for key in _WORDS if known[key] and here[key] != known[key]]
     if different:
         raise RunbookError(
-            f"This is not the server that the plan was made on: {_listed(different, found, known)}."
-            f"{_history(found, known)} Nothing was changed on it. Next step: see which server is "
-            "the primary now and let runbook_login lead to no other, then run the playbook again; "
-            "it plans anew on that server and goes on where the ledger there says."
+            f"This is not the server that the plan was made on: {_listed(different, here, known)}."
+            f"{_history(found, approved)} Nothing was changed on it. Next step: see which server "
+            "is the primary now and let runbook_login lead to no other, then run the playbook "
+            "again; it plans anew on that server and goes on where the ledger there says."
         )
 
 
@@ -68,13 +78,13 @@ def require_sibling(conn: Connection, other: Connection) -> None:
     require_equal(server_identity(other), server_identity(conn))
 
 
-def _listed(different: list[str], found: Mapping[str, str], known: Mapping[str, Any]) -> str:
-    return "; ".join(f"{_WORDS[k]} {found[k]}, not {known[k]}" for k in different)
+def _listed(different: list[str], here: dict[str, str], known: dict[str, str]) -> str:
+    return "; ".join(f"{_WORDS[key]} {here[key]}, not {known[key]}" for key in different)
 
 
-def _history(found: Mapping[str, str], known: Mapping[str, Any]) -> str:
+def _history(found: Identity, approved: Identity) -> str:
     """What another timeline means."""
-    then, now = str(known.get("timeline", "")), found["timeline"]
+    then, now = approved.timeline, found.timeline
     if not then or then == now or now == "standby":
         return ""
     if now < then:

@@ -5,14 +5,14 @@ lock that is waited for briefly."""
 from __future__ import annotations
 
 from collections.abc import Callable, Collection
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from psycopg.sql import SQL, Composed
 
 from .. import catalog, ledger
 from ..catalog import TableInfo, conversion, surroundings
-from ..catalog.dependents import dependents
+from ..catalog.dependents import Dependent, dependents
 from ..core.connection import Connection, one
 from ..core.errors import require_none
 from ..core.locks import with_lock_retries
@@ -48,14 +48,14 @@ def pending(spec: Spec, info: TableInfo) -> list[Column]:
     ]
 
 
-def require_safe(conn: Connection, spec: Spec, info: TableInfo) -> list[dict[str, Any]]:
-    """The dependents of the columns to be renamed or converted, each with the column's old name.
+def require_safe(conn: Connection, spec: Spec, info: TableInfo) -> list[Dependent]:
+    """The dependents of the columns to be renamed or converted.
 
     Raises RunbookError with those that do not go along and are not acknowledged: they hold the name
     as text, such as a function with a string body, or are on a column that is put aside.
     """
     renamed = [
-        {"column": old, **dependent}
+        dependent
         for old in (column.renamed_from or "" for column in pending(spec, info))
         for dependent in dependents(conn, info.oid, old)
     ]
@@ -68,10 +68,10 @@ def require_safe(conn: Connection, spec: Spec, info: TableInfo) -> list[dict[str
         "phase_acknowledged.",
     )
     converted = [
-        {"column": each.old, **_left_behind(dependent)}
+        _left_behind(dependent)
         for each in conversion.pending(spec, info)
         for dependent in dependents(conn, info.oid, each.old)
-        if dependent["kind"] != "index"
+        if dependent.kind != "index"
     ]
     obstacles += _not_acknowledged(
         spec,
@@ -157,13 +157,13 @@ def require_revertible(conn: Connection, spec: Spec, run: ledger.Run) -> None:
                 for column in taken
             ),
             *(
-                f"{dependent['kind'].capitalize()} {dependent['object']} is on column "
+                f"{dependent.kind.capitalize()} {dependent.object} is on column "
                 f"{each.column.name!r} of {spec.table}, which the rollback puts aside for the one "
                 "that had its name before. Nothing was changed. Next step: drop it, or let it do "
                 "without the column, then plan the rollback again."
                 for each in found.conversions
                 for dependent in _on_new(conn, spec, info, run, each, found.names)
-                if dependent["kind"] not in _KEEPS
+                if dependent.kind not in _KEEPS
             ),
         ]
     )
@@ -224,7 +224,7 @@ def _on_new(
     run: ledger.Run,
     each: conversion.Conversion,
     names: Collection[str],
-) -> list[dict[str, Any]]:
+) -> list[Dependent]:
     """What depends on the column that a conversion made, whatever it is called by now, apart from
     the indexes that the rollback takes back before it."""
     swapped = each.aside not in info.columns
@@ -241,12 +241,12 @@ def _on_new(
     return [
         d
         for d in dependents(conn, info.oid, column)
-        if d["follows"] and d["kind"] != "publication" and d["object"] not in ours
+        if d.follows and d.kind != "publication" and d.object not in ours
     ]
 
 
-def _kept_for(spec: Spec, each: conversion.Conversion, on: list[dict[str, Any]]) -> str:
-    listed = ", ".join(f"{d['kind']} {d['object']}" for d in on)
+def _kept_for(spec: Spec, each: conversion.Conversion, on: list[Dependent]) -> str:
+    listed = ", ".join(f"{d.kind} {d.object}" for d in on)
     return (
         f"Column {each.column.name!r} of {spec.table}, which the run made, is not dropped but "
         f"called {conversion.superseded(spec, each.column)!r}, because of what is on it: {listed}. "
@@ -254,21 +254,21 @@ def _kept_for(spec: Spec, each: conversion.Conversion, on: list[dict[str, Any]])
     )
 
 
-def _not_acknowledged(spec: Spec, found: list[dict[str, Any]], refusal: str) -> list[str]:
-    left = [d for d in found if not d["follows"] and d["object"] not in spec.acknowledged]
+def _not_acknowledged(spec: Spec, found: list[Dependent], refusal: str) -> list[str]:
+    left = [d for d in found if not d.follows and d.object not in spec.acknowledged]
     if not left:
         return []
-    named = ", ".join(f"{d['kind']} {d['object']}" for d in left)
-    listed = ", ".join(dict.fromkeys(yaml(d["object"]) for d in left))
+    named = ", ".join(f"{d.kind} {d.object}" for d in left)
+    listed = ", ".join(dict.fromkeys(yaml(d.object) for d in left))
     return [refusal.format(named, listed)]
 
 
-def _left_behind(dependent: dict[str, Any]) -> dict[str, Any]:
+def _left_behind(dependent: Dependent) -> Dependent:
     """A dependent of a column that is put aside, where it stays unless it is text."""
-    if not dependent["follows"]:
+    if not dependent.follows:
         return dependent
     stays = "stays on the column that is put aside, which nobody fills any more"
-    return {**dependent, "follows": False, "note": stays}
+    return replace(dependent, follows=False, note=stays)
 
 
 def _rename(spec: Spec, column: Column) -> _Change:

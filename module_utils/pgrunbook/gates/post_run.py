@@ -12,10 +12,11 @@ from psycopg.sql import SQL, Composable, Composed
 
 from .. import catalog, ledger
 from ..backfill import eligibility, unfillable
-from ..catalog import conversion
+from ..catalog import Server, conversion
 from ..core.connection import Connection, one
 from ..core.spec import Spec
 from ..core.sql import name, table
+from ..core.values import plain
 from ..ledger import journal
 from . import data_gates
 from .data_gates import check
@@ -41,13 +42,13 @@ def validate(
     MOST_LOOKED_AT_TWICE.
     """
     measured = data_gates.validate(conn, spec)
-    server = catalog.server(conn)
+    server = catalog.inspect_server(conn)
     unfilled = _unfilled(conn, spec, measured["counts"], unfilled_max, grace_seconds)
     gates = [unfilled if c["id"] == "remaining" else c for c in measured["checks"]]
     gates += _journals(conn) if ledger.exists(conn) else []
     return {
         **measured,
-        "server": server,
+        "server": plain(server),
         "run": ledger.latest(conn, spec.phase, str(spec.table)),
         "checks": [*_health(conn, spec, server), *gates],
     }
@@ -128,7 +129,7 @@ def figures(spec: Spec, gates: Sequence[Check]) -> dict[str, Any]:
     }
 
 
-def _health(conn: Connection, spec: Spec, server: dict[str, Any]) -> list[Check]:
+def _health(conn: Connection, spec: Spec, server: Server) -> list[Check]:
     query = SQL(
         "SELECT (SELECT count(*) FROM {source}) AS sources, count(*) AS rows,"
         " count(*) FILTER (WHERE s.k0 IS NULL AND NOT {no_key}) AS orphans"
@@ -147,7 +148,7 @@ def _health(conn: Connection, spec: Spec, server: dict[str, Any]) -> list[Check]
             "Database connectivity",
             test=1,
             target="the server answers",
-            measured=f"PostgreSQL {server['version']}{', a standby' if server['standby'] else ''}, "
+            measured=f"PostgreSQL {server.version}{', a standby' if server.standby else ''}, "
             f"{row['rows']:,} rows, {row['sources']:,} source rows",
             passed=True,
         ),

@@ -9,7 +9,7 @@ from psycopg.sql import SQL, Composed
 
 from .. import catalog
 from ..backfill import eligibility
-from ..catalog import TableInfo
+from ..catalog import Server, TableInfo
 from ..core import printable
 from ..core.connection import Connection, one
 from ..core.errors import RunbookError, require_none
@@ -18,6 +18,7 @@ from ..core.printable import line
 from ..core.sibling import require_connections
 from ..core.spec import Spec, require_open_window
 from ..core.sql import name, render, table
+from ..core.values import plain
 from .data_gates import check, orphans
 
 
@@ -27,7 +28,7 @@ def require_startable(conn: Connection, spec: Spec) -> None:
     It reads the catalog only."""
     obstacles = Obstacles(conn)
     obstacles.checked(require_open_window, spec)
-    obstacles.checked(_require_primary, conn, catalog.server(conn))
+    obstacles.checked(_require_primary, conn, catalog.inspect_server(conn))
     target = obstacles.checked(catalog.inspect, conn, spec.table)
     source = obstacles.checked(catalog.inspect, conn, spec.source, catalog.READABLE)
     if target:
@@ -49,7 +50,7 @@ def examine(conn: Connection, spec: Spec) -> dict[str, Any]:
     the source calls a volatile function.
     """
     require_startable(conn, spec)
-    server = catalog.server(conn)
+    server = catalog.inspect_server(conn)
     target = catalog.inspect(conn, spec.table)
     source = catalog.inspect(conn, spec.source, catalog.READABLE)
     eligibility.require_joinable(conn, spec, target, source)
@@ -59,13 +60,13 @@ def examine(conn: Connection, spec: Spec) -> dict[str, Any]:
         "rows": counts["rows"],
         "source_rows": counts["source_rows"],
         "orphans": counts["orphans"],
-        "version": server["version"],
+        "version": server.version,
         "table_bytes": target.size,
         "oldest_transaction_seconds": _oldest_transaction(conn),
     }
     return {
         "changed": False,
-        "server": server,
+        "server": plain(server),
         "health": health,
         "schema": target.schema(),
         "text": _text(server, health),
@@ -75,7 +76,7 @@ def examine(conn: Connection, spec: Spec) -> dict[str, Any]:
                 "Database connectivity",
                 test=1,
                 target="a writable primary, PostgreSQL 14 or newer",
-                measured=f"PostgreSQL {server['version']}, {counts['rows']:,} rows, "
+                measured=f"PostgreSQL {server.version}, {counts['rows']:,} rows, "
                 f"{counts['source_rows']:,} source rows",
                 passed=True,
             ),
@@ -112,10 +113,10 @@ def _role(conn: Connection) -> dict[str, Any]:
     )
 
 
-def _text(server: dict[str, Any], health: dict[str, Any]) -> str:
+def _text(server: Server, health: dict[str, Any]) -> str:
     return "\n".join(
         [
-            line(f"PostgreSQL {server['version']}, database {server['database']}"),
+            line(f"PostgreSQL {server.version}, database {server.database}"),
             f"{health['rows']:,} rows, {health['source_rows']:,} source rows, "
             f"{health['orphans']:,} orphans",
             f"Oldest transaction: {health['oldest_transaction_seconds']} s",
@@ -123,9 +124,9 @@ def _text(server: dict[str, Any], health: dict[str, Any]) -> str:
     )
 
 
-def _require_primary(conn: Connection, server: dict[str, Any]) -> None:
-    where = f"Database {server['database']!r}"
-    if server["standby"]:
+def _require_primary(conn: Connection, server: Server) -> None:
+    where = f"Database {server.database!r}"
+    if server.standby:
         raise RunbookError(
             f"{where} is on a standby, which is read-only. "
             "Next step: point runbook_login at the primary."

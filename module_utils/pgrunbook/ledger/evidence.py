@@ -60,8 +60,9 @@ def _altered(conn: Connection, found: Iterable[Mapping[str, Any]]) -> list[str]:
         broken = events.broken_links(conn)
         approvals = conn.execute(_APPROVALS).fetchall()
         plans = conn.execute("SELECT run_id, plan_hash, plan FROM pgrunbook.approval").fetchall()
-    server = catalog.server(conn)
-    ours = [r for r in found if all(r[k] == server[k] for k in ("system_identifier", "database"))]
+    server = catalog.inspect_server(conn)
+    here = (server.system_identifier, server.database)
+    ours = [r for r in found if (r["system_identifier"], r["database"]) == here]
     return [
         *(f"Event {event} does not follow from the one before it." for event in broken),
         *(

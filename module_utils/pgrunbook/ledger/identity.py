@@ -5,18 +5,20 @@ the ledger does not have."""
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 from ..core.connection import Connection, one
-from ..core.server import require_equal, server_identity
+from ..core.server import Identity, require_equal, server_identity
+from ..core.values import read
 
 
-def identity(conn: Connection) -> dict[str, str]:
-    """What core.server.server_identity() gives, and the ledger's token, which is empty where there
-    is none yet."""
+def identity(conn: Connection) -> Identity:
+    """The identity of the server, with the ledger's token, which is empty where there is none
+    yet."""
     made = one(conn, "SELECT to_regclass('pgrunbook.ledger') IS NOT NULL AS made")["made"]
     token = one(conn, "SELECT max(token) AS token FROM pgrunbook.ledger") if made else {}
-    return {**server_identity(conn), "token": token.get("token") or ""}
+    return replace(server_identity(conn), token=token.get("token") or "")
 
 
 def require_same(conn: Connection, approved: Mapping[str, Any]) -> None:
@@ -25,4 +27,4 @@ def require_same(conn: Connection, approved: Mapping[str, Any]) -> None:
     Only what the plan knew is compared: one of an older version knew less, and one that was made
     before there was a ledger had no token.
     """
-    require_equal(identity(conn), approved)
+    require_equal(identity(conn), read(Identity, approved))

@@ -19,12 +19,14 @@ from ..backfill.strategy import Other, Strategy, choose, kept, others, words
 from ..backfill.throttle import horizon_holder
 from ..backfill.workers import OLD_TRANSACTION_SECONDS
 from ..catalog import TableInfo, conversion, surroundings
+from ..catalog.dependents import Dependent
 from ..core.connection import Connection, proof
 from ..core.errors import require_none
 from ..core.locks import require_unlocked
 from ..core.obstacles import Obstacles
 from ..core.spec import Column, Spec, parse_stored, require_open_window
 from ..core.sql import rename_column, render
+from ..core.values import plain
 from ..ddl import convert, index_parts, indexes, rename
 from ..ddl.build_time import index_seconds
 from ..gates import index_trial, query_gates
@@ -63,11 +65,11 @@ def build(conn: Connection, spec: Spec, approval: str = "") -> dict[str, Any]:
     left = index_trial.left_behind(conn, spec, info)
     fixed = {
         "spec": spec.as_dict(),
-        "server": identity.identity(conn),
+        "server": plain(identity.identity(conn)),
         "schema": info.schema(),
         "surroundings": surroundings.read(conn, spec, info),
         "source_columns": {n: c.type for n, c in source.columns.items()},
-        "dependents": found.dependents,
+        "dependents": plain(found.dependents),
         "triggers": found.triggers,
         "volatile": found.volatile,
     }
@@ -154,7 +156,7 @@ class _Sound:
     that the server would refuse, and how values are compared."""
 
     conversions: list[dict[str, Any]]
-    dependents: list[dict[str, Any]]
+    dependents: list[Dependent]
     triggers: list[str]
     volatile: list[str]
     foreseen: constraints.Foreseen

@@ -14,6 +14,7 @@ from ..core.connection import Connection
 from ..core.errors import RunbookError
 from ..core.locks import require_unlocked
 from ..core.obstacles import Obstacles
+from ..core.values import plain
 from ..ddl import index_parts, indexes, rename
 from ..ledger import filled, identity, journal
 from . import rehearsal
@@ -76,7 +77,7 @@ def build_rollback(
     plan: dict[str, Any] = {
         "undoes": run_id,
         "spec": spec.as_dict(),
-        "server": identity.identity(conn),
+        "server": plain(identity.identity(conn)),
         "schema": info.schema(),
         "surroundings": surroundings.read(conn, spec, info, with_source=False),
         "triggers": triggers,

@@ -30,7 +30,7 @@ def latest_measured(
     """What the newest report of a finished run of the phase on that database says of its queries,
     and the paths of the files that are no report.
 
-    server has system_identifier and database, as catalog.server() gives them. The first value has
+    server has system_identifier and database, as catalog.Server has them. The first value has
     run_id and queries (by their names, time_ratio, buffer_ratio and read_from_outside of each); it
     is empty where there is no such report.
     """
