@@ -35,7 +35,8 @@ from .core.connection import (
 from .core.errors import RunbookError, detail, place, reason
 from .core.locks import table_lock
 from .core.spec import SPEC_OPTIONS, Spec, parse, parse_stored
-from .gates.data_gates import settle
+from .core.values import plain
+from .gates.gate import settle
 from .ledger import identity
 
 METRICS_FILE = {"type": "path", "default": ""}
@@ -187,12 +188,12 @@ def require_dry(proved: dict[str, Any]) -> None:
 
 
 def leave(module: AnsibleModule, result: dict[str, Any]) -> None:
-    """Exit with the result; its warnings, a list of texts, are shown as Ansible's. In what a person
-    reads of it, nothing is left that could not be seen."""
+    """Exit with the result, its dataclasses in JSON's types. Its warnings, a list of texts, are
+    shown as Ansible's. In what a person reads of it, nothing is left that could not be seen."""
     for warning in result.get("warnings", []):
         module.warn(printable.text(warning))
     module.exit_json(
-        **{key: _for_people(key, value) for key, value in result.items() if key != "warnings"}
+        **{k: _for_people(k, value) for k, value in plain(result).items() if k != "warnings"}
     )
 
 

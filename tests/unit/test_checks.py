@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import ast
 from collections.abc import Iterator
+from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
 
@@ -15,7 +16,8 @@ from hypothesis import strategies as st
 
 from ansible.module_utils.pgrunbook.backfill.eligibility import percentage
 from ansible.module_utils.pgrunbook.core.spec import GATES
-from ansible.module_utils.pgrunbook.gates.data_gates import check, settle, verdict
+from ansible.module_utils.pgrunbook.core.values import plain
+from ansible.module_utils.pgrunbook.gates.gate import Gate, check, reasons, settle
 from tests.unit.conftest import parsed
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -32,7 +34,7 @@ ROOT = Path(__file__).resolve().parents[2]
 )
 def test_status(passed: bool, enforce: bool, status: str) -> None:
     found = check("id", "A", test=3, target="1", measured=2, passed=passed, enforce=enforce)
-    assert found == {
+    assert plain(found) == {
         "id": "id",
         "title": "A",
         "test": 3,
@@ -45,7 +47,7 @@ def test_status(passed: bool, enforce: bool, status: str) -> None:
 
 def test_a_gate_is_enforced_unless_it_is_said_not_to_be() -> None:
     found = check("id", "A", test=3, target="1", measured=2, passed=False)
-    assert found["status"] == "fail"
+    assert found.status == "fail"
 
 
 @pytest.mark.parametrize("enforce", [True, False])
@@ -70,10 +72,10 @@ def test_a_gate_is_settled_as_the_phase_has_it_whatever_its_default(
     spec = parsed(gates=gates)
     gate = check("id", "A", test=3, target="1", measured=2, passed=passed, enforce=enforce)
     (settled,) = settle(spec, [gate])
-    assert settled == {**gate, "status": status, "target": target}
+    assert settled == replace(gate, status=status, target=target)
     assert settle(spec, [settled]) == [settled], "twice is as once"
     (turned,) = settle(parsed(gates={"id": "enforce"}), [settled])
-    assert turned["target"] == "1", "an enforced gate does not say that it is not"
+    assert turned.target == "1", "an enforced gate does not say that it is not"
 
 
 def test_a_gate_that_the_phase_does_not_name_stays_as_it_is() -> None:
@@ -105,22 +107,19 @@ def test_every_gate_can_be_set_and_phase_3_sets_each_to_its_default() -> None:
     assert {word for gate, word in calls if gate == "remaining"} == {"enforce", "warn"}
 
 
-def checks(*statuses: str) -> list[dict[str, object]]:
-    return [
-        {"title": f"T{n}", "target": "≥ 9", "measured": n, "status": status}
-        for n, status in enumerate(statuses)
+def gates(*statuses: str) -> list[Gate]:
+    return [Gate(f"g{n}", f"T{n}", 3, "≥ 9", n, status) for n, status in enumerate(statuses)]
+
+
+def test_the_reasons_name_every_failed_gate_and_only_those() -> None:
+    assert reasons(gates("pass", "fail", "warn", "fail")) == [
+        "T1: wanted ≥ 9, measured 1",
+        "T3: wanted ≥ 9, measured 3",
     ]
 
 
-def test_verdict_names_every_failed_gate_and_only_those() -> None:
-    assert verdict(checks("pass", "fail", "warn", "fail")) == {
-        "verdict": "NO-GO",
-        "reasons": ["T1: wanted ≥ 9, measured 1", "T3: wanted ≥ 9, measured 3"],
-    }
-
-
-def test_warnings_alone_are_go() -> None:
-    assert verdict(checks("pass", "warn")) == {"verdict": "GO", "reasons": []}
+def test_warnings_alone_are_no_reason() -> None:
+    assert reasons(gates("pass", "warn")) == []
 
 
 @pytest.mark.parametrize(

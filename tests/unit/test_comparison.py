@@ -84,7 +84,7 @@ def test_every_branch_of_the_rule(measured: dict[str, Any], passed: bool | None,
 
 def test_processor_time_is_told_where_a_query_had_workers() -> None:
     def told(measured: dict[str, Any]) -> str:
-        return str(query_gates.judge(parsed(queries=[QUERY]), [measured])[0]["measured"])
+        return str(query_gates.judge(parsed(queries=[QUERY]), [measured])[0].measured)
 
     assert "5.0 × [5.0–5.1] in time (1.0 against 1.0 ms), 1.0 × " in told(pair((5.0, 5.1)))
     assert "ms), 9.0 × [9.0–9.2] in processor time, " in told(
@@ -206,8 +206,8 @@ def test_the_gate_wants_speed_and_equal_results(
 ) -> None:
     query = Query("q", "", "", enforce)
     found = query_gates._check(parsed(), query, pair(**changes))
-    assert (found["status"], found["test"], found["id"]) == (status, 5, "query:q")
-    assert words in found["measured"]
+    assert (found.status, found.test, found.id) == (status, 5, "query:q")
+    assert words in found.measured
 
 
 def run(ms: float, *, hit: int = 8, read: int = 0) -> Measured:

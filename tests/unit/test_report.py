@@ -18,7 +18,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ansible.module_utils.pgrunbook.core.errors import RunbookError
-from ansible.module_utils.pgrunbook.gates.data_gates import check
+from ansible.module_utils.pgrunbook.core.values import plain
+from ansible.module_utils.pgrunbook.gates.gate import check
 from ansible.module_utils.pgrunbook.plan.text import REASONS
 from ansible.module_utils.pgrunbook.report import report
 from ansible.module_utils.pgrunbook.report.words import VERIFY
@@ -34,7 +35,8 @@ APPROVAL = {
 
 
 def gate(id: str, test: int, *, passed: bool = True, enforce: bool = True, **more: Any) -> Any:
-    return check(
+    """A gate as a module returns it."""
+    found = check(
         id,
         more.pop("title", f"Title of {id}"),
         test=test,
@@ -44,6 +46,7 @@ def gate(id: str, test: int, *, passed: bool = True, enforce: bool = True, **mor
         enforce=enforce,
         **more,
     )
+    return plain(found)
 
 
 def facts(**changes: Any) -> dict[str, Any]:

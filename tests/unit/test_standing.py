@@ -8,7 +8,8 @@ from typing import Any
 
 import pytest
 
-from ansible.module_utils.pgrunbook.gates.data_gates import check
+from ansible.module_utils.pgrunbook.core.values import plain, read
+from ansible.module_utils.pgrunbook.gates.gate import Gate, check
 from ansible.module_utils.pgrunbook.gates.post_run import figures, judge, kept
 from tests.unit.conftest import parsed
 
@@ -50,9 +51,11 @@ def test_what_is_left_of_a_speed_up(
 
 
 def gate(id: str, *, passed: bool = True, evidence: Any = None) -> dict[str, Any]:
-    return check(
+    """A gate as a module returns it."""
+    found = check(
         id, f"The {id}", test=3, target="9", measured=8, passed=passed, evidence=evidence or {}
     )
+    return dict(plain(found))
 
 
 def judged(*gates: dict[str, Any], **more: Any) -> dict[str, Any]:
@@ -66,7 +69,8 @@ def judged(*gates: dict[str, Any], **more: Any) -> dict[str, Any]:
     }
     queries = [{**QUERY, "enforce": given.pop("enforce")}]
     spec = parsed(queries=queries, gates=given.pop("gates", {}))
-    return judge(spec, [{"checks": list(gates), "proof": given.pop("proof")}], **given)
+    found = judge(spec, [{"checks": list(gates), "proof": given.pop("proof")}], **given)
+    return dict(plain(found))
 
 
 def earlier(before: dict[str, Any]) -> dict[str, Any]:
@@ -215,7 +219,7 @@ def test_where_no_row_can_be_filled_the_source_is_to_be_completed() -> None:
 
 def test_the_figures_for_the_metrics() -> None:
     spec = parsed(coverage_min=90.0)
-    found = figures(spec, [gate("a"), gate("b", passed=False)])
+    found = figures(spec, [read(Gate, gate("a")), read(Gate, gate("b", passed=False))])
     assert (found["phase"], found["table"], found["coverage_min"]) == (
         "phase9",
         "public.orders",

@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 from psycopg.sql import SQL, Composable, Composed, Literal
@@ -15,67 +15,13 @@ from ..backfill.estimate import rows_left
 from ..backfill.progress import about
 from ..catalog import TableInfo, conversion
 from ..core.connection import Connection, one
-from ..core.spec import APART, DIFFER, ENFORCE, EQUAL, WARN, Spec
+from ..core.spec import APART, DIFFER, EQUAL, Spec
 from ..core.sql import literal, name, table, text
 from ..ddl import indexes
-
-NOT_ENFORCED = " (not enforced)"
-
-
-def check(
-    id: str,
-    title: str,
-    *,
-    test: int,
-    target: str,
-    measured: Any,
-    passed: bool,
-    enforce: bool = True,
-    evidence: Any = None,
-) -> dict[str, Any]:
-    """One gate's result. test is the number of the test in the seed report; status is "pass",
-    "fail" (which makes the verdict NO-GO), or "warn" where the gate is not enforced."""
-    status = "pass" if passed else "fail" if enforce else "warn"
-    return {
-        "id": id,
-        "title": title,
-        "test": test,
-        "target": target,
-        "measured": measured,
-        "status": status,
-        "evidence": evidence,
-    }
+from .gate import Gate, check
 
 
-def settle(spec: Spec, gates: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
-    """The gates, enforced or not as phase_gates has it: one that it sets to warn says so in its
-    target, one that it does not name stays as it is. To settle them twice changes nothing.
-
-    What the plan foresees of the coverage is enforced where the coverage is, whatever phase_gates
-    says of it: the run would end NO-GO.
-    """
-    return [_settled(gate, _word(spec, gate["id"])) for gate in gates]
-
-
-def _word(spec: Spec, gate: str) -> str | None:
-    if gate == "requirement" and spec.gates.get("coverage", ENFORCE) == ENFORCE:
-        return ENFORCE
-    return spec.gates.get(gate)
-
-
-def _settled(gate: dict[str, Any], word: str | None) -> dict[str, Any]:
-    if word is None:
-        return gate
-    missed = "fail" if word == ENFORCE else "warn"
-    return {
-        **gate,
-        "target": gate["target"].removesuffix(NOT_ENFORCED)
-        + (NOT_ENFORCED if word == WARN else ""),
-        "status": "pass" if gate["status"] == "pass" else missed,
-    }
-
-
-def orphans(rows: int) -> dict[str, Any]:
+def orphans(rows: int) -> Gate:
     """The gate on rows whose source key is in no source row; it is a warning
     unless phase_gates says otherwise."""
     return check(
@@ -87,16 +33,6 @@ def orphans(rows: int) -> dict[str, Any]:
         passed=rows == 0,
         enforce=False,
     )
-
-
-def verdict(checks: list[dict[str, Any]]) -> dict[str, Any]:
-    """GO when no check failed, else NO-GO, with a reason for each that did."""
-    reasons = [
-        f"{c['title']}: wanted {c['target']}, measured {c['measured']}"
-        for c in checks
-        if c["status"] == "fail"
-    ]
-    return {"verdict": "NO-GO" if reasons else "GO", "reasons": reasons}
 
 
 def canary(conn: Connection, spec: Spec, run_id: str) -> dict[str, Any]:
@@ -125,7 +61,7 @@ def canary(conn: Connection, spec: Spec, run_id: str) -> dict[str, Any]:
     }
 
 
-def _estimate(spec: Spec, left: dict[str, Any] | None) -> list[dict[str, Any]]:
+def _estimate(spec: Spec, left: dict[str, Any] | None) -> list[Gate]:
     """The gate on the time that is left, a warning by default; none where nothing was measured."""
     if left is None:
         return []
@@ -175,7 +111,7 @@ def validate(conn: Connection, spec: Spec) -> dict[str, Any]:
     }
 
 
-def _coverage(spec: Spec, counts: dict[str, Any]) -> dict[str, Any]:
+def _coverage(spec: Spec, counts: dict[str, Any]) -> Gate:
     now = {column: share["before"] for column, share in counts["coverage"].items()}
     return check(
         "coverage",
@@ -195,7 +131,7 @@ def coverage_target(spec: Spec) -> str:
     return f"≥ {spec.coverage_min:g} %" + (f" ({', '.join(own)})" if own else "")
 
 
-def _nothing_left(counts: dict[str, Any]) -> dict[str, Any]:
+def _nothing_left(counts: dict[str, Any]) -> Gate:
     refused = counts["rows_refused"]
     left = counts["rows_eligible"] - refused
     return check(
@@ -217,7 +153,7 @@ def apart(refused: int) -> str:
 
 def _accuracy(
     conn: Connection, spec: Spec, info: TableInfo, by: Rules, aside: Composable | None
-) -> dict[str, Any]:
+) -> Gate:
     found = _compare(conn, spec, info, by, _random_rows(spec), aside)
     share = eligibility.percentage(found["matched"], found["compared"])
     return check(
@@ -235,7 +171,7 @@ def _accuracy(
 
 def _comparison(
     conn: Connection, spec: Spec, info: TableInfo, by: Rules, aside: Composable | None
-) -> dict[str, Any]:
+) -> Gate:
     found = _compare(conn, spec, info, by, _all_rows(spec), aside)
     besides = f"; {apart(found['refused'])}, are not among them" if found["refused"] else ""
     drifted = _drifted(conn, spec, info, by) if found["different"] else 0
@@ -276,7 +212,7 @@ _KEPT = {
 }
 
 
-def _indexes(conn: Connection, spec: Spec, info: TableInfo) -> dict[str, Any]:
+def _indexes(conn: Connection, spec: Spec, info: TableInfo) -> Gate:
     wanted = [index.name for index in spec.indexes]
     bad = [n for n in wanted if n not in info.indexes or not info.indexes[n].valid]
     bad += [n for n, index in info.indexes.items() if not index.valid and n not in bad]

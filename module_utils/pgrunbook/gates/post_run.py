@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from psycopg.sql import SQL, Composable, Composed
@@ -14,19 +15,18 @@ from .. import catalog, ledger
 from ..backfill import eligibility, unfillable
 from ..catalog import Server, conversion
 from ..core.connection import Connection, one
-from ..core.spec import Spec
+from ..core.spec import WARN, Spec
 from ..core.sql import name, table
-from ..core.values import plain
+from ..core.values import plain, read
 from ..ledger import journal
 from . import data_gates
-from .data_gates import check
+from .gate import FAIL, PASS, Gate, check, settle
 from .query_gates import DIFFERENT, met
 
 MOST_LOOKED_AT_TWICE = 10_000  # rows; more than these are no handful that has just arrived
 LONGEST_PAUSE = 20.0  # seconds; the server ends a transaction that idles for a minute
 LEAST_RATIO = 0.01  # the step in which a report rounds ratios
 
-Check = dict[str, Any]
 Earlier = dict[str, Any]
 
 
@@ -44,7 +44,7 @@ def validate(
     measured = data_gates.validate(conn, spec)
     server = catalog.inspect_server(conn)
     unfilled = _unfilled(conn, spec, measured["counts"], unfilled_max, grace_seconds)
-    gates = [unfilled if c["id"] == "remaining" else c for c in measured["checks"]]
+    gates = [unfilled if g.id == "remaining" else g for g in measured["checks"]]
     gates += _journals(conn) if ledger.exists(conn) else []
     return {
         **measured,
@@ -87,19 +87,19 @@ def judge(
     phase is run. Returns checks, breached (their ids), text (a line for each, after one for a run
     that was taken back) and verdict: OK, or BREACHED with the next step for each gate that is.
     """
-    found = [c for result in results for c in result.get("checks", [])]
-    compared = [c for c in data_gates.settle(spec, found) if c["id"] == "comparison"]
-    measured = [_explained(spec, c, compared) for c in found]
+    found = [read(Gate, gate) for result in results for gate in result.get("checks", [])]
+    compared = [gate for gate in settle(spec, found) if gate.id == "comparison"]
+    measured = [_explained(spec, gate, compared) for gate in found]
     proofs = [result.get("proof") or {} for result in results if "checks" in result]
     judged = [*measured, *_speedups(spec, measured, earlier, fall_max), _only_read(proofs)]
-    gates = data_gates.settle(spec, judged)
-    breached = [c for c in gates if c["status"] == "fail"]
+    gates = settle(spec, judged)
+    breached = [gate for gate in gates if gate.status == FAIL]
     unfilled = _evidence(gates, "remaining").get("unfilled", 0)
     reverted = _reverted(results)
-    lines = [f"{c['status'].upper():4}  {c['title']}: {c['measured']}" for c in gates]
+    lines = [f"{gate.status.upper():4}  {gate.title}: {gate.measured}" for gate in gates]
     return {
         "checks": gates,
-        "breached": [c["id"] for c in breached],
+        "breached": [gate.id for gate in breached],
         "text": "\n".join([*([reverted] if reverted else []), *lines]),
         "verdict": _verdict(spec, gates, breached, unfilled, command, reverted),
     }
@@ -116,7 +116,7 @@ def _reverted(results: Sequence[Mapping[str, Any]]) -> str:
     )
 
 
-def figures(spec: Spec, gates: Sequence[Check]) -> dict[str, Any]:
+def figures(spec: Spec, gates: Sequence[Gate]) -> dict[str, Any]:
     """What metrics.write_standing() takes: the gates' evidence and whether they are breached, by
     the gate's id; at, now in seconds since 1970; coverage_min by column, 0 to 1."""
     return {
@@ -124,12 +124,12 @@ def figures(spec: Spec, gates: Sequence[Check]) -> dict[str, Any]:
         "table": str(spec.table),
         "at": time.time(),
         "coverage_min": {c.name: spec.coverage_of(c.name) / 100 for c in spec.columns},
-        "breached": {c["id"]: c["status"] == "fail" for c in gates},
-        "evidence": {c["id"]: c["evidence"] for c in gates},
+        "breached": {gate.id: gate.status == FAIL for gate in gates},
+        "evidence": {gate.id: gate.evidence for gate in gates},
     }
 
 
-def _health(conn: Connection, spec: Spec, server: Server) -> list[Check]:
+def _health(conn: Connection, spec: Spec, server: Server) -> list[Gate]:
     query = SQL(
         "SELECT (SELECT count(*) FROM {source}) AS sources, count(*) AS rows,"
         " count(*) FILTER (WHERE s.k0 IS NULL AND NOT {no_key}) AS orphans"
@@ -156,7 +156,7 @@ def _health(conn: Connection, spec: Spec, server: Server) -> list[Check]:
     ]
 
 
-def _journals(conn: Connection) -> list[Check]:
+def _journals(conn: Connection) -> list[Gate]:
     """The journals of all runs in the database, against the events."""
     found = journal.compare(conn)
     said = [*found.altered, *found.gone, *found.unknown]
@@ -174,7 +174,7 @@ def _journals(conn: Connection) -> list[Check]:
 
 def _unfilled(
     conn: Connection, spec: Spec, counts: dict[str, Any], most: int, grace_seconds: float
-) -> Check:
+) -> Gate:
     refused = counts["rows_refused"]
     at_first = left = counts["rows_eligible"] - refused
     looked_twice = most < at_first <= MOST_LOOKED_AT_TWICE
@@ -237,19 +237,19 @@ def _wait(conn: Connection, seconds: float) -> None:
         conn.execute("SELECT")
 
 
-def _explained(spec: Spec, gate: Check, compared: Sequence[Check]) -> Check:
+def _explained(spec: Spec, gate: Gate, compared: Sequence[Gate]) -> Gate:
     """The gate; if it is that of a query whose results differ, and rows that differ from their
     source account for that, which are not too many, judged by its speed-up alone. compared has the
     gate of the comparison, where that was measured."""
-    pair: dict[str, Any] = gate["evidence"] if gate["id"].startswith("query:") else {"equal": True}
-    why = [_accounted(c["evidence"]) for c in compared if c["status"] != "fail"]
+    pair: dict[str, Any] = gate.evidence if gate.id.startswith("query:") else {"equal": True}
+    why = [_accounted(each.evidence) for each in compared if each.status != FAIL]
     if pair["equal"] or not any(why):
         return gate
     enforced = {query.name: query.enforce for query in spec.queries}
     passed, _ = met(spec, pair)
-    missed = "fail" if enforced.get(pair["name"], True) else "warn"
-    said = str(gate["measured"]).replace(DIFFERENT, f"results differ, because {why[0]}")
-    return {**gate, "status": "pass" if passed else missed, "measured": said}
+    missed = FAIL if enforced.get(pair["name"], True) else WARN
+    said = str(gate.measured).replace(DIFFERENT, f"results differ, because {why[0]}")
+    return replace(gate, status=PASS if passed else missed, measured=said)
 
 
 def _accounted(found: Mapping[str, int]) -> str:
@@ -261,8 +261,8 @@ def _accounted(found: Mapping[str, int]) -> str:
 
 
 def _speedups(
-    spec: Spec, measured: Sequence[Check], earlier: Earlier, fall_max: float
-) -> list[Check]:
+    spec: Spec, measured: Sequence[Gate], earlier: Earlier, fall_max: float
+) -> list[Gate]:
     """For each query that was measured, whether it has kept its speed-up. Where nothing is known of
     it that is a warning."""
     pairs = {query.name: _evidence(measured, f"query:{query.name}") for query in spec.queries}
@@ -275,7 +275,7 @@ def _speedups(
 
 def _speedup(
     query: str, now: Mapping[str, Any], earlier: Earlier, fall_max: float, enforce: bool
-) -> Check:
+) -> Gate:
     before = earlier.get("queries", {}).get(query)
     left = kept(before, now) if before else None
     measured = "no earlier measurement"
@@ -297,7 +297,7 @@ def _speedup(
     )
 
 
-def _only_read(proofs: Sequence[Mapping[str, Any]]) -> Check:
+def _only_read(proofs: Sequence[Mapping[str, Any]]) -> Gate:
     writing = [p for p in proofs if not p.get("read_only") or p.get("xid") is not None]
     xids = ", ".join(str(p["xid"]) for p in writing if p.get("xid") is not None)
     return check(
@@ -314,19 +314,19 @@ def _only_read(proofs: Sequence[Mapping[str, Any]]) -> Check:
 
 def _verdict(
     spec: Spec,
-    gates: Sequence[Check],
-    breached: Sequence[Check],
+    gates: Sequence[Gate],
+    breached: Sequence[Gate],
     unfilled: int,
     command: str,
     reverted: str,
 ) -> str:
-    proof = gates[-1]["measured"].replace("the", "The", 1)
+    proof = gates[-1].measured.replace("the", "The", 1)
     if not breached:
         return f"OK  {spec.phase} on {spec.table}, {len(gates)} gates. {proof}."
     steps = [
-        f"{c['title']}: wanted {c['target']}, measured {c['measured']}. "
-        f"Next step: {_next_step(c['id'], unfilled, command)}"
-        for c in breached
+        f"{gate.title}: wanted {gate.target}, measured {gate.measured}. "
+        f"Next step: {_next_step(gate.id, unfilled, command)}"
+        for gate in breached
     ]
     head = (
         f"BREACHED  {spec.phase} on {spec.table}, {len(breached)} of {len(gates)} gates. {proof}."
@@ -365,7 +365,7 @@ _DIFFERENT = (
 )
 
 
-def _evidence(gates: Sequence[Check], id: str) -> dict[str, Any]:
+def _evidence(gates: Sequence[Gate], id: str) -> dict[str, Any]:
     """The evidence of a gate; empty where it was not measured."""
-    found: Iterable[dict[str, Any]] = (c["evidence"] for c in gates if c["id"] == id)
+    found: Iterable[dict[str, Any]] = (gate.evidence for gate in gates if gate.id == id)
     return next(iter(found), {})

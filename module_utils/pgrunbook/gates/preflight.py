@@ -19,7 +19,8 @@ from ..core.sibling import require_connections
 from ..core.spec import Spec, require_open_window
 from ..core.sql import name, render, table
 from ..core.values import plain
-from .data_gates import check, orphans
+from .data_gates import orphans
+from .gate import Gate, check
 
 
 def require_startable(conn: Connection, spec: Spec) -> None:
@@ -99,7 +100,7 @@ def _is_superuser(conn: Connection) -> bool:
     return bool(one(conn, "SELECT current_setting('is_superuser') = 'on' AS it")["it"])
 
 
-def _role(conn: Connection) -> dict[str, Any]:
+def _role(conn: Connection) -> Gate:
     """The gate on a login role that may do more than the phase needs."""
     user, is_superuser = conn.info.user, _is_superuser(conn)
     return check(

@@ -20,7 +20,7 @@ from ..core.spec import Query, Spec
 from ..core.sql import filled_in, table
 from ..ddl.index_advice import described, entry, megabytes, on_columns, proposals
 from . import bootstrap, processor_time
-from .data_gates import check
+from .gate import Gate, check
 
 DIFFERENT = "DIFFERENT RESULTS"
 WARM_CACHE_PROCESSOR_RATIO = 2.0  # times less processor time, at least, where buffers decide
@@ -105,7 +105,7 @@ def compare(conn: Connection, spec: Spec, *, measure: bool) -> dict[str, Any]:
     return {"changed": False, "pairs": pairs, "checks": judge(spec, pairs)}
 
 
-def judge(spec: Spec, pairs: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+def judge(spec: Spec, pairs: Sequence[dict[str, Any]]) -> list[Gate]:
     """The gate of each query, from its pair as compare() has it, a trial's result included."""
     return [_check(spec, query, pair) for query, pair in zip(spec.queries, pairs, strict=True)]
 
@@ -204,7 +204,7 @@ def _compared(runs: Sequence[Runs]) -> dict[str, Any]:
     }
 
 
-def _check(spec: Spec, query: Query, pair: dict[str, Any]) -> dict[str, Any]:
+def _check(spec: Spec, query: Query, pair: dict[str, Any]) -> Gate:
     passed, decided = met(spec, pair)
     proposal = f". {_proposed(spec, pair['proposal'])}" if pair["proposal"] else ""
     return check(

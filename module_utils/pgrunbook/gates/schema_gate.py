@@ -6,10 +6,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from .data_gates import check
+from .gate import Gate, check
 
 
-def schema_gate(differences: Sequence[dict[str, Any]]) -> dict[str, Any]:
+def schema_gate(differences: Sequence[dict[str, Any]]) -> Gate:
     """Fails where a difference, as drift.differences.compare() has it, breaks the application."""
     breaking = [d["text"] for d in differences if d["breaks"]]
     accepted = [d["object"] for d in differences if d["acknowledged"]]
@@ -25,7 +25,7 @@ def schema_gate(differences: Sequence[dict[str, Any]]) -> dict[str, Any]:
     )
 
 
-def schema_gate_before(differences: Sequence[dict[str, Any]]) -> dict[str, Any]:
+def schema_gate_before(differences: Sequence[dict[str, Any]]) -> Gate:
     """The same before a run: what the phase mends does not count."""
     breaking = [d["text"] for d in differences if d["breaks"] and not d["by_phase"]]
     mended = sum(d["breaks"] and d["by_phase"] for d in differences)

@@ -29,8 +29,9 @@ from ..core.sql import rename_column, render
 from ..core.values import plain
 from ..ddl import convert, index_parts, indexes, rename
 from ..ddl.build_time import index_seconds
-from ..gates import index_trial, query_gates
-from ..gates.data_gates import check, coverage_target
+from ..gates import Gate, index_trial, query_gates
+from ..gates.data_gates import coverage_target
+from ..gates.gate import check
 from ..ledger import identity
 from . import rehearsal
 from .text import REASONS, plan_text
@@ -421,7 +422,7 @@ def _checks(
     counts: dict[str, Any],
     proved: dict[str, Any],
     seconds: float,
-) -> list[dict[str, Any]]:
+) -> list[Gate]:
     """The gates that the plan can judge. baseline has the counts that the run started from, counts
     those of now, which decide what is to be had."""
     before = {column: share["before"] for column, share in baseline["coverage"].items()}

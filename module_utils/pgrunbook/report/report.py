@@ -7,14 +7,17 @@ import json
 import os
 import stat
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from ..core import values
 from ..core.errors import RunbookError, separate
 from ..core.printable import in_json, line
-from ..core.spec import Spec, parse
-from ..gates.data_gates import check, settle, verdict
+from ..core.spec import WARN, Spec, parse
+from ..core.values import plain, read
+from ..gates import Gate
+from ..gates.gate import FAIL, PASS, check, reasons, settle
 from ..gates.schema_gate import schema_gate_before
 from . import changes, findings, repeat
 from .html import html
@@ -90,19 +93,21 @@ def _build(facts: dict[str, Any], kind: str, unfinished: str) -> dict[str, Any]:
     if kind == "plan":
         drift = facts.get("drift")
         found = [] if drift is None else [schema_gate_before(drift)]
-        steps["schema"] = {"checks": settle(spec, found) if spec else found}
-    checks = _measured_since([check for name in STEPS for check in steps[name].get("checks", [])])
+        steps["schema"] = {"checks": plain(settle(spec, found) if spec else found)}
+    gates = _measured_since(
+        [read(Gate, gate) for name in STEPS for gate in steps[name].get("checks", [])]
+    )
     baseline = steps["plan"].get("baseline", {})
     told = {
-        **_frame(facts, kind, checks, unfinished),
+        **_frame(facts, kind, gates, unfinished),
         "server": steps["preflight"].get("server", {}),
         "health": steps["preflight"].get("health", {}),
-        "tests": _tests(TESTS, OBJECTIVES, checks, repeat.commands(spec, facts)),
-        "readiness": _readiness(checks),
-        "coverage": _coverage(checks),
+        "tests": _tests(TESTS, OBJECTIVES, gates, repeat.commands(spec, facts)),
+        "readiness": _readiness(gates),
+        "coverage": _coverage(gates),
         "backfill": {
             **_backfill(steps["backfill"] or steps["canary"], baseline.get("counts", {}), facts),
-            **_after_canary(steps["backfill"], checks),
+            **_after_canary(steps["backfill"], gates),
         },
         "drift": facts.get("drift") or [],
         "schema": {
@@ -126,13 +131,13 @@ def build_rollback(facts: dict[str, Any]) -> dict[str, Any]:
         "before": (facts.get("history") or {}).get("before") or {},
         "after": column.get("schema", {}),
     }
-    checks = _rollback_checks(plan, work, schema) if "rows_changed" in work else []
+    gates = _rollback_gates(plan, work, schema) if "rows_changed" in work else []
     unfinished = "" if column else "The rollback did not come to its end."
     told = {
-        **_frame(facts, "rollback", checks, unfinished),
+        **_frame(facts, "rollback", gates, unfinished),
         "server": _plan(facts).get("server", {}),
         "health": {},
-        "tests": _tests(ROLLBACK_TESTS, ROLLBACK_OBJECTIVES, checks, {}),
+        "tests": _tests(ROLLBACK_TESTS, ROLLBACK_OBJECTIVES, gates, {}),
         "readiness": [],
         "coverage": {},
         "backfill": {
@@ -205,21 +210,19 @@ def summary(report: dict[str, Any]) -> str:
     return "\n".join(map(line, lines))
 
 
-def _frame(
-    facts: dict[str, Any], kind: str, checks: list[dict[str, Any]], unfinished: str
-) -> dict[str, Any]:
-    """What the report of a run and that of a rollback have in common, the checks known."""
+def _frame(facts: dict[str, Any], kind: str, gates: list[Gate], unfinished: str) -> dict[str, Any]:
+    """What the report of a run and that of a rollback have in common, the gates known."""
     history = facts.get("history") or {}
     error = facts["error"] or unfinished
-    reasons = [*separate(error), *verdict(checks)["reasons"]]
+    why = [*separate(error), *reasons(gates)]
     return {
         "format": FORMAT,
         "kind": kind,
         "run_id": facts["run"]["id"],
         "title": facts["title"],
         "plan": (facts.get("plan") or {}).get("text", "") if kind == "plan" else "",
-        "verdict": "NO-GO" if reasons else "GO",
-        "reasons": reasons,
+        "verdict": "NO-GO" if why else "GO",
+        "reasons": why,
         "error": error,
         "started_at": facts["started_at"],
         "finished_at": facts["finished_at"],
@@ -227,7 +230,7 @@ def _frame(
         "chain": history.get("chain") or {"events": 0, "head": ""},
         "approved_by": facts["approvals"][0]["approved_by"] if facts["approvals"] else None,
         "approvals": facts["approvals"],
-        "checks": checks,
+        "checks": plain(gates),
         "timeline": changes.timeline(facts, history),
         "history": {name: history.get(name) or [] for name in ("slices", "batches")},
     }
@@ -264,7 +267,7 @@ def _spec(facts: dict[str, Any]) -> Spec | None:
 def _tests(
     titles: dict[int, str],
     objectives: dict[int, str],
-    checks: list[dict[str, Any]],
+    gates: list[Gate],
     repeat: dict[int, list[dict[str, str]]],
 ) -> list[dict[str, Any]]:
     return [
@@ -272,23 +275,23 @@ def _tests(
             "test": number,
             "title": title,
             "objective": objectives[number],
-            "status": _status([c["status"] for c in checks if c["test"] == number]),
+            "status": _status([gate.status for gate in gates if gate.test == number]),
             "repeat": repeat.get(number, []),
         }
         for number, title in titles.items()
     ]
 
 
-def _readiness(checks: list[dict[str, Any]]) -> list[dict[str, Any]]:
+def _readiness(gates: list[Gate]) -> list[dict[str, Any]]:
     rows = []
     for criterion, ids in READINESS.items():
-        statuses = [c["status"] for c in checks if c["id"].startswith(ids)]
+        statuses = [gate.status for gate in gates if gate.id.startswith(ids)]
         rows.append(
             {
                 "criterion": criterion,
                 "status": _status(statuses),
                 "checks": len(statuses),
-                "passed": statuses.count("pass"),
+                "passed": statuses.count(PASS),
             }
         )
     return rows
@@ -300,9 +303,9 @@ def _status(statuses: list[str]) -> str:
     return next((word.upper() for word in ("fail", "warn") if word in statuses), "PASS")
 
 
-def _coverage(checks: list[dict[str, Any]]) -> dict[str, dict[str, float]]:
+def _coverage(gates: list[Gate]) -> dict[str, dict[str, float]]:
     """For each column its coverage before and after the run, in per cent, where it was measured."""
-    by_id = {c["id"]: c["evidence"] for c in checks}
+    by_id = {gate.id: gate.evidence for gate in gates}
     before, after = by_id.get("baseline") or {}, by_id.get("coverage") or {}
     return {
         column: {
@@ -342,23 +345,23 @@ def _backfill(
     }
 
 
-def _measured_since(checks: list[dict[str, Any]]) -> list[dict[str, Any]]:
+def _measured_since(gates: list[Gate]) -> list[Gate]:
     """The gates; what the plan foresaw of the coverage only warns where more was measured after
     the run."""
-    if not any(c["id"] == "coverage" and c["status"] == "pass" for c in checks):
-        return checks
+    if not any(gate.id == "coverage" and gate.status == PASS for gate in gates):
+        return gates
     return [
-        {**c, "status": "warn", "measured": f"{c['measured']}; more was measured after the run"}
-        if c["id"] == "requirement" and c["status"] == "fail"
-        else c
-        for c in checks
+        replace(gate, status=WARN, measured=f"{gate.measured}; more was measured after the run")
+        if gate.id == "requirement" and gate.status == FAIL
+        else gate
+        for gate in gates
     ]
 
 
-def _after_canary(work: dict[str, Any], checks: list[dict[str, Any]]) -> dict[str, Any]:
+def _after_canary(work: dict[str, Any], gates: list[Gate]) -> dict[str, Any]:
     """The seconds of work that the rows after the canary were estimated to take, and took; null
     where they were not estimated, or not all filled."""
-    left = next((c["evidence"] for c in checks if c["id"] == "estimate"), None)
+    left = next((gate.evidence for gate in gates if gate.id == "estimate"), None)
     done = bool(left and work.get("done"))
     return {
         "after_canary_estimated_seconds": left["seconds"] if left else None,
@@ -388,9 +391,9 @@ def _left_text(work: Mapping[str, Any]) -> str:
     return "; ".join(parts)
 
 
-def _rollback_checks(
+def _rollback_gates(
     plan: dict[str, Any], work: dict[str, Any], schema: dict[str, Any]
-) -> list[dict[str, Any]]:
+) -> list[Gate]:
     listed, left = plan.get("counts", {}).get("rows_eligible", 0), work.get("rows_left_alone", 0)
     given_back = check(
         "given_back",

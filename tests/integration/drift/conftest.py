@@ -29,8 +29,8 @@ def compare(tmp_path: Path) -> Compare:
         found: list[Difference] = result["differences"]
         gate = schema_gate(found)
         breaking = [d["text"] for d in found if d["breaks"]]
-        assert gate["status"] == ("fail" if breaking else "pass")
-        assert gate["measured"] == ("; ".join(breaking) or "none")
+        assert gate.status == ("fail" if breaking else "pass")
+        assert gate.measured == ("; ".join(breaking) or "none")
         return found
 
     return run
