@@ -10,7 +10,7 @@ export LC_ALL ?= C.UTF-8
 PYTEST := -m pytest -q -n auto
 INTEGRATION := --dist worksteal tests/integration
 
-.PHONY: help demo demo-no-go demo-clean setup check test lint unit integration molecule coverage mutants bench lock
+.PHONY: help demo demo-no-go demo-clean setup check test generate lint unit integration molecule coverage mutants bench lock
 
 help: ## List the targets
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 14
@@ -32,9 +32,13 @@ check: lint unit .venv/.dev ## For the loop while you edit: lint, unit tests, an
 
 test: lint unit integration molecule ## Everything that has to pass
 
+generate: .venv/.dev ## Write what follows from the declarations of options: documentation and tables
+	scripts/generate
+
 lint: .venv/.dev ## ruff, mypy, import-linter and ansible-lint
 	ruff check .
 	ruff format --check .
+	scripts/generate --check
 	mypy
 	PYTHONPATH=module_utils lint-imports --no-logo --no-cache
 	ansible-lint --offline

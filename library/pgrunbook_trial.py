@@ -11,7 +11,7 @@ short_description: Try the indexes that would serve queries which miss their spe
 description:
   - For each query that misses its speed-up, builds the index that would serve it with
     C(CREATE INDEX CONCURRENTLY), measures the query again, and drops the index, or keeps it where
-    O(spec.proposed_indexes=keep) and the query then meets its speed-up.
+    O(spec.index_advice=keep) and the query then meets its speed-up.
   - Whatever fails meanwhile, the index is dropped. What a crash leaves behind is dropped with
     O(state=absent).
 extends_documentation_fragment:

@@ -24,7 +24,6 @@ from . import catalog, ledger
 from .catalog import trust
 from .core import printable
 from .core.connection import (
-    LOGIN_OPTIONS,
     PLAIN,
     Connection,
     connect,
@@ -34,6 +33,8 @@ from .core.connection import (
 )
 from .core.errors import RunbookError, detail, place, reason
 from .core.locks import table_lock
+from .core.login import LOGIN_OPTIONS
+from .core.options import argument_spec, taken
 from .core.spec import SPEC_OPTIONS, Spec, parse, parse_stored
 from .core.values import plain
 from .gates.gate import settle
@@ -45,16 +46,7 @@ Work = Callable[[Connection, dict[str, Any], bool], dict[str, Any]]
 LOGIN = {"type": "dict", "required": True, "no_log": True, "options": LOGIN_OPTIONS}
 """no_log, so that Ansible refuses a misspelt key without its value, which may be the password."""
 SPEC = {"type": "dict", "required": True, "options": SPEC_OPTIONS}
-RUN = {
-    "type": "dict",
-    "required": True,
-    "options": {
-        "id": {"type": "str", "required": True},
-        "plan_hash": {"type": "str", "required": True},
-        "execution": {"type": "str", "required": True},
-        "server": {"type": "dict", "default": {}},
-    },
-}
+RUN = {"type": "dict", "required": True, "options": argument_spec(ledger.Run)}
 
 
 def execute(
@@ -128,10 +120,10 @@ def _connected(
 
         given = _given_spec(parameters)
         conn = opened(given)
-        approved = _approved_spec(conn, ledger.Run(**parameters["run"])) if bound else None
+        approved = _approved_spec(conn, taken(ledger.Run, parameters["run"])) if bound else None
         if approved and given and _settings(approved) != _settings(given):
             conn = opened(approved)
-            _approved_spec(conn, ledger.Run(**parameters["run"]))
+            _approved_spec(conn, taken(ledger.Run, parameters["run"]))
         spec = approved or given
         if given and spec and not administers:
             trust.require_all(conn, spec, first, with_source=not _undoes(parameters))

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Documentation of the options that several modules share."""
+"""Documentation of what several modules share. Written by `make generate` from the declarations of the options."""
 
 from __future__ import annotations
 
@@ -9,109 +9,129 @@ class ModuleDocFragment:
 options:
   login:
     description:
-      - How to reach the database, under the names of libpq's connection parameters. What is left
-        out is taken from libpq's environment variables and defaults.
+    - How to reach the database, under the names of libpq's connection parameters. What is left out
+      is taken from libpq's environment variables and defaults.
     type: dict
     required: true
     suboptions:
       host:
-        description: Host name, address, or directory of the Unix-domain socket.
+        description:
+        - Host name, address, or directory of the Unix-domain socket.
         type: str
       port:
-        description: Port number.
+        description:
+        - Port number.
         type: int
       dbname:
-        description: Database name.
+        description:
+        - Database name.
         type: str
       user:
-        description: Role to connect as. It must own the table to be changed.
+        description:
+        - Role to connect as. It must own the table to be changed.
         type: str
       password:
-        description: Password. It is never shown; a O(login.passfile) keeps it out of variables.
+        description:
+        - Password. It is never shown; a O(login.passfile) keeps it out of variables.
         type: str
       passfile:
-        description: Password file, as in libpq's documentation.
+        description:
+        - Password file, as in libpq's documentation.
         type: path
       service:
-        description: Service name in the connection service file.
+        description:
+        - Service name in the connection service file.
         type: str
       sslmode:
-        description: TLS mode, such as V(verify-full).
+        description:
+        - TLS mode, such as V(verify-full).
         type: str
       sslrootcert:
-        description: File with the certificates of the authorities to trust.
+        description:
+        - File with the certificates of the authorities to trust.
         type: path
       sslcert:
-        description: File with the client's certificate.
+        description:
+        - File with the client's certificate.
         type: path
       sslkey:
-        description: File with the client's private key.
+        description:
+        - File with the client's private key.
         type: path
       connect_timeout:
-        description: Seconds to wait for a connection.
+        description:
+        - Seconds to wait for a connection.
         type: int
         default: 10
 requirements:
-  - PostgreSQL 14 or newer
-  - psycopg 3.1 or newer, where the module runs
-  - prometheus_client, where the module runs, for metrics
+- PostgreSQL 14 or newer
+- psycopg 3.1 or newer, where the module runs
+- prometheus_client, where the module runs, for metrics
 author:
-  - The pgrunbook authors (@pgrunbook)
+- The pgrunbook authors (@pgrunbook)
 """
 
     RUN = r"""
 options:
   run:
     description:
-      - Which run this is. The module changes nothing unless the ledger holds a person's approval of
-        a plan with this hash that lists what the module is about to do.
-      - The module is refused on another server than the one that the run was planned on, or after a
-        failover, and takes the phase from the approved plan, whatever O(spec) says.
-      - Take it from the RV(ignore:run) that M(pgrunbook_plan) returned.
+    - Which run this is. The module changes nothing unless the ledger holds a person's approval of
+      a plan with this hash that lists what the module is about to do.
+    - The module is refused on another server than the one that the run was planned on, or after a
+      failover, and takes the phase from the approved plan, whatever O(spec) says.
+    - Take it from the RV(ignore:run) that M(pgrunbook_plan) returned.
     type: dict
-    required: true
     suboptions:
       id:
-        description: The run's id.
+        description:
+        - The run's id.
         type: str
         required: true
       plan_hash:
-        description: SHA-256 of the plan, in hexadecimal.
+        description:
+        - SHA-256 of the plan, in hexadecimal.
         type: str
         required: true
       execution:
-        description: Which execution of the playbook owns the run.
+        description:
+        - Which execution of the playbook owns the run.
         type: str
         required: true
       server:
-        description: Which server and history of it the run was planned on.
+        description:
+        - Which server and history of it the run was planned on.
         type: dict
         default: {}
+    required: true
 """
 
     OF_RUN = r"""
 options:
   run:
     description:
-      - Which run this belongs to. Once it is approved, thresholds, gates and queries are those of
-        the approved plan, whatever O(spec) says; and the module is refused on another server than
-        the one that the run was planned on. Without it O(spec) is taken as it is.
+    - Which run this belongs to. Once it is approved, thresholds, gates and queries are those of the
+      approved plan, whatever O(spec) says; and the module is refused on another server than the one
+      that the run was planned on. Without it O(spec) is taken as it is.
     type: dict
     suboptions:
       id:
-        description: The run's id.
+        description:
+        - The run's id.
         type: str
         required: true
       plan_hash:
-        description: SHA-256 of the plan, in hexadecimal.
+        description:
+        - SHA-256 of the plan, in hexadecimal.
         type: str
         required: true
       execution:
-        description: Which execution of the playbook owns the run.
+        description:
+        - Which execution of the playbook owns the run.
         type: str
         required: true
       server:
-        description: Which server and history of it the run was planned on.
+        description:
+        - Which server and history of it the run was planned on.
         type: dict
         default: {}
 """
@@ -120,294 +140,355 @@ options:
 options:
   spec:
     description:
-      - The whole phase. C(playbooks/vars/spec.yml) assembles it from the C(phase_*) variables.
+    - The whole phase. C(playbooks/vars/spec.yml) assembles it from the C(phase_*) variables.
     type: dict
     required: true
     suboptions:
       phase:
-        description: Short name of the phase. Run ids begin with it.
+        description:
+        - 'Short name of the phase: letters, digits, dots, hyphens and underscores. Run ids and report
+          folders begin with it.'
         type: str
         required: true
       title:
-        description: What people call the phase.
+        description:
+        - What people call the phase.
         type: str
-        default: ""
+        default: ''
       schema:
-        description: Schema of the table to be changed.
+        description:
+        - 'Schema of the table to be changed: an ordinary table, or a partitioned one.'
         type: str
         default: public
       table:
-        description: The table to be changed.
+        description:
+        - 'The table to be changed: an ordinary table, or a partitioned one.'
         type: str
         required: true
       key:
-        description: Columns of a unique index that tells the table's rows apart.
+        description:
+        - Columns of a unique index, NOT NULL, that tells the table's rows apart. It may be empty
+          with O(spec.waive_rollback).
         type: list
         elements: str
         required: true
       columns:
-        description: The columns that the phase needs and fills.
+        description:
+        - The columns that the phase needs and fills.
         type: list
         elements: dict
         required: true
         suboptions:
           name:
-            description: The column's right name.
+            description:
+            - The column's right name.
             type: str
             required: true
           type:
-            description: The column's right SQL type. Any other one than these two stops the run.
+            description:
+            - The column's right SQL type. Any other type stops the run, apart from O(ignore:converted_from).
+            type: str
+            required: true
+          source:
+            description:
+            - SQL expression on the columns of the source table, such as V(ip_types[1]) or V(enrichment->>'type').
+              It is tried in a READ ONLY transaction first.
             type: str
             required: true
           renamed_from:
-            description: The wrong name that the column may still bear.
+            description:
+            - The wrong name that the column may still bear.
             type: str
           converted_from:
             description:
-              - Another type that the column may still have, as format_type() spells it. It is then
-                put aside, a new column takes its place, and the backfill moves its values.
+            - Another type that the column may still have, as psql's V(\d) shows it. The column is
+              then put aside, a new one takes its place, and the backfill moves its values.
             type: str
           using:
             description:
-              - SQL expression that turns a value of that type into one of the right type, such as
-                V({snapshot_ip_type}[1]), with the column's right name in braces. Goes with
-                O(ignore:converted_from).
+            - SQL expression that turns a value of that type into one of the right type, such as V({snapshot_ip_type}[1]),
+              with the column's right name in braces. It goes with O(ignore:converted_from).
             type: str
-          source:
-            description:
-              - SQL expression on the columns of the source table, such as V(ip_types[1]) or
-                V(enrichment->>'type'). It is tried in a READ ONLY transaction first.
-            type: str
-            required: true
           coverage_min:
             description:
-              - Per cent of all rows that must have a value in this column afterwards, in place of
-                O(ignore:coverage_min) of the phase.
+            - Per cent of all rows that must have a value in this column afterwards, in place of O(ignore:coverage_min)
+              of the phase.
             type: float
       source_schema:
-        description: Schema of the source table.
+        description:
+        - Schema of the table or view that the values come from, with one row for each key.
         type: str
         default: public
       source_table:
-        description: The table that the values come from.
+        description:
+        - The table or view that the values come from, with one row for each key.
         type: str
         required: true
       source_key:
-        description: Which column of the table refers to which column of the source table.
+        description:
+        - Which column of the table refers to which column of the source.
         type: dict
         required: true
       indexes:
         description:
-          - Indexes that the phase needs on the table. Those of a partitioned table are built on
-            each partition.
+        - Indexes that the phase needs on the table. Those of a partitioned table are built on each
+          partition.
         type: list
         elements: dict
         default: []
         suboptions:
           name:
-            description: The index's name.
+            description:
+            - The index's right name.
             type: str
             required: true
           columns:
-            description: Its columns, in order.
+            description:
+            - Its columns in order, under their right names.
             type: list
             elements: str
             required: true
+          renamed_from:
+            description:
+            - The name that an index of the same definition may still bear.
+            type: str
           include:
-            description: Columns that it only holds (INCLUDE), so that a query needs no other.
+            description:
+            - Columns that it only holds (INCLUDE), so that a query which reads no others needs the
+              index alone.
             type: list
             elements: str
             default: []
           where:
             description:
-              - The condition on the rows that are in it, an SQL expression on the columns under
-                their right names. It may call nothing whose value changes.
+            - The condition on the rows that are in it, an SQL expression on columns under their right
+              names. It may call nothing whose value changes. Empty means all rows.
             type: str
+            default: ''
           method:
-            description: The kind of index. Each column has its usual operator class.
+            description:
+            - The kind of index. Each column has its type's usual operator class.
             type: str
-            choices: [btree, hash, gist, spgist, gin, brin]
             default: btree
-          renamed_from:
-            description: The name that an index of the same definition may still bear.
-            type: str
+            choices:
+            - btree
+            - hash
+            - gist
+            - spgist
+            - gin
+            - brin
       acknowledged:
         description:
-          - Functions, with argument types, whose string body mentions an old column name and that
-            somebody will change right after the rename.
-          - Also volatile functions that the expressions, the queries or the source view may call,
-            such as V(random(\)), and whatever else a message asks to list here.
+        - 'What may happen although it would stop the run, as the message that asks for it spells
+          it: functions whose body has an old column name, triggers that fire for every row, volatile
+          functions, values that are moved to a column of another type.'
         type: list
         elements: str
         default: []
       acknowledged_drift:
         description:
-          - Differences from the models that may be, by the RV(ignore:object) that
-            M(pgrunbook_schema) returns of each.
+        - Differences from the models that may be, by the RV(ignore:object) that M(pgrunbook_schema)
+          returns of each.
         type: list
         elements: str
         default: []
       trusted_roles:
         description:
-          - Roles whose code may run as the login role, because they may create functions and
-            operators in the schemas of the two tables, or own what the phase reads, such as a
-            partition, the source, or a table behind it.
-          - The owners of these schemas and of the phase's table, who may act as the former, and
-            superusers are trusted without being named.
+        - Roles whose code may run as the login role, because they may create functions and operators
+          in the schemas of the two tables, or own what the phase reads. The owners of these schemas
+          and of the phase's table, and superusers, are trusted without being named.
         type: list
         elements: str
         default: []
       superuser:
         description:
-          - What to do where the login role is a superuser. V(refuse) stops in the preflight,
-            V(warn) shows it.
+        - What to do where the login role is a superuser. V(refuse) stops in the preflight, V(warn)
+          shows it.
         type: str
-        choices: [refuse, warn]
         default: warn
+        choices:
+        - refuse
+        - warn
       strategy:
         description:
-          - The way through the table. V(interleaved) makes most updates heap-only, without the
-            indexes on the filled columns, which are built again afterwards. V(ranges) goes from
-            page to page, V(keyset) in the order of the key. V(auto) chooses, and says why.
+        - The way through the table. V(interleaved) makes most updates heap-only, without the indexes
+          on the filled columns, which are built again afterwards. V(ranges) goes from page to page,
+          V(keyset) in the order of the key. V(auto) chooses, and says why.
         type: str
-        choices: [auto, interleaved, ranges, keyset]
         default: auto
+        choices:
+        - auto
+        - interleaved
+        - ranges
+        - keyset
       workers:
-        description: In how many threads, each with a connection of its own, the backfill works.
+        description:
+        - In how many threads the backfill, and a rollback, works. Each has a connection of its own;
+          one more watches.
         type: int
         default: 1
       batch_rows:
-        description: The most rows that a batch, which is one transaction, may change.
+        description:
+        - 'The most rows that a batch, which is one transaction, changes. Where values are large there
+          are fewer: those of a batch are about 16 MB together.'
         type: int
         default: 5000
       batch_target_ms:
-        description: How long a batch should take, in milliseconds. Its size adapts to that.
+        description:
+        - How long a batch should take. Its size adapts to that.
         type: int
         default: 100
       canary_rows:
-        description: How many rows are filled and validated before the second approval.
+        description:
+        - How many rows are filled and compared before the second approval.
         type: int
         default: 10000
       slice_seconds:
-        description: For how many seconds the backfill works between two lines of progress.
+        description:
+        - For how long the backfill works between two lines of progress.
         type: int
         default: 5
       lock_timeout_ms:
-        description: How long a statement waits for a lock, in milliseconds.
+        description:
+        - How long a statement waits for a lock. Index builds have 30 minutes.
         type: int
         default: 500
       lock_tries:
-        description: How often a statement is tried before a lock that is not to be had is an error.
+        description:
+        - How often a statement is tried before a lock that is not to be had is an error. The pause
+          between two tries doubles, from 1 s to 60 s, with jitter.
         type: int
         default: 10
       window_end:
-        description: End of the maintenance window, ISO 8601 with offset. Empty means no end.
+        description:
+        - End of the maintenance window, ISO 8601 with offset, such as V(2026-01-31T04:00:00+00:00).
+          Empty means no end.
         type: str
-        default: ""
+        default: ''
       waive_rollback:
         description:
-          - Keep nothing that a rollback needs, so that what is filled cannot be taken back. A table
-            without a unique index needs it.
+        - Keep nothing that a rollback needs, so that what is filled cannot be taken back. A table
+          without a unique index needs it.
         type: bool
         default: false
       unfillable_max:
         description:
-          - How many rows may be set aside because the server refuses what they would get, such as a
-            value that a CHECK constraint forbids. With more of them nothing is begun, or the run
-            stops.
+        - How many rows may be set aside because the server refuses what they would get, such as a
+          value that a CHECK constraint forbids. With more of them nothing is begun, or the run stops.
         type: int
         default: 0
-      most_replay_lag_seconds:
-        description: Replay lag of the slowest standby, in seconds, above which the backfill holds.
+      max_replay_lag_seconds:
+        description:
+        - Replay lag of the slowest standby above which the backfill is throttled.
         type: float
         default: 10.0
-      most_lock_waiters:
-        description: Sessions waiting for locks of the backfill, above which it holds.
+      max_lock_waiters:
+        description:
+        - Sessions waiting for locks of the backfill above which it is throttled.
         type: int
         default: 0
-      most_active_sessions:
-        description: Active sessions more than when the backfill began, above which it holds.
+      max_active_sessions:
+        description:
+        - Active client sessions more than when the run began above which it is throttled.
         type: int
         default: 16
-      most_unarchived_wal_mb:
-        description: WAL that is not archived yet, in megabytes, above which the backfill holds.
+      max_unarchived_wal_mb:
+        description:
+        - WAL that is not archived yet above which the backfill is throttled. 1 MB is 1,000,000 bytes.
         type: int
         default: 1024
-      most_wal_mb_per_second:
-        description: WAL written by the whole server, in megabytes a second, above which it holds.
+      max_wal_mb_per_second:
+        description:
+        - WAL that the whole server writes above which the backfill is throttled.
         type: int
         default: 200
       gates:
         description:
-          - Whether a gate that is missed makes the verdict NO-GO (V(enforce)) or is a warning
-            (V(warn)), by the gate's id. One that is not named keeps its default. Each query has
-            an RV(ignore:enforce) of its own.
+        - Whether a gate that is missed makes the verdict NO-GO (V(enforce)) or is a warning (V(warn)),
+          by the gate's id. One that is not named keeps its default. Each query has an RV(ignore:enforce)
+          of its own.
         type: dict
         default: {}
       coverage_min:
-        description: Per cent of all rows that must have a value in each column afterwards.
+        description:
+        - Per cent of all rows that must have a value afterwards, in each column that has no RV(ignore:coverage_min)
+          of its own.
         type: float
         default: 95.0
       accuracy_min:
-        description: Per cent of the compared rows that must equal their source.
+        description:
+        - Per cent of the compared rows that must equal their source.
         type: float
         default: 99.0
       kept_values:
         description:
-          - How a value counts that was kept from a column of another type and differs from the
-            source. V(apart) leaves its row out of the comparison and tells how many there are,
-            V(equal) counts it as equal, V(differ) as different.
+        - How a value counts that was kept from a column of another type and differs from the source.
+          V(apart) leaves its row out of the comparison and tells how many there are, V(equal) counts
+          it as equal, V(differ) as different.
         type: str
-        choices: [apart, equal, differ]
         default: apart
+        choices:
+        - apart
+        - equal
+        - differ
       sample_rows:
-        description: Size of the random sample.
+        description:
+        - Size of the random sample.
         type: int
         default: 1000
       sample_seed:
-        description: Seed of the random sample. The same seed gives the same rows.
+        description:
+        - Seed of the random sample. The same seed gives the same rows.
         type: int
         default: 7
       speedup_min:
-        description: How many times faster a query must be than the one that it replaces.
+        description:
+        - How many times better a query must be than the one that it replaces.
         type: float
         default: 5.0
       repetitions:
         description:
-          - How often each query is timed, but 6 times at least; up to ten times as often where it
-            is too close to call. The median counts.
+        - How often each query is timed, but 6 times at least; up to ten times as often where it is
+          too close to call. The median counts.
         type: int
         default: 11
-      proposed_indexes:
+      index_advice:
         description:
-          - What to do with the index that would serve a query that misses its speed-up. V(estimate)
-            tells its size and build time, V(try) builds it, measures the query again and drops it,
-            V(keep) keeps it if the query then meets its speed-up.
+        - What to do with the index that would serve a query that misses its speed-up. V(estimate)
+          tells its size and build time, V(try) builds it, measures the query again and drops it,
+          V(keep) keeps it if the query then meets its speed-up.
         type: str
-        choices: [estimate, try, keep]
         default: estimate
+        choices:
+        - estimate
+        - try
+        - keep
       queries:
-        description: Pairs of queries that must give equal results.
+        description:
+        - Pairs of queries that must give equal results. It may be empty.
         type: list
         elements: dict
         default: []
         suboptions:
           name:
-            description: What the query answers.
+            description:
+            - What the query answers.
             type: str
             required: true
           snapshot:
             description:
-              - The query on the filled columns. V({table}), V({source}) and the phase's columns in
-                braces are replaced by quoted names; any other brace must be doubled.
+            - The query on the filled columns. V({table}), V({source}) and the phase's columns in
+              braces are replaced by quoted names; any other brace must be doubled.
             type: str
             required: true
           baseline:
-            description: The query that it replaces, with the same placeholders.
+            description:
+            - The query that it replaces, with the same placeholders.
             type: str
             required: true
           enforce:
-            description: Whether a miss makes the verdict NO-GO. Otherwise it is a warning.
+            description:
+            - Whether a miss makes the verdict NO-GO. Otherwise it is a warning.
             type: bool
             default: true
 """
@@ -415,19 +496,23 @@ options:
     WRITES = r"""
 attributes:
   check_mode:
-    description: Reads in one READ ONLY transaction and returns what would be done.
+    description:
+    - Reads in one READ ONLY transaction and returns what would be done.
     support: full
   diff_mode:
-    description: Returns what it changes, or would change, as before and after.
+    description:
+    - Returns what it changes, or would change, as before and after.
     support: full
 """
 
     READS = r"""
 attributes:
   check_mode:
-    description: The module only reads, in one READ ONLY transaction, in either mode.
+    description:
+    - The module only reads, in one READ ONLY transaction, in either mode.
     support: full
   diff_mode:
-    description: The module changes nothing.
+    description:
+    - The module changes nothing.
     support: none
 """

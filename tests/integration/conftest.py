@@ -183,7 +183,7 @@ def options(phase: dict[str, Any]) -> dict[str, Any]:
     """The phase_* variables as the option spec of the modules, as playbooks/vars/spec.yml does."""
     short = {key.removeprefix("phase_"): value for key, value in phase.items()}
     short["phase"] = short.pop("name")
-    del short["models"]
+    short.pop("models", None)
     return short
 
 

@@ -87,7 +87,7 @@ def test_the_demo_with_the_seeds_indexes_ends_in_no_go_for_its_query_and_only_th
     phase: dict[str, Any],
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    ended = approved(database, {**phase, **SEEDS_INDEXES, "phase_proposed_indexes": "try"})
+    ended = approved(database, {**phase, **SEEDS_INDEXES, "phase_index_advice": "try"})
     assert ended.status == 2, ended.output
     path = tmp_path / "reports/latest/report.json"
     report = json.loads(path.read_text(encoding="utf-8"))

@@ -240,7 +240,7 @@ def at_work_until_held(database: Database, steps: Steps) -> Iterator[Callable[[s
 def test_active_sessions_above_the_start_hold_it(
     database: Database, module: Module, phase: Phase
 ) -> None:
-    few = {"phase_most_active_sessions": 1, "phase_batch_rows": 20, "phase_slice_seconds": 3}
+    few = {"phase_max_active_sessions": 1, "phase_batch_rows": 20, "phase_slice_seconds": 3}
     steps = begun(Steps.of(module, database, {**phase, **few}))
     with slow_batches(database, 0.02), at_work_until_held(database, steps) as held:
         until(lambda: database.sql(APPLIED)[0]["n"])
@@ -261,7 +261,7 @@ def test_wal_rate_holds_it(database: Database, module: Module, phase: Phase) -> 
             module,
             database,
             phase,
-            phase_most_wal_mb_per_second=0,
+            phase_max_wal_mb_per_second=0,
             phase_batch_rows=20,
             phase_slice_seconds=2,
         )
@@ -285,7 +285,7 @@ def test_wal_that_is_not_archived_holds_it(
     archiving: demo_server.Server, module: Module, phase: Phase
 ) -> None:
     database = Database(archiving, data.DATABASE)
-    few = {"phase_most_unarchived_wal_mb": 20, "phase_slice_seconds": 1}
+    few = {"phase_max_unarchived_wal_mb": 20, "phase_slice_seconds": 1}
     steps = begun(Steps.of(module, database, {**phase, **few}))
     for _ in range(3):
         database.superuser("SELECT pg_switch_wal(), pg_create_restore_point('x')")
@@ -315,7 +315,7 @@ def test_replica_lag_holds_it(
     database: Database, standby: psycopg.Connection[Any], module: Module, phase: Phase
 ) -> None:
     database.superuser("GRANT pg_monitor TO cowrieprocessor")
-    few = {"phase_most_replay_lag_seconds": 1, "phase_batch_rows": 20, "phase_slice_seconds": 4}
+    few = {"phase_max_replay_lag_seconds": 1, "phase_batch_rows": 20, "phase_slice_seconds": 4}
     steps = begun(Steps.of(module, database, {**phase, **few}))
     until(lambda: database.superuser("SELECT 1 FROM pg_stat_replication WHERE state = 'streaming'"))
     standby.execute("SELECT pg_wal_replay_pause()")

@@ -67,7 +67,7 @@ with patch_module_args(json.loads(sys.argv[1])):
 def begun(module: Module, database: Database, phase: Phase, way: str) -> Steps:
     """A run of the phase with the seed's indexes only, up to its approval."""
     steps = Steps.of(
-        module, database, {**seeds_own(phase, database), **phase, "phase_proposed_indexes": way}
+        module, database, {**seeds_own(phase, database), **phase, "phase_index_advice": way}
     )
     steps.begin()
     return steps
@@ -178,7 +178,7 @@ def test_the_plan_holds_what_could_be_built_and_its_hash_says_so(
     """Before the rename and before the rows are filled; by the names that hold afterwards."""
     plans = {}
     for way in ("estimate", "try", "keep"):
-        steps = Steps.of(module, database, {**phase, "phase_proposed_indexes": way})
+        steps = Steps.of(module, database, {**phase, "phase_index_advice": way})
         plans[way] = steps.do("plan")
     assert trial_statements(plans["estimate"]) == []
     assert {step["id"] for step in plans["estimate"]["plan"]["steps"]} == {
@@ -201,7 +201,7 @@ def test_the_plan_holds_nothing_for_a_query_that_has_its_index(
 ) -> None:
     covering = {"name": "covering", "columns": ["snapshot_country", "snapshot_ip_type"]}
     with_it = {**phase, "phase_indexes": [*phase["phase_indexes"], covering]}
-    steps = Steps.of(module, database, {**with_it, "phase_proposed_indexes": "try"})
+    steps = Steps.of(module, database, {**with_it, "phase_index_advice": "try"})
     assert trial_statements(steps.do("plan")) == []
 
 
@@ -209,7 +209,7 @@ def test_a_trial_that_nobody_approved_is_refused(
     database: Database, module: Module, phase: Phase
 ) -> None:
     steps = begun(module, database, phase, "estimate")
-    steps.spec["proposed_indexes"] = "try"
+    steps.spec["index_advice"] = "try"
     before = indexes(database)
     pairs = steps.do("query")["pairs"]
     message = steps.refused("trial", pairs=pairs)
@@ -255,7 +255,7 @@ def test_an_index_that_meets_the_target_is_kept_and_rolled_back(
     database: Database, module: Module, phase: Phase
 ) -> None:
     before = content(database, *TABLES)
-    steps = Steps.of(module, database, {**phase, "phase_proposed_indexes": "keep"})
+    steps = Steps.of(module, database, {**phase, "phase_index_advice": "keep"})
     fill(steps)
     result = tried(steps)
     (pair,), (check,) = result["pairs"], result["checks"]
@@ -268,7 +268,7 @@ def test_an_index_that_meets_the_target_is_kept_and_rolled_back(
     assert pair["buffer_ratio"] == pair["proposal"]["tried"]["buffer_ratio"] >= 100
     steps.do("run", state="finished", verdict="GO")
 
-    again = Steps.of(module, database, {**phase, "phase_proposed_indexes": "keep"})
+    again = Steps.of(module, database, {**phase, "phase_index_advice": "keep"})
     assert not again.plan()["needed"], "a kept index is not what a broken trial left"
     assert again.do("query")["pairs"][0]["proposal"] is None
 
@@ -280,7 +280,7 @@ def test_an_index_that_meets_the_target_is_kept_and_rolled_back(
 def test_a_run_that_keeps_an_index_says_so_in_its_report(
     database: Database, module: Module, tmp_path: Path, phase: Phase
 ) -> None:
-    steps = Steps.of(module, database, phase, phase_proposed_indexes="keep")
+    steps = Steps.of(module, database, phase, phase_index_advice="keep")
     report = steps.report(tmp_path, models=phase["phase_models"], trial=True)
     assert report["verdict"] == "GO"
     assert NAME in report["schema"]["after"]["indexes"]
@@ -399,7 +399,7 @@ def test_what_a_crash_left_is_dropped_when_the_run_goes_on(
     before = indexes(database)
     crashed(database, steps)
     run = steps.planned["run"]["id"]
-    steps.spec["proposed_indexes"] = way
+    steps.spec["index_advice"] = way
     planned = steps.plan()
     assert planned["run"]["id"] == run and planned["needed"]
     drop = f'DROP INDEX CONCURRENTLY "public"."{NAME}"'
@@ -439,7 +439,7 @@ def test_what_a_crash_left_is_dropped_by_the_rollback(
     database: Database, module: Module, phase: Phase
 ) -> None:
     before = content(database, *TABLES)
-    steps = Steps.of(module, database, {**phase, "phase_proposed_indexes": "try"})
+    steps = Steps.of(module, database, {**phase, "phase_index_advice": "try"})
     fill(steps)
     crashed(database, steps)
     steps.back()

@@ -16,8 +16,9 @@ from typing import Any
 import pytest
 import yaml
 
-from ansible.module_utils.pgrunbook.core.connection import LOGIN_OPTIONS
+from ansible.module_utils.pgrunbook.core.login import LOGIN_OPTIONS
 from ansible.module_utils.pgrunbook.core.spec import SPEC_OPTIONS
+from ansible.module_utils.pgrunbook.core.spec_checks import variable
 from ansible.module_utils.pgrunbook.ledger import schema
 from ansible.module_utils.pgrunbook.report import metrics, report
 
@@ -314,18 +315,12 @@ def test_no_variable_can_stand_for_what_a_step_of_the_runbook_finds_or_hands_on(
 PHASE = load_yaml(ROOT / "playbooks/vars/phase3.yml")
 
 
-def test_the_phase_is_passed_on_as_the_modules_take_it() -> None:
-    assert set(load_yaml(ROOT / "playbooks/vars/spec.yml")["phase_spec"]) == set(SPEC_OPTIONS)
-
-
-def test_every_phase_variable_is_used_and_every_used_one_is_set() -> None:
-    assert [name for name in PHASE if not name.startswith("phase_")] == []
-    text = "".join(
-        (ROOT / f"playbooks/{name}").read_text(encoding="utf-8")
-        for name in ("runbook.yml", "vars/spec.yml")
-    )
-    used = set(re.findall(r"\bphase_[a-z_]+", text)) - {"phase_file", "phase_spec"}
-    assert used == set(PHASE)
+def test_a_phase_file_holds_what_differs_from_the_defaults() -> None:
+    named = {variable(name): option for name, option in SPEC_OPTIONS.items()}
+    assert set(PHASE) - set(named) == {"phase_models"}
+    same = [n for n, v in PHASE.items() if n in named and v == named[n].get("default", named)]
+    assert same == []
+    assert {n for n, o in named.items() if o.get("required")} <= set(PHASE)
 
 
 def test_the_runbook_passes_on_what_the_report_takes() -> None:
@@ -402,15 +397,6 @@ def table_of(page: str, heading: str) -> list[list[str]]:
         [cell.strip().strip("`") for cell in re.split(r"(?<!\\)\|", line)[1:-1]]
         for line in lines[0].splitlines()[2:]
     ]
-
-
-def test_the_page_on_variables_lists_those_of_the_phase_with_their_values() -> None:
-    rows = table_of("variables.md", "## The phase")
-    assert [row[0] for row in rows] == list(PHASE)
-    for name, _, value, _ in rows:
-        if isinstance(PHASE[name], str | int | float) and name != "phase_models":
-            told = yaml.safe_load(value)
-            assert ("" if told is None else told) == PHASE[name], name
 
 
 def test_the_page_on_variables_lists_those_of_the_operator() -> None:

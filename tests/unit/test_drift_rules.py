@@ -13,7 +13,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ansible.module_utils.pgrunbook.core.errors import RunbookError
-from ansible.module_utils.pgrunbook.core.spec import MOST_NAME_BYTES, Table
+from ansible.module_utils.pgrunbook.core.spec import Table
+from ansible.module_utils.pgrunbook.core.spec_checks import MOST_NAME_BYTES
 from ansible.module_utils.pgrunbook.drift import differences, kinds
 from ansible.module_utils.pgrunbook.drift.differences import NEAR, nearness, renames
 from ansible.module_utils.pgrunbook.drift.kinds import (

@@ -14,11 +14,11 @@ from tests.unit.conftest import parsed
 QUIET = Load(replay_lag=0.0, waiters=0, active=3, unarchived=0, wal_rate=0.0)
 ACTIVE_BEFORE = 3
 LIMITS = {
-    "most_replay_lag_seconds": 10.0,
-    "most_lock_waiters": 2,
-    "most_active_sessions": 16,
-    "most_unarchived_wal_mb": 1024,
-    "most_wal_mb_per_second": 200,
+    "max_replay_lag_seconds": 10.0,
+    "max_lock_waiters": 2,
+    "max_active_sessions": 16,
+    "max_unarchived_wal_mb": 1024,
+    "max_wal_mb_per_second": 200,
 }
 
 

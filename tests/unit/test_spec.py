@@ -14,9 +14,8 @@ from hypothesis import strategies as st
 
 from ansible.module_utils.pgrunbook.core.errors import RunbookError
 from ansible.module_utils.pgrunbook.core.spec import (
-    GATES,
+    MAX_WORKERS,
     METHODS,
-    MOST_WORKERS,
     SPEC_OPTIONS,
     THRESHOLDS,
     Column,
@@ -26,9 +25,9 @@ from ansible.module_utils.pgrunbook.core.spec import (
     Table,
     parse,
     parse_stored,
-    require_open_window,
-    window_closed,
 )
+from ansible.module_utils.pgrunbook.core.spec_checks import GATES
+from ansible.module_utils.pgrunbook.core.window import require_open_window, window_closed
 from tests.unit.conftest import options, parsed
 
 # A name has at most 63 bytes, and a character at most four of them.
@@ -102,11 +101,11 @@ def option_dicts(draw: st.DrawFn) -> dict[str, Any]:
             counts,
         ),
         "strategy": st.sampled_from(["auto", "interleaved", "ranges", "keyset"]),
-        "workers": st.integers(1, MOST_WORKERS),
+        "workers": st.integers(1, MAX_WORKERS),
         "waive_rollback": st.booleans(),
         "unfillable_max": st.integers(min_value=0, max_value=10**9),
         **dict.fromkeys(THRESHOLDS, thresholds),
-        "most_replay_lag_seconds": st.floats(min_value=0, max_value=1e6),
+        "max_replay_lag_seconds": st.floats(min_value=0, max_value=1e6),
         "window_end": st.just("") | ends,
         "gates": st.dictionaries(st.sampled_from(GATES), st.sampled_from(["enforce", "warn"])),
         "coverage_min": percentages,
@@ -116,7 +115,7 @@ def option_dicts(draw: st.DrawFn) -> dict[str, Any]:
         "sample_seed": st.integers(min_value=-(2**63), max_value=2**63 - 1),
         "speedup_min": st.floats(min_value=0.1, max_value=1000),
         "repetitions": counts,
-        "proposed_indexes": st.sampled_from(["estimate", "try", "keep"]),
+        "index_advice": st.sampled_from(["estimate", "try", "keep"]),
         "queries": st.lists(query, max_size=2),
     }
     assert set(fields) == set(SPEC_OPTIONS)
@@ -144,7 +143,7 @@ def test_values_land_in_their_fields() -> None:
     assert spec.table == Table("sales", "orders") and str(spec.table) == "sales.orders"
     assert spec.source == Table("crm", "customers")
     assert spec.key == ("id", "line")
-    assert spec.columns == (Column("region", "text", "regions", "geo->>'region'"),)
+    assert spec.columns == (Column("region", "text", "geo->>'region'", "regions"),)
     assert spec.source_key == {"customer": "id"}
     assert spec.indexes == (Index("ix", ("region", "id"), None),)
     assert spec.queries == (Query("q", "s", "b", enforce=True),)
@@ -208,7 +207,7 @@ REFUSED = [
         for value in (-0.1, 100.1, float("nan"))
     ),
     *((name, -1) for name in THRESHOLDS),
-    ("workers", MOST_WORKERS + 1),
+    ("workers", MAX_WORKERS + 1),
     ("speedup_min", 0.0),
     ("speedup_min", -1.0),
     ("key", []),
@@ -233,7 +232,7 @@ def test_a_threshold_of_nothing_at_all_is_allowed(name: str) -> None:
 
 
 def test_as_many_workers_as_are_of_use_are_allowed() -> None:
-    assert parsed(workers=MOST_WORKERS).workers == MOST_WORKERS
+    assert parsed(workers=MAX_WORKERS).workers == MAX_WORKERS
 
 
 def test_a_table_without_a_key_goes_without_rollback() -> None:
@@ -330,8 +329,8 @@ def test_options_has_every_option_that_is_not_optional() -> None:
 
 def test_what_an_earlier_version_stored_has_the_defaults_of_what_it_did_not_know() -> None:
     stored = parsed().as_dict()
-    earlier = {name: value for name, value in stored.items() if name != "proposed_indexes"}
-    assert parse_stored(earlier).proposed_indexes == "estimate"
+    earlier = {name: value for name, value in stored.items() if name != "index_advice"}
+    assert parse_stored(earlier).index_advice == "estimate"
     assert parse_stored(earlier).as_dict() == stored
 
 

@@ -21,8 +21,9 @@ from ..catalog import TableInfo, conversion, surroundings
 from ..core.connection import Connection, one
 from ..core.errors import RunbookError
 from ..core.locks import patient, with_lock_retries
-from ..core.spec import Spec, require_open_window
+from ..core.spec import Spec
 from ..core.sql import literal, render, table
+from ..core.window import require_open_window
 from ..ledger import journal
 from ..ledger.filled import require_the_filled
 from . import batch, unfillable, workers

@@ -10,7 +10,8 @@ from typing import Any
 
 from .. import ledger
 from ..core.connection import Connection, one
-from ..core.spec import Spec, seconds_left
+from ..core.spec import Spec
+from ..core.window import seconds_left
 
 
 def backfill_seconds(conn: Connection, spec: Spec, rows: int) -> tuple[float | None, str]:

@@ -131,25 +131,25 @@ def reasons(spec: Spec, load: Load, active_before: int) -> dict[str, str]:
     more_active = load.active - active_before
     unarchived, rate = load.unarchived / MB, load.wal_rate / MB
     found = {
-        "most_replay_lag_seconds": (
+        "max_replay_lag_seconds": (
             load.replay_lag or 0.0,
-            f"replica lag {load.replay_lag or 0:.1f} s > {spec.most_replay_lag_seconds:g} s",
+            f"replica lag {load.replay_lag or 0:.1f} s > {spec.max_replay_lag_seconds:g} s",
         ),
-        "most_lock_waiters": (
+        "max_lock_waiters": (
             load.waiters,
-            f"{load.waiters} waiting for our locks > {spec.most_lock_waiters}",
+            f"{load.waiters} waiting for our locks > {spec.max_lock_waiters}",
         ),
-        "most_active_sessions": (
+        "max_active_sessions": (
             more_active,
-            f"{more_active} more active sessions than at the start > {spec.most_active_sessions}",
+            f"{more_active} more active sessions than at the start > {spec.max_active_sessions}",
         ),
-        "most_unarchived_wal_mb": (
+        "max_unarchived_wal_mb": (
             unarchived,
-            f"{unarchived:,.0f} MB of WAL not archived > {spec.most_unarchived_wal_mb:,} MB",
+            f"{unarchived:,.0f} MB of WAL not archived > {spec.max_unarchived_wal_mb:,} MB",
         ),
-        "most_wal_mb_per_second": (
+        "max_wal_mb_per_second": (
             rate,
-            f"WAL {rate:,.0f} MB/s > {spec.most_wal_mb_per_second:,} MB/s",
+            f"WAL {rate:,.0f} MB/s > {spec.max_wal_mb_per_second:,} MB/s",
         ),
     }
     return {name: text for name, (now, text) in found.items() if now > getattr(spec, name)}

@@ -20,7 +20,8 @@ from psycopg.types.json import Jsonb
 from .. import ledger
 from ..core.connection import Connection, one
 from ..core.sibling import sibling
-from ..core.spec import Spec, window_closed
+from ..core.spec import Spec
+from ..core.window import window_closed
 from .batch import Done
 from .batch_size import Pace
 from .throttle import UNKNOWN_SECONDS, Load, Sampler, horizon_holder, reasons, sees_all_transactions

@@ -16,21 +16,6 @@ from psycopg.sql import SQL, Identifier
 from .errors import RunbookError
 from .pooler import answering, require_own_session
 
-LOGIN_OPTIONS: dict[str, Any] = {
-    "host": {"type": "str"},
-    "port": {"type": "int"},
-    "dbname": {"type": "str"},
-    "user": {"type": "str"},
-    "password": {"type": "str", "no_log": True},
-    "passfile": {"type": "path", "no_log": False},
-    "service": {"type": "str"},
-    "sslmode": {"type": "str"},
-    "sslrootcert": {"type": "path"},
-    "sslcert": {"type": "path"},
-    "sslkey": {"type": "path", "no_log": False},
-    "connect_timeout": {"type": "int", "default": 10},
-}
-
 MINIMUM_VERSION = 140000  # TID range scans came with PostgreSQL 14
 STATEMENT_TIMEOUT = "15min"
 IDLE_IN_TRANSACTION_TIMEOUT = "1min"

@@ -1,233 +1,326 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The phase's specification: what the variables file says, checked once and then only read."""
+"""The phase's specification: what the variables file says, checked once and then only read.
+
+Each option is one field here. Its name, type, default, bounds and documentation are what Ansible
+takes, what is checked, and what docs/variables.md and the modules' documentation say, once
+`make generate` has run.
+"""
 
 from __future__ import annotations
 
-import math
-import re
-from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass
-from datetime import UTC, datetime
+from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 from .errors import RunbookError
+from .options import Table, argument_spec, given_by, option, taken, unknown
+from .spec_checks import require_sound
 
-MOST_NAME_BYTES = 63
-MOST_WORKERS = 16
-THRESHOLDS = (
-    "most_replay_lag_seconds",
-    "most_lock_waiters",
-    "most_active_sessions",
-    "most_unarchived_wal_mb",
-    "most_wal_mb_per_second",
-)
-GATES = (
-    "connectivity",
-    "superuser",
-    "orphans",
-    "schema",
-    "indexes",
-    "baseline",
-    "requirement",
-    "estimate",
-    "coverage",
-    "remaining",
-    "dry_run",
-    "canary",
-    "accuracy",
-    "comparison",
-    "journal",
-    "read_only",
-)
-"""The ids of the gates that phase_gates may name; docs/report.md says what each is. Each query has
-an enforce of its own."""
-ENFORCE, WARN = "enforce", "warn"
+__all__ = [
+    "APART",
+    "DIFFER",
+    "EQUAL",
+    "KEPT_VALUES",
+    "MAX_WORKERS",
+    "METHODS",
+    "SPEC_OPTIONS",
+    "THRESHOLDS",
+    "Column",
+    "Index",
+    "Query",
+    "Spec",
+    "Table",
+    "parse",
+    "parse_stored",
+]
+
+MAX_WORKERS = 16
 METHODS = ("btree", "hash", "gist", "spgist", "gin", "brin")
 APART, EQUAL, DIFFER = KEPT_VALUES = ("apart", "equal", "differ")
 """What becomes of a value that a conversion kept and that differs from its source."""
 
-SPEC_OPTIONS: dict[str, Any] = {
-    "phase": {"type": "str", "required": True},
-    "title": {"type": "str", "default": ""},
-    "schema": {"type": "str", "default": "public"},
-    "table": {"type": "str", "required": True},
-    "key": {"type": "list", "elements": "str", "required": True, "no_log": False},
-    "columns": {
-        "type": "list",
-        "elements": "dict",
-        "required": True,
-        "options": {
-            "name": {"type": "str", "required": True},
-            "type": {"type": "str", "required": True},
-            "renamed_from": {"type": "str"},
-            "converted_from": {"type": "str"},
-            "using": {"type": "str"},
-            "source": {"type": "str", "required": True},
-            "coverage_min": {"type": "float"},
-        },
-    },
-    "source_schema": {"type": "str", "default": "public"},
-    "source_table": {"type": "str", "required": True},
-    "source_key": {"type": "dict", "required": True, "no_log": False},
-    "indexes": {
-        "type": "list",
-        "elements": "dict",
-        "default": [],
-        "options": {
-            "name": {"type": "str", "required": True},
-            "columns": {"type": "list", "elements": "str", "required": True},
-            "include": {"type": "list", "elements": "str", "default": []},
-            "where": {"type": "str"},
-            "method": {"type": "str", "default": "btree", "choices": list(METHODS)},
-            "renamed_from": {"type": "str"},
-        },
-    },
-    "acknowledged": {"type": "list", "elements": "str", "default": []},
-    "acknowledged_drift": {"type": "list", "elements": "str", "default": []},
-    "trusted_roles": {"type": "list", "elements": "str", "default": []},
-    "superuser": {"type": "str", "default": "warn", "choices": ["refuse", "warn"]},
-    "strategy": {
-        "type": "str",
-        "default": "auto",
-        "choices": ["auto", "interleaved", "ranges", "keyset"],
-    },
-    "workers": {"type": "int", "default": 1},
-    "batch_rows": {"type": "int", "default": 5000},
-    "batch_target_ms": {"type": "int", "default": 100},
-    "canary_rows": {"type": "int", "default": 10000},
-    "slice_seconds": {"type": "int", "default": 5},
-    "lock_timeout_ms": {"type": "int", "default": 500},
-    "lock_tries": {"type": "int", "default": 10},
-    "window_end": {"type": "str", "default": ""},
-    "waive_rollback": {"type": "bool", "default": False},
-    "unfillable_max": {"type": "int", "default": 0},
-    "most_replay_lag_seconds": {"type": "float", "default": 10.0},
-    "most_lock_waiters": {"type": "int", "default": 0},
-    "most_active_sessions": {"type": "int", "default": 16},
-    "most_unarchived_wal_mb": {"type": "int", "default": 1024},
-    "most_wal_mb_per_second": {"type": "int", "default": 200},
-    "gates": {"type": "dict", "default": {}},
-    "coverage_min": {"type": "float", "default": 95.0},
-    "accuracy_min": {"type": "float", "default": 99.0},
-    "kept_values": {"type": "str", "default": "apart", "choices": list(KEPT_VALUES)},
-    "sample_rows": {"type": "int", "default": 1000},
-    "sample_seed": {"type": "int", "default": 7},
-    "speedup_min": {"type": "float", "default": 5.0},
-    "repetitions": {"type": "int", "default": 11},
-    "proposed_indexes": {
-        "type": "str",
-        "default": "estimate",
-        "choices": ["estimate", "try", "keep"],
-    },
-    "queries": {
-        "type": "list",
-        "elements": "dict",
-        "default": [],
-        "options": {
-            "name": {"type": "str", "required": True},
-            "snapshot": {"type": "str", "required": True},
-            "baseline": {"type": "str", "required": True},
-            "enforce": {"type": "bool", "default": True},
-        },
-    },
-}
-
-
-@dataclass(frozen=True)
-class Table:
-    """A table by schema and name, both as PostgreSQL stores them (unquoted)."""
-
-    schema: str
-    name: str
-
-    def __str__(self) -> str:
-        return f"{self.schema}.{self.name}"
-
 
 @dataclass(frozen=True)
 class Column:
-    """A column that the phase needs: its SQL type and the source expression that fills it.
+    """A column that the phase needs, and where its values come from."""
 
-    converted_from is another type that it may still have, in format_type()'s spelling, and using
-    the expression that turns a value of that type into one of the right type. coverage_min is its
-    own share of rows with a value, in per cent; None where that of the phase holds.
-    """
-
-    name: str
-    type: str
-    renamed_from: str | None
-    source: str
-    converted_from: str | None = None
-    using: str | None = None
-    coverage_min: float | None = None
+    name: str = option("The column's right name.")
+    type: str = option(
+        "The column's right SQL type. Any other type stops the run, apart from "
+        "O(ignore:converted_from).",
+    )
+    source: str = option(
+        "SQL expression on the columns of the source table, such as V(ip_types[1]) or "
+        "V(enrichment->>'type'). It is tried in a READ ONLY transaction first.",
+    )
+    renamed_from: str | None = option("The wrong name that the column may still bear.", None)
+    converted_from: str | None = option(
+        "Another type that the column may still have, as psql's V(\\d) shows it. The column "
+        "is then put aside, a new one takes its place, and the backfill moves its values.",
+        None,
+    )
+    using: str | None = option(
+        "SQL expression that turns a value of that type into one of the right type, such as "
+        "V({snapshot_ip_type}[1]), with the column's right name in braces. It goes with "
+        "O(ignore:converted_from).",
+        None,
+    )
+    coverage_min: float | None = option(
+        "Per cent of all rows that must have a value in this column afterwards, in place of "
+        "O(ignore:coverage_min) of the phase.",
+        None,
+    )
 
 
 @dataclass(frozen=True)
 class Index:
-    """An index that the phase needs: on columns, each with its usual order and operator class.
-    include has columns that it only holds; where is the condition on the rows that are in it, on
-    columns under their right names, and empty for all rows."""
+    """An index that the phase needs: on columns, each with its usual order and operator class."""
 
-    name: str
-    columns: tuple[str, ...]
-    renamed_from: str | None
-    include: tuple[str, ...] = ()
-    where: str = ""
-    method: str = "btree"
+    name: str = option("The index's right name.")
+    columns: tuple[str, ...] = option("Its columns in order, under their right names.")
+    renamed_from: str | None = option(
+        "The name that an index of the same definition may still bear.",
+        None,
+    )
+    include: tuple[str, ...] = option(
+        "Columns that it only holds (INCLUDE), so that a query which reads no others needs "
+        "the index alone.",
+        (),
+    )
+    where: str = option(
+        "The condition on the rows that are in it, an SQL expression on columns under their "
+        "right names. It may call nothing whose value changes. Empty means all rows.",
+        "",
+    )
+    method: str = option(
+        "The kind of index. Each column has its type's usual operator class.",
+        "btree",
+        choices=METHODS,
+    )
 
 
 @dataclass(frozen=True)
 class Query:
     """A query on the filled columns and the one that it replaces; both must agree."""
 
-    name: str
-    snapshot: str
-    baseline: str
-    enforce: bool
+    name: str = option("What the query answers.")
+    snapshot: str = option(
+        "The query on the filled columns. V({table}), V({source}) and the phase's columns in "
+        "braces are replaced by quoted names; any other brace must be doubled.",
+    )
+    baseline: str = option("The query that it replaces, with the same placeholders.")
+    enforce: bool = option(
+        "Whether a miss makes the verdict NO-GO. Otherwise it is a warning.",
+        True,
+    )
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Spec:
     """A whole phase. Percentages are 0–100, times are in the unit that the name says."""
 
-    phase: str
-    title: str
-    table: Table
-    key: tuple[str, ...]
-    columns: tuple[Column, ...]
-    source: Table
-    source_key: dict[str, str]
-    indexes: tuple[Index, ...]
-    acknowledged: tuple[str, ...]
-    acknowledged_drift: tuple[str, ...]
-    trusted_roles: tuple[str, ...]
-    superuser: str
-    strategy: str
-    workers: int
-    batch_rows: int
-    batch_target_ms: int
-    canary_rows: int
-    slice_seconds: int
-    lock_timeout_ms: int
-    lock_tries: int
-    window_end: str
-    waive_rollback: bool
-    unfillable_max: int
-    most_replay_lag_seconds: float
-    most_lock_waiters: int
-    most_active_sessions: int
-    most_unarchived_wal_mb: int
-    most_wal_mb_per_second: int
-    gates: dict[str, str]
-    coverage_min: float
-    accuracy_min: float
-    kept_values: str
-    sample_rows: int
-    sample_seed: int
-    speedup_min: float
-    repetitions: int
-    proposed_indexes: str
-    queries: tuple[Query, ...]
+    phase: str = option(
+        "Short name of the phase: letters, digits, dots, hyphens and underscores. Run ids and "
+        "report folders begin with it.",
+    )
+    title: str = option("What people call the phase.", "")
+    table: Table = option("The table to be changed: an ordinary table, or a partitioned one.")
+    key: tuple[str, ...] = option(
+        "Columns of a unique index, NOT NULL, that tells the table's rows apart. It may be "
+        "empty with O(spec.waive_rollback).",
+    )
+    columns: tuple[Column, ...] = option("The columns that the phase needs and fills.")
+    source: Table = option(
+        "The table or view that the values come from, with one row for each key.",
+    )
+    source_key: dict[str, str] = option(
+        "Which column of the table refers to which column of the source.",
+    )
+    indexes: tuple[Index, ...] = option(
+        "Indexes that the phase needs on the table. Those of a partitioned table are built on "
+        "each partition.",
+        (),
+        more="variables.md#an-index",
+    )
+    acknowledged: tuple[str, ...] = option(
+        "What may happen although it would stop the run, as the message that asks for it "
+        "spells it: functions whose body has an old column name, triggers that fire for every "
+        "row, volatile functions, values that are moved to a column of another type.",
+        (),
+        more="variables.md#what-is-acknowledged",
+    )
+    acknowledged_drift: tuple[str, ...] = option(
+        "Differences from the models that may be, by the RV(ignore:object) that "
+        "M(pgrunbook_schema) returns of each.",
+        (),
+        more="report.md#schema-drift",
+    )
+    trusted_roles: tuple[str, ...] = option(
+        "Roles whose code may run as the login role, because they may create functions and "
+        "operators in the schemas of the two tables, or own what the phase reads. The owners "
+        "of these schemas and of the phase's table, and superusers, are trusted without being "
+        "named.",
+        (),
+        more="security.md#against-other-roles-of-the-database",
+    )
+    superuser: str = option(
+        "What to do where the login role is a superuser. V(refuse) stops in the preflight, "
+        "V(warn) shows it.",
+        "warn",
+        choices=("refuse", "warn"),
+    )
+    strategy: str = option(
+        "The way through the table. V(interleaved) makes most updates heap-only, without the "
+        "indexes on the filled columns, which are built again afterwards. V(ranges) goes from "
+        "page to page, V(keyset) in the order of the key. V(auto) chooses, and says why.",
+        "auto",
+        choices=("auto", "interleaved", "ranges", "keyset"),
+        more="variables.md#strategies",
+    )
+    workers: int = option(
+        "In how many threads the backfill, and a rollback, works. Each has a connection of "
+        "its own; one more watches.",
+        1,
+        least=1,
+        most=MAX_WORKERS,
+        why_most=f"more than {MAX_WORKERS} would only wait for each other",
+    )
+    batch_rows: int = option(
+        "The most rows that a batch, which is one transaction, changes. Where values are "
+        "large there are fewer: those of a batch are about 16 MB together.",
+        5000,
+        least=1,
+    )
+    batch_target_ms: int = option(
+        "How long a batch should take. Its size adapts to that.",
+        100,
+        least=1,
+        unit="milliseconds",
+    )
+    canary_rows: int = option(
+        "How many rows are filled and compared before the second approval.",
+        10000,
+        least=1,
+    )
+    slice_seconds: int = option(
+        "For how long the backfill works between two lines of progress.",
+        5,
+        least=1,
+        unit="seconds",
+    )
+    lock_timeout_ms: int = option(
+        "How long a statement waits for a lock. Index builds have 30 minutes.",
+        500,
+        least=1,
+        unit="milliseconds",
+    )
+    lock_tries: int = option(
+        "How often a statement is tried before a lock that is not to be had is an error. The "
+        "pause between two tries doubles, from 1 s to 60 s, with jitter.",
+        10,
+        least=1,
+    )
+    window_end: str = option(
+        "End of the maintenance window, ISO 8601 with offset, such as "
+        "V(2026-01-31T04:00:00+00:00). Empty means no end.",
+        "",
+    )
+    waive_rollback: bool = option(
+        "Keep nothing that a rollback needs, so that what is filled cannot be taken back. A "
+        "table without a unique index needs it.",
+        False,
+        more="rollback.md#when-it-is-no-longer-valid",
+    )
+    unfillable_max: int = option(
+        "How many rows may be set aside because the server refuses what they would get, such "
+        "as a value that a CHECK constraint forbids. With more of them nothing is begun, or "
+        "the run stops.",
+        0,
+        least=0,
+        more="variables.md#rows-that-the-server-refuses",
+    )
+    max_replay_lag_seconds: float = option(
+        "Replay lag of the slowest standby above which the backfill is throttled.",
+        10.0,
+        least=0,
+        unit="seconds",
+    )
+    max_lock_waiters: int = option(
+        "Sessions waiting for locks of the backfill above which it is throttled.",
+        0,
+        least=0,
+    )
+    max_active_sessions: int = option(
+        "Active client sessions more than when the run began above which it is throttled.",
+        16,
+        least=0,
+    )
+    max_unarchived_wal_mb: int = option(
+        "WAL that is not archived yet above which the backfill is throttled. 1 MB is "
+        "1,000,000 bytes.",
+        1024,
+        least=0,
+        unit="megabytes",
+    )
+    max_wal_mb_per_second: int = option(
+        "WAL that the whole server writes above which the backfill is throttled.",
+        200,
+        least=0,
+        unit="megabytes a second",
+    )
+    gates: dict[str, str] = option(
+        "Whether a gate that is missed makes the verdict NO-GO (V(enforce)) or is a warning "
+        "(V(warn)), by the gate's id. One that is not named keeps its default. Each query has "
+        "an RV(ignore:enforce) of its own.",
+        {},
+        more="variables.md#gates",
+    )
+    coverage_min: float = option(
+        "Per cent of all rows that must have a value afterwards, in each column that has no "
+        "RV(ignore:coverage_min) of its own.",
+        95.0,
+        per_cent=True,
+    )
+    accuracy_min: float = option(
+        "Per cent of the compared rows that must equal their source.",
+        99.0,
+        per_cent=True,
+    )
+    kept_values: str = option(
+        "How a value counts that was kept from a column of another type and differs from the "
+        "source. V(apart) leaves its row out of the comparison and tells how many there are, "
+        "V(equal) counts it as equal, V(differ) as different.",
+        APART,
+        choices=KEPT_VALUES,
+        more="variables.md#a-column-of-the-wrong-type",
+    )
+    sample_rows: int = option("Size of the random sample.", 1000, least=1)
+    sample_seed: int = option("Seed of the random sample. The same seed gives the same rows.", 7)
+    speedup_min: float = option(
+        "How many times better a query must be than the one that it replaces.",
+        5.0,
+        above=0,
+        more="report.md#query-performance",
+    )
+    repetitions: int = option(
+        "How often each query is timed, but 6 times at least; up to ten times as often where "
+        "it is too close to call. The median counts.",
+        11,
+        least=1,
+        more="report.md#query-performance",
+    )
+    index_advice: str = option(
+        "What to do with the index that would serve a query that misses its speed-up. "
+        "V(estimate) tells its size and build time, V(try) builds it, measures the query "
+        "again and drops it, V(keep) keeps it if the query then meets its speed-up.",
+        "estimate",
+        choices=("estimate", "try", "keep"),
+        more="report.md#an-index-that-would-serve-a-query",
+    )
+    queries: tuple[Query, ...] = option(
+        "Pairs of queries that must give equal results. It may be empty.",
+        (),
+    )
 
     def coverage_of(self, column: str) -> float:
         """The share of rows that must have a value in a column of the phase, in per cent."""
@@ -236,15 +329,17 @@ class Spec:
 
     def as_dict(self) -> dict[str, Any]:
         """The options that parse() takes, as the plan's hash and the ledger hold them."""
-        fields = asdict(self)
-        table, source = fields.pop("table"), fields.pop("source")
-        return {
-            **fields,
-            "schema": table["schema"],
-            "table": table["name"],
-            "source_schema": source["schema"],
-            "source_table": source["name"],
-        }
+        return given_by(self)
+
+
+SPEC_OPTIONS = argument_spec(Spec)
+THRESHOLDS = tuple(name for name in SPEC_OPTIONS if name.startswith("max_"))
+
+RENAMED = {
+    **{f"most_{name.removeprefix('max_')}": name for name in THRESHOLDS},
+    "proposed_indexes": "index_advice",
+}
+"""What options were called in the ledgers of versions before 0.2.0."""
 
 
 def parse(options: Mapping[str, Any]) -> Spec:
@@ -253,55 +348,8 @@ def parse(options: Mapping[str, Any]) -> Spec:
 
     Raises RunbookError where a value makes no sense, naming the variable.
     """
-    defaults = {name: o["default"] for name, o in SPEC_OPTIONS.items() if "default" in o}
-    given = {**defaults, **options}
-    scalars = [
-        "phase",
-        "title",
-        "superuser",
-        "strategy",
-        "workers",
-        "batch_rows",
-        "batch_target_ms",
-        "canary_rows",
-        "slice_seconds",
-        "lock_timeout_ms",
-        "lock_tries",
-        "window_end",
-        "waive_rollback",
-        "unfillable_max",
-        "most_replay_lag_seconds",
-        "most_lock_waiters",
-        "most_active_sessions",
-        "most_unarchived_wal_mb",
-        "most_wal_mb_per_second",
-        "coverage_min",
-        "accuracy_min",
-        "kept_values",
-        "sample_rows",
-        "sample_seed",
-        "speedup_min",
-        "repetitions",
-        "proposed_indexes",
-    ]
-    spec = Spec(
-        table=Table(given["schema"], given["table"]),
-        source=Table(given["source_schema"], given["source_table"]),
-        key=tuple(given["key"]),
-        columns=tuple(_column(c) for c in given["columns"]),
-        source_key=dict(sorted((str(k), str(v)) for k, v in given["source_key"].items())),
-        indexes=tuple(_index(i) for i in given["indexes"]),
-        acknowledged=tuple(given["acknowledged"]),
-        acknowledged_drift=tuple(given["acknowledged_drift"]),
-        trusted_roles=tuple(given["trusted_roles"]),
-        gates={str(gate): str(word) for gate, word in given["gates"].items()},
-        queries=tuple(
-            Query(q["name"], q["snapshot"], q["baseline"], q.get("enforce", True))
-            for q in given["queries"]
-        ),
-        **{name: given[name] for name in scalars},
-    )
-    _check(spec)
+    spec = taken(Spec, options)
+    require_sound(spec)
     return spec
 
 
@@ -311,218 +359,11 @@ def parse_stored(options: Mapping[str, Any]) -> Spec:
 
     Raises RunbookError where it has an option that this program does not know.
     """
-    unknown = _unknown(options, SPEC_OPTIONS)
-    if unknown:
+    today = {RENAMED.get(name, name): value for name, value in options.items()}
+    not_known = unknown(today, Spec)
+    if not_known:
         raise RunbookError(
-            f"The phase in the ledger has {', '.join(unknown)}, which this pgrunbook does not "
+            f"The phase in the ledger has {', '.join(not_known)}, which this pgrunbook does not "
             "know: a newer one wrote it. Nothing was changed. Next step: use the newer pgrunbook."
         )
-    return parse(options)
-
-
-def _unknown(given: Mapping[str, Any], options: Mapping[str, Any]) -> list[str]:
-    """The names in given, and in the mappings that it lists, that are no options."""
-    nested = [
-        f"{name}.{inner}"
-        for name, option in options.items()
-        if "options" in option
-        for each in given.get(name) or []
-        for inner in _unknown(each, option["options"])
-    ]
-    return sorted({name for name in given if name not in options} | set(nested))
-
-
-def seconds_left(spec: Spec) -> float | None:
-    """Seconds until the maintenance window ends, negative afterwards; None where it has no end."""
-    if not spec.window_end:
-        return None
-    return (_window_end(spec.window_end) - datetime.now(UTC)).total_seconds()
-
-
-def window_closed(spec: Spec) -> bool:
-    """Whether the maintenance window has an end and that end has passed."""
-    left = seconds_left(spec)
-    return left is not None and left <= 0
-
-
-def require_open_window(spec: Spec) -> None:
-    """Raise RunbookError when the maintenance window is over."""
-    if window_closed(spec):
-        raise RunbookError(
-            f"The maintenance window ended at {spec.window_end}. Nothing was changed. "
-            "Next step: set phase_window_end to the end of the next window."
-        )
-
-
-def _column(option: Mapping[str, Any]) -> Column:
-    return Column(
-        option["name"],
-        option["type"],
-        option.get("renamed_from") or None,
-        option["source"],
-        option.get("converted_from") or None,
-        option.get("using") or None,
-        option.get("coverage_min"),
-    )
-
-
-def _index(option: Mapping[str, Any]) -> Index:
-    return Index(
-        option["name"],
-        tuple(option["columns"]),
-        option.get("renamed_from") or None,
-        tuple(option.get("include") or ()),
-        option.get("where") or "",
-        option.get("method") or "btree",
-    )
-
-
-def _window_end(text: str) -> datetime:
-    try:
-        end = datetime.fromisoformat(text)
-    except ValueError:
-        raise RunbookError(
-            f"phase_window_end is {text!r}, which is no ISO 8601 time. "
-            "Next step: write it as 2026-01-31T04:00:00+00:00."
-        ) from None
-    if end.tzinfo is None:
-        raise RunbookError(
-            f"phase_window_end is {text!r}, without a time zone. "
-            f"Next step: write {text}+00:00, or the offset that you mean."
-        )
-    return end
-
-
-def _check(spec: Spec) -> None:
-    positive = [
-        "workers",
-        "batch_rows",
-        "batch_target_ms",
-        "canary_rows",
-        "slice_seconds",
-        "lock_timeout_ms",
-        "lock_tries",
-        "sample_rows",
-        "repetitions",
-    ]
-    for name in positive:
-        value = getattr(spec, name)
-        if value < 1:
-            raise RunbookError(
-                f"phase_{name} is {value}; it must be at least 1. "
-                f"Next step: correct phase_{name} in the variables file."
-            )
-    for name, value in asdict(spec).items():
-        if isinstance(value, float) and not math.isfinite(value):
-            raise RunbookError(
-                f"phase_{name} is {value}; it must be a number. "
-                f"Next step: correct phase_{name} in the variables file."
-            )
-    for name in (*THRESHOLDS, "unfillable_max"):
-        if getattr(spec, name) < 0:
-            raise RunbookError(
-                f"phase_{name} is {getattr(spec, name)}; it must be 0 or more. "
-                f"Next step: correct phase_{name} in the variables file."
-            )
-    for name in ("coverage_min", "accuracy_min"):
-        if not 0 <= getattr(spec, name) <= 100:
-            raise RunbookError(
-                f"phase_{name} is {getattr(spec, name)}; it is a percentage from 0 to 100. "
-                f"Next step: correct phase_{name} in the variables file."
-            )
-    for column in spec.columns:
-        if not 0 <= spec.coverage_of(column.name) <= 100:
-            raise RunbookError(
-                f"coverage_min of column {column.name!r} in phase_columns is "
-                f"{column.coverage_min}; it is a percentage from 0 to 100. Next step: correct it "
-                "in the variables file."
-            )
-    if spec.kept_values not in KEPT_VALUES:
-        raise RunbookError(
-            f"phase_kept_values is {spec.kept_values!r}; it takes {', '.join(KEPT_VALUES)}. "
-            "Next step: correct phase_kept_values in the variables file."
-        )
-    if spec.speedup_min <= 0:
-        raise RunbookError(
-            f"phase_speedup_min is {spec.speedup_min}; it must be more than 0. "
-            "Next step: correct phase_speedup_min in the variables file."
-        )
-    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", spec.phase):
-        raise RunbookError(
-            f"phase_name is {spec.phase!r}; it names a folder, so it takes letters, digits, dots, "
-            "hyphens and underscores. Next step: correct phase_name in the variables file."
-        )
-    for column in spec.columns:
-        if bool(column.converted_from) != bool(column.using):
-            raise RunbookError(
-                f"Column {column.name!r} in phase_columns has one of converted_from and using; a "
-                "conversion needs both, the type that it is from and the expression that does it. "
-                "Next step: add the other one, or take both out."
-            )
-    for name in _repeated([c.name for c in spec.columns]):
-        raise RunbookError(f"phase_columns lists {name!r} twice. Next step: keep one of the two.")
-    if spec.workers > MOST_WORKERS:
-        raise RunbookError(
-            f"phase_workers is {spec.workers}; more than {MOST_WORKERS} would only wait for each "
-            "other. Next step: correct phase_workers in the variables file."
-        )
-    if not spec.key and not spec.waive_rollback:
-        raise RunbookError(
-            "phase_key is empty, so a rollback could not tell the rows apart. Next step: name the "
-            "columns of a unique index, or set phase_waive_rollback: true to go without rollback."
-        )
-    for name in ("columns", "source_key"):
-        if not getattr(spec, name):
-            raise RunbookError(
-                f"phase_{name} is empty. Next step: fill it in the variables file; "
-                "playbooks/vars/phase3.yml shows how."
-            )
-    _check_gates(spec.gates)
-    for where, name in _names(spec):
-        if not 1 <= len(name.encode()) <= MOST_NAME_BYTES:
-            raise RunbookError(
-                f"{where} has the name {name!r} of {len(name.encode())} bytes; PostgreSQL's names "
-                f"have 1 to {MOST_NAME_BYTES}. Next step: correct {where} in the variables file."
-            )
-    if spec.window_end:
-        _window_end(spec.window_end)
-
-
-def _check_gates(gates: Mapping[str, str]) -> None:
-    for gate, word in gates.items():
-        if gate.startswith(("query:", "speedup:")):
-            raise RunbookError(
-                f"phase_gates names {gate!r}, but each query has a setting of its own. "
-                "Next step: take it out, and set enforce of that query in phase_queries."
-            )
-        if gate not in GATES:
-            raise RunbookError(
-                f"phase_gates names {gate!r}, which is no gate of a phase; these are: "
-                f"{', '.join(GATES)}. Next step: correct the name in the variables file."
-            )
-        if word not in (ENFORCE, WARN):
-            raise RunbookError(
-                f"phase_gates sets {gate} to {word!r}; it takes {ENFORCE} or {WARN}. "
-                "Next step: correct phase_gates in the variables file."
-            )
-
-
-def _repeated(names: list[str]) -> list[str]:
-    return [name for n, name in enumerate(names) if name in names[:n]]
-
-
-def _names(spec: Spec) -> Iterator[tuple[str, str]]:
-    """Every identifier of the phase, after the variable that it is from."""
-    yield from [("phase_schema", spec.table.schema), ("phase_table", spec.table.name)]
-    yield from [
-        ("phase_source_schema", spec.source.schema),
-        ("phase_source_table", spec.source.name),
-    ]
-    yield from (("phase_key", name) for name in spec.key)
-    yield from (("phase_source_key", name) for pair in spec.source_key.items() for name in pair)
-    for column in spec.columns:
-        yield from (("phase_columns", n) for n in (column.name, column.renamed_from or column.name))
-    for index in spec.indexes:
-        old = index.renamed_from or index.name
-        yield from (("phase_indexes", n) for n in (index.name, old, *index.columns))
-        yield from (("phase_indexes", n) for n in index.include)
+    return parse(today)

@@ -10,7 +10,8 @@ from itertools import groupby
 from psycopg.sql import SQL, Composable, Composed, Identifier, Literal
 
 from .connection import PATIENT_LOCK_TIMEOUT
-from .spec import MOST_NAME_BYTES, Table
+from .spec import Table
+from .spec_checks import MOST_NAME_BYTES
 
 
 def name(*parts: str) -> Identifier:

@@ -16,7 +16,8 @@ from psycopg.sql import SQL, Composed
 from .. import catalog
 from ..catalog import TableInfo
 from ..core.connection import Connection
-from ..core.spec import MOST_NAME_BYTES, Query, Spec, Table
+from ..core.spec import Query, Spec, Table
+from ..core.spec_checks import MOST_NAME_BYTES
 from ..core.sql import comma, name, placeholder, render, table
 from .build_time import index_seconds
 

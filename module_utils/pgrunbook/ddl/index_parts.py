@@ -21,8 +21,10 @@ from ..catalog import IndexInfo, Partition, TableInfo
 from ..core.connection import Connection
 from ..core.errors import RunbookError
 from ..core.locks import patient, with_lock_retries
-from ..core.spec import MOST_NAME_BYTES, Index, Spec, Table, window_closed
+from ..core.spec import Index, Spec, Table
+from ..core.spec_checks import MOST_NAME_BYTES
 from ..core.sql import comma, expression, name, render, table, text
+from ..core.window import window_closed
 
 LOCK = (
     "SHARE on the partitioned table, which keeps writers out, and ACCESS EXCLUSIVE on the index of "

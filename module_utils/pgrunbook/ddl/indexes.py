@@ -15,8 +15,9 @@ from ..core.connection import Connection, one
 from ..core.errors import RunbookError, require_none
 from ..core.locks import patient, with_lock_retries
 from ..core.obstacles import Obstacles
-from ..core.spec import Index, Spec, Table, require_open_window
+from ..core.spec import Index, Spec, Table
 from ..core.sql import name, rename_index, render
+from ..core.window import require_open_window
 from . import index_parts, index_predicate, outcome
 from .index_parts import Part
 

@@ -17,7 +17,8 @@ from ..catalog import TableInfo
 from ..core.connection import Connection, one
 from ..core.errors import RunbookError
 from ..core.printable import line
-from ..core.spec import MOST_NAME_BYTES, Spec, Table
+from ..core.spec import Spec, Table
+from ..core.spec_checks import MOST_NAME_BYTES
 from ..core.sql import literal, name, render, table
 
 MASK = "********"

@@ -17,8 +17,9 @@ from ..core.connection import Connection, one
 from ..core.errors import require_none
 from ..core.locks import with_lock_retries
 from ..core.printable import yaml
-from ..core.spec import Column, Spec, require_open_window
+from ..core.spec import Column, Spec
 from ..core.sql import name, rename_column, render, table
+from ..core.window import require_open_window
 from ..ledger import filled
 from . import convert, outcome
 

@@ -7,7 +7,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from ..core.spec import ENFORCE, WARN, Spec
+from ..core.spec import Spec
+from ..core.spec_checks import ENFORCE, WARN
 
 PASS, FAIL = "pass", "fail"
 NOT_ENFORCED = " (not enforced)"

@@ -15,7 +15,8 @@ from .. import catalog, ledger
 from ..catalog import TableInfo
 from ..core.connection import STATEMENT_TIMEOUT, Connection, one
 from ..core.locks import patient, with_lock_retries
-from ..core.spec import Query, Spec, window_closed
+from ..core.spec import Query, Spec
+from ..core.window import window_closed
 from ..ddl import indexes, outcome
 from ..ddl.index_advice import drop, proposals
 from .query_gates import judge, measure_pair, met
@@ -34,7 +35,7 @@ def planned(conn: Connection, spec: Spec, info: TableInfo) -> list[Proposal]:
     """The indexes that trials could build once the run has done its work. There are none where the
     phase only estimates, nor on a partitioned table, where PostgreSQL drops none without blocking
     others."""
-    if spec.proposed_indexes == "estimate" or info.partitioned:
+    if spec.index_advice == "estimate" or info.partitioned:
         return []
     left = {trial["new"] for trial in ledger.open_trials(conn, str(spec.table))}
     after = indexes.afterwards(conn, spec, info, left)
@@ -69,7 +70,7 @@ def steps(spec: Spec, tried: Sequence[Proposal]) -> list[dict[str, Any]]:
         "statements": [proposal["sql"] for proposal in tried],
         "undo": [proposal["undo"] for proposal in tried],
         "lock": indexes.BUILD_LOCK,
-        "note": NOTES.get(spec.proposed_indexes, ""),
+        "note": NOTES.get(spec.index_advice, ""),
         "needed": True,
     }
     return [step] if tried else []
@@ -103,7 +104,7 @@ def apply(
             continue
         queries.append(proposal["sql"])
         if dry:
-            queries += [proposal["undo"]] if spec.proposed_indexes == "try" else []
+            queries += [proposal["undo"]] if spec.index_advice == "try" else []
             continue
         ledger.require_approval(conn, run, "plan", [proposal["sql"]])
         tried = _try(conn, spec, info, run, proposal, [spec.queries[n] for n in served])
@@ -160,7 +161,7 @@ def _try(
             seconds = round(time.monotonic() - started, 3)
             measured = _measure(conn, spec, info, queries)
             size = _size(conn, spec, index)
-            kept = spec.proposed_indexes == "keep" and any(_meets(spec, p) for p in measured)
+            kept = spec.index_advice == "keep" and any(_meets(spec, p) for p in measured)
             if kept:
                 ledger.trial_kept(conn, run.id, index)
             else:

@@ -15,7 +15,8 @@ from .. import catalog, ledger
 from ..backfill import eligibility, unfillable
 from ..catalog import Server, conversion
 from ..core.connection import Connection, one
-from ..core.spec import WARN, Spec
+from ..core.spec import Spec
+from ..core.spec_checks import WARN
 from ..core.sql import name, table
 from ..core.values import plain, read
 from ..ledger import journal

@@ -16,9 +16,10 @@ from ..core.errors import RunbookError, require_none
 from ..core.obstacles import Obstacles
 from ..core.printable import line
 from ..core.sibling import require_connections
-from ..core.spec import Spec, require_open_window
+from ..core.spec import Spec
 from ..core.sql import name, render, table
 from ..core.values import plain
+from ..core.window import require_open_window
 from .data_gates import orphans
 from .gate import Gate, check
 

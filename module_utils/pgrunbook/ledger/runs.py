@@ -4,11 +4,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 from ..core.connection import Connection
 from ..core.errors import RunbookError
+from ..core.options import option
 from . import journal
 from .events import event
 from .schema import exists, knows_refused
@@ -21,10 +22,12 @@ class Run:
     """A run as its writing steps refer to it: its id, the plan's hash, which execution of the
     playbook owns it now, and which server it was planned on, as identity.identity() has it."""
 
-    id: str
-    plan_hash: str
-    execution: str
-    server: Mapping[str, Any] = field(default_factory=dict, compare=False)
+    id: str = option("The run's id.")
+    plan_hash: str = option("SHA-256 of the plan, in hexadecimal.")
+    execution: str = option("Which execution of the playbook owns the run.")
+    server: Mapping[str, Any] = option(
+        "Which server and history of it the run was planned on.", {}, compare=False
+    )
 
 
 def has_run(conn: Connection, run_id: str) -> bool:

@@ -24,9 +24,10 @@ from ..core.connection import Connection, proof
 from ..core.errors import require_none
 from ..core.locks import require_unlocked
 from ..core.obstacles import Obstacles
-from ..core.spec import Column, Spec, parse_stored, require_open_window
+from ..core.spec import Column, Spec, parse_stored
 from ..core.sql import rename_column, render
 from ..core.values import plain
+from ..core.window import require_open_window
 from ..ddl import convert, index_parts, indexes, rename
 from ..ddl.build_time import index_seconds
 from ..gates import Gate, index_trial, query_gates

@@ -14,7 +14,8 @@ from typing import Any
 from ..core import values
 from ..core.errors import RunbookError, separate
 from ..core.printable import in_json, line
-from ..core.spec import WARN, Spec, parse
+from ..core.spec import Spec, parse
+from ..core.spec_checks import WARN
 from ..core.values import plain, read
 from ..gates import Gate
 from ..gates.gate import FAIL, PASS, check, reasons, settle

@@ -166,7 +166,7 @@ def _phase(table: Table, way: Way, canary_rows: int) -> dict[str, Any]:
             r.name: k.name for r, k in zip(table.reference, table.source_key, strict=True)
         },
         "canary_rows": canary_rows,
-        "most_lock_waiters": 1000,
+        "max_lock_waiters": 1000,
     }
 
 

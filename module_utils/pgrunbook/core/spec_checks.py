@@ -1,0 +1,144 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What of a phase makes no sense, beyond the bounds that each option declares."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING
+
+from .errors import RunbookError
+from .options import require_bounds
+from .window import window_end
+
+if TYPE_CHECKING:
+    from .spec import Column, Spec
+
+MOST_NAME_BYTES = 63
+GATES = (
+    "connectivity",
+    "superuser",
+    "orphans",
+    "schema",
+    "indexes",
+    "baseline",
+    "requirement",
+    "estimate",
+    "coverage",
+    "remaining",
+    "dry_run",
+    "canary",
+    "accuracy",
+    "comparison",
+    "journal",
+    "read_only",
+)
+"""The ids of the gates that phase_gates may name; docs/report.md says what each is. Each query has
+an enforce of its own."""
+ENFORCE, WARN = "enforce", "warn"
+
+
+def require_sound(spec: Spec) -> None:
+    """Raise RunbookError with the first value that makes no sense, naming the variable."""
+    require_bounds(spec, variable)
+    _require_phase_name(spec.phase)
+    for column in spec.columns:
+        _require_column(column)
+    for name in _repeated([c.name for c in spec.columns]):
+        raise RunbookError(f"phase_columns lists {name!r} twice. Next step: keep one of the two.")
+    _require_filled(spec)
+    _require_gates(spec.gates)
+    _require_names(spec)
+    if spec.window_end:
+        window_end(spec.window_end)
+
+
+def variable(option: str) -> str:
+    """What an option of the phase is called in the variables file."""
+    return "phase_name" if option == "phase" else f"phase_{option}"
+
+
+def _require_phase_name(phase: str) -> None:
+    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", phase):
+        raise RunbookError(
+            f"phase_name is {phase!r}; it names a folder, so it takes letters, digits, dots, "
+            "hyphens and underscores. Next step: correct phase_name in the variables file."
+        )
+
+
+def _require_column(column: Column) -> None:
+    share = column.coverage_min
+    if share is not None and not 0 <= share <= 100:
+        raise RunbookError(
+            f"coverage_min of column {column.name!r} in phase_columns is {share}; it is a "
+            "percentage from 0 to 100. Next step: correct it in the variables file."
+        )
+    if bool(column.converted_from) != bool(column.using):
+        raise RunbookError(
+            f"Column {column.name!r} in phase_columns has one of converted_from and using; a "
+            "conversion needs both, the type that it is from and the expression that does it. "
+            "Next step: add the other one, or take both out."
+        )
+
+
+def _require_filled(spec: Spec) -> None:
+    if not spec.key and not spec.waive_rollback:
+        raise RunbookError(
+            "phase_key is empty, so a rollback could not tell the rows apart. Next step: name the "
+            "columns of a unique index, or set phase_waive_rollback: true to go without rollback."
+        )
+    for name in ("columns", "source_key"):
+        if not getattr(spec, name):
+            raise RunbookError(
+                f"phase_{name} is empty. Next step: fill it in the variables file; "
+                "playbooks/vars/phase3.yml shows how."
+            )
+
+
+def _require_names(spec: Spec) -> None:
+    for where, name in _names(spec):
+        if not 1 <= len(name.encode()) <= MOST_NAME_BYTES:
+            raise RunbookError(
+                f"{where} has the name {name!r} of {len(name.encode())} bytes; PostgreSQL's names "
+                f"have 1 to {MOST_NAME_BYTES}. Next step: correct {where} in the variables file."
+            )
+
+
+def _require_gates(gates: Mapping[str, str]) -> None:
+    for gate, word in gates.items():
+        if gate.startswith(("query:", "speedup:")):
+            raise RunbookError(
+                f"phase_gates names {gate!r}, but each query has a setting of its own. "
+                "Next step: take it out, and set enforce of that query in phase_queries."
+            )
+        if gate not in GATES:
+            raise RunbookError(
+                f"phase_gates names {gate!r}, which is no gate of a phase; these are: "
+                f"{', '.join(GATES)}. Next step: correct the name in the variables file."
+            )
+        if word not in (ENFORCE, WARN):
+            raise RunbookError(
+                f"phase_gates sets {gate} to {word!r}; it takes {ENFORCE} or {WARN}. "
+                "Next step: correct phase_gates in the variables file."
+            )
+
+
+def _repeated(names: list[str]) -> list[str]:
+    return [name for n, name in enumerate(names) if name in names[:n]]
+
+
+def _names(spec: Spec) -> Iterator[tuple[str, str]]:
+    """Every identifier of the phase, after the variable that it is from."""
+    yield from [("phase_schema", spec.table.schema), ("phase_table", spec.table.name)]
+    yield from [
+        ("phase_source_schema", spec.source.schema),
+        ("phase_source_table", spec.source.name),
+    ]
+    yield from (("phase_key", name) for name in spec.key)
+    yield from (("phase_source_key", name) for pair in spec.source_key.items() for name in pair)
+    for column in spec.columns:
+        yield from (("phase_columns", n) for n in (column.name, column.renamed_from or column.name))
+    for index in spec.indexes:
+        old = index.renamed_from or index.name
+        yield from (("phase_indexes", n) for n in (index.name, old, *index.columns))
+        yield from (("phase_indexes", n) for n in index.include)
