@@ -10,7 +10,7 @@ import sys
 import traceback
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from ansible.module_utils.basic import AnsibleModule, missing_required_lib
 
@@ -42,6 +42,7 @@ from .ledger import identity
 
 METRICS_FILE = {"type": "path", "default": ""}
 Work = Callable[[Connection, dict[str, Any], bool], dict[str, Any]]
+Result = TypeVar("Result")
 
 LOGIN = {"type": "dict", "required": True, "no_log": True, "options": LOGIN_OPTIONS}
 """no_log, so that Ansible refuses a misspelt key without its value, which may be the password."""
@@ -197,9 +198,7 @@ def passed_over(unreadable: list[str]) -> list[str]:
     ]
 
 
-def alone(
-    conn: Connection, spec: Spec, dry: bool, work: Callable[[], dict[str, Any]]
-) -> dict[str, Any]:
+def alone(conn: Connection, spec: Spec, dry: bool, work: Callable[[], Result]) -> Result:
     """Do work(), and unless it is dry, while no other writer of pgrunbook works on the table."""
     if dry:
         return work()

@@ -9,7 +9,7 @@ from ansible.module_utils.pgrunbook import catalog
 from ansible.module_utils.pgrunbook.catalog import IndexInfo
 from ansible.module_utils.pgrunbook.core.errors import RunbookError
 from ansible.module_utils.pgrunbook.core.spec import Table
-from ansible.module_utils.pgrunbook.ddl import outcome
+from ansible.module_utils.pgrunbook.ddl.schema_change import Diff, SchemaChange
 from tests.unit.conftest import parsed, table_info
 
 NEVER_RENAMED = [{"name": "region", "type": "text", "source": "geo"}]
@@ -81,18 +81,14 @@ def test_the_schema_is_sorted_and_tells_invalid_indexes() -> None:
 
 def test_a_schema_change_that_did_nothing() -> None:
     info = table_info("a")
-    result = outcome.schema_change(Table("s", "t"), "columns", info, info.schema(), [])
-    assert result["changed"] is False and result["queries"] == []
-    assert result["diff"]["before"] == result["diff"]["after"] == "a: text\n"
+    result = SchemaChange.of(Table("s", "t"), "columns", info, info.schema(), [])
+    assert result.changed is False and result.queries == []
+    assert result.diff.before == result.diff.after == "a: text\n"
 
 
 def test_a_schema_change_shows_its_part_before_and_after() -> None:
     before, after = table_info("old"), table_info("new").schema()
-    result = outcome.schema_change(Table("s", "t"), "columns", before, after, ["ALTER"])
-    assert result["changed"] is True and result["schema"] == after
-    assert result["diff"] == {
-        "before_header": "columns of s.t",
-        "after_header": "columns of s.t",
-        "before": "old: text\n",
-        "after": "new: text\n",
-    }
+    result = SchemaChange.of(Table("s", "t"), "columns", before, after, ["ALTER"])
+    assert result.changed is True and result.schema == after
+    both = "columns of s.t"
+    assert result.diff == Diff(both, both, before="old: text\n", after="new: text\n")

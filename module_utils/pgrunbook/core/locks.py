@@ -11,6 +11,7 @@ from typing import TypeVar
 
 import psycopg
 from psycopg.pq import TransactionStatus
+from psycopg.sql import SQL, Composed
 
 from .connection import PATIENT_LOCK_TIMEOUT, Connection, one
 from .errors import RunbookError
@@ -53,6 +54,13 @@ def patient(conn: Connection) -> Iterator[Connection]:
             if other.info.transaction_status == TransactionStatus.IDLE:
                 for oid in tables:
                     unlock(other, STATEMENT_CLASS, oid)
+
+
+def run_patiently(conn: Connection, *statements: SQL | Composed) -> None:
+    """Run statements on a connection as patient() gives it."""
+    with patient(conn) as other:
+        for each in statements:
+            other.execute(each, ())
 
 
 def with_lock_retries(

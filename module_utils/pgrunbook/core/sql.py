@@ -38,6 +38,12 @@ def rename_index(on: Table, old: str, new: str) -> Composed:
     return SQL("ALTER INDEX {} RENAME TO {}").format(name(on.schema, old), name(new))
 
 
+def drop_index(index: Composable, *, concurrently: bool = True) -> Composed:
+    """The DROP INDEX of an index, whose name is quoted and has its schema. On a partitioned table
+    PostgreSQL drops none concurrently."""
+    return SQL("DROP INDEX {}{}").format(SQL("CONCURRENTLY " if concurrently else ""), index)
+
+
 def cut(long: str, suffix: str) -> str:
     """A name with a suffix, cut to what PostgreSQL keeps of a name."""
     kept = long.encode()[: MOST_NAME_BYTES - len(suffix.encode())].decode(errors="ignore")

@@ -15,9 +15,12 @@ Value = TypeVar("Value")
 
 
 def plain(value: Any) -> Any:
-    """A value of dataclasses, lists, tuples and mappings as JSON has it: mappings and lists."""
+    """A value of dataclasses, lists, tuples and mappings as JSON has it: mappings and lists.
+
+    Where a key is a word of Python, such as from, the field's name has an underscore behind it.
+    """
     if is_dataclass(value) and not isinstance(value, type):
-        return {field.name: plain(getattr(value, field.name)) for field in fields(value)}
+        return {_key(field.name): plain(getattr(value, field.name)) for field in fields(value)}
     if isinstance(value, Mapping):
         return {key: plain(inner) for key, inner in value.items()}
     if isinstance(value, list | tuple):
@@ -34,10 +37,10 @@ def read(kind: type[Value], given: Mapping[str, Any]) -> Value:
     hints = get_type_hints(kind)
     found = {}
     for field in fields(kind):  # type: ignore[arg-type]  # mypy knows no type for dataclasses
-        if field.name in given:
-            found[field.name] = _read(hints[field.name], given[field.name])
+        if _key(field.name) in given:
+            found[field.name] = _read(hints[field.name], given[_key(field.name)])
         elif field.default is MISSING and field.default_factory is MISSING:
-            raise KeyError(f"{kind.__name__} needs {field.name}")
+            raise KeyError(f"{kind.__name__} needs {_key(field.name)}")
     return kind(**found)
 
 
@@ -46,6 +49,10 @@ def sha256(value: Any) -> str:
     keys and without spaces."""
     canonical = json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
     return hashlib.sha256(canonical.encode("utf-8", "surrogatepass")).hexdigest()
+
+
+def _key(field: str) -> str:
+    return field.removesuffix("_")
 
 
 def _read(hint: Any, value: Any) -> Any:

@@ -4,11 +4,17 @@ role."""
 
 __all__ = [
     "build_time",
+    "column_dependents",
+    "columns",
+    "columns_back",
     "convert",
     "index_advice",
-    "index_parts",
+    "index_checks",
+    "index_plan",
     "indexes",
+    "indexes_back",
     "login_role",
-    "outcome",
     "rename",
+    "schema_change",
+    "step",
 ]

@@ -13,7 +13,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
-from typing import Any
 
 from psycopg.sql import SQL, Composed
 
@@ -24,7 +23,8 @@ from ..core.errors import RunbookError
 from ..core.obstacles import Obstacles
 from ..core.printable import yaml
 from ..core.spec import Spec
-from ..core.sql import name, rename_column, rename_index, table, text
+from ..core.sql import name, rename_column, rename_index, render, table, text
+from .step import Step
 
 LOCK = "ACCESS EXCLUSIVE, for the catalog change only: milliseconds once it is granted, no rewrite"
 
@@ -44,6 +44,40 @@ class Fate:
     from_source: int
     become_null: int
     differ: int
+
+
+@dataclass(frozen=True)
+class Moving:
+    """A conversion as a person approves it: the column, the name that it has before (old) and the
+    one that it is kept under (aside), from which type to which, by which expression, and the fate
+    of its values."""
+
+    column: str
+    old: str
+    aside: str
+    from_: str
+    type: str
+    using: str
+    values: int
+    from_source: int
+    become_null: int
+    differ: int
+
+
+def step(spec: Spec, info: TableInfo) -> Step:
+    """The step of a plan that converts what is pending."""
+    conversions = pending(spec, info)
+    return Step(
+        "convert",
+        "Put the column of the wrong type aside and make a new one",
+        statements=tuple(render(s) for each in conversions for s in statements(spec, each)),
+        undo=tuple(
+            ";\n".join(render(s) for s in undo_statements(spec, each)[:-1]) for each in conversions
+        ),
+        lock=LOCK,
+        needed=bool(conversions),
+        note=KEPT if conversions else "",
+    )
 
 
 def statements(spec: Spec, conversion: Conversion) -> list[Composed]:
@@ -82,9 +116,9 @@ def left_to_undo(
 
 def require_safe(
     conn: Connection, spec: Spec, info: TableInfo, fates: Mapping[str, Fate]
-) -> list[dict[str, Any]]:
-    """The conversions that are needed, for the plan: column, old, aside, type, using, and what
-    becomes of the values, as fates has it by the column's right name.
+) -> list[Moving]:
+    """The conversions that are needed; fates has what becomes of the values, by the column's right
+    name.
 
     Raises RunbookError with each conversion that would lose something, or has values to move that
     nobody acknowledged.
@@ -94,31 +128,32 @@ def require_safe(
     for each in pending(spec, info):
         obstacles.checked(_require_free, conn, spec, info, each)
         obstacles.checked(_require_plain, conn, spec, info, each)
-        found.append(obstacles.checked(_moved, spec, each, fates[each.column.name]) or {})
+        moving = obstacles.checked(_moving, spec, each, fates[each.column.name])
+        found += [moving] if moving else []
     obstacles.require_none()
     return found
 
 
-def _moved(spec: Spec, conversion: Conversion, fate: Fate) -> dict[str, Any]:
-    lost = fate.from_source + fate.become_null
+def _moving(spec: Spec, conversion: Conversion, fate: Fate) -> Moving:
+    column, lost = conversion.column, fate.from_source + fate.become_null
     if fate.values and conversion.old not in spec.acknowledged:
         raise RunbookError(
-            f"Column {conversion.old!r} of {spec.table} is {conversion.column.converted_from} and "
-            f"holds {fate.values:,} values, of which {conversion.column.using!r} makes {lost:,} "
+            f"Column {conversion.old!r} of {spec.table} is {column.converted_from} and "
+            f"holds {fate.values:,} values, of which {column.using!r} makes {lost:,} "
             f"NULL ({fate.from_source:,} of them are filled from the source). The backfill would "
             "move them in its batches; until a row's turn comes, queries find "
-            f"NULL in {conversion.column.name!r}. Next step: if the application can bear that, "
+            f"NULL in {column.name!r}. Next step: if the application can bear that, "
             f"list {yaml(conversion.old)} in phase_acknowledged."
         )
-    return {
-        "column": conversion.column.name,
-        "old": conversion.old,
-        "aside": conversion.aside,
-        "from": conversion.column.converted_from,
-        "type": conversion.column.type,
-        "using": conversion.column.using,
+    return Moving(
+        column=column.name,
+        old=conversion.old,
+        aside=conversion.aside,
+        from_=column.converted_from or "",
+        type=column.type,
+        using=column.using or "",
         **asdict(fate),
-    }
+    )
 
 
 def _require_free(conn: Connection, spec: Spec, info: TableInfo, conversion: Conversion) -> None:

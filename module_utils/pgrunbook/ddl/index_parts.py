@@ -9,10 +9,9 @@ goes on: every part that is there is found again.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass
 from itertools import count, groupby
-from typing import Any
 
 from psycopg.sql import SQL, Composed
 
@@ -20,11 +19,12 @@ from .. import catalog, ledger
 from ..catalog import IndexInfo, Partition, TableInfo
 from ..core.connection import Connection
 from ..core.errors import RunbookError
-from ..core.locks import patient, with_lock_retries
+from ..core.locks import run_patiently, with_lock_retries
 from ..core.spec import Index, Spec, Table
 from ..core.spec_checks import MOST_NAME_BYTES
-from ..core.sql import comma, expression, name, render, table, text
+from ..core.sql import drop_index, name, render, text
 from ..core.window import window_closed
+from .index_sql import concurrently, create, drop
 
 LOCK = (
     "SHARE on the partitioned table, which keeps writers out, and ACCESS EXCLUSIVE on the index of "
@@ -55,33 +55,6 @@ class Part:
     pages: int = 0
 
 
-def create(on: Table, index: Index, *, called: str = "", how: str = "CONCURRENTLY ") -> Composed:
-    """The CREATE INDEX of an index of the phase, on the table or, under another name, on one of
-    its partitions."""
-    method = SQL(" USING {}").format(name(index.method)) if index.method != "btree" else SQL("")
-    include = (
-        SQL(" INCLUDE ({})").format(comma(name(c) for c in index.include))
-        if index.include
-        else SQL("")
-    )
-    where = SQL(" WHERE {}").format(expression(index.where)) if index.where else SQL("")
-    return SQL("CREATE INDEX {}{} ON {}{}{} ({}){}{}").format(
-        SQL(how if how != "ONLY " else ""),
-        name(called or index.name),
-        SQL("ONLY " if how == "ONLY " else ""),
-        table(on),
-        method,
-        comma(name(c) for c in index.columns),
-        include,
-        where,
-    )
-
-
-def drop(on: Table, index: str) -> Composed:
-    """The statement that drops an index of a partitioned table, and of its partitions with it."""
-    return SQL("DROP INDEX {}").format(name(on.schema, index))
-
-
 def plan(
     conn: Connection,
     spec: Spec,
@@ -99,10 +72,8 @@ def plan(
     top = info.indexes.get(index.name)
     at = {info.oid: top.oid if top else 0}
     called = {info.oid: name(spec.table.schema, index.name)}
-    parts = []
-    if not top:
-        statement = create(spec.table, index, how="ONLY ")
-        parts.append(Part(TOP, statement, info.oid, render(called[info.oid])))
+    made = Part(TOP, create(spec.table, index, only=True), info.oid, render(called[info.oid]))
+    parts = [] if top else [made]
     for partition in info.partitions:
         attached = _attached(partition, at[partition.above])
         if attached:
@@ -112,19 +83,16 @@ def plan(
             if not there.valid and not partition.partitioned:
                 raise _invalid(partition, found, index)
             continue
-        new, definition, made = _made(index, partition, taken, same, ours)
+        new, definition, builds = _made(index, partition, taken, same, ours)
         at[partition.oid] = partition.indexes[new].oid if new in partition.indexes else 0
         called[partition.oid] = name(partition.table.schema, new)
         attach = SQL("ALTER INDEX {} ATTACH PARTITION {}").format(
             called[partition.above], called[partition.oid]
         )
         qualified = render(called[partition.oid])
-        parts += [*made, Part(ATTACH, attach, partition.oid, qualified, definition)]
+        parts += [*builds, Part(ATTACH, attach, partition.oid, qualified, definition)]
     if not parts:
-        raise RunbookError(
-            f"Index {index.name!r} of {spec.table} is INVALID, although every partition has its "
-            "part of it. Next step: drop it by hand and run again, which builds it anew."
-        )
+        raise _whole_but_invalid(spec.table, index)
     return sorted(parts, key=lambda part: _IN_ORDER.index(part.kind))
 
 
@@ -133,23 +101,10 @@ def alike(parts: Iterable[Part]) -> list[int]:
     return [len(list(group)) for _, group in groupby(parts, key=lambda part: part.kind)]
 
 
-def alike_rests(left: Iterable[Rest]) -> list[int]:
-    """The same for the statements of rest(): those that drop, and those that build again."""
-    return [
-        sum(len(each.statements) for each in group)
-        for _, group in groupby(left, key=lambda each: each.change["kind"])
-    ]
-
-
-def undo(on: Table, index: Index, parts: Iterable[Part]) -> str:
+def undo(on: Table, index: Index, parts: Iterable[Part]) -> tuple[SQL | Composed, ...]:
     """The statements that take the index back, and those that build again what was there of it."""
-    again = [concurrently(part.definition) for part in parts if part.definition]
-    return ";\n".join([render(drop(on, index.name)), *again])
-
-
-def concurrently(definition: str) -> str:
-    """The catalog's definition of an index, as a statement that does not block writers."""
-    return definition.replace("CREATE INDEX ", "CREATE INDEX CONCURRENTLY ", 1)
+    again = (text(concurrently(part.definition)) for part in parts if part.definition)
+    return (drop(on, index.name, concurrently=False), *again)
 
 
 def build(
@@ -187,51 +142,6 @@ def build(
             "was attached: a partition was made meanwhile. What was built is kept. Next step: run "
             "the playbook again, which builds what is missing."
         )
-
-
-def undone(conn: Connection, run_id: str) -> None:
-    """Record that the indexes of partitions are gone which went with the index above them."""
-    built = [change["new"] for change in ledger.list_changes(conn, run_id, ledger.INDEX_PART)]
-    for index in {*built} - _there(conn, built).keys():
-        ledger.part_undone(conn, run_id, ledger.INDEX_PART, new=index)
-
-
-@dataclass(frozen=True)
-class Rest:
-    """What a rollback does for the index of a partition that the drop of the whole one does not
-    do: statements that drop what the run built and did not attach, or that build again what it
-    found and attached."""
-
-    change: dict[str, Any]
-    statements: tuple[SQL | Composed, ...]
-
-
-def rest(conn: Connection, run_id: str) -> list[Rest]:
-    """What is left of a run's indexes of partitions, besides those that go with the whole one."""
-    built = ledger.list_changes(conn, run_id, ledger.INDEX_PART)
-    found = ledger.list_changes(conn, run_id, ledger.INDEX_ATTACHED)
-    there = _there(conn, [change["new"] for change in (*built, *found)])
-    drops = [
-        Rest(change, (_drop_alone(change["new"], there[change["new"]]),))
-        for change in built
-        if change["new"] in there and not there[change["new"]]["parent"]
-    ]
-    again = []
-    for change in found:
-        now = there.get(change["new"])
-        if now and not now["parent"] and now["valid"]:
-            continue
-        broken = [_drop_alone(change["new"], now)] if now and not now["parent"] else []
-        again.append(Rest(change, (*broken, text(concurrently(change["old"])))))
-    return [*drops, *again]
-
-
-def take_rest_back(conn: Connection, run_id: str, left: Rest) -> None:
-    """Run the statements of rest(), and record that."""
-    with patient(conn) as other:
-        for statement in left.statements:
-            other.execute(statement, ())
-    ledger.part_undone(conn, run_id, left.change["kind"], new=left.change["new"])
 
 
 def leaf_name(partition: str, columns: Iterable[str], number: str = "") -> str:
@@ -275,7 +185,7 @@ def _made(
             return found, "", []
     if partition.partitioned:
         new = _free_name(index, on, taken)
-        statement = create(on, index, called=new, how="ONLY ")
+        statement = create(on, index, called=new, only=True)
         return new, "", [Part(PARENT, statement, partition.oid, render(name(on.schema, new)))]
     for found, there in alone.items():
         if there.valid and there.replaceable:
@@ -283,8 +193,8 @@ def _made(
     broken = {n for n, i in alone.items() if not i.valid}
     new = _free_name(index, on, taken, broken)
     qualified = name(on.schema, new)
-    leftover = SQL("DROP INDEX CONCURRENTLY {}").format(qualified)
-    drops = [Part(DROP, leftover, partition.oid, render(qualified))] if new in broken else []
+    leftover = Part(DROP, drop_index(qualified), partition.oid, render(qualified))
+    drops = [leftover] if new in broken else []
     statement = create(on, index, called=new)
     builds = Part(BUILD, statement, partition.oid, render(qualified), pages=partition.pages)
     return new, "", [*drops, builds]
@@ -300,6 +210,13 @@ def _free_name(
     new = next(n for n in names if n in broken or (on.schema, n) not in taken)
     taken.add((on.schema, new))
     return new
+
+
+def _whole_but_invalid(on: Table, index: Index) -> RunbookError:
+    return RunbookError(
+        f"Index {index.name!r} of {on} is INVALID, although every partition has its part of it. "
+        "Next step: drop it by hand and run again, which builds it anew."
+    )
 
 
 def _invalid(partition: Partition, found: str, index: Index) -> RunbookError:
@@ -351,7 +268,7 @@ def _doing(conn: Connection, run: ledger.Run, part: Part) -> Callable[[], None]:
     def concurrently_built() -> None:
         ledger.part_made(conn, run.id, ledger.INDEX_PART, old="", new=part.index)
         try:
-            _patiently(conn, part.statement)
+            run_patiently(conn, part.statement)
         except BaseException:
             if not conn.closed:
                 _drop_broken(conn, part.index)
@@ -359,37 +276,40 @@ def _doing(conn: Connection, run: ledger.Run, part: Part) -> Callable[[], None]:
             raise
 
     def dropped() -> None:
-        _patiently(conn, part.statement)
+        run_patiently(conn, part.statement)
 
     return {DROP: dropped, BUILD: concurrently_built}.get(part.kind, in_one_transaction)
 
 
 def _drop_broken(conn: Connection, index: str) -> None:
-    now = _there(conn, [index]).get(index)
-    if now and not now["valid"]:
-        _patiently(conn, _drop_alone(index, now))
+    now = there(conn, [index]).get(index)
+    if now and not now.valid:
+        run_patiently(conn, now.drop)
 
 
-def _drop_alone(index: str, now: Mapping[str, Any]) -> Composed:
-    """The drop of an index that is no part of another one. One on a partitioned table cannot be
-    dropped concurrently."""
-    how = SQL("" if now["partitioned"] else "CONCURRENTLY ")
-    return SQL("DROP INDEX {}{}").format(how, text(index))
+@dataclass(frozen=True)
+class There:
+    """The index of a partition as it is now, by the name that the ledger has. above is the oid of
+    the index that it is a part of, or 0."""
+
+    name: str
+    valid: bool
+    partitioned: bool
+    above: int
+
+    @property
+    def drop(self) -> Composed:
+        """What drops it where it is no part of another one."""
+        return drop_index(text(self.name), concurrently=not self.partitioned)
 
 
-def _there(conn: Connection, indexes: list[str]) -> dict[str, dict[str, Any]]:
-    """Of these indexes those that are there: valid, partitioned, and parent, the oid of the index
-    above or 0."""
+def there(conn: Connection, indexes: list[str]) -> dict[str, There]:
+    """Of these indexes those that are there, by name."""
     rows = conn.execute(
         "SELECT n AS name, i.indisvalid AND i.indisready AS valid,"
-        " c.relkind = 'I' AS partitioned, coalesce(h.inhparent::int8, 0) AS parent"
+        " c.relkind = 'I' AS partitioned, coalesce(h.inhparent::int8, 0) AS above"
         " FROM unnest(%s::text[]) n JOIN pg_class c ON c.oid = to_regclass(n)"
         " JOIN pg_index i ON i.indexrelid = c.oid LEFT JOIN pg_inherits h ON h.inhrelid = c.oid",
         (indexes,),
     )
-    return {row["name"]: row for row in rows}
-
-
-def _patiently(conn: Connection, statement: Composed) -> None:
-    with patient(conn) as other:
-        other.execute(statement, ())
+    return {row["name"]: There(**row) for row in rows}

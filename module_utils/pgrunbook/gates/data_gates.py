@@ -17,7 +17,7 @@ from ..catalog import TableInfo, conversion
 from ..core.connection import Connection, one
 from ..core.spec import APART, DIFFER, EQUAL, Spec
 from ..core.sql import literal, name, table, text
-from ..ddl import indexes
+from ..ddl import index_plan
 from .gate import Gate, check
 
 
@@ -216,7 +216,7 @@ def _indexes(conn: Connection, spec: Spec, info: TableInfo) -> Gate:
     wanted = [index.name for index in spec.indexes]
     bad = [n for n in wanted if n not in info.indexes or not info.indexes[n].valid]
     bad += [n for n, index in info.indexes.items() if not index.valid and n not in bad]
-    pending = [action.index.name for action in indexes.plan(conn, spec, info)]
+    pending = [action.index.name for action in index_plan.plan(conn, spec, info)]
     return check(
         "indexes",
         "Indexes present and valid",

@@ -16,9 +16,12 @@ from ..catalog import TableInfo
 from ..core.connection import STATEMENT_TIMEOUT, Connection, one
 from ..core.locks import patient, with_lock_retries
 from ..core.spec import Query, Spec
+from ..core.values import plain
 from ..core.window import window_closed
-from ..ddl import indexes, outcome
+from ..ddl import index_plan, indexes
 from ..ddl.index_advice import drop, proposals
+from ..ddl.schema_change import SchemaChange
+from ..ddl.step import Step
 from .query_gates import judge, measure_pair, met
 
 NOTES = {
@@ -38,7 +41,7 @@ def planned(conn: Connection, spec: Spec, info: TableInfo) -> list[Proposal]:
     if spec.index_advice == "estimate" or info.partitioned:
         return []
     left = {trial["new"] for trial in ledger.open_trials(conn, str(spec.table))}
-    after = indexes.afterwards(conn, spec, info, left)
+    after = index_plan.afterwards(conn, spec, info, left)
     found = proposals(conn, spec, after, {column.name: column.name for column in spec.columns})
     return list({proposal["name"]: proposal for proposal in found if proposal}.values())
 
@@ -49,30 +52,30 @@ def left_behind(conn: Connection, spec: Spec, info: TableInfo) -> list[str]:
     return [drop(spec, trial["new"]) for trial in trials if trial["new"] in info.indexes]
 
 
-def steps_before(left: Sequence[str]) -> list[dict[str, Any]]:
+def steps_before(left: Sequence[str]) -> list[Step]:
     """The plan's step that drops what left_behind() found; none where that is nothing."""
-    step = {
-        "id": "index_left",
-        "title": "Drop indexes that a broken trial left behind",
-        "statements": list(left),
-        "undo": [],
-        "lock": indexes.DROP_LOCK,
-        "needed": True,
-    }
+    step = Step(
+        "index_left",
+        "Drop indexes that a broken trial left behind",
+        statements=tuple(left),
+        undo=(),
+        lock=indexes.DROP_LOCK,
+        needed=True,
+    )
     return [step] if left else []
 
 
-def steps(spec: Spec, tried: Sequence[Proposal]) -> list[dict[str, Any]]:
+def steps(spec: Spec, tried: Sequence[Proposal]) -> list[Step]:
     """The plan's step of the trials; none where planned() found nothing."""
-    step = {
-        "id": "index_trial",
-        "title": "Try an index where a query misses its speed-up",
-        "statements": [proposal["sql"] for proposal in tried],
-        "undo": [proposal["undo"] for proposal in tried],
-        "lock": indexes.BUILD_LOCK,
-        "note": NOTES.get(spec.index_advice, ""),
-        "needed": True,
-    }
+    step = Step(
+        "index_trial",
+        "Try an index where a query misses its speed-up",
+        statements=tuple(proposal["sql"] for proposal in tried),
+        undo=tuple(proposal["undo"] for proposal in tried),
+        lock=indexes.BUILD_LOCK,
+        needed=True,
+        note=NOTES.get(spec.index_advice, ""),
+    )
     return [step] if tried else []
 
 
@@ -112,8 +115,8 @@ def apply(
             after[n] = _with_trial(spec, pairs[n], proposal, tried, measured)
         queries += [] if tried["kept"] else [proposal["undo"]]
     schema = catalog.inspect(conn, spec.table).schema()
-    changed = outcome.schema_change(spec.table, "indexes", info, schema, queries)
-    return {**changed, "pairs": after, "checks": judge(spec, after)}
+    changed = SchemaChange.of(spec.table, "indexes", info, schema, queries)
+    return {**plain(changed), "pairs": after, "checks": judge(spec, after)}
 
 
 def drop_left_behind(conn: Connection, spec: Spec, run: ledger.Run, *, dry: bool) -> dict[str, Any]:
@@ -130,8 +133,8 @@ def drop_left_behind(conn: Connection, spec: Spec, run: ledger.Run, *, dry: bool
     schema = info.schema()
     left = {trial["new"] for trial in trials}
     schema["indexes"] = {n: d for n, d in schema["indexes"].items() if n not in left}
-    changed = outcome.schema_change(spec.table, "indexes", info, schema, statements)
-    return {**changed, "pairs": [], "checks": []}
+    changed = SchemaChange.of(spec.table, "indexes", info, schema, statements)
+    return {**plain(changed), "pairs": [], "checks": []}
 
 
 def _barred(spec: Spec, info: TableInfo) -> str:

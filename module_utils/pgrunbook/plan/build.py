@@ -25,11 +25,11 @@ from ..core.errors import require_none
 from ..core.locks import require_unlocked
 from ..core.obstacles import Obstacles
 from ..core.spec import Column, Spec, parse_stored
-from ..core.sql import rename_column, render
 from ..core.values import plain
 from ..core.window import require_open_window
-from ..ddl import convert, index_parts, indexes, rename
+from ..ddl import column_dependents, convert, index_checks, index_plan, indexes, rename
 from ..ddl.build_time import index_seconds
+from ..ddl.step import Step, alike
 from ..gates import Gate, index_trial, query_gates
 from ..gates.data_gates import coverage_target
 from ..gates.gate import check
@@ -82,7 +82,11 @@ def build(conn: Connection, spec: Spec, approval: str = "") -> dict[str, Any]:
             *_steps(conn, spec, info, of),
             *index_trial.steps(spec, tried),
         ]
-        return {**fixed, "strategy": of.as_dict(), "steps": steps}
+        return {
+            **fixed,
+            "strategy": of.as_dict(),
+            "steps": [step.as_json() for step in steps],
+        }
 
     began = ledger.approved_strategy(conn, unfinished["id"]) if unfinished else None
     chosen = _choose(conn, spec, info, counts, began, approval, with_strategy)
@@ -106,7 +110,7 @@ def build(conn: Connection, spec: Spec, approval: str = "") -> dict[str, Any]:
         "resumes": bool(unfinished),
         "needed": bool(unfinished or counts["rows_eligible"] or any(s["needed"] for s in steps)),
         "counts": counts,
-        "conversions": found.conversions,
+        "conversions": plain(found.conversions),
         "refused": found.foreseen.refused,
         "unforeseen": found.foreseen.unforeseen,
         "compared_by": {c: asdict(rule) for c, rule in found.compared_by.items()},
@@ -157,7 +161,7 @@ class _Sound:
     dependents as conversion and rename have them, triggers and volatile functions by name, the rows
     that the server would refuse, and how values are compared."""
 
-    conversions: list[dict[str, Any]]
+    conversions: list[convert.Moving]
     dependents: list[Dependent]
     triggers: list[str]
     volatile: list[str]
@@ -168,7 +172,7 @@ class _Sound:
 def _require_sound(conn: Connection, spec: Spec, info: TableInfo, names: dict[str, str]) -> _Sound:
     """Raises RunbookError with everything that would make the run fail later."""
     obstacles = Obstacles(conn)
-    obstacles.checked(indexes.require_buildable, conn, spec, info)
+    obstacles.checked(index_checks.require_buildable, conn, spec, info)
     called = obstacles.checked(eligibility.require_sound_expressions, conn, spec, info)
     asked = obstacles.checked(query_gates.require_sound_queries, conn, spec, info)
     converted = foreseen = None
@@ -180,7 +184,7 @@ def _require_sound(conn: Connection, spec: Spec, info: TableInfo, names: dict[st
         fates = eligibility.fates(conn, spec, info, by)
         converted = obstacles.checked(convert.require_safe, conn, spec, info, fates)
         foreseen = obstacles.checked(constraints.require_fillable, conn, spec, info)
-    dependents = obstacles.checked(rename.require_safe, conn, spec, info)
+    dependents = obstacles.checked(column_dependents.require_acknowledged, conn, spec, info)
     triggers = obstacles.checked(_require_triggers, conn, spec, info, names)
     obstacles.require_none()
     volatile = sorted({*(called or []), *(asked or [])})
@@ -327,7 +331,7 @@ def _build_seconds(
 ) -> float:
     """About how many seconds the index builds take, one after the other, waits for locks apart."""
     seconds = 0.0
-    for action in indexes.plan(conn, spec, info, strategy.deferred):
+    for action in index_plan.plan(conn, spec, info, strategy.deferred):
         if action.kind != "build":
             continue
         by, include = (
@@ -339,82 +343,23 @@ def _build_seconds(
     return round(seconds, 1)
 
 
-def _steps(
-    conn: Connection, spec: Spec, info: TableInfo, strategy: Strategy
-) -> list[dict[str, Any]]:
-    renames = rename.pending(spec, info)
-    conversions = conversion.pending(spec, info)
-    actions = indexes.plan(conn, spec, info, strategy.deferred)
-    moved = [a for a in actions if a.kind == "rename"]
-    dropped = [a for a in actions if a.kind in ("drop_invalid", "defer")]
-    built = [a for a in actions if a.kind == "build"]
+def _steps(conn: Connection, spec: Spec, info: TableInfo, strategy: Strategy) -> list[Step]:
+    actions = index_plan.plan(conn, spec, info, strategy.deferred)
     return [
-        {
-            "id": "rename",
-            "title": "Rename the column",
-            "statements": [
-                render(rename_column(spec.table, c.renamed_from or "", c.name)) for c in renames
-            ],
-            "undo": [
-                render(rename_column(spec.table, c.name, c.renamed_from or "")) for c in renames
-            ],
-            "lock": rename.LOCK,
-            "needed": bool(renames),
-        },
-        {
-            "id": "convert",
-            "title": "Put the column of the wrong type aside and make a new one",
-            "statements": [
-                render(s) for each in conversions for s in convert.statements(spec, each)
-            ],
-            "undo": [
-                ";\n".join(render(s) for s in convert.undo_statements(spec, each)[:-1])
-                for each in conversions
-            ],
-            "lock": convert.LOCK,
-            "note": convert.KEPT if conversions else "",
-            "needed": bool(conversions),
-        },
-        _index_step("index_rename", "Rename the index", spec, moved, indexes.RENAME_LOCK),
-        _index_step(
-            "index_defer", "Drop indexes for the backfill", spec, dropped, indexes.DROP_LOCK
+        rename.step(spec, info),
+        convert.step(spec, info),
+        *indexes.steps_before(actions),
+        Step(
+            "backfill",
+            "Fill the columns",
+            statements=tuple(backfill.statements(spec, info, strategy)),
+            undo=("playbooks/rollback.yml gives back just the rows in the journal",),
+            lock=backfill.LOCK,
+            needed=False,
+            alike=alike([len(info.leaves), 1]),
         ),
-        {
-            "id": "backfill",
-            "title": "Fill the columns",
-            "statements": backfill.statements(spec, info, strategy),
-            **alike([len(info.leaves), 1]),
-            "undo": ["playbooks/rollback.yml gives back just the rows in the journal"],
-            "lock": backfill.LOCK,
-            "needed": False,
-        },
-        _index_step("index_build", "Build the indexes", spec, built, indexes.build_lock(info)),
+        indexes.step_after(actions, info),
     ]
-
-
-def _index_step(
-    id: str, title: str, spec: Spec, actions: list[indexes.Action], lock: str
-) -> dict[str, Any]:
-    pairs = [
-        (render(statement), "" if number else indexes.undo_statement(spec.table, action))
-        for action in actions
-        for number, statement in enumerate(action.statements)
-    ]
-    return {
-        "id": id,
-        "title": title,
-        "statements": [sql for sql, _ in pairs],
-        **alike([n for action in actions for n in index_parts.alike(action.parts) or [1]]),
-        "undo": [undo for _, undo in pairs],
-        "lock": lock,
-        "needed": bool(actions),
-    }
-
-
-def alike(numbers: list[int]) -> dict[str, Any]:
-    """What tells how many statements in a row differ in the partition only; nothing where none
-    does."""
-    return {"alike": numbers} if any(number > 1 for number in numbers) else {}
 
 
 def _checks(

@@ -15,10 +15,11 @@ from ..core.errors import RunbookError
 from ..core.locks import require_unlocked
 from ..core.obstacles import Obstacles
 from ..core.values import plain
-from ..ddl import index_parts, indexes, rename
+from ..ddl import columns_back, indexes_back
+from ..ddl.step import Step
 from ..ledger import filled, identity, journal
 from . import rehearsal
-from .build import alike, stored_spec
+from .build import stored_spec
 from .text import rollback_text
 
 
@@ -69,11 +70,10 @@ def build_rollback(
             obstacles.checked(rollback.require_triggers, conn, spec, info, names, acknowledged)
             or []
         )
-    obstacles.checked(rename.require_revertible, conn, spec, run)
+    obstacles.checked(columns_back.require_revertible, conn, spec, run)
     obstacles.require_none()
-    built = indexes.revert(conn, spec, run, dry=True)
-    parts = index_parts.alike_rests(index_parts.rest(conn, run_id))
-    renamed = rename.revert(conn, spec, run, dry=True)
+    built = indexes_back.revert(conn, spec, run, dry=True)
+    renamed = columns_back.revert(conn, spec, run, dry=True)
     plan: dict[str, Any] = {
         "undoes": run_id,
         "spec": spec.as_dict(),
@@ -82,15 +82,18 @@ def build_rollback(
         "surroundings": surroundings.read(conn, spec, info, with_source=False),
         "triggers": triggers,
         "columns_gone": rows["columns_gone"],
-        "notes": [*anew, *(again or []), *renamed["warnings"]],
+        "notes": [*anew, *(again or []), *renamed.warnings],
         "journal_altered": [*found.altered, *found.gone],
         "steps": [
-            _undo_step("backfill", "Give back the rows that the run changed", rows, rollback.LOCK),
-            {
-                **_undo_step("index", "Take the indexes back", built, indexes.undo_lock(info)),
-                **alike([*[1] * (len(built["queries"]) - sum(parts)), *parts]),
-            },
-            _undo_step("rename", "Take names and types of columns back", renamed, rename.LOCK),
+            Step(
+                "backfill",
+                "Give back the rows that the run changed",
+                tuple(rows["queries"]),
+                undo=(),
+                lock=rollback.LOCK,
+            ).as_json(),
+            indexes_back.step(conn, info, run_id, built).as_json(),
+            columns_back.step(renamed).as_json(),
         ],
     }
     hashed = ledger.plan_hash(plan)
@@ -105,7 +108,7 @@ def build_rollback(
             "execution": uuid.uuid4().hex,
             "server": plan["server"],
         },
-        "needed": bool(rows["changed"] or built["changed"] or renamed["changed"]),
+        "needed": bool(rows["changed"] or built.changed or renamed.changed),
         "counts": {"rows_total": 0, "rows_eligible": rows["rows_changed"], "rows_skipped": {}},
         "queries": [q for step in plan["steps"] for q in step["statements"]],
     }
@@ -125,7 +128,3 @@ def _require_journal(conn: Connection, run_id: str, *, accepted: bool) -> journa
             "pass -e accept_incomplete_journal=true."
         )
     return found
-
-
-def _undo_step(id: str, title: str, found: dict[str, Any], lock: str) -> dict[str, Any]:
-    return {"id": id, "title": title, "statements": found["queries"], "undo": [], "lock": lock}
