@@ -112,7 +112,7 @@ from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
 
-from ansible.module_utils.pgrunbook.drift.differences import compare
+from ansible.module_utils.pgrunbook.drift.compare import compare
 from ansible.module_utils.pgrunbook.drift.models import require_loadable
 from ansible.module_utils.pgrunbook.gates.schema_gate import schema_gate
 from ansible.module_utils.pgrunbook.module import LOGIN, RUN, SPEC, execute
@@ -120,7 +120,12 @@ from ansible.module_utils.pgrunbook.module import LOGIN, RUN, SPEC, execute
 
 def measure(conn: Any, parameters: dict[str, Any], dry: bool) -> dict[str, Any]:
     found = compare(conn, parameters["spec"], parameters["models"])
-    return {**found, "checks": [schema_gate(found["differences"])]}
+    return {
+        "changed": False,
+        "differences": found.differences,
+        "text": found.text,
+        "checks": [schema_gate(found.differences)],
+    }
 
 
 def main() -> None:

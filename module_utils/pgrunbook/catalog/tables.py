@@ -78,18 +78,21 @@ class Partition:
 @dataclass(frozen=True)
 class Leaf:
     """A table that holds rows itself: an ordinary table, or a partition of one. pages counts its
-    main fork, in blocks."""
+    main fork, in blocks; kind is pg_class.relkind; rows_estimate is -1 before the first ANALYZE."""
 
     oid: int
     table: Table
     pages: int
+    kind: str = "r"
+    rows_estimate: int = -1
 
 
 @dataclass(frozen=True)
 class TableInfo:
     """A table as the catalog has it. size and pages count the main fork, in bytes and blocks; of a
     partitioned table, all its leaves together. partitions has those of every level, the upper ones
-    first, where with_partitions() looked them up."""
+    first, where with_partitions() looked them up. view says that it is a view, a materialized view
+    or a foreign table."""
 
     oid: int
     owner: str
@@ -102,6 +105,7 @@ class TableInfo:
     columns: dict[str, ColumnInfo]
     indexes: dict[str, IndexInfo]
     partitions: tuple[Partition, ...] = ()
+    view: bool = False
 
     @property
     def types(self) -> dict[str, str]:
@@ -119,7 +123,8 @@ class TableInfo:
         }
 
 
-FILLABLE, READABLE = "rp", "rpvmf"
+FILLABLE, VIEWS = "rp", "vmf"
+READABLE = FILLABLE + VIEWS
 """Kinds of relations, as pg_class.relkind has them: what can be filled, and what can fill."""
 
 _KINDS = {
@@ -130,11 +135,19 @@ _KINDS = {
 }
 
 
-def inspect(conn: Connection, table: Table, kinds: str = FILLABLE) -> TableInfo:
-    """Everything the runbook needs to know of a table.
+@dataclass(frozen=True)
+class Relation:
+    """What bears a name in a schema: a table, view, index, sequence and so on. kind is
+    pg_class.relkind; owned says whether this role has the rights of the owner."""
 
-    Raises RunbookError when there is no such table, or it or a partition is of another kind.
-    """
+    oid: int
+    kind: str
+    owner: str
+    owned: bool
+
+
+def find_relation(conn: Connection, table: Table) -> Relation | None:
+    """The relation of that name, None where there is none."""
     row = conn.execute(
         "SELECT c.oid::int8 AS oid, c.relkind::text AS kind, r.rolname AS owner,"
         " pg_has_role(c.relowner, 'USAGE') AS owned"
@@ -143,53 +156,55 @@ def inspect(conn: Connection, table: Table, kinds: str = FILLABLE) -> TableInfo:
         " WHERE n.nspname = %s AND c.relname = %s",
         (table.schema, table.name),
     ).fetchone()
-    if row is None:
+    return Relation(**row) if row else None
+
+
+def inspect(conn: Connection, table: Table, kinds: str = FILLABLE) -> TableInfo:
+    """Everything the runbook needs to know of a table.
+
+    Raises RunbookError when there is no such table, or it or a partition is of another kind.
+    """
+    found = find_relation(conn, table)
+    if found is None:
         raise RunbookError(_no_table(conn, table))
-    if row["kind"] not in kinds:
+    leaves = _leaves(conn, found.oid)
+    _require_kinds(table, found, leaves, kinds)
+    pages = sum(leaf.pages for leaf in leaves)
+    return TableInfo(
+        oid=found.oid,
+        owner=found.owner,
+        owned=found.owned,
+        size=pages * BLOCK_BYTES,
+        pages=pages,
+        rows_estimate=sum(max(leaf.rows_estimate, 0) for leaf in leaves),
+        partitioned=found.kind == "p",
+        leaves=leaves,
+        columns=_columns(conn, found.oid),
+        indexes=_indexes(conn, [found.oid]).get(found.oid, {}),
+        view=found.kind in VIEWS,
+    )
+
+
+def _require_kinds(table: Table, found: Relation, leaves: Iterable[Leaf], kinds: str) -> None:
+    if found.kind not in kinds:
         raise RunbookError(
-            f"{table} is {_KINDS.get(row['kind'], 'no table')}, and the runbook works on tables. "
+            f"{table} is {_KINDS.get(found.kind, 'no table')}, and the runbook works on tables. "
             "Next step: name the table itself in the variables file."
         )
-    leaves = _leaves(conn, row["oid"])
     for leaf in leaves:
-        if leaf["kind"] not in kinds:
+        if leaf.kind not in kinds:
             raise RunbookError(
-                f"{leaf['schema']}.{leaf['name']}, a partition of {table}, is "
-                f"{_KINDS.get(leaf['kind'], 'no table')}, which cannot be filled in batches. "
+                f"{leaf.table}, a partition of {table}, is {_KINDS.get(leaf.kind, 'no table')}, "
+                "which cannot be filled in batches. "
                 "Next step: detach it, or fill it where its rows are."
             )
-    return TableInfo(
-        oid=row["oid"],
-        owner=row["owner"],
-        owned=row["owned"],
-        size=sum(leaf["size"] for leaf in leaves),
-        pages=sum(leaf["size"] // BLOCK_BYTES for leaf in leaves),
-        rows_estimate=sum(max(leaf["rows_estimate"], 0) for leaf in leaves),
-        partitioned=row["kind"] == "p",
-        leaves=tuple(
-            Leaf(r["oid"], Table(r["schema"], r["name"]), r["size"] // BLOCK_BYTES) for r in leaves
-        ),
-        columns=_columns(conn, row["oid"]),
-        indexes=_indexes(conn, [row["oid"]]).get(row["oid"], {}),
-    )
 
 
 def with_partitions(conn: Connection, info: TableInfo) -> TableInfo:
     """The table with its partitions, which inspect() leaves out."""
     below = _below(conn, info.oid) if info.partitioned else []
-    found = _indexes(conn, [each["oid"] for each in below]) if below else {}
-    partitions = tuple(
-        Partition(
-            each["oid"],
-            Table(each["schema"], each["name"]),
-            each["above"],
-            each["kind"] == "p",
-            each["pages"],
-            found.get(each["oid"], {}),
-        )
-        for each in below
-    )
-    return replace(info, partitions=partitions)
+    found = _indexes(conn, [partition.oid for partition in below]) if below else {}
+    return replace(info, partitions=tuple(replace(p, indexes=found.get(p.oid, {})) for p in below))
 
 
 ENFORCED = "coalesce((to_jsonb(k) ->> 'conenforced')::boolean, true)"
@@ -252,24 +267,28 @@ def partition_keys(conn: Connection, info: TableInfo) -> set[str]:
     return {row["attname"] for row in rows}
 
 
-def _leaves(conn: Connection, oid: int) -> list[dict[str, Any]]:
-    return conn.execute(
+def _leaves(conn: Connection, oid: int) -> tuple[Leaf, ...]:
+    rows = conn.execute(
         "SELECT c.oid::int8 AS oid, n.nspname AS schema, c.relname AS name,"
-        " c.relkind::text AS kind, coalesce(pg_relation_size(c.oid), 0) AS size,"
-        " c.reltuples::int8 AS rows_estimate"
+        " coalesce(pg_relation_size(c.oid), 0) / %(block)s AS pages,"
+        " c.relkind::text AS kind, c.reltuples::int8 AS rows_estimate"
         " FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace"
         " WHERE c.oid IN (SELECT %(oid)s::oid WHERE NOT EXISTS"
         "                   (SELECT FROM pg_partitioned_table WHERE partrelid = %(oid)s::oid)"
         "                 UNION ALL SELECT relid FROM pg_partition_tree(%(oid)s::oid)"
         "                   WHERE isleaf AND relid <> %(oid)s::oid)"
         " ORDER BY n.nspname, c.relname",
-        {"oid": oid},
-    ).fetchall()
+        {"oid": oid, "block": BLOCK_BYTES},
+    )
+    return tuple(
+        Leaf(r["oid"], Table(r["schema"], r["name"]), r["pages"], r["kind"], r["rows_estimate"])
+        for r in rows
+    )
 
 
-def _below(conn: Connection, oid: int) -> list[dict[str, Any]]:
-    """The partitions of every level, the upper ones first."""
-    return conn.execute(
+def _below(conn: Connection, oid: int) -> list[Partition]:
+    """The partitions of every level, the upper ones first, without their indexes."""
+    rows = conn.execute(
         "SELECT c.oid::int8 AS oid, n.nspname AS schema, c.relname AS name,"
         " c.relkind::text AS kind, t.parentrelid::oid::int8 AS above,"
         " coalesce(pg_relation_size(c.oid), 0) / %s AS pages"
@@ -277,7 +296,13 @@ def _below(conn: Connection, oid: int) -> list[dict[str, Any]]:
         " JOIN pg_namespace n ON n.oid = c.relnamespace"
         " WHERE t.level > 0 ORDER BY t.level, n.nspname, c.relname",
         (BLOCK_BYTES, oid),
-    ).fetchall()
+    )
+    return [
+        Partition(
+            r["oid"], Table(r["schema"], r["name"]), r["above"], r["kind"] == "p", r["pages"], {}
+        )
+        for r in rows
+    ]
 
 
 def _columns(conn: Connection, oid: int) -> dict[str, ColumnInfo]:

@@ -2,7 +2,11 @@
 """How the schema differs from the application's models, what each difference breaks, and the ways
 out. Only reads."""
 
+from .difference import Difference, read_differences
+
 __all__ = [
-    "differences",
+    "Difference",
+    "compare",
     "models",
+    "read_differences",
 ]

@@ -4,15 +4,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
+from ..core.values import plain
+from ..drift import Difference
 from .gate import Gate, check
 
 
-def schema_gate(differences: Sequence[dict[str, Any]]) -> Gate:
-    """Fails where a difference, as drift.differences.compare() has it, breaks the application."""
-    breaking = [d["text"] for d in differences if d["breaks"]]
-    accepted = [d["object"] for d in differences if d["acknowledged"]]
+def schema_gate(differences: Sequence[Difference]) -> Gate:
+    """Fails where a difference breaks the application."""
+    breaking = [d.text for d in differences if d.breaks]
+    accepted = [d.object for d in differences if d.acknowledged]
     besides = f"none, apart from what is acknowledged: {', '.join(accepted)}"
     return check(
         "schema",
@@ -21,14 +22,14 @@ def schema_gate(differences: Sequence[dict[str, Any]]) -> Gate:
         target="no difference that breaks the application",
         measured="; ".join(breaking) or (besides if accepted else "none"),
         passed=not breaking,
-        evidence=differences,
+        evidence=plain(differences),
     )
 
 
-def schema_gate_before(differences: Sequence[dict[str, Any]]) -> Gate:
+def schema_gate_before(differences: Sequence[Difference]) -> Gate:
     """The same before a run: what the phase mends does not count."""
-    breaking = [d["text"] for d in differences if d["breaks"] and not d["by_phase"]]
-    mended = sum(d["breaks"] and d["by_phase"] for d in differences)
+    breaking = [d.text for d in differences if d.breaks and not d.by_phase]
+    mended = sum(d.breaks and d.by_phase for d in differences)
     harmless = f"{mended} that the phase mends" if mended else "none"
     return check(
         "schema",

@@ -17,6 +17,7 @@ from ..core.printable import in_json, line
 from ..core.spec import Spec, parse
 from ..core.spec_checks import WARN
 from ..core.values import plain, read
+from ..drift import read_differences
 from ..gates import Gate
 from ..gates.gate import FAIL, PASS, check, reasons, settle
 from ..gates.schema_gate import schema_gate_before
@@ -93,7 +94,7 @@ def _build(facts: dict[str, Any], kind: str, unfinished: str) -> dict[str, Any]:
     steps = {name: facts.get(name) or {} for name in STEPS}
     if kind == "plan":
         drift = facts.get("drift")
-        found = [] if drift is None else [schema_gate_before(drift)]
+        found = [] if drift is None else [schema_gate_before(read_differences(drift))]
         steps["schema"] = {"checks": plain(settle(spec, found) if spec else found)}
     gates = _measured_since(
         [read(Gate, gate) for name in STEPS for gate in steps[name].get("checks", [])]

@@ -10,7 +10,8 @@ import pytest
 
 from ansible.module_utils.pgrunbook.core import spec
 from ansible.module_utils.pgrunbook.core.connection import connect
-from ansible.module_utils.pgrunbook.drift import differences
+from ansible.module_utils.pgrunbook.core.values import plain
+from ansible.module_utils.pgrunbook.drift.compare import compare as compare_schema
 from ansible.module_utils.pgrunbook.gates.schema_gate import schema_gate
 from tests.integration.conftest import Database
 from tests.integration.drift.shop import HEAD, MODELS, PHASE, Compare, Difference
@@ -25,9 +26,9 @@ def compare(tmp_path: Path) -> Compare:
         path.write_text(HEAD + textwrap.dedent(models), encoding="utf-8")
         schemas = sorted({phase.table.schema, phase.source.schema})
         with connect(database.login, name="test", read_only=True, schemas=schemas) as conn:
-            result = differences.compare(conn, phase, f"{path}:Base")
-        found: list[Difference] = result["differences"]
-        gate = schema_gate(found)
+            result = compare_schema(conn, phase, f"{path}:Base")
+        gate = schema_gate(result.differences)
+        found: list[Difference] = plain(result.differences)
         breaking = [d["text"] for d in found if d["breaks"]]
         assert gate.status == ("fail" if breaking else "pass")
         assert gate.measured == ("; ".join(breaking) or "none")

@@ -63,6 +63,20 @@ def test_the_phase_renames_what_it_says_however_far_the_names(
     assert "missing_column" in [k for k, _, _ in kinds(compare(database))]
 
 
+def test_an_index_under_the_name_of_another_that_is_missing(
+    database: Database, compare: Compare
+) -> None:
+    database.sql(TABLES)
+    database.sql("DROP INDEX ix_region; CREATE INDEX ix_region ON orders (kind)")
+    models = MODELS.replace(
+        'Index("ix_region", "region"),', 'Index("ix_region", "region"), Index("ix_kind", "kind"),'
+    )
+    assert kinds(compare(database, models)) == [
+        ("missing_index", "ix_region", "warning"),
+        ("renamed_index", "ix_kind", "note"),
+    ]
+
+
 def test_names_by_convention(database: Database, compare: Compare) -> None:
     """The names that a naming convention gives are those of the tables as the models have them."""
     database.sql(TABLES)

@@ -43,19 +43,10 @@ class Changes:
     missing_keys: list[Key] = field(default_factory=list)
     surplus_keys: list[Key] = field(default_factory=list)
 
-
-@dataclass(frozen=True)
-class Both:
-    """A table of the phase as the models (SQLAlchemy's Table) and the catalog have it. types has
-    the models' types by column, as (oid, spelling); an oid of 0 is a type unknown here. aliases has
-    the columns that are only renamed, {name in the database: name in the models}."""
-
-    table: Table
-    model: Any
-    info: TableInfo
-    types: dict[str, tuple[int, str]]
-    changes: Changes
-    aliases: dict[str, str]
+    @property
+    def keys(self) -> list[Key]:
+        """Every unique or foreign key that differs."""
+        return [*self.missing_unique, *self.surplus_unique, *self.missing_keys, *self.surplus_keys]
 
 
 def with_schemas(conn: Connection, spec: Spec, metadata: Any) -> Any:

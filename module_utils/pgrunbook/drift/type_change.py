@@ -1,8 +1,11 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Whether one statement converts a column to the models' type, and what it has to carry along.
-Only reads, and executes nothing of the column's."""
+"""Whether one statement gives a column the models' type, and what PostgreSQL does not carry along
+then. Only reads, and executes nothing of the column's."""
 
 from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
 
 import psycopg
 from psycopg.sql import SQL
@@ -12,7 +15,22 @@ from ..catalog import TableInfo
 from ..core.connection import Connection, looking_in, one
 from ..core.spec import Table
 from ..core.sql import name, table, text
-from .kinds import Conversion, converted, fits
+from .types import Type, converted, fits, spelled
+
+
+@dataclass(frozen=True)
+class TypeChange:
+    """What it takes to give a column of one type (found) another (expected), both in
+    format_type()'s spelling: the new type as SQL finds it, empty where PostgreSQL knows no way to
+    it; the column's default, empty where there is none; and what PostgreSQL does not carry along,
+    so that it has to go first."""
+
+    found: str
+    expected: str
+    spelled: str
+    default: str = ""
+    blocked: tuple[str, ...] = ()
+
 
 # What PostgreSQL refuses to carry along whatever the types are; the column's own default apart.
 _USERS = """
@@ -72,50 +90,39 @@ WHERE a.attrelid = %s::oid AND a.attname = %s
 """
 
 
-def spelled(conn: Connection, type_: tuple[int, str]) -> str:
-    """A type, as (oid, spelling), so that it is found whatever the search_path; empty where the
-    server has none of that name."""
-    oid, spelling = type_
-    if not oid:
-        return ""
-    with looking_in(conn, ()):
-        bare = one(conn, "SELECT format_type(%s::oid, NULL) AS name", (oid,))["name"]
-    if "." not in bare:
-        return spelling
-    modifier = spelling[spelling.rindex("(") :] if spelling.endswith(")") else ""
-    return f"{bare}{modifier}"
-
-
-def find(
-    conn: Connection, on: Table, info: TableInfo, column: str, expected: tuple[int, str]
-) -> Conversion:
-    """How a column, under its present name, is converted to a type, as (oid, spelling)."""
-    type_ = spelled(conn, expected)
+def type_change(
+    conn: Connection, on: Table, info: TableInfo, column: str, expected: Type
+) -> TypeChange:
+    """How a column, under its present name, gets another type."""
     found = info.columns[column].type
     with looking_in(conn, ()):
         row = one(conn, _COLUMN, (info.oid, column))
-    given = {"oid": info.oid, "number": row["number"], "type": expected[0]}
-    blocked = [r["what"] for r in conn.execute(_USERS, given)]
-    if not fits(found, expected[1]) or fits(found, expected[1]) == "alike":
-        blocked += [r["what"] for r in conn.execute(_TEXTS, given)]
-    blocked += [r["what"] for r in conn.execute(_INDEXES, given)]
+    default = "" if row["generated"] else row["default"] or ""
+    new = spelled(conn, expected)
+    if new and not _casts(conn, on, column, found, new, default):
+        new = ""
+    given = {"oid": info.oid, "number": row["number"], "type": expected.oid}
+    blocked = _objects(conn, given, fits(found, expected.spelling))
     if column in catalog.partition_keys(conn, info):
         blocked.append(f"the partitioning of {on}")
     if row["generated"]:
         blocked.append("the expression that generates it")
-    if row["identity"] and expected[1] not in ("smallint", "integer", "bigint"):
+    if row["identity"] and expected.spelling not in ("smallint", "integer", "bigint"):
         blocked.append("its identity")
-    default = "" if row["generated"] else row["default"] or ""
-    if type_ and not _casts(conn, on, column, found, type_, default):
-        type_ = ""
-    return Conversion(type_, default, tuple(dict.fromkeys(blocked)))
+    return TypeChange(found, expected.spelling, new, default, tuple(dict.fromkeys(blocked)))
 
 
-def _casts(conn: Connection, on: Table, column: str, found: str, type_: str, default: str) -> bool:
+def _objects(conn: Connection, given: Mapping[str, int], how: str) -> list[str]:
+    """The objects that PostgreSQL does not carry along, in words. how is what fits() says."""
+    queries = [_USERS, *([_TEXTS] if how in ("", "alike") else []), _INDEXES]
+    return [row["what"] for query in queries for row in conn.execute(query, given)]
+
+
+def _casts(conn: Connection, on: Table, column: str, found: str, new: str, default: str) -> bool:
     """Whether PostgreSQL knows how to make a value of the type of the column, and of its default.
     The server only plans it."""
-    of = [converted(name(column), found, type_)]
-    of += [converted(SQL("({})").format(text(default)), found, type_)] if default else []
+    of = [converted(name(column), found, new)]
+    of += [converted(SQL("({})").format(text(default)), found, new)] if default else []
     try:
         with looking_in(conn, ()):
             query = SQL("EXPLAIN SELECT {} FROM {}").format(SQL(", ").join(of), table(on))

@@ -1,0 +1,124 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""An index of the models (SQLAlchemy's Index): what it is on, how it is built, and whether an index
+of the database is the same."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import Any
+
+from psycopg.sql import SQL
+
+from ..catalog import IndexInfo
+from ..core.spec import Index, Table
+from ..core.sql import comma, name, render, table
+
+
+def column_names(model: Any) -> tuple[str, ...]:
+    """The columns of the models' index; expressions left out."""
+    from sqlalchemy import Column
+
+    return tuple(e.name for e in model.expressions if isinstance(e, Column))
+
+
+def is_plain(model: Any) -> bool:
+    """Whether the models' index is a whole B-tree on columns, in their usual order."""
+    options = model.dialect_options["postgresql"]
+    special = any(options.get(key) for key in ("where", "include"))
+    return not special and _method(model) == "btree" and _is_on_columns(model)
+
+
+def creation(on: Table, model: Any) -> str:
+    """The statement that builds the models' index without blocking writers."""
+    if is_plain(model):
+        query = SQL("CREATE {}INDEX CONCURRENTLY {} ON {} ({})").format(
+            SQL("UNIQUE " if model.unique else ""),
+            name(str(model.name)),
+            table(on),
+            comma(name(c) for c in column_names(model)),
+        )
+        return render(query)
+    return _ddl(model).replace("INDEX ", "INDEX CONCURRENTLY ", 1)
+
+
+def definition(model: Any) -> str:
+    """What comes after the table's name when the models' index is built."""
+    if is_plain(model):
+        return f"({', '.join(column_names(model))})"
+    return re.split(r" (?=USING |\()", _ddl(model), maxsplit=1)[-1]
+
+
+def is_built_by(ours: Index, model: Any) -> bool:
+    """Whether what the phase builds under a name is what the models have under it."""
+    return (
+        not model.unique
+        and ours.method == _method(model)
+        and ours.columns == column_names(model)
+        and _is_on_columns(model)
+        and ours.include == _include(model)
+        and bool(ours.where) == _has_condition(model)
+    )
+
+
+def is_same(found: IndexInfo, model: Any, aliases: Mapping[str, str]) -> bool:
+    """Whether an index has the models' definition, whatever its name. aliases has the columns that
+    are only renamed, {name in the database: name in the models}."""
+    if found.unique != bool(model.unique) or found.plain != is_plain(model):
+        return False
+    if found.plain:
+        return tuple(aliases.get(c, c) for c in found.columns) == column_names(model)
+    return _essence(found.definition, aliases) == _essence(_ddl(model), {})
+
+
+def may_be_same(found: IndexInfo, model: Any, aliases: Mapping[str, str]) -> bool:
+    """Whether an index can be the models' one of its name, as far as Alembic does not tell: by its
+    method, by the columns that it includes, and by having a condition or none."""
+    if found.plain or is_plain(model):
+        return found.plain == is_plain(model)
+    return (
+        found.method == _method(model)
+        and tuple(aliases.get(c, c) for c in found.include) == _include(model)
+        and bool(found.predicate) == _has_condition(model)
+    )
+
+
+def _method(model: Any) -> str:
+    return str(model.dialect_options["postgresql"].get("using") or "btree").lower()
+
+
+def _include(model: Any) -> tuple[str, ...]:
+    """The columns that the models' index only holds."""
+    given = model.dialect_options["postgresql"].get("include") or ()
+    return tuple(getattr(c, "name", c) for c in given)
+
+
+def _has_condition(model: Any) -> bool:
+    return model.dialect_options["postgresql"].get("where") is not None
+
+
+def _is_on_columns(model: Any) -> bool:
+    return len(column_names(model)) == len(model.expressions)
+
+
+_CASTS = re.compile(
+    r"::(character varying|double precision|time(stamp)? with(out)? time zone|[\w.]+)"
+    r"(\(\d+(,\d+)?\))?(\[\])*"
+)
+
+
+def _essence(definition: str, aliases: Mapping[str, str]) -> str:
+    """What an index with expressions is on, without what PostgreSQL adds when it spells that out:
+    casts, parentheses, the usual method."""
+    told = _CASTS.sub("", definition.split(" ON ", 1)[1].replace(" USING btree", ""))
+    for old, new in aliases.items():
+        told = re.sub(rf"(?<!\w){re.escape(old)}(?!\w)", lambda _, new=new: new, told)  # type: ignore[misc]
+    return re.sub(r'[\s()"]', "", told).casefold()
+
+
+def _ddl(model: Any) -> str:
+    from sqlalchemy.dialects.postgresql.base import PGDialect
+    from sqlalchemy.schema import CreateIndex
+
+    dialect = PGDialect(paramstyle="named")  # type: ignore[no-untyped-call]
+    return str(CreateIndex(model).compile(dialect=dialect)).strip()

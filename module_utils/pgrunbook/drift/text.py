@@ -1,0 +1,48 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""How the differences are shown in the terminal."""
+
+from __future__ import annotations
+
+import textwrap
+from collections.abc import Iterable
+
+from ..core import printable
+from .difference import NOTE, Difference
+from .resolution import Resolution
+
+WIDTH, MARGIN = 96, 10
+
+
+def listing(differences: Iterable[Difference]) -> str:
+    """The differences as a person reads them; SQL is not wrapped."""
+    return "\n".join(line for difference in differences for line in _listed(difference))
+
+
+def _listed(difference: Difference) -> list[str]:
+    severity = difference.severity
+    label = severity.upper() if difference.breaks else severity
+    known = " (acknowledged)" if difference.acknowledged else ""
+    lines = _labelled(label, f"{difference.text}{known}")
+    if severity == NOTE:
+        return lines
+    lines += _labelled("", difference.impact)
+    lines += [line for way in difference.resolutions if way.recommended for line in _best(way)]
+    if not (difference.acknowledged or difference.by_phase):
+        entry = f"phase_acknowledged_drift: [{printable.yaml(difference.object)}]"
+        lines += [f"{' ' * MARGIN}to accept it: {entry}"]
+    return lines
+
+
+def _best(way: Resolution) -> list[str]:
+    lines = _labelled("", f"best: {way.option}")
+    if way.sql:
+        lines += [f"{' ' * MARGIN}SQL:"]
+        lines += [f"{' ' * (MARGIN + 2)}{line}" for line in way.sql.splitlines()]
+    return lines + (_labelled("", f"cost: {way.costs}") if way.costs else [])
+
+
+def _labelled(label: str, told: str) -> list[str]:
+    wrapped = textwrap.wrap(
+        printable.line(told), WIDTH - MARGIN, break_long_words=False, break_on_hyphens=False
+    )
+    return [f"{label if n == 0 else '':{MARGIN}}{line}" for n, line in enumerate(wrapped)]
