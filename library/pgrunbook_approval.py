@@ -141,11 +141,13 @@ def approve(conn: Any, parameters: dict[str, Any], dry: bool) -> dict[str, Any]:
             plan=parameters["plan"],
             scope=parameters["scope"],
             baseline=parameters["baseline"],
-            approved_by=by,
-            approved_from=parameters["approved_from"],
-            method=parameters["method"],
-            claimed=by != account,
-            controller_user=f"{account} (uid {uid})",
+            by=ledger.Approver(
+                name=by,
+                origin=parameters["approved_from"],
+                method=parameters["method"],
+                claimed=by != account,
+                controller_user=f"{account} (uid {uid})",
+            ),
         )
     return {"changed": not known, "approved_by": by, "claimed": by != account}
 

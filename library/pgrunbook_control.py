@@ -81,17 +81,20 @@ from ansible.module_utils.basic import AnsibleModule
 
 from ansible.module_utils.pgrunbook import ledger
 from ansible.module_utils.pgrunbook.module import LOGIN, execute
+from ansible.module_utils.pgrunbook.report import status
 
 
 def control(conn: Any, parameters: dict[str, Any], dry: bool) -> dict[str, Any]:
-    return ledger.control(
+    run_id = parameters["run_id"] or ledger.running(conn)
+    told = ledger.control(
         conn,
-        parameters["run_id"] or ledger.running(conn),
+        run_id,
         action=parameters["action"],
         rows_per_second=parameters["rows_per_second"],
         by=parameters["by"],
         dry=dry,
     )
+    return status.told(run_id, told)
 
 
 def main() -> None:

@@ -91,6 +91,7 @@ from ansible.module_utils.basic import AnsibleModule
 
 from ansible.module_utils.pgrunbook import ledger
 from ansible.module_utils.pgrunbook.backfill import rollback_checks
+from ansible.module_utils.pgrunbook.core.values import plain
 from ansible.module_utils.pgrunbook.module import LOGIN, METRICS_FILE, RUN, execute, with_metrics
 
 
@@ -102,7 +103,7 @@ def record(conn: Any, parameters: dict[str, Any], dry: bool) -> dict[str, Any]:
     if not dry:
         ledger.require_owner(conn, run)
     row = ledger.get_run(conn, run.id)
-    ends = state != "running" and (row["state"], row["verdict"]) != (state, verdict)
+    ends = state != "running" and (row.state, row.verdict) != (state, verdict)
     if ends and not dry:
         if state == "reverted":
             rollback_checks.require_taken_back(conn, run.id)
@@ -111,9 +112,9 @@ def record(conn: Any, parameters: dict[str, Any], dry: bool) -> dict[str, Any]:
         ledger.finish(conn, run, state, verdict, detail=parameters["detail"], **told)
     result = {
         "changed": ends,
-        "approvals": ledger.list_approvals(conn, run.id),
-        "history": ledger.read_history(conn, run.id),
-        "standing": ledger.standing_changes(conn, run.id),
+        "approvals": plain(ledger.list_approvals(conn, run.id)),
+        "history": plain(ledger.read_history(conn, run.id)) or {},
+        "standing": plain(ledger.standing_changes(conn, run.id)),
     }
     path = "" if dry else parameters["metrics_file"]
     return with_metrics(result, path, ledger.list_runs(conn) if path else [])

@@ -76,6 +76,7 @@ from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
 
+from ansible.module_utils.pgrunbook import ledger
 from ansible.module_utils.pgrunbook.ledger import evidence
 from ansible.module_utils.pgrunbook.module import LOGIN, METRICS_FILE, execute, with_metrics
 from ansible.module_utils.pgrunbook.report import status
@@ -92,9 +93,10 @@ def main() -> None:
     )
 
     def info(conn: Any, parameters: dict[str, Any], dry: bool) -> dict[str, Any]:
-        result = status.info(conn, *evidence.altered(conn, parameters["reports"]))
+        runs = ledger.list_runs(conn)
+        result = status.info(runs, *evidence.altered(conn, parameters["reports"]))
         path = "" if module.check_mode else parameters["metrics_file"]
-        return with_metrics(result, path, result["runs"])
+        return with_metrics(result, path, runs)
 
     execute(module, info, name="info", writes=False)
 

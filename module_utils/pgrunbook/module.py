@@ -35,7 +35,7 @@ from .core.errors import RunbookError, detail, place, reason
 from .core.locks import table_lock
 from .core.login import LOGIN_OPTIONS
 from .core.options import argument_spec, taken
-from .core.spec import SPEC_OPTIONS, Spec, parse, parse_stored
+from .core.spec import SPEC_OPTIONS, Spec, parse
 from .core.values import plain
 from .gates.gate import settle
 from .ledger import identity
@@ -206,7 +206,7 @@ def alone(conn: Connection, spec: Spec, dry: bool, work: Callable[[], Result]) -
         return work()
 
 
-def with_metrics(result: dict[str, Any], path: str, runs: list[dict[str, Any]]) -> dict[str, Any]:
+def with_metrics(result: dict[str, Any], path: str, runs: list[ledger.RunStatus]) -> dict[str, Any]:
     """The result, once the runs, as ledger.info() has them, are in a Prometheus text file; with a
     warning where they could not be written, which stops no backfill."""
     return written(result, path, "runbook_metrics_file", lambda metrics: metrics.write(path, runs))
@@ -345,7 +345,7 @@ def _approved_spec(conn: Connection, run: ledger.Run) -> Spec | None:
         if plan is None:
             return None
         identity.require_same(conn, plan.get("server") or {})
-    return parse_stored(plan["spec"])
+    return ledger.todays_spec(plan["spec"])
 
 
 def _settings(spec: Spec | None) -> tuple[list[str], int]:

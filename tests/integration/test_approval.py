@@ -14,6 +14,7 @@ import pytest
 import yaml
 
 from ansible.module_utils.pgrunbook import ledger
+from ansible.module_utils.pgrunbook.core.values import plain
 from ansible.module_utils.pgrunbook.report import words
 from demo import data
 from tests.integration.conftest import ROOT, Database, Played, approval_of, command_line, plan_hash
@@ -170,7 +171,7 @@ def test_says_who_claimed_to_approve(
     )
     with database.connect() as conn:
         (run,) = conn.execute("SELECT id FROM pgrunbook.run").fetchall()
-        (approval,) = ledger.list_approvals(conn, run["id"])
+        (approval,) = plain(ledger.list_approvals(conn, run["id"]))
     for said in (events[0]["detail"], approval):
         assert told.items() <= said.items()
     said = words.approver(approval)

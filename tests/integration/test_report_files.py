@@ -11,6 +11,7 @@ from typing import Any
 from psycopg.types.json import Jsonb
 
 from ansible.module_utils.pgrunbook import ledger
+from ansible.module_utils.pgrunbook.core.values import plain
 from ansible.module_utils.pgrunbook.report import report
 from tests.integration.conftest import Database, Played
 from tests.integration.reports import last_event, read
@@ -114,7 +115,7 @@ def test_a_long_history_is_taken_together_and_loses_no_row(
                 " '')",
                 (run, Jsonb(detail)),
             )
-        history = ledger.read_history(conn, run)
+        history: dict[str, Any] = plain(ledger.read_history(conn, run))
     batches, slices = history["batches"], history["slices"]
     assert len(batches) == len(slices) == ledger.MOST_POINTS
     assert sum(point["batches"] for point in batches) == 1000
@@ -135,7 +136,7 @@ def test_a_long_history_is_taken_together_and_loses_no_row(
 
 def test_a_database_without_a_ledger_has_no_history(database: Database) -> None:
     with database.connect() as conn:
-        assert ledger.read_history(conn, "phase3-nothing") == {}
+        assert ledger.read_history(conn, "phase3-nothing") is None
 
 
 def test_a_run_that_the_ledger_does_not_have_has_an_empty_history(
@@ -143,6 +144,6 @@ def test_a_run_that_the_ledger_does_not_have_has_an_empty_history(
 ) -> None:
     Steps.of(module, database, phase).begin()
     with database.connect() as conn:
-        history = ledger.read_history(conn, "phase3-nothing")
+        history: dict[str, Any] = plain(ledger.read_history(conn, "phase3-nothing"))
     assert history["events"] == history["slices"] == history["batches"] == history["steps"] == []
     assert history["before"] == {} and history["chain"]["events"] > 0

@@ -10,6 +10,7 @@ from hypothesis import settings
 from ansible.module_utils.pgrunbook.catalog import ColumnInfo, Leaf, TableInfo
 from ansible.module_utils.pgrunbook.core import spec as spec_module
 from ansible.module_utils.pgrunbook.core.spec import Table
+from ansible.module_utils.pgrunbook.ledger import RunStatus
 
 # A busy machine must not turn a property into a failure.
 settings.register_profile("unit", deadline=None)
@@ -25,6 +26,28 @@ SMALLEST: dict[str, Any] = {
     "source_table": "customers",
     "source_key": {"customer": "id"},
 }
+
+
+RUN_AT_WORK = RunStatus(
+    id="phase9-1",
+    phase="phase9",
+    table_name="public.orders",
+    state="running",
+    verdict=None,
+    operator="alice",
+    plan_hash="ab",
+    rows_eligible=5678,
+    started_at="2026-01-31 04:00:00+00",
+    seen_at="2026-01-31 04:05:06+00",
+    finished_at=None,
+    control="",
+    control_by="",
+    rows_per_second=0,
+    progress={},
+    rows_changed=1234,
+    rows_refused=0,
+    claimed=None,
+)
 
 
 def options(**changes: Any) -> dict[str, Any]:

@@ -19,7 +19,7 @@ import yaml
 from ansible.module_utils.pgrunbook.core.login import LOGIN_OPTIONS
 from ansible.module_utils.pgrunbook.core.spec import SPEC_OPTIONS
 from ansible.module_utils.pgrunbook.core.spec_checks import variable
-from ansible.module_utils.pgrunbook.ledger import schema
+from ansible.module_utils.pgrunbook.ledger.migrations import MIGRATIONS
 from ansible.module_utils.pgrunbook.report import metrics, report
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -405,7 +405,7 @@ def test_the_page_on_variables_lists_those_of_the_operator() -> None:
 
 
 def test_the_page_on_variables_names_the_ledgers_tables_and_no_column_that_is_not_there() -> None:
-    statements = "".join(schema.MIGRATIONS.values())
+    statements = "".join(MIGRATIONS.values())
     made = dict(re.findall(r"TABLE IF NOT EXISTS pgrunbook\.(\w+) \((.*?)\n\);", statements, re.S))
     rows = table_of("variables.md", "## What is written into your database")
     assert {row[0] for row in rows} == set(made)

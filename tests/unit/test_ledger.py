@@ -6,6 +6,7 @@ from __future__ import annotations
 import copy
 import hashlib
 import random
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -15,7 +16,7 @@ from hypothesis import strategies as st
 from ansible.module_utils.pgrunbook import ledger
 from ansible.module_utils.pgrunbook.core.errors import RunbookError
 from ansible.module_utils.pgrunbook.report import status as status_module
-from tests.unit.conftest import parsed
+from tests.unit.conftest import RUN_AT_WORK, parsed
 
 texts = st.text(st.characters(exclude_categories=["Cs"]), max_size=10)
 scalars = st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | texts
@@ -90,20 +91,7 @@ def test_a_specification_has_one_hash_before_and_after_json() -> None:
 
 def status(**changes: Any) -> list[str]:
     """What status.yml prints of a run."""
-    run = {
-        "id": "phase9-1",
-        "state": "running",
-        "verdict": None,
-        "rows_changed": 1234,
-        "rows_eligible": 5678,
-        "operator": "alice",
-        "seen_at": "2026-01-31 04:05:06+00",
-        "control": "",
-        "control_by": "",
-        "rows_per_second": 0,
-        "progress": {},
-    }
-    return status_module._status({**run, **changes})
+    return status_module._status(replace(RUN_AT_WORK, **changes))
 
 
 def test_a_run_is_one_line_of_status_until_it_has_made_progress() -> None:
@@ -131,8 +119,9 @@ def test_a_run_that_is_over_shows_its_verdict_and_nothing_that_was_said_on_the_w
     assert line.startswith("phase9-1  finished NO-GO, 1,234 of 5,678 rows")
 
 
-def unfinished(**changes: Any) -> dict[str, Any]:
-    return {"id": "phase9-1", "operator": "alice", "state": "running", "idle": 12.0, **changes}
+def unfinished(**changes: Any) -> ledger.Unfinished:
+    begun = ledger.Unfinished("phase9-1", "alice", "running", 12.0, rolling_back=False, baseline={})
+    return replace(begun, **changes)
 
 
 def test_a_run_at_work_is_not_disturbed() -> None:
@@ -146,5 +135,5 @@ def test_a_run_at_work_is_not_disturbed() -> None:
 @pytest.mark.parametrize(
     "run", [None, unfinished(idle=60.0), unfinished(state="failed"), unfinished(idle=3600.0)]
 )
-def test_none_or_a_dead_one_or_a_failed_one_may_be_followed(run: dict[str, Any] | None) -> None:
+def test_none_or_a_dead_one_or_a_failed_one_may_be_followed(run: ledger.Unfinished | None) -> None:
     ledger.require_idle(run)

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ import yaml
 from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.parser import text_string_to_metric_families
 
+from ansible.module_utils.pgrunbook.ledger import RunStatus
 from ansible.module_utils.pgrunbook.report.metrics import (
     GAUGES,
     STATES,
@@ -21,6 +23,7 @@ from ansible.module_utils.pgrunbook.report.metrics import (
     write,
     write_standing,
 )
+from tests.unit.conftest import RUN_AT_WORK
 
 RULES = Path(__file__).resolve().parents[2] / "monitoring/pgrunbook.rules.yml"
 
@@ -34,22 +37,13 @@ MEASURED = {
 }
 
 
-def run(**changes: Any) -> dict[str, Any]:
-    """A run as ledger.runs() has it."""
-    return {
-        "phase": "phase9",
-        "table_name": "public.orders",
-        "state": "running",
-        "rows_eligible": 5678,
-        "rows_changed": 1234,
-        "rows_per_second": 0,
-        "seen_at": "1970-01-01 00:16:40+00",
-        "progress": dict(MEASURED),
-        **changes,
-    }
+def run(**changes: Any) -> RunStatus:
+    """A run as ledger.list_runs() has it."""
+    at_work = replace(RUN_AT_WORK, seen_at="1970-01-01 00:16:40+00", progress=dict(MEASURED))
+    return replace(at_work, **changes)
 
 
-def exposed(*runs: dict[str, Any]) -> dict[tuple[str, ...], float]:
+def exposed(*runs: RunStatus) -> dict[tuple[str, ...], float]:
     """The value of each sample, by its name and the values of its labels."""
     return samples_of(registry(list(runs)))
 
@@ -75,6 +69,7 @@ def test_everything_that_was_measured() -> None:
     assert of_orders(exposed(run())) == {
         "rows_eligible": 5678,
         "rows_filled": 1234,
+        "rows_refused": 0,
         "last_seen_timestamp_seconds": 1000,
         "rows_per_second": 14860,
         "hot_ratio": 0.875,
@@ -92,7 +87,7 @@ def test_the_text_has_help_and_type_for_each_metric() -> None:
 
 
 def test_what_is_not_known_is_left_out() -> None:
-    known = {"rows_eligible", "rows_filled", "last_seen_timestamp_seconds"}
+    known = {"rows_eligible", "rows_filled", "rows_refused", "last_seen_timestamp_seconds"}
     assert set(of_orders(exposed(run(progress={})))) == known
     nothing = {"hot_percent": None, "replay_lag": None, "batch_ms": {}}
     assert set(of_orders(exposed(run(progress=nothing)))) == known

@@ -5,6 +5,7 @@ what their doors let through."""
 from __future__ import annotations
 
 import ast
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -51,3 +52,16 @@ def test_what_others_use_is_what_the_door_names(room: str) -> None:
     assert used - set(named) == set(), "comes in through a window"
     assert (set(named) & own) - used == set(), "is nobody's but the room's own"
     assert ast.get_docstring(door)
+
+
+def test_every_statement_on_the_ledger_is_in_its_room() -> None:
+    on_the_ledger = re.compile(r"\b(FROM|INTO|UPDATE|JOIN)\s+pgrunbook\.")
+    found = [
+        f"{path.relative_to(PROGRAM)}:{node.lineno}"
+        for path in sorted(PROGRAM.rglob("*.py"))
+        if path.parent.name != "ledger"
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        if isinstance(node, ast.Constant) and isinstance(node.value, str)
+        if on_the_ledger.search(node.value)
+    ]
+    assert found == [], "belongs in ledger/"

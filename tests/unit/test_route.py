@@ -15,6 +15,8 @@ from hypothesis import strategies as st
 from ansible.module_utils.pgrunbook.backfill.scan import PageRoute, Stretch
 from ansible.module_utils.pgrunbook.catalog import Leaf
 from ansible.module_utils.pgrunbook.core.spec import Table
+from ansible.module_utils.pgrunbook.core.values import plain
+from ansible.module_utils.pgrunbook.ledger import Checkpoint
 
 page_counts = st.lists(st.integers(0, 12), min_size=1, max_size=4)
 sizes = st.integers(1, 9)
@@ -91,12 +93,12 @@ def test_an_interruption_loses_no_pass_and_repeats_none_that_was_finished(
     """Several stretches are under way at once, and the run is broken off several times."""
     finished: Counter[tuple[tuple[int, int], int]] = Counter()
     wanted: dict[tuple[int, int], int] = {}
-    cursor: dict[str, Any] = {"next_page": 0, "unfinished": []}
+    left: dict[str, Any] = {"next_page": 0, "unfinished": []}
     for _ in range(data.draw(st.integers(1, 3))):
-        way = PageRoute(leaves(*counts), cursor["next_page"], sum(counts), cursor["unfinished"])
+        way = PageRoute(leaves(*counts), left["next_page"], sum(counts), left["unfinished"])
         finished += worked(way, wanted, data)
-        cursor = json.loads(json.dumps(way.cursor()))
-    way = PageRoute(leaves(*counts), cursor["next_page"], sum(counts), cursor["unfinished"])
+        left = json.loads(json.dumps(plain(way.checkpoint())))
+    way = PageRoute(leaves(*counts), left["next_page"], sum(counts), left["unfinished"])
     assert way.exhausted() == (
         sum(finished.values()) == sum(wanted.values()) and set(wanted) == set(everything(*counts))
     )
@@ -135,19 +137,15 @@ def worked(
     return finished
 
 
-def test_the_cursor_names_what_is_under_way_and_at_which_pass() -> None:
+def test_the_checkpoint_names_what_is_under_way_and_at_which_pass() -> None:
     way = route(10, 10)
     first, second = way.next(NO_CONNECTION, 4, 3), way.next(NO_CONNECTION, 9, 2)
     assert first and second and second.last == 10, "no stretch goes beyond its leaf"
     way.passed(first, 0)
     way.passed(first, 1)
-    assert way.cursor() == {
-        "next_page": 10,
-        "next_key": None,
-        "unfinished": [[0, 4, 3, 2], [4, 6, 2, 0]],
-    }
+    assert way.checkpoint() == Checkpoint(next_page=10, unfinished=[[0, 4, 3, 2], [4, 6, 2, 0]])
     way.passed(first, 2)
-    assert way.cursor()["unfinished"] == [[4, 6, 2, 0]]
+    assert way.checkpoint().unfinished == [[4, 6, 2, 0]]
 
 
 def test_it_is_not_exhausted_while_a_pass_is_under_way() -> None:

@@ -4,10 +4,11 @@
 from __future__ import annotations
 
 import time
+from dataclasses import replace
 from typing import Any
 
 from ansible.module_utils.pgrunbook import ledger
-from ansible.module_utils.pgrunbook.backfill.batch import Done
+from ansible.module_utils.pgrunbook.backfill.batch import BatchResult
 from ansible.module_utils.pgrunbook.backfill.batch_size import Pace
 from ansible.module_utils.pgrunbook.backfill.workers import Slice, few_heap_only
 from tests.unit.conftest import parsed
@@ -18,9 +19,9 @@ def new(seconds: float = 60.0, **changes: Any) -> Slice:
     return Slice(parsed(**changes), run, Pace(100), seconds=seconds, interleaved=True)
 
 
-def done(**changes: Any) -> Done:
-    base = {"rows": 10, "hot": 6, "milliseconds": 5.0, "control": "", "control_by": ""}
-    return Done(**{**base, "rows_per_second": 0, **changes})
+def done(*, rows_per_second: int = 0, **changes: Any) -> BatchResult:
+    told = ledger.Control(rows_per_second=rows_per_second)
+    return replace(BatchResult(rows=10, hot=6, milliseconds=5.0, control=told), **changes)
 
 
 def test_a_batch_may_begin_until_the_time_is_over() -> None:
@@ -30,7 +31,7 @@ def test_a_batch_may_begin_until_the_time_is_over() -> None:
 
 def test_an_abort_stops_everything_for_good_and_names_who_said_so() -> None:
     current = new()
-    current.obey("abort", "alice", 0)
+    current.obey(ledger.Control("abort", "alice", 0))
     current.begin()
     assert not current.may_go_on() and not current.time_left()
     assert (current.stopped, current.stopped_by) == ("abort", "alice")
@@ -45,7 +46,7 @@ def test_the_first_reason_to_stop_stands() -> None:
 
 def test_a_pause_holds_until_the_slice_is_over_and_is_told() -> None:
     current = new(seconds=0.1)
-    current.obey("pause", "alice", 0)
+    current.obey(ledger.Control("pause", "alice", 0))
     assert current.held() and not current.may_go_on()
     assert list(current.why_held.values()) == ["paused by alice"]
 
@@ -113,8 +114,8 @@ def test_the_time_in_which_no_batch_may_begin_is_counted_once() -> None:
 def test_the_rate_that_somebody_set_is_told_also_when_it_was_lifted() -> None:
     current = new()
     assert current.throttle == 0
-    current.obey("", "", 500)
-    current.obey("", "", 0)
+    current.obey(ledger.Control("", "", 500))
+    current.obey(ledger.Control("", "", 0))
     assert current.throttle == 500
 
 

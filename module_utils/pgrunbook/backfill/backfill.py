@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import statistics
 import time
-from dataclasses import dataclass
 from typing import Any
 
 import psycopg
@@ -18,13 +17,14 @@ from psycopg.sql import SQL, Composable, Composed
 
 from .. import catalog, ledger
 from ..catalog import TableInfo, conversion, surroundings
-from ..core.connection import Connection, one
+from ..core.connection import Connection
 from ..core.errors import RunbookError
 from ..core.locks import patient, with_lock_retries
 from ..core.spec import Spec
 from ..core.sql import literal, render, table
+from ..core.values import plain
 from ..core.window import require_open_window
-from ..ledger import journal
+from ..ledger import Progress, checkpoint, journal
 from ..ledger.filled import require_the_filled
 from . import batch, unfillable, workers
 from .eligibility import any_left, count, sample
@@ -53,17 +53,6 @@ VACUUM = "VACUUM (ANALYZE, TRUNCATE FALSE) {}"
 _COUNTED = ("rows_changed", "rows_done", "rows_refused", "sweep")
 
 Route = PageRoute | KeyRoute
-
-
-@dataclass(frozen=True)
-class Progress:
-    """How far a run is: the sweep that it is in, and what it wrote so far."""
-
-    sweep: int
-    rows: int
-    rows_this_sweep: int
-    rows_eligible: int
-    seconds: float
 
 
 def batch_statements(spec: Spec, info: TableInfo, strategy: Strategy) -> dict[int, Composed]:
@@ -101,30 +90,13 @@ def statements(spec: Spec, info: TableInfo, strategy: Strategy) -> list[str]:
     return [*(render(s) for s in batches), render(vacuum_statement(spec))]
 
 
-def progress(conn: Connection, run_id: str) -> Progress:
-    """How far the run is, from the ledger."""
-    row = one(
-        conn,
-        "SELECT r.sweep, r.seconds, r.rows_eligible,"
-        " coalesce(sum(b.row_count), 0)::int8 AS rows,"
-        " coalesce(sum(b.row_count) FILTER (WHERE b.sweep = r.sweep), 0)::int8 AS this_sweep"
-        " FROM pgrunbook.run r LEFT JOIN pgrunbook.batch b"
-        "   ON b.run_id = r.id AND b.reverted_at IS NULL"
-        " WHERE r.id = %s GROUP BY r.id",
-        (run_id,),
-    )
-    return Progress(
-        row["sweep"], row["rows"], row["this_sweep"], row["rows_eligible"], row["seconds"]
-    )
-
-
 def dry_run(conn: Connection, spec: Spec, run: ledger.Run, *, canary: bool) -> dict[str, Any]:
     """What the backfill would do, with up to 100 rows before and after. Writes nothing."""
     info = catalog.inspect(conn, spec.table)
     eligible_rows = count(conn, spec, info)["rows_eligible"]
-    at = Progress(0, 0, 0, eligible_rows, 0.0)
+    at = Progress(rows_eligible=eligible_rows)
     if ledger.has_run(conn, run.id):
-        at = progress(conn, run.id)
+        at = ledger.progress(conn, run.id)
     rows = min(eligible_rows, max(spec.canary_rows - at.rows, 0)) if canary else eligible_rows
     return outcome(
         at,
@@ -153,7 +125,7 @@ def run_slice(conn: Connection, spec: Spec, run: ledger.Run, *, canary: bool) ->
     """
     info = catalog.inspect(conn, spec.table)
     if not ledger.has_run(conn, run.id) and not count(conn, spec, info)["rows_eligible"]:
-        return outcome(Progress(0, 0, 0, 0, 0.0), changed=0, done=True)
+        return outcome(Progress(), changed=0, done=True)
     scope = "plan" if canary else "backfill"
     plan = ledger.approved_plan(conn, run, scope)
     strategy = from_dict(plan["strategy"])
@@ -162,10 +134,10 @@ def run_slice(conn: Connection, spec: Spec, run: ledger.Run, *, canary: bool) ->
     surroundings.require_unchanged(conn, spec, info, plan)
     require_the_filled(conn, spec, info, run.id)
     require_open_window(spec)
-    before = progress(conn, run.id)
+    before = ledger.progress(conn, run.id)
     interleaved = strategy.passes > 1 and not canary
     current = workers.start(conn, spec, run, interleaved=interleaved)
-    current.rows_aside = ledger.refused(conn, run.id)["rows_refused"] > 0
+    current.rows_aside = ledger.refused(conn, run.id).rows_refused > 0
     if canary:
         done = _canary(conn, current, info, strategy, max(spec.canary_rows - before.rows, 0))
     else:
@@ -173,7 +145,7 @@ def run_slice(conn: Connection, spec: Spec, run: ledger.Run, *, canary: bool) ->
         if done:
             _vacuum(conn, spec, run)
     refused = ledger.refused(conn, run.id)
-    return slice_outcome(conn, current, before, done=done, queries=queries, **refused)
+    return slice_outcome(conn, current, before, done=done, queries=queries, **plain(refused))
 
 
 def slice_outcome(
@@ -181,7 +153,7 @@ def slice_outcome(
 ) -> dict[str, Any]:
     """What a slice returns, which is also recorded as an event of the run."""
     figures, load = current.figures, current.load
-    after = progress(conn, current.run.id)
+    after = ledger.progress(conn, current.run.id)
     measured: dict[str, Any] = {
         "slice_seconds": round(current.seconds(), 3),
         "hot_percent": None
@@ -260,7 +232,7 @@ def _canary(
     left = [most]
     worker = _Worker(current, info, strategy, route, sweep=0, left=left)
     if most:
-        workers.supervise(conn, current, worker.work, 1, route.cursor)
+        workers.supervise(conn, current, worker.work, 1, route.checkpoint)
     return left[0] <= 0 or route.exhausted()
 
 
@@ -268,18 +240,18 @@ def _sweeps(conn: Connection, current: Slice, info: TableInfo, strategy: Strateg
     """Go on with the sweep that the run is in, and begin the next ones, as long as there is time.
     True when no row is left, or the last sweep is over."""
     while True:
-        at = progress(conn, current.run.id)
+        at = ledger.progress(conn, current.run.id)
         route = _route(conn, current, info, strategy)
         worker = _Worker(current, info, strategy, route, sweep=at.sweep)
-        workers.supervise(conn, current, worker.work, current.spec.workers, route.cursor)
+        workers.supervise(conn, current, worker.work, current.spec.workers, route.checkpoint)
         if not route.exhausted():
             return False
-        found = progress(conn, current.run.id).rows_this_sweep
+        found = ledger.progress(conn, current.run.id).rows_this_sweep
         if at.sweep + 1 >= MOST_SWEEPS or (not found and not _any_left(conn, current, info)):
             return True
         if at.sweep and not found:
             current.sleep(FIRST_WAIT_FOR_ROWS * 2 ** (at.sweep - 1))
-        _next_sweep(conn, current.run, at.sweep + 1)
+        checkpoint.begin_pass(conn, current.run.id, at.sweep + 1)
         if not current.time_left():
             return False
         info = catalog.inspect(conn, current.spec.table)
@@ -291,27 +263,12 @@ def _any_left(conn: Connection, current: Slice, info: TableInfo) -> bool:
     return any_left(conn, current.spec, info, among)
 
 
-def _next_sweep(conn: Connection, run: ledger.Run, sweep: int) -> None:
-    conn.execute(
-        "UPDATE pgrunbook.run SET sweep = %s, next_page = 0, next_key = NULL, end_page = NULL,"
-        " unfinished = '[]'"
-        " WHERE id = %s",
-        (sweep, run.id),
-    )
-
-
 def _route(conn: Connection, current: Slice, info: TableInfo, strategy: Strategy) -> Route:
-    """The way that is left of the run's present sweep. Its end is fixed when it begins, so that a
-    table that grows all the time has one."""
-    row = one(
-        conn,
-        "UPDATE pgrunbook.run SET end_page = coalesce(end_page, %s) WHERE id = %s"
-        " RETURNING next_page, next_key, end_page, unfinished",
-        (info.pages, current.run.id),
-    )
+    """The way that is left of the run's present sweep."""
+    at = checkpoint.position(conn, current.run.id, info.pages)
     if strategy.name == "keyset":
-        return KeyRoute(current.spec, info, row["next_key"])
-    return PageRoute(info.leaves, row["next_page"], row["end_page"], row["unfinished"])
+        return KeyRoute(current.spec, info, at.next_key)
+    return PageRoute(info.leaves, at.next_page, at.end_page, at.unfinished)
 
 
 class _Worker:
@@ -408,7 +365,7 @@ class _Worker:
                 self._require_more_than_one(limit, error)
                 self._most = limit // 2
                 continue
-            except unfillable.Refused as refused:
+            except unfillable.RowRefused as refused:
                 self._set_aside(conn, refused)
                 suspects = 0
                 continue
@@ -464,12 +421,12 @@ class _Worker:
 
     def _batch(
         self, conn: Connection, stretch: Stretch, place: dict[str, Any], *, alone: bool
-    ) -> batch.Done:
+    ) -> batch.BatchResult:
         """One batch; alone is whether it is of one row, which is named where it is refused."""
         spec, leaf, run = self._slice.spec, stretch.leaf, self._slice.run
         query, picking = self._queries[leaf.oid], self._picking[leaf.oid]
 
-        def once() -> batch.Done:
+        def once() -> batch.BatchResult:
             if alone:
                 return batch.fill_one(conn, picking, query, run, leaf.oid, place)
             return batch.fill(conn, query, run, leaf.oid, place)
@@ -483,9 +440,9 @@ class _Worker:
             sleep=self._slice.sleep,
         )
 
-    def _set_aside(self, conn: Connection, refused: unfillable.Refused) -> None:
+    def _set_aside(self, conn: Connection, refused: unfillable.RowRefused) -> None:
         """Set a row aside. Raises RunbookError where the phase does not allow one more."""
-        unfillable.set_aside(conn, self._slice.run, refused)
+        ledger.set_aside(conn, self._slice.run, refused.row)
         self._slice.rows_aside = True
         unfillable.require_few(conn, self._slice.spec, self._slice.run)
 
@@ -525,10 +482,7 @@ def _vacuum(conn: Connection, spec: Spec, run: ledger.Run) -> None:
     started = time.monotonic()
     with patient(conn) as other:
         other.execute(vacuum_statement(spec), ())
-    conn.execute(
-        "UPDATE pgrunbook.run SET seconds = seconds + %s WHERE id = %s",
-        (time.monotonic() - started, run.id),
-    )
+    checkpoint.add_seconds(conn, run.id, time.monotonic() - started)
 
 
 def _durations(milliseconds: list[float]) -> dict[str, float]:

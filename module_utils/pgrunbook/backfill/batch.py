@@ -18,9 +18,10 @@ from psycopg.sql import SQL, Composable, Composed, Literal
 from .. import ledger
 from ..catalog import TableInfo
 from ..catalog.conversion import Held
-from ..core.connection import Connection, one
+from ..core.connection import Connection
 from ..core.spec import Spec, Table
-from ..core.sql import comma, name, render, table, text
+from ..core.sql import comma, literal, name, render, table, text
+from ..ledger import Control
 from . import unfillable
 from .eligibility import any_of, eligible, joined, matches, source_query, values
 
@@ -37,17 +38,14 @@ MOST_POINTERS = 65536  # more than a page can have: a pass of so many has one ro
 
 
 @dataclass(frozen=True)
-class Done:
+class BatchResult:
     """What a batch did: rows changed, how many of them heap-only, its milliseconds from BEGIN to
-    COMMIT, what the ledger says of the run's control, and the bytes of its journal before it is
-    compressed."""
+    COMMIT, what a person tells the run, and the bytes of its journal before it is compressed."""
 
     rows: int
     hot: int
     milliseconds: float
-    control: str
-    control_by: str
-    rows_per_second: int
+    control: Control
     size: int = 0
 
 
@@ -62,27 +60,12 @@ def statement(spec: Spec, held: Mapping[str, Held], leaf: Table, place: Composab
     filled. Where the rollback is waived it has
     only the table and the place of the row, which is what the canary compares.
     """
-    return SQL(
-        "{filling}"
-        "INSERT INTO pgrunbook.batch\n"
-        "  (run_id, sweep, first_page, last_page, row_count, journal, milliseconds, xid)\n"
-        "SELECT %(run)s, %(sweep)s, %(first)s::int8, %(last)s::int8, count(*), jsonb_agg(entry),\n"
-        "  extract(epoch FROM clock_timestamp() - statement_timestamp()) * 1000,\n"
-        "  pg_current_xact_id()::text::int8\n"
-        "FROM filled HAVING count(*) > 0\n"
-        "RETURNING row_count, pg_column_size(journal) AS size,\n"
-        "  pg_stat_get_xact_tuples_hot_updated({leaf}::regclass) AS hot"
-    ).format(
-        filling=_filling(
-            spec,
-            held,
-            leaf,
-            {c.name: c.name for c in spec.columns},
-            {},
-            _free(spec, held, leaf, place) + _not_aside(spec),
-        ),
-        leaf=Literal(render(table(leaf)).replace("%", "%%")),
+    names = {c.name: c.name for c in spec.columns}
+    free = _free(spec, held, leaf, place) + _not_aside(spec)
+    hot = SQL("pg_stat_get_xact_tuples_hot_updated({}::regclass) AS hot").format(
+        literal(render(table(leaf)))
     )
+    return _filling(spec, held, leaf, names, {}, free) + ledger.insert_batch(hot)
 
 
 def foreseen(
@@ -205,7 +188,7 @@ def key_values(spec: Spec, info: TableInfo, parameter: str) -> Composed:
 
 def fill(
     conn: Connection, query: Composed, run: ledger.Run, leaf_oid: int, place: dict[str, Any]
-) -> Done:
+) -> BatchResult:
     """Do one batch in one transaction. Raises RunbookError when the run belongs to another
     execution."""
     started = time.monotonic()
@@ -221,10 +204,10 @@ def fill_one(
     run: ledger.Run,
     leaf_oid: int,
     place: dict[str, Any],
-) -> Done:
+) -> BatchResult:
     """Do a batch of one row, if there is one in this place, in one transaction.
 
-    Raises Refused, which names the row, where the server refuses what it would hold, and
+    Raises RowRefused, which names the row, where the server refuses what it would hold, and
     RunbookError when the run belongs to another execution.
     """
     started = time.monotonic()
@@ -236,7 +219,7 @@ def fill_one(
             done = _fill(conn, query, run, leaf_oid, only)
     except psycopg.Error as error:
         if row and unfillable.is_refusal(error):
-            raise unfillable.Refused(row["key"], error) from None
+            raise unfillable.RowRefused(row["key"], error) from None
         raise
     return replace(done, milliseconds=_since(started))
 
@@ -256,26 +239,12 @@ def _only(place: dict[str, Any], row: dict[str, Any]) -> dict[str, Any]:
 
 def _fill(
     conn: Connection, query: Composed, run: ledger.Run, leaf_oid: int, place: dict[str, Any]
-) -> Done:
-    before = one(
-        conn,
-        "SELECT execution, control, control_by, rows_per_second,"
-        " pg_stat_get_xact_tuples_hot_updated(%s::oid) AS hot"
-        " FROM pgrunbook.run WHERE id = %s",
-        (leaf_oid, run.id),
-    )
-    if before["execution"] != run.execution:
-        ledger.require_owner(conn, run)
+) -> BatchResult:
+    begun = ledger.begin_batch(conn, run, leaf_oid)
     row = conn.execute(query, {**place, "run": run.id}).fetchone()
-    return Done(
-        rows=row["row_count"] if row else 0,
-        hot=row["hot"] - before["hot"] if row else 0,
-        milliseconds=0.0,
-        control=before["control"],
-        control_by=before["control_by"],
-        rows_per_second=before["rows_per_second"],
-        size=row["size"] if row else 0,
-    )
+    if row is None:
+        return BatchResult(0, 0, 0.0, begun.control)
+    return BatchResult(row["row_count"], row["hot"] - begun.hot, 0.0, begun.control, row["size"])
 
 
 def _since(started: float) -> float:

@@ -6,12 +6,33 @@ Estimates are shown and never hashed: they must not void an approval.
 
 from __future__ import annotations
 
-from typing import Any
+from dataclasses import dataclass
 
 from .. import ledger
-from ..core.connection import Connection, one
+from ..core.connection import Connection
 from ..core.spec import Spec
 from ..core.window import seconds_left
+from ..ledger import MeasuredRate
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """What is left of a run: rows and batches to come, and the seconds of work that they take,
+    VACUUM and index builds apart; None, like rows_per_second, where the run filled nothing at a
+    rate of its own.
+
+    rows_measured is what the rate is from; rows_throttled were filled at a rate that somebody set,
+    and are not measured. window_seconds is the time to the window's end, None where it has none.
+    """
+
+    rows: int
+    batches: int
+    seconds: float | None
+    rows_per_second: int | None
+    rows_measured: int
+    rows_throttled: int
+    seconds_worked: float
+    window_seconds: float | None
 
 
 def backfill_seconds(conn: Connection, spec: Spec, rows: int) -> tuple[float | None, str]:
@@ -21,50 +42,35 @@ def backfill_seconds(conn: Connection, spec: Spec, rows: int) -> tuple[float | N
     found = ledger.measured_rate(conn, spec.phase, str(spec.table))
     if not found:
         return None, ""
-    if not found["rows_per_second"]:
+    if not found.rows_per_second:
         return None, "the runs of this phase were kept below a rate that somebody set"
-    workers = f"{found['workers']} worker{'s' if found['workers'] > 1 else ''}"
-    return round(rows / found["rows_per_second"], 1), (
-        f"at the {found['rows_per_second']:,.0f} rows/s of run {found['run_id']} "
-        f"({found['rows']:,} rows, {found['strategy']}, {workers}{_left_out(found)})"
+    workers = f"{found.workers} worker{'s' if found.workers > 1 else ''}"
+    return round(rows / found.rows_per_second, 1), (
+        f"at the {found.rows_per_second:,.0f} rows/s of run {found.run_id} "
+        f"({found.rows:,} rows, {found.strategy}, {workers}{_left_out(found)})"
     )
 
 
-def _left_out(found: dict[str, Any]) -> str:
-    rows = found["throttled_rows"]
+def _left_out(found: MeasuredRate) -> str:
+    rows = found.throttled_rows
     return f"; {rows:,} rows at a rate that somebody set are left out" if rows else ""
 
 
-def rows_left(conn: Connection, spec: Spec, run_id: str) -> dict[str, Any] | None:
-    """What is left of the run: rows and batches to come, and the seconds of work that they take at
-    the rate that the run had so far, VACUUM and index builds apart.
-
-    Besides rows, batches and seconds it has rows_per_second, rows_measured, rows_throttled (filled
-    at a rate that somebody set, and not measured), seconds_worked so far, and window_seconds, the
-    time to the window's end, which is None where it has none. None where the run has filled
-    nothing; seconds and rows_per_second are None where it filled nothing at a rate of its own.
-    """
+def rows_left(conn: Connection, spec: Spec, run_id: str) -> Estimate | None:
+    """What is left of the run, at the rate that it had so far. None where it has filled nothing."""
     found = ledger.measured_rate(conn, spec.phase, str(spec.table), run_id)
     if not found:
         return None
-    rate = found["rows_per_second"]
-    run = one(
-        conn,
-        "SELECT r.seconds, greatest(r.rows_eligible - coalesce(sum(b.row_count), 0), 0)::int8"
-        " AS rows, avg(b.row_count) FILTER (WHERE b.row_count > 0)::float8 AS rows_per_batch"
-        " FROM pgrunbook.run r LEFT JOIN pgrunbook.batch b"
-        "   ON b.run_id = r.id AND b.reverted_at IS NULL"
-        " WHERE r.id = %s GROUP BY r.id",
-        (run_id,),
-    )
+    rate = found.rows_per_second
+    work = ledger.work_left(conn, run_id)
     left = seconds_left(spec)
-    return {
-        "rows": run["rows"],
-        "batches": -(-run["rows"] // max(round(run["rows_per_batch"] or 1), 1)),
-        "seconds": round(run["rows"] / rate, 1) if rate else None,
-        "rows_per_second": round(rate) if rate else None,
-        "rows_measured": found["rows"],
-        "rows_throttled": found["throttled_rows"],
-        "seconds_worked": round(run["seconds"], 3),
-        "window_seconds": None if left is None else round(left, 1),
-    }
+    return Estimate(
+        rows=work.rows,
+        batches=-(-work.rows // max(round(work.rows_per_batch or 1), 1)),
+        seconds=round(work.rows / rate, 1) if rate else None,
+        rows_per_second=round(rate) if rate else None,
+        rows_measured=found.rows,
+        rows_throttled=found.throttled_rows,
+        seconds_worked=round(work.seconds, 3),
+        window_seconds=None if left is None else round(left, 1),
+    )

@@ -13,9 +13,11 @@ from ..catalog import TableInfo
 from ..core import printable
 from ..core.connection import Connection, one
 from ..core.errors import RunbookError, require_none
-from ..core.spec import Spec, Table, parse_stored
+from ..core.spec import Spec, Table
 from ..core.sql import comma, name, render, table, text
+from ..ledger import taken_back
 from ..ledger.filled import present_columns
+from ..ledger.taken_back import Entries
 from .eligibility import any_of
 
 SAMPLED_ROWS = 1000  # on which constraints are tried, as the rows would be without their values
@@ -25,13 +27,13 @@ def require_taken_back(conn: Connection, run_id: str) -> None:
     """Raise RunbookError where rows that the run filled, or names and types that it gave, still
     stand. What is there no more, such as the rows' columns, does not."""
     standing = [
-        f"the {change['kind']} of {change['old']} to {change['new']}"
+        f"the {change.kind} of {change.old} to {change.new}"
         for change in ledger.standing_changes(conn, run_id)
-        if change["kind"] in ("rename", "convert")
+        if change.kind in ("rename", "convert")
     ]
     rows = ledger.rows_standing(conn, run_id)
     if rows:
-        spec = parse_stored(ledger.approved_spec(conn, run_id))
+        spec = ledger.approved_spec(conn, run_id)
         if present_columns(conn, spec, catalog.inspect(conn, spec.table), run_id):
             standing = [f"{rows:,} rows that it filled", *standing]
     if standing:
@@ -221,7 +223,7 @@ def require_latest(
     """What a person has to know of runs that have filled some of the run's rows again, in one of
     its columns, after somebody had emptied it. Raises RunbookError with those that are not
     acknowledged, by their ids: such rows hold values of theirs."""
-    table_name = ledger.get_run(conn, run_id)["table_name"]
+    table_name = ledger.get_run(conn, run_id).table_name
     told = {
         other: _filled_again(conn, spec, info, run_id, other)
         for other in ledger.later_runs(conn, run_id, table_name)
@@ -237,46 +239,26 @@ def require_latest(
 
 def _filled_again(conn: Connection, spec: Spec, info: TableInfo, run_id: str, other_id: str) -> str:
     """What another run has filled again of a run's rows, in words; nothing where it has not."""
-    other = parse_stored(ledger.approved_spec(conn, other_id))
+    other = ledger.approved_spec(conn, other_id)
     ours = _places(spec, present_columns(conn, spec, info, run_id))
     theirs = _places(other, present_columns(conn, other, info, other_id))
-    shared = [(ours[column], theirs[column]) for column in ours if column in theirs]
-    if not shared:
+    both = [column for column in ours if column in theirs]
+    if not both:
         return ""
     if other.waive_rollback or set(other.key) != set(spec.key):
         return f"Run {other_id} may have filled rows of run {run_id} again, which nobody can tell."
-    keys = [spec.key.index(k) for k in other.key], range(len(other.key))
-    rows = one(
+    rows = taken_back.rows_filled_again(
         conn,
-        _FILLED_AGAIN.format(*(_entries_key(k) for k in keys), any_of(_both(*n) for n in shared)),
-        {"ours": run_id, "theirs": other_id},
-    )["rows"]
+        Entries(run_id, tuple(spec.key.index(k) for k in other.key), tuple(ours[c] for c in both)),
+        Entries(other_id, tuple(range(len(other.key))), tuple(theirs[c] for c in both)),
+    )
     return f"Run {other_id} has filled {rows:,} of the rows of run {run_id} again." if rows else ""
-
-
-_FILLED_AGAIN = SQL("""
-SELECT count(DISTINCT x.key)::int8 AS rows FROM
-    (SELECT b.id, o.e, {} AS key FROM pgrunbook.batch b, jsonb_array_elements(b.journal) o(e)
-     WHERE b.run_id = %(ours)s AND b.reverted_at IS NULL) x
-JOIN
-    (SELECT b.id, o.e, {} AS key FROM pgrunbook.batch b, jsonb_array_elements(b.journal) o(e)
-     WHERE b.run_id = %(theirs)s AND b.reverted_at IS NULL) y
-ON y.key = x.key WHERE y.id > x.id AND {}
-""")
 
 
 def _places(spec: Spec, names: Mapping[str, str]) -> dict[str, int]:
     """For each column by its present name, where an entry of the journal has its value."""
     width = len(spec.key)
     return {names[c.name]: width + n for n, c in enumerate(spec.columns) if c.name in names}
-
-
-def _entries_key(places: Iterable[int]) -> Composed:
-    return SQL("jsonb_build_array({})").format(comma(SQL("o.e -> {}").format(n) for n in places))
-
-
-def _both(ours: int, theirs: int) -> Composed:
-    return SQL("(x.e ->> {} IS NOT NULL AND y.e ->> {} IS NOT NULL)").format(ours, theirs)
 
 
 def require_no_references(

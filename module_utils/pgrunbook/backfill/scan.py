@@ -13,6 +13,7 @@ from ..catalog import Leaf, TableInfo
 from ..core.connection import Connection, one
 from ..core.spec import Spec
 from ..core.sql import comma, name, table
+from ..ledger import Checkpoint
 from .batch import key_values
 
 
@@ -38,7 +39,7 @@ class Stretch:
 class PageRoute:
     """Hands out the pages from start to end, both counted over all leaves. Threads share it.
 
-    unfinished has the stretches that an earlier slice left, as cursor() gave them.
+    unfinished has the stretches that an earlier slice left, as checkpoint() gave them.
     """
 
     def __init__(
@@ -75,12 +76,12 @@ class PageRoute:
             rest = self._stretch(self._next, self._end - self._next, 1, 0)
             return rest is None and not self._under_way and not self._unfinished
 
-    def cursor(self) -> dict[str, Any]:
+    def checkpoint(self) -> Checkpoint:
         """Where to go on after an interruption."""
         with self._lock:
             left = [*self._under_way.values(), *self._unfinished]
             unfinished = [[s.position, s.last - s.first, s.passes, s.next_pass] for s in left]
-            return {"next_page": self._next, "next_key": None, "unfinished": unfinished}
+            return Checkpoint(next_page=self._next, unfinished=unfinished)
 
     def _stretch(self, position: int, pages: int, passes: int, next_pass: int) -> Stretch | None:
         """The stretch at a position, cut off at the end of its leaf; None behind the last leaf."""
@@ -134,11 +135,11 @@ class KeyRoute:
         with self._lock:
             return self._ended and not self._under_way
 
-    def cursor(self) -> dict[str, Any]:
+    def checkpoint(self) -> Checkpoint:
         """Where to go on after an interruption: everything up to that key is done."""
         with self._lock:
             key = self._under_way[min(self._under_way)] if self._under_way else self._after
-            return {"next_page": 0, "next_key": key, "unfinished": []}
+            return Checkpoint(next_page=0, next_key=key, unfinished=[])
 
     def _bounds(self, conn: Connection, rows: int) -> dict[str, Any]:
         ours = comma(name(k) for k in self._spec.key)

@@ -16,7 +16,7 @@ from ..core.connection import Connection, one
 from ..core.errors import RunbookError, reason
 from ..core.spec import Spec
 from ..core.sql import literal, table
-from ..ledger import schema
+from ..ledger import RefusedRow
 from . import eligibility
 
 REFUSALS = ("22", "23", "44", "P0")
@@ -24,16 +24,13 @@ REFUSALS = ("22", "23", "44", "P0")
 CHECK OPTION, and what a trigger raises."""
 MOST_NAMED = 5
 
-_ASIDE = """{key} IN (SELECT key FROM pgrunbook.unfillable
-      WHERE run_id = {run} AND tried_again_at IS NULL)"""
 
-
-class Refused(Exception):
-    """The server refused to fill just this row; key is its key as JSON."""
+class RowRefused(Exception):
+    """The server refused to fill just this row, whose key is given as JSON."""
 
     def __init__(self, key: str, error: psycopg.Error) -> None:
         super().__init__(key)
-        self.key, self.error = key, error
+        self.row = RefusedRow(key, error.sqlstate or "", reason(error))
 
 
 def is_refusal(error: psycopg.Error) -> bool:
@@ -48,41 +45,17 @@ def key(spec: Spec) -> Composed:
 
 def not_aside(spec: Spec, run: Composable) -> Composed:
     """The condition that a row t is not set aside in the run."""
-    return SQL("NOT {}").format(_aside(spec, run))
-
-
-def set_aside(conn: Connection, run: ledger.Run, refused: Refused) -> None:
-    """Record a row that was refused. Raises RunbookError where the run belongs to another
-    execution."""
-    with conn.transaction():
-        added = conn.execute(
-            "INSERT INTO pgrunbook.unfillable (run_id, key, sqlstate, message)"
-            " SELECT id, %s::jsonb, %s, %s FROM pgrunbook.run WHERE id = %s AND execution = %s",
-            (
-                refused.key,
-                refused.error.sqlstate,
-                reason(refused.error),
-                run.id,
-                run.execution,
-            ),
-        )
-        if not added.rowcount:
-            ledger.require_owner(conn, run)
+    return SQL("NOT {}").format(ledger.is_aside(key(spec), run))
 
 
 def require_few(conn: Connection, spec: Spec, run: ledger.Run) -> None:
     """Raise RunbookError where more rows are set aside than the phase allows."""
     found = ledger.refused(conn, run.id)
-    rows = found["rows_refused"]
+    rows = found.rows_refused
     if rows <= spec.unfillable_max:
         return
-    filled = one(
-        conn,
-        "SELECT coalesce(sum(row_count), 0)::int8 AS rows FROM pgrunbook.batch"
-        " WHERE run_id = %s AND reverted_at IS NULL",
-        (run.id,),
-    )["rows"]
-    named = "; ".join(f"{each['key']}: {each['message']}" for each in found["refused"][:MOST_NAMED])
+    filled = ledger.rows_standing(conn, run.id)
+    named = "; ".join(f"{row.key}: {row.message}" for row in found.refused[:MOST_NAMED])
     raise RunbookError(
         f"The server refuses to fill {rows:,} {'row' if rows == 1 else 'rows'} of {spec.table}, "
         f"and phase_unfillable_max lets {spec.unfillable_max:,} be set aside. By key: {named}. "
@@ -96,16 +69,10 @@ def require_few(conn: Connection, spec: Spec, run: ledger.Run) -> None:
 def of_newest_run(conn: Connection, spec: Spec) -> Composed | None:
     """The condition that a row t is set aside in the newest run of the phase on the table; None
     where none is, or rows have no key to know them by."""
-    if not spec.key or schema.version(conn) < 2:
+    if not spec.key:
         return None
-    row = conn.execute(
-        "SELECT r.id, EXISTS (SELECT FROM pgrunbook.unfillable u WHERE u.run_id = r.id"
-        "   AND u.tried_again_at IS NULL) AS any"
-        " FROM pgrunbook.run r WHERE r.phase = %s AND r.table_name = %s"
-        " ORDER BY r.started_at DESC LIMIT 1",
-        (spec.phase, str(spec.table)),
-    ).fetchone()
-    return _aside(spec, literal(row["id"])) if row and row["any"] else None
+    run_id = ledger.newest_with_rows_aside(conn, spec.phase, str(spec.table))
+    return ledger.is_aside(key(spec), literal(run_id)) if run_id else None
 
 
 def count(conn: Connection, spec: Spec, info: TableInfo, aside: Composable | None) -> int:
@@ -126,7 +93,3 @@ def count(conn: Connection, spec: Spec, info: TableInfo, aside: Composable | Non
     )
     rows: int = one(conn, query, ())["n"]
     return rows
-
-
-def _aside(spec: Spec, run: Composable) -> Composed:
-    return SQL(_ASIDE).format(key=key(spec), run=run)

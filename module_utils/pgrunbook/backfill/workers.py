@@ -13,16 +13,15 @@ from collections.abc import Callable
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from contextlib import ExitStack
 from dataclasses import dataclass, field
-from typing import Any
-
-from psycopg.types.json import Jsonb
 
 from .. import ledger
-from ..core.connection import Connection, one
+from ..core.connection import Connection
 from ..core.sibling import sibling
 from ..core.spec import Spec
 from ..core.window import window_closed
-from .batch import Done
+from ..ledger import Checkpoint, Control, checkpoint
+from ..ledger.checkpoint import Watched
+from .batch import BatchResult
 from .batch_size import Pace
 from .throttle import UNKNOWN_SECONDS, Load, Sampler, horizon_holder, reasons, sees_all_transactions
 
@@ -38,7 +37,7 @@ CAUSES = "rows that grow by more than their pages have room for, or an index on 
 UNSEEN = "a transaction that this role may not see (GRANT pg_read_all_stats to see whose)"
 
 Work = Callable[[Connection], None]
-Cursor = Callable[[], dict[str, Any]]
+At = Callable[[], Checkpoint]
 
 
 @dataclass
@@ -96,7 +95,7 @@ class Slice:
         """Wait that long, or until the slice is over."""
         self._over.wait(seconds)
 
-    def record(self, done: Done, *, later: bool) -> None:
+    def record(self, done: BatchResult, *, later: bool) -> None:
         """Count a batch, obey the run's control and keep below its rate. later is whether it was
         of a pass for which an earlier one made room."""
         with self._lock:
@@ -107,7 +106,7 @@ class Slice:
                 self.figures.later_hot += done.hot
             if done.rows:
                 self.figures.milliseconds.append(done.milliseconds)
-        self.obey(done.control, done.control_by, done.rows_per_second)
+        self.obey(done.control)
         if self._rows_per_second:
             due = done.rows * self.workers / self._rows_per_second
             self._rest(max(due - done.milliseconds / 1000, 0.0))
@@ -119,14 +118,14 @@ class Slice:
             return self.spec.batch_rows
         return max(min(self.spec.batch_rows, self._rows_per_second // self.workers), 1)
 
-    def obey(self, control: str, by: str, rows_per_second: int) -> None:
+    def obey(self, control: Control) -> None:
         """Do what somebody told the run to do."""
-        self._rows_per_second = rows_per_second
-        self.throttle = max(self.throttle, rows_per_second)
-        if control == "abort":
-            self.stop("abort", by)
-        if control == "pause":
-            self.hold({"control": f"paused by {by}"})
+        self._rows_per_second = control.rows_per_second
+        self.throttle = max(self.throttle, control.rows_per_second)
+        if control.action == "abort":
+            self.stop("abort", control.by)
+        if control.action == "pause":
+            self.hold({"control": f"paused by {control.by}"})
 
     def hold(self, why: dict[str, str]) -> None:
         """Hold the workers for these reasons, by what they come from, or let them go on where
@@ -176,8 +175,7 @@ class Slice:
 
 def start(conn: Connection, spec: Spec, run: ledger.Run, *, interleaved: bool) -> Slice:
     """A slice that begins now, with what earlier ones learned."""
-    row = one(conn, "SELECT pace FROM pgrunbook.run WHERE id = %s", (run.id,))
-    pace = Pace(spec.batch_target_ms, row["pace"])
+    pace = Pace(spec.batch_target_ms, checkpoint.batch_sizes(conn, run.id))
     return Slice(spec, run, pace, seconds=spec.slice_seconds, interleaved=interleaved)
 
 
@@ -187,10 +185,10 @@ def statement_timeout_ms(spec: Spec) -> int:
 
 
 def supervise(
-    conn: Connection, current: Slice, work: Work, workers: int, cursor: Cursor = dict
+    conn: Connection, current: Slice, work: Work, workers: int, at: At = Checkpoint
 ) -> None:
     """Do work(connection) in so many threads, each with a connection of its own, until all of them
-    return, and watch them. cursor gives the columns of pgrunbook.run to be kept.
+    return, and watch them. at gives the checkpoint.
 
     What a worker raises is raised here, once the others have ended their batch. RunbookError where
     one of the connections leads to another server.
@@ -200,7 +198,7 @@ def supervise(
     current.workers = workers
     with ExitStack() as stack:
         conns = [stack.enter_context(sibling(conn, **settings)) for _ in range(workers)]
-        watcher = _Watcher(conn, current, [c.info.backend_pid for c in (conn, *conns)], cursor)
+        watcher = _Watcher(conn, current, [c.info.backend_pid for c in (conn, *conns)], at)
         watcher.begin()
         pool = stack.enter_context(ThreadPoolExecutor(workers))
         stack.callback(current.end)
@@ -212,8 +210,8 @@ def supervise(
 class _Watcher:
     """Samples, holds and keeps the cursor, from the slice's own connection."""
 
-    def __init__(self, conn: Connection, current: Slice, ours: list[int], cursor: Cursor) -> None:
-        self._conn, self._slice, self._ours, self._cursor = conn, current, ours, cursor
+    def __init__(self, conn: Connection, current: Slice, ours: list[int], at: At) -> None:
+        self._conn, self._slice, self._ours, self._at = conn, current, ours, at
         self._sampler = Sampler(conn, ours)
         self._kept_at, self._idle = time.monotonic(), current.idle_seconds()
         self._judged_rows = self._judged_hot = 0
@@ -238,48 +236,32 @@ class _Watcher:
     def look(self) -> None:
         """Sample the load, and hold or release the workers."""
         self._slice.load = load = self._sampler.sample()
-        row = self.keep()
-        if row["control"] != "pause":
-            self._slice.hold(reasons(self._slice.spec, load, row["active_sessions"]))
-        self._slice.obey(row["control"], row["control_by"], row["rows_per_second"])
+        watched = self.keep()
+        if watched.control.action != "pause":
+            self._slice.hold(reasons(self._slice.spec, load, watched.active_sessions))
+        self._slice.obey(watched.control)
         if window_closed(self._slice.spec):
             self._slice.stop("window")
         if self._slice.interleaved:
             self._judge_passes()
 
-    def keep(self) -> dict[str, Any]:
-        """Write cursor, pace, seconds of work and sign of life to the ledger; what it says of the
-        run's control.
+    def keep(self) -> Watched:
+        """Write the checkpoint to the ledger, with the time worked; what the run is told.
 
         Raises RunbookError when the run belongs to another execution.
         """
         now, idle = time.monotonic(), self._slice.idle_seconds()
         seconds = max(now - self._kept_at - (idle - self._idle), 0.0)
         self._kept_at, self._idle = now, idle
-        cursor, load = self._cursor(), self._slice.load
-        row = self._conn.execute(
-            "UPDATE pgrunbook.run SET seen_at = clock_timestamp(), seconds = seconds + %(seconds)s,"
-            " pace = %(pace)s, active_sessions = coalesce(active_sessions, %(active)s),"
-            " next_page = coalesce(%(next_page)s, next_page),"
-            " next_key = coalesce(%(next_key)s, next_key),"
-            " unfinished = coalesce(%(unfinished)s, unfinished)"
-            " WHERE id = %(id)s AND execution = %(execution)s"
-            " RETURNING control, control_by, rows_per_second, active_sessions",
-            {
-                "seconds": seconds,
-                "pace": Jsonb(self._slice.pace.learned()),
-                "active": load.active if load else 0,
-                "next_page": cursor.get("next_page"),
-                "next_key": cursor.get("next_key"),
-                "unfinished": Jsonb(cursor["unfinished"]) if cursor else None,
-                "id": self._slice.run.id,
-                "execution": self._slice.run.execution,
-            },
-        ).fetchone()
-        if row is None:
-            ledger.require_owner(self._conn, self._slice.run)
-        assert row is not None, "require_owner() raises where the run is not ours"
-        return row
+        load = self._slice.load
+        return checkpoint.write_checkpoint(
+            self._conn,
+            self._slice.run,
+            self._at(),
+            seconds=seconds,
+            sizes=self._slice.pace.learned(),
+            active=load.active if load else 0,
+        )
 
     def _judge_passes(self) -> None:
         """Fall back to a single pass, until the slice ends, where later ones found no room; say who

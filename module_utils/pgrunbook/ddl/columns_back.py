@@ -101,11 +101,11 @@ class _Made:
 
 def _made(conn: Connection, spec: Spec, info: TableInfo, run: ledger.Run) -> _Made:
     renames = [
-        Change("rename", c["old"], c["new"], [rename_column(spec.table, c["new"], c["old"])])
+        Change("rename", c.old, c.new, [rename_column(spec.table, c.new, c.old)])
         for c in ledger.list_changes(conn, run.id, "rename")
     ]
     conversions = [
-        conversion.made(spec, info, change["new"], change["old"])
+        conversion.made(spec, info, change.new, change.old)
         for change in ledger.list_changes(conn, run.id, "convert")
     ]
     names = {}
@@ -119,7 +119,7 @@ def _made(conn: Connection, spec: Spec, info: TableInfo, run: ledger.Run) -> _Ma
 
 def _own_indexes(conn: Connection, spec: Spec, run: ledger.Run) -> set[str]:
     kinds = ("index_build", ledger.INDEX_TRIAL, ledger.INDEX_KEPT)
-    own = {change["new"] for kind in kinds for change in ledger.list_changes(conn, run.id, kind)}
+    own = {change.new for kind in kinds for change in ledger.list_changes(conn, run.id, kind)}
     named = conn.execute(
         "SELECT format('%%I.%%I', %s::text, n) AS of FROM unnest(%s::text[]) n",
         (spec.table.schema, sorted(own)),

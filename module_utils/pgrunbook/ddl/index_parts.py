@@ -115,7 +115,7 @@ def build(
     What is built stays where a later part fails: the next run goes on from there, and a rollback
     takes it back. Raises RunbookError where the index is not valid in the end.
     """
-    begun = {change["new"] for change in ledger.list_changes(conn, run.id, "index_build")}
+    begun = {change.new for change in ledger.list_changes(conn, run.id, "index_build")}
     with conn.transaction():
         if index.name not in begun:
             ledger.change_made(conn, run.id, "index_build", old="", new=index.name)
@@ -233,7 +233,7 @@ def _note_attached(
     """Record which parts an index that was there INVALID had already, apart from ours: they will go
     with it when that is taken back."""
     ours = ledger.parts_made(conn, str(spec.table))
-    known = {c["new"] for c in ledger.list_changes(conn, run.id, ledger.INDEX_ATTACHED)}
+    known = {c.new for c in ledger.list_changes(conn, run.id, ledger.INDEX_ATTACHED)}
     above = {info.indexes[index.name].oid}
     for partition in info.partitions:
         for found, there in partition.indexes.items():

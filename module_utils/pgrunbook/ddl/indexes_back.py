@@ -5,7 +5,6 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
-from typing import Any
 
 from psycopg.sql import Composed
 
@@ -29,11 +28,11 @@ def revert(conn: Connection, spec: Spec, run: ledger.Run, *, dry: bool) -> Schem
     after = {n: i.definition for n, i in info.indexes.items()}
     statements = []
     for undo in _undos(conn, spec, info, run):
-        after.pop(undo.change["new"], None)
+        after.pop(undo.change.new, None)
         if undo.statement:
             statements.append(render(undo.statement))
         if undo.definition:
-            after[undo.change["old"] or undo.change["new"]] = undo.definition
+            after[undo.change.old or undo.change.new] = undo.definition
         if not dry:
             ledger.require_owner(conn, run)
             _undo(conn, spec, info, run, undo)
@@ -65,7 +64,7 @@ class _Undo:
     definition that is there afterwards, if one is. left_over is whether an INVALID index of the
     name has to go first."""
 
-    change: dict[str, Any]
+    change: ledger.Change
     statement: Composed | None
     definition: str = ""
     left_over: bool = False
@@ -74,20 +73,20 @@ class _Undo:
 def _undos(conn: Connection, spec: Spec, info: TableInfo, run: ledger.Run) -> list[_Undo]:
     """How to take each change of the run back, in the order in which that is done."""
     deferred = ledger.list_changes(conn, run.id, "index_defer")
-    dropped = {change["new"] for change in deferred}
+    dropped = {change.new for change in deferred}
     there = {n: i.definition for n, i in info.indexes.items() if i.valid}
     undos = [
         *_drops(conn, spec, info, run, dropped),
         *(_build(spec, info, change, there) for change in deferred),
     ]
-    definitions = {**there, **{u.change["new"]: u.definition for u in undos if u.definition}}
+    definitions = {**there, **{u.change.new: u.definition for u in undos if u.definition}}
     renamed = ledger.list_changes(conn, run.id, "index_rename")
     return [
         *undos,
         *(
             _rename(spec, change, definitions)
             for change in renamed
-            if change["new"] in {*info.indexes, *dropped}
+            if change.new in {*info.indexes, *dropped}
         ),
     ]
 
@@ -102,32 +101,32 @@ def _drops(
         for kind in (ledger.INDEX_TRIAL, ledger.INDEX_KEPT, "index_build")
         for change in ledger.list_changes(conn, run.id, kind)
     ]
-    gone = [c for c in built if c["new"] in info.indexes and c["new"] not in dropped]
-    kept = [c for c in built if c["new"] in dropped and c["new"] in there]
+    gone = [c for c in built if c.new in info.indexes and c.new not in dropped]
+    kept = [c for c in built if c.new in dropped and c.new in there]
     concurrently = not info.partitioned
     return [
-        *(_Undo(c, drop(spec.table, c["new"], concurrently=concurrently)) for c in gone),
-        *(_Undo(c, None, there[c["new"]]) for c in kept),
+        *(_Undo(c, drop(spec.table, c.new, concurrently=concurrently)) for c in gone),
+        *(_Undo(c, None, there[c.new]) for c in kept),
     ]
 
 
-def _build(spec: Spec, info: TableInfo, change: dict[str, Any], there: Mapping[str, str]) -> _Undo:
+def _build(spec: Spec, info: TableInfo, change: ledger.Change, there: Mapping[str, str]) -> _Undo:
     """An index that the run dropped is built again, unless it is there and valid."""
-    (index,) = [i for i in spec.indexes if i.name == change["new"]]
+    (index,) = [i for i in spec.indexes if i.name == change.new]
     if index.name in there:
         return _Undo(change, None, there[index.name])
     definition = foreseen(spec.table, info, index)
     return _Undo(change, create(spec.table, index), definition, index.name in info.indexes)
 
 
-def _rename(spec: Spec, change: dict[str, Any], definitions: Mapping[str, str]) -> _Undo:
-    old, new = change["old"], change["new"]
+def _rename(spec: Spec, change: ledger.Change, definitions: Mapping[str, str]) -> _Undo:
+    old, new = change.old, change.new
     definition = definitions.get(new, "").replace(new, old, 1)
     return _Undo(change, rename_index(spec.table, new, old), definition)
 
 
 def _undo(conn: Connection, spec: Spec, info: TableInfo, run: ledger.Run, undo: _Undo) -> None:
-    kind, old, new = undo.change["kind"], undo.change["old"], undo.change["new"]
+    kind, old, new = undo.change.kind, undo.change.old, undo.change.new
 
     def in_one_transaction() -> None:
         with conn.transaction():

@@ -11,12 +11,13 @@ from psycopg.sql import SQL, Composable, Composed, Literal
 from .. import catalog, ledger
 from ..backfill import eligibility, unfillable
 from ..backfill.equality import Rules, differs, rules, same
-from ..backfill.estimate import rows_left
+from ..backfill.estimate import Estimate, rows_left
 from ..backfill.progress import about
 from ..catalog import TableInfo, conversion
 from ..core.connection import Connection, one
 from ..core.spec import APART, DIFFER, EQUAL, Spec
-from ..core.sql import literal, name, table, text
+from ..core.sql import name, table, text
+from ..core.values import plain
 from ..ddl import index_plan
 from .gate import Gate, check
 
@@ -40,7 +41,8 @@ def canary(conn: Connection, spec: Spec, run_id: str) -> dict[str, Any]:
     estimated from these rows."""
     info = catalog.inspect(conn, spec.table)
     by = rules(conn, spec, info)
-    found = _compare(conn, spec, info, by, _rows_of_run(spec, info, _journal(run_id)))
+    written = ledger.standing_entries(Literal(run_id))
+    found = _compare(conn, spec, info, by, _rows_of_run(spec, info, written))
     share = eligibility.percentage(found["matched"], found["compared"])
     return {
         "changed": False,
@@ -61,19 +63,19 @@ def canary(conn: Connection, spec: Spec, run_id: str) -> dict[str, Any]:
     }
 
 
-def _estimate(spec: Spec, left: dict[str, Any] | None) -> list[Gate]:
+def _estimate(spec: Spec, left: Estimate | None) -> list[Gate]:
     """The gate on the time that is left, a warning by default; none where nothing was measured."""
     if left is None:
         return []
-    window = left["window_seconds"]
-    alone = left["rows_measured"] <= spec.canary_rows
+    window = left.window_seconds
+    alone = left.rows_measured <= spec.canary_rows
     conditions = ", with one worker and all indexes in place" if alone else ""
     ends = "" if window is None else f"; the window ends in {about(max(window, 0.0))}"
     time = "nobody knows for how long: all that was filled was kept below a rate that somebody set"
-    if left["seconds"] is not None:
+    if left.seconds is not None:
         time = (
-            f"{about(left['seconds'])} at {left['rows_per_second']:,} rows/s (measured on the "
-            f"first {left['rows_measured']:,} rows{conditions})"
+            f"{about(left.seconds)} at {left.rows_per_second:,} rows/s (measured on the "
+            f"first {left.rows_measured:,} rows{conditions})"
         )
     return [
         check(
@@ -81,10 +83,10 @@ def _estimate(spec: Spec, left: dict[str, Any] | None) -> list[Gate]:
             "Rows, batches and time that are left",
             test=3,
             target=f"done before {spec.window_end}" if spec.window_end else "measured",
-            measured=f"{left['rows']:,} rows in about {left['batches']:,} batches, {time}{ends}",
-            passed=window is None or (left["seconds"] is not None and left["seconds"] <= window),
+            measured=f"{left.rows:,} rows in about {left.batches:,} batches, {time}{ends}",
+            passed=window is None or (left.seconds is not None and left.seconds <= window),
             enforce=False,
-            evidence=left,
+            evidence=plain(left),
         )
     ]
 
@@ -234,7 +236,7 @@ def statements(
     """The queries by which the gates compare rows, each after what it is for. Without a ledger
     they are those of an empty journal."""
     held = conversion.held(spec, info.types)
-    journal = _journal(None) if has_ledger else _EMPTY_JOURNAL
+    journal = ledger.standing_entries(None) if has_ledger else ledger.NO_ENTRIES
     rows = {
         "canary": _rows_of_run(spec, info, journal),
         "accuracy": _random_rows(spec),
@@ -331,7 +333,7 @@ def _drifted(conn: Connection, spec: Spec, info: TableInfo, by: Rules) -> int:
     """Rows that differ from the source but still hold what a run wrote: the source has changed."""
     if not ledger.exists(conn) or spec.waive_rollback:
         return 0
-    count: int = one(conn, _drifting(spec, info, _journal(None), by), ())["n"]
+    count: int = one(conn, _drifting(spec, info, ledger.standing_entries(None), by), ())["n"]
     return count
 
 
@@ -386,17 +388,6 @@ def _rows_of_run(spec: Spec, info: TableInfo, journal: Composable) -> Composed:
     return SQL("SELECT t.* FROM ({}) j JOIN {} t ON {}").format(
         journal, table(spec.table), _journal_keys(spec, info)
     )
-
-
-def _journal(run_id: str | None) -> Composed:
-    of_run = SQL("true") if run_id is None else SQL("b.run_id = {}").format(literal(run_id))
-    return SQL(
-        "SELECT e FROM pgrunbook.batch b, jsonb_array_elements(b.journal) e"
-        " WHERE b.reverted_at IS NULL AND {}"
-    ).format(of_run)
-
-
-_EMPTY_JOURNAL = SQL("SELECT NULL::jsonb AS e LIMIT 0")
 
 
 def _journal_keys(spec: Spec, info: TableInfo) -> Composed:

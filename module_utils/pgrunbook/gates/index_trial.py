@@ -40,7 +40,7 @@ def planned(conn: Connection, spec: Spec, info: TableInfo) -> list[Proposal]:
     others."""
     if spec.index_advice == "estimate" or info.partitioned:
         return []
-    left = {trial["new"] for trial in ledger.open_trials(conn, str(spec.table))}
+    left = {trial.index for trial in ledger.open_trials(conn, str(spec.table))}
     after = index_plan.afterwards(conn, spec, info, left)
     found = proposals(conn, spec, after, {column.name: column.name for column in spec.columns})
     return list({proposal["name"]: proposal for proposal in found if proposal}.values())
@@ -49,7 +49,7 @@ def planned(conn: Connection, spec: Spec, info: TableInfo) -> list[Proposal]:
 def left_behind(conn: Connection, spec: Spec, info: TableInfo) -> list[str]:
     """The statements that drop what broken trials, of any run, left on the table."""
     trials = ledger.open_trials(conn, str(spec.table))
-    return [drop(spec, trial["new"]) for trial in trials if trial["new"] in info.indexes]
+    return [drop(spec, trial.index) for trial in trials if trial.index in info.indexes]
 
 
 def steps_before(left: Sequence[str]) -> list[Step]:
@@ -129,9 +129,9 @@ def drop_left_behind(conn: Connection, spec: Spec, run: ledger.Run, *, dry: bool
     if not dry and trials and ledger.has_run(conn, run.id):
         ledger.require_owner(conn, run)
         for trial in trials:
-            _drop(conn, spec, trial["run_id"], trial["new"])
+            _drop(conn, spec, trial.run_id, trial.index)
     schema = info.schema()
-    left = {trial["new"] for trial in trials}
+    left = {trial.index for trial in trials}
     schema["indexes"] = {n: d for n, d in schema["indexes"].items() if n not in left}
     changed = SchemaChange.of(spec.table, "indexes", info, schema, statements)
     return {**plain(changed), "pairs": [], "checks": []}

@@ -50,7 +50,7 @@ def validate(
     return {
         **measured,
         "server": plain(server),
-        "run": ledger.latest(conn, spec.phase, str(spec.table)),
+        "run": plain(ledger.latest(conn, spec.phase, str(spec.table))) or {},
         "checks": [*_health(conn, spec, server), *gates],
     }
 

@@ -7,7 +7,7 @@ from typing import Any
 
 from psycopg.sql import SQL, Composed
 
-from .. import catalog
+from .. import catalog, ledger
 from ..backfill import eligibility
 from ..catalog import Server, TableInfo
 from ..core import printable
@@ -158,9 +158,7 @@ def _require_privileges(
         )
     row = one(
         conn,
-        "SELECT has_table_privilege(%s::oid, 'SELECT') AS source,"
-        " coalesce(has_table_privilege(to_regclass('pgrunbook.event'), 'INSERT'),"
-        "          has_database_privilege(current_database(), 'CREATE')) AS ledger",
+        "SELECT has_table_privilege(%s::oid, 'SELECT') AS source",
         (source.oid if source else None,),
     )
     if source and not row["source"]:
@@ -168,7 +166,7 @@ def _require_privileges(
             f"Role {conn.info.user!r} may not read {spec.source}. Next step: "
             + _given(SQL("GRANT SELECT ON {} TO {}").format(table(spec.source), user))
         )
-    if not row["ledger"]:
+    if not ledger.may_write(conn):
         grant = SQL("GRANT CREATE ON DATABASE {} TO {}").format(name(conn.info.dbname), user)
         lacks.append(
             f"Role {conn.info.user!r} may not make the ledger, schema pgrunbook, in this database, "

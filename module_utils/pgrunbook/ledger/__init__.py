@@ -2,10 +2,13 @@
 """The ledger: schema pgrunbook in the database itself, which records runs, approvals, batches,
 schema changes and a hash-chained list of events.
 
-Other rooms say ledger.approve(), and use filled, identity, journal, evidence and schema by name.
+Other rooms say ledger.approve(), and use checkpoint, evidence, filled, identity, journal and
+taken_back by name.
 """
 
 from .approvals import (
+    Approval,
+    Approver,
     approve,
     approved_plan,
     approved_spec,
@@ -17,11 +20,19 @@ from .approvals import (
     require_approval,
     require_statements,
 )
+from .batches import (
+    NO_ENTRIES,
+    begin_batch,
+    insert_batch,
+    rows_standing,
+    standing_entries,
+)
 from .changes import (
     INDEX_ATTACHED,
     INDEX_KEPT,
     INDEX_PART,
     INDEX_TRIAL,
+    Change,
     change_left,
     change_made,
     change_undone,
@@ -30,15 +41,26 @@ from .changes import (
     part_made,
     part_undone,
     parts_made,
-    rows_standing,
     standing_changes,
     trial_kept,
 )
-from .controls import control
+from .checkpoint import Checkpoint, Progress, progress, work_left
+from .controls import Control, Told, control
 from .events import broken_links, event
-from .history import MOST_POINTS, measured_rate, read_history, refused
+from .history import MOST_POINTS, MeasuredRate, measured_rate, read_history
+from .refusals import (
+    Refused,
+    RefusedRow,
+    is_aside,
+    newest_with_rows_aside,
+    refused,
+    set_aside,
+)
 from .runs import (
+    Latest,
     Run,
+    RunStatus,
+    Unfinished,
     finish,
     get_run,
     has_run,
@@ -52,7 +74,8 @@ from .runs import (
     running,
     unfinished,
 )
-from .schema import exists, knows_refused
+from .schema import exists, may_write
+from .stored_spec import todays_spec
 
 __all__ = [
     "INDEX_ATTACHED",
@@ -60,15 +83,31 @@ __all__ = [
     "INDEX_PART",
     "INDEX_TRIAL",
     "MOST_POINTS",
+    "NO_ENTRIES",
+    "Approval",
+    "Approver",
+    "Change",
+    "Checkpoint",
+    "Control",
+    "Latest",
+    "MeasuredRate",
+    "Progress",
+    "Refused",
+    "RefusedRow",
     "Run",
+    "RunStatus",
+    "Told",
+    "Unfinished",
     "approve",
     "approved_plan",
     "approved_spec",
     "approved_strategy",
+    "begin_batch",
     "broken_links",
     "change_left",
     "change_made",
     "change_undone",
+    "checkpoint",
     "control",
     "event",
     "evidence",
@@ -78,21 +117,25 @@ __all__ = [
     "get_run",
     "has_run",
     "identity",
+    "insert_batch",
     "is_approved",
+    "is_aside",
     "journal",
-    "knows_refused",
     "later_runs",
     "latest",
     "list_approvals",
     "list_changes",
     "list_runs",
+    "may_write",
     "measured_rate",
+    "newest_with_rows_aside",
     "open_trials",
     "part_made",
     "part_undone",
     "parts_made",
     "plan_at_work",
     "plan_hash",
+    "progress",
     "read_history",
     "refused",
     "require_approval",
@@ -104,7 +147,12 @@ __all__ = [
     "rows_standing",
     "running",
     "schema",
+    "set_aside",
     "standing_changes",
+    "standing_entries",
+    "taken_back",
+    "todays_spec",
     "trial_kept",
     "unfinished",
+    "work_left",
 ]

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from psycopg.types.json import Jsonb
@@ -12,10 +13,13 @@ from psycopg.types.json import Jsonb
 from ..core import values
 from ..core.connection import Connection, one
 from ..core.errors import RunbookError
+from ..core.spec import Spec
 from . import schema
 from .events import event
+from .refusals import try_again
 from .runs import (
     Run,
+    Unfinished,
     get_run,
     require_idle,
     require_no_rollback,
@@ -24,8 +28,38 @@ from .runs import (
     unfinished,
 )
 from .schema import exists
+from .stored_spec import todays_spec
 
 MIGRATED = "migrated"  # the kind of event that a new version of the ledger is
+
+
+@dataclass(frozen=True)
+class Approver:
+    """Who approves a plan, from where and how ("prompt" or "unattended"). claimed is whether nobody
+    but the approver says who that is; controller_user is the account of the operating system that
+    the playbook runs under."""
+
+    name: str
+    origin: str
+    method: str
+    claimed: bool
+    controller_user: str
+
+
+@dataclass(frozen=True)
+class Approval:
+    """An approval, as the ledger has it. The last three are None where an older version recorded
+    it."""
+
+    scope: str
+    plan_hash: str
+    approved_by: str
+    approved_from: str
+    method: str
+    approved_at: str
+    claimed: bool | None = None
+    database_user: str | None = None
+    controller_user: str | None = None
 
 
 def approve(
@@ -35,17 +69,10 @@ def approve(
     scope: str,
     plan: dict[str, Any],
     baseline: dict[str, Any],
-    approved_by: str,
-    approved_from: str,
-    method: str,
-    claimed: bool,
-    controller_user: str,
+    by: Approver,
 ) -> None:
     """Make the ledger where there is none, or bring an earlier one to this version; record the run
     or take it over, and the approval. All of it is one transaction.
-
-    claimed is whether nobody but the approver says that they are approved_by; controller_user is
-    the account of the operating system that the playbook runs under.
 
     Raises RunbookError where the plan is not the one that the run's hash names, another run is at
     work, or the role may not change the ledger's tables.
@@ -61,46 +88,51 @@ def approve(
         if scope != "backfill":
             _migrate(conn, run)
         if scope == "plan":
-            _claim(conn, run, plan["spec"], baseline, approved_by)
+            _claim(conn, run, plan["spec"], baseline, by.name)
         elif scope == "rollback":
-            _take_over(conn, run, approved_by)
+            _take_over(conn, run, by.name)
         else:
             require_owner(conn, run)
-            require_table_idle(conn, get_run(conn, run.id)["table_name"], besides=run.id)
-        row = one(
-            conn,
-            "INSERT INTO pgrunbook.approval"
-            " (run_id, scope, plan_hash, plan, approved_by, approved_from, method, claimed,"
-            "  controller_user, execution, database_user)"
-            " VALUES (%s, %s, %s, %s, %s, %s, %s, %s, %s, %s, session_user)"
-            " RETURNING database_user",
-            (
-                run.id,
-                scope,
-                run.plan_hash,
-                Jsonb(plan),
-                approved_by,
-                approved_from,
-                method,
-                claimed,
-                controller_user,
-                run.execution,
-            ),
-        )
-        event(
-            conn,
+            require_table_idle(conn, get_run(conn, run.id).table_name, besides=run.id)
+        _record(conn, run, scope, plan, by)
+
+
+def _record(conn: Connection, run: Run, scope: str, plan: dict[str, Any], by: Approver) -> None:
+    """Record an approval, and the event of it."""
+    row = one(
+        conn,
+        "INSERT INTO pgrunbook.approval"
+        " (run_id, scope, plan_hash, plan, approved_by, approved_from, method, claimed,"
+        "  controller_user, execution, database_user)"
+        " VALUES (%s, %s, %s, %s, %s, %s, %s, %s, %s, %s, session_user)"
+        " RETURNING database_user",
+        (
             run.id,
-            "approved",
-            scope=scope,
-            plan_hash=run.plan_hash,
-            by=approved_by,
-            origin=approved_from,
-            method=method,
-            claimed=claimed,
-            database_user=row["database_user"],
-            controller_user=controller_user,
-            execution=run.execution,
-        )
+            scope,
+            run.plan_hash,
+            Jsonb(plan),
+            by.name,
+            by.origin,
+            by.method,
+            by.claimed,
+            by.controller_user,
+            run.execution,
+        ),
+    )
+    event(
+        conn,
+        run.id,
+        "approved",
+        scope=scope,
+        plan_hash=run.plan_hash,
+        by=by.name,
+        origin=by.origin,
+        method=by.method,
+        claimed=by.claimed,
+        database_user=row["database_user"],
+        controller_user=by.controller_user,
+        execution=run.execution,
+    )
 
 
 def is_approved(conn: Connection, run: Run, scope: str, approved_by: str) -> bool:
@@ -188,8 +220,8 @@ def require_statements(plan: dict[str, Any], run: Run, statements: Sequence[str]
             )
 
 
-def approved_spec(conn: Connection, run_id: str) -> dict[str, Any]:
-    """The specification in the plan that was approved last for a run, as Spec.as_dict() gave it."""
+def approved_spec(conn: Connection, run_id: str) -> Spec:
+    """The phase of the plan that was approved last for a run."""
     get_run(conn, run_id)
     row = one(
         conn,
@@ -197,8 +229,7 @@ def approved_spec(conn: Connection, run_id: str) -> dict[str, Any]:
         " WHERE run_id = %s AND scope = 'plan' ORDER BY id DESC LIMIT 1",
         (run_id,),
     )
-    spec: dict[str, Any] = row["spec"]
-    return spec
+    return todays_spec(row["spec"])
 
 
 def plan_hash(plan: dict[str, Any]) -> str:
@@ -206,16 +237,16 @@ def plan_hash(plan: dict[str, Any]) -> str:
     return values.sha256(plan)
 
 
-def list_approvals(conn: Connection, run_id: str) -> list[dict[str, Any]]:
-    """The approvals of a run, the first one first. claimed, database_user and controller_user are
-    None where an older version recorded it."""
-    return conn.execute(
+def list_approvals(conn: Connection, run_id: str) -> list[Approval]:
+    """The approvals of a run, the first one first."""
+    found = conn.execute(
         "SELECT scope, plan_hash, approved_by, approved_from, method, approved_at::text,"
         " to_jsonb(a) -> 'claimed' AS claimed, to_jsonb(a) ->> 'database_user' AS database_user,"
         " to_jsonb(a) ->> 'controller_user' AS controller_user"
         " FROM pgrunbook.approval a WHERE run_id = %s ORDER BY id",
         (run_id,),
-    ).fetchall()
+    )
+    return [Approval(**row) for row in found]
 
 
 def _require_unmasked(plan: dict[str, Any]) -> None:
@@ -266,19 +297,15 @@ def _claim(
             Jsonb(baseline),
         ),
     )
-    conn.execute(
-        "UPDATE pgrunbook.unfillable SET tried_again_at = clock_timestamp()"
-        " WHERE run_id = %s AND tried_again_at IS NULL",
-        (run.id,),
-    )
+    try_again(conn, run.id)
 
 
-def _require_still_planned(conn: Connection, run: Run, begun: dict[str, Any] | None) -> None:
+def _require_still_planned(conn: Connection, run: Run, begun: Unfinished | None) -> None:
     """Raise RunbookError where the plan of this run is out of date: begun, the unfinished run of
     the phase, is another one, this one has ended, or its rollback was begun."""
-    if begun and begun["id"] != run.id:
+    if begun and begun.id != run.id:
         raise RunbookError(
-            f"Run {begun['id']} of {begun['operator']} on this table was begun after this plan was "
+            f"Run {begun.id} of {begun.operator} on this table was begun after this plan was "
             "made, and is not finished. Nothing was changed. Next step: run the playbook again; it "
             "goes on with that run."
         )
@@ -296,15 +323,8 @@ def _require_still_planned(conn: Connection, run: Run, begun: dict[str, Any] | N
 
 def _take_over(conn: Connection, run: Run, operator: str) -> None:
     row = get_run(conn, run.id)
-    if row["state"] == "running":
-        idle = one(
-            conn,
-            "SELECT extract(epoch FROM clock_timestamp() - seen_at)::float8 AS idle"
-            " FROM pgrunbook.run WHERE id = %s",
-            (run.id,),
-        )["idle"]
-        require_idle({**row, "idle": idle})
-    require_table_idle(conn, row["table_name"])
+    require_idle(row)
+    require_table_idle(conn, row.table_name)
     conn.execute(
         "UPDATE pgrunbook.run SET execution = %s, operator = %s, state = 'running',"
         " control = '', control_by = '', rows_per_second = 0, active_sessions = NULL,"

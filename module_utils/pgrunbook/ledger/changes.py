@@ -3,9 +3,9 @@
 
 from __future__ import annotations
 
-from typing import Any
+from dataclasses import dataclass
 
-from ..core.connection import Connection, one
+from ..core.connection import Connection
 from .events import event
 from .schema import exists
 
@@ -14,6 +14,24 @@ INDEX_TRIAL, INDEX_KEPT = "index_trial", "index_kept"
 INDEX_PART, INDEX_ATTACHED = "index_part", "index_attached"
 """Kinds of change: an index of one partition that a run made, or that it found and attached; of
 the latter, old has the definition."""
+
+
+@dataclass(frozen=True)
+class Change:
+    """A schema change of a run: its kind, and what was there before and after it, such as two names
+    of a column. Of an index that the run made, old is empty, and new is its name."""
+
+    kind: str
+    old: str
+    new: str
+
+
+@dataclass(frozen=True)
+class Trial:
+    """A trial of an index: the run that made it, and the index."""
+
+    run_id: str
+    index: str
 
 
 def change_made(conn: Connection, run_id: str, kind: str, *, old: str, new: str) -> None:
@@ -88,48 +106,39 @@ def trial_kept(conn: Connection, run_id: str, index: str) -> None:
         event(conn, run_id, INDEX_KEPT, old="", new=index)
 
 
-def open_trials(conn: Connection, table: str) -> list[dict[str, Any]]:
-    """The trials of indexes of a table, in any run, that neither dropped nor kept theirs: run_id
-    and new, the index. Where none is at work they were broken off."""
+def open_trials(conn: Connection, table: str) -> list[Trial]:
+    """The trials of indexes of a table, in any run, that neither dropped nor kept theirs. Where
+    none is at work they were broken off."""
     if not exists(conn):
         return []
-    return conn.execute(
-        "SELECT DISTINCT c.run_id, c.new FROM pgrunbook.change c"
+    found = conn.execute(
+        "SELECT DISTINCT c.run_id, c.new AS index FROM pgrunbook.change c"
         " JOIN pgrunbook.run r ON r.id = c.run_id"
         " WHERE r.table_name = %s AND c.kind = %s AND c.undone_at IS NULL ORDER BY 1, 2",
         (table, INDEX_TRIAL),
-    ).fetchall()
+    )
+    return [Trial(**row) for row in found]
 
 
-def list_changes(conn: Connection, run_id: str, kind: str) -> list[dict[str, Any]]:
+def list_changes(conn: Connection, run_id: str, kind: str) -> list[Change]:
     """The schema changes of a run that still stand, the latest first. What was begun twice, such
     as an index build that a crash broke off, is there once."""
     if not exists(conn):
         return []
-    return conn.execute(
+    found = conn.execute(
         "SELECT kind, old, new FROM pgrunbook.change"
         " WHERE run_id = %s AND kind = %s AND undone_at IS NULL"
         " GROUP BY kind, old, new ORDER BY max(id) DESC",
         (run_id, kind),
-    ).fetchall()
+    )
+    return [Change(**row) for row in found]
 
 
-def standing_changes(conn: Connection, run_id: str) -> list[dict[str, Any]]:
-    """All schema changes of a run that still stand, apart from parts of them, the latest first:
-    kind, old and new."""
-    return conn.execute(
+def standing_changes(conn: Connection, run_id: str) -> list[Change]:
+    """All schema changes of a run that still stand, apart from parts of them, the latest first."""
+    found = conn.execute(
         "SELECT kind, old, new FROM pgrunbook.change WHERE run_id = %s AND undone_at IS NULL"
         " AND kind NOT IN (%s, %s) GROUP BY kind, old, new ORDER BY max(id) DESC",
         (run_id, INDEX_PART, INDEX_ATTACHED),
-    ).fetchall()
-
-
-def rows_standing(conn: Connection, run_id: str) -> int:
-    """How many rows the run has changed, as often as it did, and nobody has taken back."""
-    rows: int = one(
-        conn,
-        "SELECT coalesce(sum(row_count), 0)::int8 AS rows FROM pgrunbook.batch"
-        " WHERE run_id = %s AND reverted_at IS NULL",
-        (run_id,),
-    )["rows"]
-    return rows
+    )
+    return [Change(**row) for row in found]

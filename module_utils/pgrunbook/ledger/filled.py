@@ -4,8 +4,8 @@ by now."""
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
-from typing import Any
+from collections.abc import Collection
+from dataclasses import dataclass
 
 from psycopg.types.json import Jsonb
 
@@ -14,30 +14,34 @@ from ..catalog import TableInfo
 from ..core.connection import Connection, one
 from ..core.errors import RunbookError
 from ..core.spec import Spec
+from ..core.values import plain, read
 from .runs import get_run
 
 
-def note(
-    conn: Connection, run_id: str, table_oid: int, columns: Mapping[str, int]
-) -> dict[str, Any]:
-    """Record which table, by its oid, and which columns, by their numbers, a run fills, unless it
-    has filled some already. Returns what is recorded."""
+@dataclass(frozen=True)
+class Filled:
+    """What a run fills: the table's oid, and the number of each column by the name that it had."""
+
+    table: int
+    columns: dict[str, int]
+
+
+def note(conn: Connection, run_id: str, filled: Filled) -> Filled:
+    """Record what a run fills, unless it has filled something already. Returns what is recorded."""
     row = one(
         conn,
         "UPDATE pgrunbook.run r SET filled = CASE WHEN filled IS NULL OR NOT EXISTS ("
         " SELECT FROM pgrunbook.batch b WHERE b.run_id = r.id AND b.reverted_at IS NULL)"
         " THEN %s ELSE filled END WHERE id = %s RETURNING filled",
-        (Jsonb({"table": table_oid, "columns": columns}), run_id),
+        (Jsonb(plain(filled)), run_id),
     )
-    recorded: dict[str, Any] = row["filled"]
-    return recorded
+    return read(Filled, row["filled"])
 
 
-def recorded(conn: Connection, run_id: str) -> dict[str, Any] | None:
-    """What note_filled() recorded: table and columns. None where nothing was, or by an earlier
-    version."""
-    found: dict[str, Any] | None = get_run(conn, run_id).get("filled")
-    return found
+def recorded(conn: Connection, run_id: str) -> Filled | None:
+    """What note() recorded. None where nothing was, or by an earlier version."""
+    found = get_run(conn, run_id).filled
+    return read(Filled, found) if found else None
 
 
 def require_the_filled(conn: Connection, spec: Spec, info: TableInfo, run_id: str) -> None:
@@ -45,10 +49,10 @@ def require_the_filled(conn: Connection, spec: Spec, info: TableInfo, run_id: st
     it has filled others of the same names: its journal could not tell them apart."""
     numbers = catalog.column_numbers(conn, info)
     ours = {c: numbers[c] for c in (*spec.key, *(c.name for c in spec.columns)) if c in numbers}
-    recorded = note(conn, run_id, info.oid, ours)
-    if recorded == {"table": info.oid, "columns": ours}:
+    noted = note(conn, run_id, Filled(info.oid, ours))
+    if noted == Filled(info.oid, ours):
         return
-    others = [c for c, number in ours.items() if recorded["columns"].get(c) != number]
+    others = [c for c, number in ours.items() if noted.columns.get(c) != number]
     what = f"Column {others[0]!r} of {spec.table}" if others else f"Table {spec.table}"
     raise RunbookError(
         f"{what} was made anew since the run began to fill it. Nothing was changed by this call. "
@@ -63,7 +67,7 @@ def require_same_table(
     """What a person has to know where the table is not the one that the run filled. Raises
     RunbookError where that is not acknowledged, by the table's name."""
     filled = recorded(conn, run_id)
-    if filled is None or filled["table"] == info.oid:
+    if filled is None or filled.table == info.oid:
         return []
     told = (
         f"{spec.table} is another table than the one that the run filled: it was made anew since, "
@@ -114,6 +118,6 @@ def _numbers(
 ) -> tuple[dict[str, int], dict[str, int]]:
     """The columns' numbers as they are now, and of those that the run filled as they were; nothing
     where nobody recorded that, or it was another table."""
-    filled = recorded(conn, run_id) or {}
-    known = filled["columns"] if filled.get("table") == info.oid else {}
+    filled = recorded(conn, run_id)
+    known = filled.columns if filled and filled.table == info.oid else {}
     return catalog.column_numbers(conn, info), known

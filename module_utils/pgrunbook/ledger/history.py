@@ -1,15 +1,14 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What the ledger tells of a run: its events, slices, batches, rates and refused rows."""
+"""What the ledger tells of a run: its events, slices, batches and rates."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass, field
 from typing import Any
 
 from ..core.connection import Connection, one
-from .schema import exists, knows_refused
-
-MOST_LISTED = 100  # rows that the server refused, of a run
-
+from .refusals import RefusedRow, refused
+from .schema import exists
 
 MOST_POINTS = 300  # of a history's slices, and of its batches: as many as a plot shows apart
 
@@ -91,18 +90,101 @@ ORDER BY (rows > 0 AND seconds > 0) IS TRUE DESC, started_at DESC LIMIT 1
 """
 
 
-def read_history(conn: Connection, run_id: str) -> dict[str, Any]:
-    """What the report tells of a run, in JSON's types; times are ISO 8601, UTC.
+_CHAIN = """
+SELECT count(*) AS events, coalesce((array_agg(hash ORDER BY id DESC))[1], '') AS head
+FROM pgrunbook.event
+"""
 
-    Returns what refused() does; events (the progress of slices apart); slices and batches (at most
-    MOST_POINTS of each, neighbours taken together; seconds of a batch are those of its worker);
-    heap_only_percent (of the updates that followed the canary, None where there were none); steps
-    (of each plan that was approved, the first one first); before (the schema that the first plan
-    saw); and chain (how many events the whole ledger has, and the last one's hash). Without a
-    ledger all is empty.
+
+@dataclass(frozen=True)
+class Event:
+    """An event of a run: when it was, in ISO 8601, UTC; its kind; and its detail, as JSON."""
+
+    at: str
+    kind: str
+    detail: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class SlicePoint:
+    """What a slice did, or neighbouring slices did together: when it ended; its seconds; the rows
+    that the run had filled by then; the rows that it filled; the pass over the table; the largest
+    replay lag; the seconds in which it was throttled or paused, and one of the reasons; the share
+    of heap-only updates; and why it made single passes, if it did."""
+
+    at: str
+    seconds: float | None
+    rows_done: int | None
+    rows: int | None
+    sweep: int | None
+    replay_lag: float | None
+    held_seconds: float | None
+    hot_percent: float | None
+    held: str
+    fallback: str
+
+
+@dataclass(frozen=True)
+class BatchPoint:
+    """What a batch did, or neighbouring batches did together: when it ended, how many there are,
+    their rows and seconds, which are those of their workers, and how long they took."""
+
+    at: str
+    batches: int
+    rows: int
+    seconds: float | None
+    p50_ms: float | None
+    p95_ms: float | None
+    max_ms: float | None
+
+
+@dataclass(frozen=True)
+class Chain:
+    """How many events the whole ledger has, and the last one's hash."""
+
+    events: int = 0
+    head: str = ""
+
+
+@dataclass(frozen=True)
+class History:
+    """What the report tells of a run; times are in ISO 8601, UTC.
+
+    events leaves the progress of slices out. slices and batches have at most MOST_POINTS each.
+    heap_only_percent is of the updates that followed the canary, None where there were none. steps
+    has those of each plan that was approved, the first one first, and before the schema that the
+    first plan saw, both as JSON.
     """
+
+    events: tuple[Event, ...] = ()
+    slices: tuple[SlicePoint, ...] = ()
+    batches: tuple[BatchPoint, ...] = ()
+    rows_refused: int = 0
+    refused: tuple[RefusedRow, ...] = ()
+    heap_only_percent: float | None = None
+    steps: list[dict[str, Any]] = field(default_factory=list)
+    before: dict[str, Any] = field(default_factory=dict)
+    chain: Chain = Chain()
+
+
+@dataclass(frozen=True)
+class MeasuredRate:
+    """How fast a run filled rows: the rows, and how many a second, None where a person's rate kept
+    it below all the time. throttled_rows were filled at such a rate, and are not among the rows."""
+
+    run_id: str
+    rows: int
+    rows_per_second: float | None
+    throttled_rows: int
+    strategy: str
+    workers: int
+
+
+def read_history(conn: Connection, run_id: str) -> History | None:
+    """The history of a run, which is empty where the ledger does not have it; None without a
+    ledger."""
     if not exists(conn):
-        return {}
+        return None
     plans = conn.execute(
         "SELECT plan -> 'steps' AS steps FROM pgrunbook.approval"
         " WHERE run_id = %s AND scope = 'plan' ORDER BY id",
@@ -111,51 +193,31 @@ def read_history(conn: Connection, run_id: str) -> dict[str, Any]:
     before = conn.execute(
         "SELECT baseline -> 'schema' AS schema FROM pgrunbook.run WHERE id = %s", (run_id,)
     ).fetchone()
-    return {
-        "events": conn.execute(_EVENTS, (run_id,)).fetchall(),
-        "slices": conn.execute(_SLICES, (run_id,)).fetchall(),
-        "batches": conn.execute(_BATCHES, (run_id,)).fetchall(),
-        **refused(conn, run_id),
-        "heap_only_percent": one(conn, _HEAP_ONLY, {"run": run_id})["percent"],
-        "steps": [step for plan in plans for step in plan["steps"]],
-        "before": (before or {}).get("schema") or {},
-        "chain": one(
-            conn,
-            "SELECT count(*) AS events, coalesce((array_agg(hash ORDER BY id DESC))[1], '') AS head"
-            " FROM pgrunbook.event",
-        ),
-    }
+    aside = refused(conn, run_id)
+    return History(
+        events=tuple(Event(**row) for row in conn.execute(_EVENTS, (run_id,))),
+        slices=tuple(SlicePoint(**row) for row in conn.execute(_SLICES, (run_id,))),
+        batches=tuple(BatchPoint(**row) for row in conn.execute(_BATCHES, (run_id,))),
+        rows_refused=aside.rows_refused,
+        refused=aside.refused,
+        heap_only_percent=one(conn, _HEAP_ONLY, {"run": run_id})["percent"],
+        steps=[step for plan in plans for step in plan["steps"]],
+        before=(before or {}).get("schema") or {},
+        chain=Chain(**one(conn, _CHAIN)),
+    )
 
 
 def measured_rate(
     conn: Connection, phase: str, table: str, run_id: str | None = None
-) -> dict[str, Any] | None:
-    """How fast the newest run of the phase on the table, or that run of it, filled rows: run_id,
-    rows, rows_per_second, strategy, workers and throttled_rows. None where no slice has filled any.
+) -> MeasuredRate | None:
+    """How fast the newest run of the phase on the table, or that run of it, filled rows. None where
+    no slice has filled any.
 
     The seconds are those of its slices, the final VACUUM included, but not those in which it was
-    held. Slices in which somebody kept it below a rate are left out, and throttled_rows are theirs:
-    where the runs have no other ones rows_per_second is None. What a rollback did later
-    is left out too.
+    throttled or paused. What a rollback did later is left out.
     """
     if not exists(conn):
         return None
     given = {"phase": phase, "table": table, "run": run_id}
-    return conn.execute(_RATE, given).fetchone()
-
-
-def refused(conn: Connection, run_id: str) -> dict[str, Any]:
-    """The rows that the run has set aside, because the server refuses what they would get:
-    rows_refused, how many, and refused, the first MOST_LISTED with key (JSON as text), sqlstate and
-    message."""
-    if not knows_refused(conn):
-        return {"rows_refused": 0, "refused": []}
-    return one(
-        conn,
-        "SELECT count(*)::int8 AS rows_refused, coalesce(jsonb_agg(jsonb_build_object("
-        "   'key', key::text, 'sqlstate', sqlstate, 'message', message) ORDER BY n)"
-        "  FILTER (WHERE n <= %s), '[]') AS refused"
-        " FROM (SELECT *, row_number() OVER (ORDER BY id) AS n FROM pgrunbook.unfillable"
-        "       WHERE run_id = %s AND tried_again_at IS NULL) u",
-        (MOST_LISTED, run_id),
-    )
+    row = conn.execute(_RATE, given).fetchone()
+    return MeasuredRate(**row) if row else None

@@ -10,6 +10,7 @@ from typing import Any
 from ..core.connection import Connection
 from ..core.errors import RunbookError
 from ..core.options import option
+from ..core.values import read
 from . import journal
 from .events import event
 from .schema import exists, knows_refused
@@ -30,6 +31,76 @@ class Run:
     )
 
 
+@dataclass(frozen=True)
+class RunRow:
+    """A run as its row in the ledger has it. idle is for how many seconds it has not been at work;
+    filled is what filled.note() recorded of its table and columns, None where an older version, or
+    nobody, recorded that."""
+
+    id: str
+    phase: str
+    table_name: str
+    plan_hash: str
+    execution: str
+    operator: str
+    state: str
+    verdict: str | None
+    control: str
+    control_by: str
+    rows_per_second: int
+    idle: float
+    filled: dict[str, Any] | None = None
+
+
+@dataclass(frozen=True)
+class Unfinished:
+    """A run that is neither finished nor reverted, and kept something. idle is for how many seconds
+    it has not been at work; baseline is the state before its first plan, as JSON."""
+
+    id: str
+    operator: str
+    state: str
+    idle: float
+    rolling_back: bool
+    baseline: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Latest:
+    """The newest run of a phase on a table. finished_at is in ISO 8601, UTC; None before it
+    ended."""
+
+    id: str
+    state: str
+    finished_at: str | None
+
+
+@dataclass(frozen=True)
+class RunStatus:
+    """A run with its progress. progress is the detail of its latest slice's event, as JSON, empty
+    before the first one; claimed is whether nobody but the approver says who approved it, None
+    where an older version did not record it."""
+
+    id: str
+    phase: str
+    table_name: str
+    state: str
+    verdict: str | None
+    operator: str
+    plan_hash: str
+    rows_eligible: int
+    started_at: str
+    seen_at: str
+    finished_at: str | None
+    control: str
+    control_by: str
+    rows_per_second: int
+    progress: dict[str, Any]
+    rows_changed: int
+    rows_refused: int
+    claimed: bool | None
+
+
 def has_run(conn: Connection, run_id: str) -> bool:
     """Whether the ledger is there and has this run."""
     return exists(conn) and bool(
@@ -37,20 +108,19 @@ def has_run(conn: Connection, run_id: str) -> bool:
     )
 
 
-def unfinished(conn: Connection, phase: str, table: str) -> dict[str, Any] | None:
+def unfinished(conn: Connection, phase: str, table: str) -> Unfinished | None:
     """The newest run of a phase on a table if it was neither finished nor reverted, else None.
 
-    A run that failed and kept nothing is left behind: there is nothing to resume. idle is the
-    number of seconds since the run was last at work.
+    A run that failed and kept nothing is left behind: there is nothing to resume.
     """
     if not exists(conn):
         return None
     row = conn.execute(
-        "SELECT r.id, r.state, r.operator, r.execution, r.rows_eligible,"
+        "SELECT r.id, r.state, r.operator,"
         " extract(epoch FROM clock_timestamp() - r.seen_at)::float8 AS idle,"
         " EXISTS (SELECT FROM pgrunbook.approval a WHERE a.run_id = r.id"
         "         AND a.scope = 'rollback') AS rolling_back,"
-        " r.baseline, r.started_at::text,"
+        " r.baseline,"
         " r.state = 'running'"
         "   OR EXISTS (SELECT FROM pgrunbook.batch b WHERE b.run_id = r.id"
         "              AND b.reverted_at IS NULL)"
@@ -62,14 +132,13 @@ def unfinished(conn: Connection, phase: str, table: str) -> dict[str, Any] | Non
     ).fetchone()
     if row is None or row["state"] in ("finished", "reverted") or not row["kept"]:
         return None
-    return row
+    return read(Unfinished, row)
 
 
-def latest(conn: Connection, phase: str, table: str) -> dict[str, Any]:
-    """The newest run of a phase on a table: id, state, and finished_at (ISO 8601, UTC; None before
-    it ended). Empty where there is none."""
+def latest(conn: Connection, phase: str, table: str) -> Latest | None:
+    """The newest run of a phase on a table; None where there is none."""
     if not exists(conn):
-        return {}
+        return None
     row = conn.execute(
         "SELECT id, state,"
         """ to_char(finished_at AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS"Z"') AS finished_at"""
@@ -77,25 +146,25 @@ def latest(conn: Connection, phase: str, table: str) -> dict[str, Any]:
         " ORDER BY started_at DESC LIMIT 1",
         (phase, table),
     ).fetchone()
-    return row or {}
+    return Latest(**row) if row else None
 
 
-def require_no_rollback(run: dict[str, Any] | None) -> None:
+def require_no_rollback(run: Unfinished | None) -> None:
     """Raise RunbookError when the unfinished run is one whose rollback was begun."""
-    if run and run["rolling_back"]:
+    if run and run.rolling_back:
         raise RunbookError(
-            f"The rollback of run {run['id']} was begun and is not finished. Nothing was changed. "
-            f"Next step: finish it with playbooks/rollback.yml -e run={run['id']}"
+            f"The rollback of run {run.id} was begun and is not finished. Nothing was changed. "
+            f"Next step: finish it with playbooks/rollback.yml -e run={run.id}"
         )
 
 
-def require_idle(run: dict[str, Any] | None) -> None:
+def require_idle(run: RunRow | Unfinished | None) -> None:
     """Raise RunbookError when the unfinished run was at work within STALE_AFTER_SECONDS."""
-    if run and run["state"] == "running" and run["idle"] < STALE_AFTER_SECONDS:
+    if run and run.state == "running" and run.idle < STALE_AFTER_SECONDS:
         raise RunbookError(
-            f"Run {run['id']} of {run['operator']} is at work (last seen {run['idle']:.0f} s ago). "
+            f"Run {run.id} of {run.operator} is at work (last seen {run.idle:.0f} s ago). "
             "Nothing was changed. Next step: let it end; if it is dead, try again in "
-            f"{STALE_AFTER_SECONDS - run['idle']:.0f} s, and its work goes on where it stopped."
+            f"{STALE_AFTER_SECONDS - run.idle:.0f} s, and its work goes on where it stopped."
         )
 
 
@@ -142,12 +211,16 @@ def require_owner(conn: Connection, run: Run) -> None:
         )
 
 
-def get_run(conn: Connection, run_id: str) -> dict[str, Any]:
+def get_run(conn: Connection, run_id: str) -> RunRow:
     """A run's row. Raises RunbookError, naming the latest runs, where there is none."""
     if exists(conn):
-        row = conn.execute("SELECT * FROM pgrunbook.run WHERE id = %s", (run_id,)).fetchone()
+        row = conn.execute(
+            "SELECT r.*, extract(epoch FROM clock_timestamp() - seen_at)::float8 AS idle"
+            " FROM pgrunbook.run r WHERE id = %s",
+            (run_id,),
+        ).fetchone()
         if row is not None:
-            return row
+            return read(RunRow, row)
         rows = conn.execute("SELECT id FROM pgrunbook.run ORDER BY started_at DESC LIMIT 5")
         known = ", ".join(r["id"] for r in rows) or "none"
     else:
@@ -184,9 +257,8 @@ def finish(conn: Connection, run: Run, state: str, verdict: str | None, **detail
         event(conn, run.id, state, verdict=verdict, journal=covered, **detail)
 
 
-def list_runs(conn: Connection) -> list[dict[str, Any]]:
-    """Every run, the newest first, with the rows that it changed and its latest progress event,
-    which is empty before the first one."""
+def list_runs(conn: Connection) -> list[RunStatus]:
+    """Every run, the newest first, with the rows that it changed and how far it is."""
     if not exists(conn):
         return []
     refused = "0::int8"
@@ -195,7 +267,7 @@ def list_runs(conn: Connection) -> list[dict[str, Any]]:
             "(SELECT count(*) FROM pgrunbook.unfillable u WHERE u.run_id = r.id"
             " AND u.tried_again_at IS NULL)"
         )
-    return conn.execute(
+    rows = conn.execute(
         "SELECT r.id, r.phase, r.table_name, r.state, r.verdict, r.operator, r.plan_hash,"
         " r.rows_eligible, r.started_at::text, r.seen_at::text, r.finished_at::text,"
         " r.control, r.control_by, r.rows_per_second,"
@@ -207,17 +279,18 @@ def list_runs(conn: Connection) -> list[dict[str, Any]]:
         " (SELECT to_jsonb(a) -> 'claimed' FROM pgrunbook.approval a WHERE a.run_id = r.id"
         "   ORDER BY a.id DESC LIMIT 1) AS claimed"
         " FROM pgrunbook.run r ORDER BY r.started_at DESC"
-    ).fetchall()
+    )
+    return [RunStatus(**row) for row in rows]
 
 
 def running(conn: Connection) -> str:
     """The id of the one run that is at work. Raises RunbookError where there is none, or several
     to choose from."""
-    ids = [run["id"] for run in list_runs(conn) if run["state"] == "running"]
+    ids = [run.id for run in list_runs(conn) if run.state == "running"]
     if len(ids) != 1:
         found = f"Several are: {', '.join(ids)}." if ids else "None is."
         raise RunbookError(
             f"Which run is at work? {found} Next step: pass one with -e run=<id>; "
             "playbooks/status.yml lists them all."
         )
-    return str(ids[0])
+    return ids[0]

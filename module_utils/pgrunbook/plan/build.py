@@ -24,7 +24,7 @@ from ..core.connection import Connection, proof
 from ..core.errors import require_none
 from ..core.locks import require_unlocked
 from ..core.obstacles import Obstacles
-from ..core.spec import Column, Spec, parse_stored
+from ..core.spec import Column, Spec
 from ..core.values import plain
 from ..core.window import require_open_window
 from ..ddl import column_dependents, convert, index_checks, index_plan, indexes, rename
@@ -88,7 +88,7 @@ def build(conn: Connection, spec: Spec, approval: str = "") -> dict[str, Any]:
             "steps": [step.as_json() for step in steps],
         }
 
-    began = ledger.approved_strategy(conn, unfinished["id"]) if unfinished else None
+    began = ledger.approved_strategy(conn, unfinished.id) if unfinished else None
     chosen = _choose(conn, spec, info, counts, began, approval, with_strategy)
     strategy, why, plan = chosen.strategy, chosen.why, chosen.plan
     steps = plan["steps"]
@@ -102,7 +102,7 @@ def build(conn: Connection, spec: Spec, approval: str = "") -> dict[str, Any]:
         "plan": plan,
         "plan_hash": hashed,
         "run": {
-            "id": unfinished["id"] if unfinished else new_run_id(spec.phase),
+            "id": unfinished.id if unfinished else new_run_id(spec.phase),
             "plan_hash": hashed,
             "execution": uuid.uuid4().hex,
             "server": plan["server"],
@@ -135,7 +135,7 @@ def build(conn: Connection, spec: Spec, approval: str = "") -> dict[str, Any]:
         "queries": [q for step in steps if step["needed"] for q in step["statements"]],
     }
     baseline = (
-        unfinished["baseline"]
+        unfinished.baseline
         if unfinished
         else {key: result[key] for key in ("counts", "schema", "queries", "heap_only_percent")}
     )
@@ -146,7 +146,7 @@ def build(conn: Connection, spec: Spec, approval: str = "") -> dict[str, Any]:
 
 def stored_spec(conn: Connection, run_id: str) -> Spec:
     """The specification that a run was approved with."""
-    return parse_stored(ledger.approved_spec(conn, run_id))
+    return ledger.approved_spec(conn, run_id)
 
 
 def new_run_id(phase: str) -> str:

@@ -38,8 +38,8 @@ def build_rollback(
     written, unless that is accepted.
     """
     row = ledger.get_run(conn, run_id)
-    ledger.require_idle(ledger.unfinished(conn, row["phase"], row["table_name"]))
-    ledger.require_table_idle(conn, row["table_name"])
+    ledger.require_idle(ledger.unfinished(conn, row.phase, row.table_name))
+    ledger.require_table_idle(conn, row.table_name)
     spec = stored_spec(conn, run_id)
     trust.look_up(conn, spec)
     trust.require_all_rows(conn, spec, with_source=False)

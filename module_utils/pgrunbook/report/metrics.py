@@ -11,49 +11,49 @@ from typing import Any
 
 from prometheus_client import CollectorRegistry, Gauge, write_to_textfile
 
+from ..ledger import RunStatus
+
 LABELS = ["phase", "table"]
 STATES = ("running", "failed", "finished", "reverted")
 
-Run = dict[str, Any]
-
-GAUGES: dict[str, tuple[str, Callable[[Run], float | None]]] = {
-    "rows_eligible": ("Rows that the source could fill.", lambda run: run["rows_eligible"]),
-    "rows_filled": ("Rows that the run filled and that still stand.", lambda r: r["rows_changed"]),
+GAUGES: dict[str, tuple[str, Callable[[RunStatus], float | None]]] = {
+    "rows_eligible": ("Rows that the source could fill.", lambda run: run.rows_eligible),
+    "rows_filled": ("Rows that the run filled and that still stand.", lambda r: r.rows_changed),
     "rows_refused": (
         "Rows that the run has set aside, because the server refuses to fill them.",
-        lambda run: run.get("rows_refused"),
+        lambda run: run.rows_refused,
     ),
     "last_seen_timestamp_seconds": (
         "When the run was last at work.",
-        lambda run: datetime.fromisoformat(run["seen_at"]).timestamp(),
+        lambda run: datetime.fromisoformat(run.seen_at).timestamp(),
     ),
     "rows_per_second": (
         "Rows filled, or given back, a second in the latest slice.",
-        lambda run: run["progress"].get("rows_per_second"),
+        lambda run: run.progress.get("rows_per_second"),
     ),
     "rows_per_second_limit": (
         "Rows a second that control.yml keeps the run below.",
-        lambda run: run["rows_per_second"] or None,
+        lambda run: run.rows_per_second or None,
     ),
     "slice_seconds": (
         "Duration of the latest slice.",
-        lambda run: run["progress"].get("slice_seconds"),
+        lambda run: run.progress.get("slice_seconds"),
     ),
     "hot_ratio": ("Share of heap-only updates.", lambda run: _ratio(run, "hot_percent")),
     "replay_lag_seconds": (
         "Replay lag of the slowest standby.",
-        lambda run: run["progress"].get("replay_lag"),
+        lambda run: run.progress.get("replay_lag"),
     ),
     "held_seconds": (
         "Seconds of the latest slice in which a threshold or a person held the backfill.",
-        lambda run: run["progress"].get("held_seconds"),
+        lambda run: run.progress.get("held_seconds"),
     ),
     "batch_longest_seconds": (
         "Duration of the longest batch of the latest slice.",
-        lambda run: _seconds((run["progress"].get("batch_ms") or {}).get("longest")),
+        lambda run: _seconds((run.progress.get("batch_ms") or {}).get("longest")),
     ),
 }
-"""For each metric, after pgrunbook_, its help and how to take it from a run of ledger.info()."""
+"""For each metric, after pgrunbook_, its help and how to take it from a run."""
 
 Standing = dict[str, Any]
 Series = dict[tuple[str, ...], float | None]
@@ -113,8 +113,8 @@ VALIDATION: dict[str, tuple[str, list[str], Callable[[Standing], Series]]] = {
 to take it, by the values of these labels, from what standing.figures() gives."""
 
 
-def write(path: str, runs: list[Run]) -> None:
-    """Write the metrics of the newest run of each phase and table, as ledger.info() has them.
+def write(path: str, runs: list[RunStatus]) -> None:
+    """Write the metrics of the newest run of each phase and table, as ledger.list_runs() has them.
     Raises OSError when the file cannot be written."""
     _replace(path, registry(runs))
 
@@ -125,10 +125,10 @@ def write_standing(path: str, standing: Standing) -> None:
     _replace(path, standing_registry(standing))
 
 
-def registry(runs: list[Run]) -> CollectorRegistry:
+def registry(runs: list[RunStatus]) -> CollectorRegistry:
     """The metrics of the newest run of each phase and table; runs has the newest first. What is
     not known is left out."""
-    newest = {(run["phase"], run["table_name"]): run for run in reversed(runs)}
+    newest = {(run.phase, run.table_name): run for run in reversed(runs)}
     collected = CollectorRegistry()
     for metric, (text, value) in GAUGES.items():
         gauge = Gauge(f"pgrunbook_{metric}", text, LABELS, registry=collected)
@@ -141,7 +141,7 @@ def registry(runs: list[Run]) -> CollectorRegistry:
     )
     for labels, run in newest.items():
         for name in STATES:
-            state.labels(*labels, name).set(run["state"] == name)
+            state.labels(*labels, name).set(run.state == name)
     return collected
 
 
@@ -185,8 +185,8 @@ def _right(found: dict[str, Any]) -> float | None:
     return right / found["compared"] if found["compared"] else 1.0
 
 
-def _ratio(run: Run, name: str) -> float | None:
-    percent = run["progress"].get(name)
+def _ratio(run: RunStatus, name: str) -> float | None:
+    percent = run.progress.get(name)
     return None if percent is None else percent / 100
 
 

@@ -1,24 +1,25 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Every run in the ledger, as status.yml shows it."""
+"""Every run in the ledger, as status.yml shows it, and what control.yml tells one."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from typing import Any
 
-from ..core.connection import Connection
-from ..ledger import list_runs
+from ..core.values import plain
+from ..ledger import Control, RunStatus, Told
 
 
-def info(conn: Connection, altered: list[str], notes: Sequence[str] = ()) -> dict[str, Any]:
-    """Every run, the newest first, what evidence.altered() found, and notes on what is gone or
-    cannot be known."""
-    found = list_runs(conn)
-    lines = [line for run in found for line in _status(run)] or ["No run yet."]
+def info(
+    runs: Sequence[RunStatus], altered: list[str], notes: Sequence[str] = ()
+) -> dict[str, Any]:
+    """What the module returns: every run, what evidence.altered() found, and notes on what is gone
+    or cannot be known."""
+    lines = [line for run in runs for line in _status(run)] or ["No run yet."]
     holds = "Events, approvals, journals and reports are as they were written."
     return {
         "changed": False,
-        "runs": found,
+        "runs": plain(runs),
         "altered": altered,
         "notes": list(notes),
         "text": "\n".join(
@@ -31,20 +32,35 @@ def info(conn: Connection, altered: list[str], notes: Sequence[str] = ()) -> dic
     }
 
 
-def _status(run: dict[str, Any]) -> list[str]:
+def told(run_id: str, given: Told) -> dict[str, Any]:
+    """What the module returns: what a run is told, and what it was told before."""
+    limit = given.after.rows_per_second
+    rate = f"at most {limit:,} rows/s" if limit else "at full rate"
+    return {
+        "changed": given.changed,
+        "text": f"Run {run_id}: {given.after.action or 'go on'}, {rate}.",
+        "diff": {"before": _listing(given.before), "after": _listing(given.after)},
+    }
+
+
+def _listing(of: Control) -> str:
+    return f"control: {of.action or 'none'}\nrows_per_second: {of.rows_per_second or 'none'}\n"
+
+
+def _status(run: RunStatus) -> list[str]:
     """A run in a line, and while it is at work its progress and what it was told in another."""
-    verdict = f" {run['verdict']}" if run["verdict"] else ""
-    claimed = " (claimed)" if run.get("claimed") else ""
-    refused = f" ({run['rows_refused']:,} refused)" if run.get("rows_refused") else ""
+    verdict = f" {run.verdict}" if run.verdict else ""
+    claimed = " (claimed)" if run.claimed else ""
+    refused = f" ({run.rows_refused:,} refused)" if run.rows_refused else ""
     lines = [
-        f"{run['id']}  {run['state']}{verdict}, {run['rows_changed']:,} of "
-        f"{run['rows_eligible']:,} rows{refused}, by {run['operator']}{claimed}, last seen "
-        f"{run['seen_at']}"
+        f"{run.id}  {run.state}{verdict}, {run.rows_changed:,} of "
+        f"{run.rows_eligible:,} rows{refused}, by {run.operator}{claimed}, last seen "
+        f"{run.seen_at}"
     ]
-    if run["state"] != "running":
+    if run.state != "running":
         return lines
-    told = [f"told to {run['control']} by {run['control_by']}"] if run["control"] else []
-    if run["rows_per_second"]:
-        told.append(f"kept below {run['rows_per_second']:,} rows/s")
-    shown = [*([run["progress"]["progress"]] if run["progress"] else []), *told]
+    ordered = [f"told to {run.control} by {run.control_by}"] if run.control else []
+    if run.rows_per_second:
+        ordered.append(f"kept below {run.rows_per_second:,} rows/s")
+    shown = [*([run.progress["progress"]] if run.progress else []), *ordered]
     return [*lines, *(f"  {text}" for text in shown)]

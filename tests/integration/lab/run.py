@@ -14,6 +14,7 @@ from ansible.module_utils.pgrunbook import ledger
 from ansible.module_utils.pgrunbook.backfill import backfill, rollback
 from ansible.module_utils.pgrunbook.core import spec
 from ansible.module_utils.pgrunbook.core.connection import Connection
+from ansible.module_utils.pgrunbook.ledger.taken_back import MOST_LEFT_ALONE
 from tests.integration.conftest import Database
 from tests.integration.lab.shapes import SCHEMA, Example, Script, Slice, Table, TakeOver, Way
 from tests.integration.lab.table import Entry, Lab, Stored, laboratory
@@ -127,7 +128,7 @@ class Run:
                 assert after[entry.number] == (wanted or row)
         everywhere = sum(len(b.left_alone) for b in batches.values())
         assert result["rows_left_alone"] == everywhere
-        assert len(result["left_alone"]) == min(everywhere, rollback.MOST_LEFT_ALONE)
+        assert len(result["left_alone"]) == min(everywhere, MOST_LEFT_ALONE)
         return result
 
 

@@ -1,0 +1,83 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The batches of a run: what the statement of a batch writes to the ledger, and how many rows the
+batches have filled.
+
+A batch's statement changes the table and the ledger at once. The ledger gives the part that is on
+its own tables; backfill/batch.py composes the whole.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from psycopg.sql import SQL, Composable, Composed
+
+from ..core.connection import Connection, one
+from .controls import CONTROL, Control, control_of
+from .runs import Run, require_owner
+
+
+@dataclass(frozen=True)
+class Begun:
+    """What a batch finds when it begins: what a person told the run to do, and how many heap-only
+    updates of the partition its session counts so far."""
+
+    control: Control
+    hot: int
+
+
+def begin_batch(conn: Connection, run: Run, leaf_oid: int) -> Begun:
+    """Begin a batch, in its transaction. Raises RunbookError where the run belongs to another
+    execution."""
+    row = one(
+        conn,
+        f"SELECT execution, {CONTROL}, pg_stat_get_xact_tuples_hot_updated(%s::oid) AS hot"
+        " FROM pgrunbook.run WHERE id = %s",
+        (leaf_oid, run.id),
+    )
+    if row["execution"] != run.execution:
+        require_owner(conn, run)
+    return Begun(control_of(row), row["hot"])
+
+
+def insert_batch(measured: Composable) -> Composed:
+    """The part of a batch's statement that records it, if it changed a row.
+
+    filled(entry) is the statement's query with an entry of the journal for each row. What is
+    returned is row_count, size, the bytes of the journal before it is compressed, and measured.
+    """
+    return SQL(
+        "INSERT INTO pgrunbook.batch\n"
+        "  (run_id, sweep, first_page, last_page, row_count, journal, milliseconds, xid)\n"
+        "SELECT %(run)s, %(sweep)s, %(first)s::int8, %(last)s::int8, count(*), jsonb_agg(entry),\n"
+        "  extract(epoch FROM clock_timestamp() - statement_timestamp()) * 1000,\n"
+        "  pg_current_xact_id()::text::int8\n"
+        "FROM filled HAVING count(*) > 0\n"
+        "RETURNING row_count, pg_column_size(journal) AS size,\n"
+        "  {}"
+    ).format(measured)
+
+
+def rows_standing(conn: Connection, run_id: str) -> int:
+    """How many rows the run has changed, as often as it did, and nobody has taken back."""
+    rows: int = one(
+        conn,
+        "SELECT coalesce(sum(row_count), 0)::int8 AS rows FROM pgrunbook.batch"
+        " WHERE run_id = %s AND reverted_at IS NULL",
+        (run_id,),
+    )["rows"]
+    return rows
+
+
+def standing_entries(run: Composable | None) -> Composed:
+    """A query for the entries e of the journals, without those that were taken back: of one run, or
+    of all where it is None."""
+    of_run = SQL("true") if run is None else SQL("b.run_id = {}").format(run)
+    return SQL(
+        "SELECT e FROM pgrunbook.batch b, jsonb_array_elements(b.journal) e"
+        " WHERE b.reverted_at IS NULL AND {}"
+    ).format(of_run)
+
+
+NO_ENTRIES = SQL("SELECT NULL::jsonb AS e LIMIT 0")
+"""The same where there is no ledger."""
