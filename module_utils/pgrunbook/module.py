@@ -21,7 +21,7 @@ except ImportError:
     sys.exit(1)
 
 from . import catalog, ledger
-from .catalog import trust
+from .catalog import trust, trusted_ledger
 from .core import printable
 from .core.connection import (
     PLAIN,
@@ -129,9 +129,9 @@ def _connected(
         if given and spec and not administers:
             trust.require_all(conn, spec, first, with_source=not _undoes(parameters))
         elif spec:
-            trust.require_own_ledger(conn, spec)
+            trusted_ledger.require_own_ledger(conn, spec)
         elif not read_only:
-            trust.require_plain_ledger(conn)
+            trusted_ledger.require_plain_ledger(conn)
         yield conn, spec
 
 

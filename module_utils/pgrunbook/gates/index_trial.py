@@ -15,7 +15,7 @@ from .. import catalog, ledger
 from ..catalog import TableInfo
 from ..core.connection import STATEMENT_TIMEOUT, Connection, one
 from ..core.locks import patient, with_lock_retries
-from ..core.spec import Query, Spec
+from ..core.spec import Query, Spec, Table
 from ..core.values import plain
 from ..core.window import window_closed
 from ..ddl import index_plan, indexes
@@ -212,11 +212,9 @@ def _only_reading(conn: Connection, spec: Spec) -> Iterator[None]:
 
 
 def _size(conn: Connection, spec: Spec, index: str) -> int:
-    query = (
-        "SELECT pg_relation_size(c.oid) AS bytes FROM pg_class c"
-        " JOIN pg_namespace n ON n.oid = c.relnamespace WHERE n.nspname = %s AND c.relname = %s"
-    )
-    size: int = one(conn, query, (spec.table.schema, index))["bytes"]
+    found = catalog.find_relation(conn, Table(spec.table.schema, index))
+    assert found is not None, "it was built just now"
+    size: int = one(conn, "SELECT pg_relation_size(%s::oid) AS bytes", (found.oid,))["bytes"]
     return size
 
 
