@@ -89,16 +89,9 @@ verdict:
 
 from ansible.module_utils.basic import AnsibleModule
 
-from ansible.module_utils.pgrunbook.core.values import plain, read
-from ansible.module_utils.pgrunbook.gates import post_run_verdict
-from ansible.module_utils.pgrunbook.module import (
-    METRICS_FILE,
-    SPEC,
-    failures,
-    leave,
-    phase_of,
-    written,
-)
+from ansible.module_utils.pgrunbook.core.spec import parse
+from ansible.module_utils.pgrunbook.gates import post_run
+from ansible.module_utils.pgrunbook.module import METRICS_FILE, SPEC, failures, leave, written
 
 
 def main() -> None:
@@ -115,18 +108,18 @@ def main() -> None:
     )
     given = module.params
     with failures(module, writes=False):
-        spec = phase_of(given["spec"])
-        found = post_run_verdict.conclude(
+        spec = parse(given["spec"])
+        judged = post_run.judge(
             spec,
-            [read(post_run_verdict.Result, result) for result in given["results"]],
-            previous=read(post_run_verdict.Previous, given["earlier"]),
+            given["results"],
+            earlier=given["earlier"],
             fall_max=given["speedup_fall_max"],
             command=given["command"],
         )
         path = "" if module.check_mode else given["metrics_file"]
-        figures = post_run_verdict.figures(spec, found.checks)
+        figures = post_run.figures(spec, judged["checks"])
         result = written(
-            plain(found),
+            {"changed": False, **judged},
             path,
             "runbook_validation_metrics_file",
             lambda metrics: metrics.write_standing(path, figures),

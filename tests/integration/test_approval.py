@@ -23,7 +23,7 @@ from tests.integration.terminal import Terminal
 
 Playbook = Callable[..., Played]
 
-TYPED = '{"approval_answer": {"user_input": "{{ plan_result.plan_hash[:8] }}"}}'
+TYPED = '{"runbook_answer": {"user_input": "{{ runbook_plan.plan_hash[:8] }}"}}'
 
 
 @pytest.mark.parametrize(
@@ -31,14 +31,17 @@ TYPED = '{"approval_answer": {"user_input": "{{ plan_result.plan_hash[:8] }}"}}'
     [
         ([], "without a terminal, pass -e approval=<hash>"),
         (["--skip-tags", "approval"], "nobody approved a plan"),
-        (["--start-at-task", "Rename the column"], "undefined"),
+        (["--start-at-task", "Record the verdict"], "undefined"),
         (["-e", TYPED], "Not approved: the answer was"),
         (
-            ["-e", "approval={{ plan_result.plan_hash }}"],
+            ["-e", "approval={{ runbook_plan.plan_hash }}"],
             "approval is an expression and not a hash",
         ),
-        (["-e", "approval_hash={{ plan_result.plan_hash }}"], "approval_hash would stand for"),
-        (["-e", '{"canary_check": {"checks": []}}'], "canary_check would stand for"),
+        (["-e", "runbook_scope={{ runbook_plan.plan_hash }}"], "runbook_scope would stand for"),
+        (
+            ["-e", '{"runbook_canary_gates": {"checks": []}}'],
+            "runbook_canary_gates would stand for",
+        ),
     ],
     ids=[
         "no terminal",

@@ -24,8 +24,7 @@ from ansible.module_utils.pgrunbook.report import metrics, report
 
 ROOT = Path(__file__).resolve().parents[2]
 MODULES = sorted(path.stem for path in (ROOT / "library").glob("*.py"))
-ROLES = sorted(path.name for path in (ROOT / "roles").iterdir() if path.is_dir())
-PLAYBOOKS = sorted((ROOT / "playbooks").glob("*.yml"))
+PLAYBOOKS = sorted(p for f in ("*.yml", "parts/*.yml") for p in (ROOT / "playbooks").glob(f))
 # What Ansible takes besides a module's own options.
 TASK_KEYWORDS = {"name", "register", "when", "delegate_to", "vars", "loop", "check_mode", "no_log"}
 
@@ -105,9 +104,9 @@ def essence(options: dict[str, Any], inner: str) -> dict[str, Any]:
     }
 
 
-def test_there_are_modules_roles_and_playbooks() -> None:
+def test_there_are_modules_steps_and_playbooks() -> None:
     """Otherwise the tests below would pass for want of anything to look at."""
-    assert len(MODULES) >= 12 and len(ROLES) >= 12 and len(PLAYBOOKS) >= 4
+    assert len(MODULES) >= 12 and len(STEPS) >= 12 and len(PLAYBOOKS) >= 4
 
 
 @pytest.mark.parametrize("name", MODULES)
@@ -214,7 +213,7 @@ def tasks_in(value: Any) -> Iterator[dict[str, Any]]:
 
 ALL_TASKS = [
     (f"{path.relative_to(ROOT)}: {task.get('name')}", task)
-    for path in [*PLAYBOOKS, *sorted((ROOT / "roles").glob("*/tasks/*.yml"))]
+    for path in [*PLAYBOOKS, *sorted((ROOT / "roles/runbook/tasks").glob("*.yml"))]
     for task in tasks_in(load_yaml(path))
 ]
 
@@ -225,91 +224,71 @@ def test_every_task_gives_our_modules_what_they_take() -> None:
     assert [wrong for where, m, given in calls for wrong in wrong_task(m, given, where)] == []
 
 
-def role_options(role: str) -> dict[str, Any]:
-    spec = load_yaml(ROOT / f"roles/{role}/meta/argument_specs.yml")
-    options: dict[str, Any] = spec["argument_specs"]["main"]["options"]
-    return options
+STEPS = {path.stem: path for path in sorted((ROOT / "roles/runbook/tasks").glob("*.yml"))}
 
 
-def readme_variables(role: str) -> dict[str, dict[str, str]]:
-    """The rows of the table of variables, each cell without its backquotes."""
-    readme = (ROOT / f"roles/{role}/README.md").read_text(encoding="utf-8")
-    assert readme.startswith(f"# {role}\n")
-    rows = [
-        [cell.strip().strip("`") for cell in line.strip().strip("|").split(" | ")]
-        for line in readme.splitlines()
-        if line.startswith("|")
-    ]
-    header, _, *variables = rows
-    return {row[0]: dict(zip(header, row, strict=True)) for row in variables}
-
-
-@pytest.mark.parametrize("role", ROLES)
-def test_a_roles_variables_bear_its_name(role: str) -> None:
-    assert role_options(role)
-    assert [name for name in role_options(role) if not name.startswith(f"{role}_")] == []
-
-
-@pytest.mark.parametrize("role", ROLES)
-def test_a_roles_defaults_are_those_of_its_argument_spec(role: str) -> None:
-    path = ROOT / f"roles/{role}/defaults/main.yml"
-    defaults = load_yaml(path) if path.exists() else {}
-    options = role_options(role)
-    assert defaults == {n: o["default"] for n, o in options.items() if "default" in o}
-    for name, option in options.items():
-        assert bool(option.get("required")) != ("default" in option), name
-
-
-@pytest.mark.parametrize("role", ROLES)
-def test_a_roles_readme_is_its_argument_spec(role: str) -> None:
-    told = readme_variables(role)
-    options = role_options(role)
-    assert list(told) == list(options)
-    for name, option in options.items():
-        assert told[name]["Type"] == option["type"], name
-        assert told[name]["Meaning"] == option["description"], name
-        if option.get("required"):
-            assert told[name]["Default"] == "required", name
-        else:
-            assert yaml.safe_load(told[name]["Default"]) == option["default"], name
-
-
-@pytest.mark.parametrize("role", ROLES)
-def test_a_role_uses_each_of_its_variables(role: str) -> None:
-    text = "".join(p.read_text("utf-8") for p in (ROOT / f"roles/{role}/tasks").glob("*.yml"))
-    assert [name for name in role_options(role) if not re.search(rf"\b{name}\b", text)] == []
-
-
-def test_roles_are_called_with_what_they_take() -> None:
-    called = set()
+def calls_of_steps() -> Iterator[tuple[str, str, set[str]]]:
+    """Where a playbook, or a step, calls a step of the role, which one, and what it hands over."""
     for where, task in ALL_TASKS:
-        imported = task.get("ansible.builtin.import_role") or task.get(
-            "ansible.builtin.include_role"
-        )
-        if not imported:
-            continue
-        role, given = imported["name"], set(task.get("vars") or {})
-        called.add(role)
-        required = {name for name, o in role_options(role).items() if o.get("required")}
-        assert given <= set(role_options(role)), where
-        assert required <= given, where
-    assert called == set(ROLES)
+        for how in ("import_role", "include_role"):
+            if called := task.get(f"ansible.builtin.{how}"):
+                assert called["name"] == "runbook", where
+                yield where, called["tasks_from"], set(task.get("vars") or {})
+        included = str(task.get("ansible.builtin.include_tasks", ""))
+        if included.removesuffix(".yml") in STEPS:
+            yield where, included.removesuffix(".yml"), set(task.get("vars") or {})
+
+
+def named_after(word: str, step: str) -> set[str]:
+    """The variables that a step's first comment names after a word."""
+    comment = re.match(r"---\n((?:# .*\n)*)", STEPS[step].read_text("utf-8"))
+    return set(re.findall(r"runbook_\w+", comment[1].partition(word)[2] if comment else ""))
+
+
+def test_each_step_is_called_with_what_it_needs() -> None:
+    """What a step needs, or may have, besides the results of earlier ones is in its first
+    comment. What it has itself it hands on."""
+    calls = list(calls_of_steps())
+    assert {step for _, step, _ in calls} == set(STEPS)
+    for where, step, given in calls:
+        caller = where.partition(":")[0].rpartition("/")[2].removesuffix(".yml")
+        had = named_after("Needs", caller) if where.startswith("roles/") else set()
+        named, optional = named_after("Needs", step), named_after("May have", step)
+        assert named - optional <= given | had, where
+        assert given <= named | {"runbook_error"}, where
+
+
+def test_the_roles_readme_lists_each_step_with_its_results() -> None:
+    readme = (ROOT / "roles/runbook/README.md").read_text(encoding="utf-8")
+    rows = re.findall(r"^\| `(\w+)` \| .*? \|(.*)\|$", readme, re.MULTILINE)
+    assert sorted(step for step, _ in rows) == list(STEPS)
+    for step, told in rows:
+        found = set()
+        for task in tasks_in(load_yaml(STEPS[step])):
+            found |= {task["register"]} if "register" in task else set()
+            found |= set(task.get("ansible.builtin.set_fact") or {})
+        assert set(re.findall(r"runbook_\w+", told)) <= found, step
+
+
+def test_what_the_inventory_may_set_is_checked_and_on_the_page_on_variables() -> None:
+    spec = load_yaml(ROOT / "roles/runbook/meta/argument_specs.yml")["argument_specs"]
+    page = (ROOT / "docs/variables.md").read_text(encoding="utf-8")
+    assert [name for name in spec["begin"]["options"] if f"`{name}`" not in page] == []
 
 
 def test_no_variable_can_stand_for_what_a_step_of_the_runbook_finds_or_hands_on() -> None:
-    """Apart from the results of roles that no run calls, which begin with these names."""
-    others = ("control_", "demo_", "earlier_", "login_role_", "standing_", "status_")
-    names = {option for role in ROLES for option in role_options(role)}
+    """Apart from the results of other playbooks, which begin with these names."""
+    others = ("control_", "demo_", "status_")
+    spec = load_yaml(ROOT / "playbooks/vars/spec.yml")
+    names = set(spec) | {name for _, _, given in calls_of_steps() for name in given}
     for _, task in ALL_TASKS:
         names |= {task["register"]} if "register" in task else set()
         names |= set(task.get("ansible.builtin.set_fact") or {})
-    patterns = re.findall(
-        r"'([^']*)'", load_yaml(ROOT / "playbooks/vars/taken.yml")["runbook_taken"]
-    )
-    joined = "|".join("".join(patterns[1:4]).split() + patterns[4:])
-    taken = {name for name in names if re.search(joined, name)}
-    assert {name for name in names - taken if not name.startswith(others)} == set()
-    assert not [name for name in PHASE if re.search(joined, name)]
+    pattern = "".join(
+        re.findall(r"'([^']*)'", load_yaml(ROOT / "playbooks/vars/taken.yml")["runbook_taken"])[1:]
+    ).replace("$^", "$|^")
+    assert {n for n in names if not re.search(pattern, n) and not n.startswith(others)} == set()
+    assert not [name for name in PHASE if re.search(pattern, name)]
 
 
 PHASE = load_yaml(ROOT / "playbooks/vars/phase3.yml")
@@ -326,7 +305,7 @@ def test_a_phase_file_holds_what_differs_from_the_defaults() -> None:
 def test_the_runbook_passes_on_what_the_report_takes() -> None:
     passed = set(load_yaml(ROOT / "playbooks/vars/spec.yml")["runbook_facts"])
     others = {"run", "title", "approvals", "started_at", "finished_at", "error"}
-    others |= {"history", "login", "command", "drift"}
+    others |= {"history", "login", "command", "drift", "column"}
     assert passed == set(report.STEPS) | others
 
 
@@ -336,7 +315,7 @@ def test_inventories_name_placeholders_only(inventory: str) -> None:
     variables = load_yaml(folder / "group_vars/databases/main.yml")
     assert variables["runbook_login"]["host"].endswith(".invalid")
     assert "password" not in variables["runbook_login"]
-    assert "runbook_demo" not in variables
+    assert "runbook_prepare" not in variables
     hosts = load_yaml(folder / "hosts.yml")["databases"]["hosts"]
     assert all(values is None for values in hosts.values()), "no address beside the name"
     for path in folder.rglob("*"):

@@ -13,11 +13,12 @@ if TYPE_CHECKING:
 
 
 class RunbookError(Exception):
-    """A run cannot go on: each obstacle names the object and the next step, and no secret."""
+    """A run cannot go on: each obstacle names the object and the next step, and no secret. code is
+    for playbooks, which must not depend on the words."""
 
-    def __init__(self, *obstacles: str) -> None:
+    def __init__(self, *obstacles: str, code: str = "") -> None:
         super().__init__(*obstacles)
-        self.obstacles = obstacles
+        self.obstacles, self.code = obstacles, code
 
     def __str__(self) -> str:
         if len(self.obstacles) == 1:

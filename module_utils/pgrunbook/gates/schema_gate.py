@@ -4,23 +4,21 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 
-from ..core.spec import Spec
 from ..core.values import plain
 from ..drift import Difference
-from . import registry
-from .gate import Gate, judge
+from .gate import Gate, check
 
 
-def schema_gate(spec: Spec, differences: Sequence[Difference]) -> Gate:
+def schema_gate(differences: Sequence[Difference]) -> Gate:
     """Fails where a difference breaks the application."""
     breaking = [d.text for d in differences if d.breaks]
     accepted = [d.object for d in differences if d.acknowledged]
     besides = f"none, apart from what is acknowledged: {', '.join(accepted)}"
-    return judge(
-        spec,
-        registry.SCHEMA,
+    return check(
+        "schema",
+        "Schema matches the application's models",
+        test=2,
         target="no difference that breaks the application",
         measured="; ".join(breaking) or (besides if accepted else "none"),
         passed=not breaking,
@@ -28,14 +26,15 @@ def schema_gate(spec: Spec, differences: Sequence[Difference]) -> Gate:
     )
 
 
-def schema_gate_before(spec: Spec | None, differences: Sequence[Difference]) -> Gate:
+def schema_gate_before(differences: Sequence[Difference]) -> Gate:
     """The same before a run: what the phase mends does not count."""
     breaking = [d.text for d in differences if d.breaks and not d.by_phase]
     mended = sum(d.breaks and d.by_phase for d in differences)
     harmless = f"{mended} that the phase mends" if mended else "none"
-    return judge(
-        spec,
-        replace(registry.SCHEMA, title=f"{registry.SCHEMA.title}, once the phase is done"),
+    return check(
+        "schema",
+        "Schema matches the application's models, once the phase is done",
+        test=2,
         target="no difference that breaks the application, apart from those that the phase mends",
         measured="; ".join(breaking) or harmless,
         passed=not breaking,

@@ -16,6 +16,7 @@ from .events import event
 from .schema import exists, knows_refused
 
 STALE_AFTER_SECONDS = 60
+TAKEN_OVER = "taken_over"  # the code of the error that roles/runbook/tasks/remember.yml looks for
 
 
 @dataclass(frozen=True)
@@ -207,7 +208,8 @@ def require_owner(conn: Connection, run: Run) -> None:
     if row["execution"] != run.execution:
         raise RunbookError(
             f"Run {run.id} was taken over by another execution, of {row['operator']}. This one "
-            "stops here. Next step: see playbooks/status.yml."
+            "stops here. Next step: see playbooks/status.yml.",
+            code=TAKEN_OVER,
         )
 
 
