@@ -77,7 +77,7 @@ server:
 run:
   description:
     - The newest run of the phase on the table, with RV(ignore:id), RV(ignore:state) and
-      RV(ignore:finished_at). Empty where there is none.
+      RV(ignore:finished_at). Null where there is none.
   returned: when O(unfilled_max) is given
   type: dict
 queries:
@@ -99,13 +99,13 @@ from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
 
-from ansible.module_utils.pgrunbook.gates import data_gates, post_run
+from ansible.module_utils.pgrunbook.gates import canary, data_gates, post_run
 from ansible.module_utils.pgrunbook.module import LOGIN, RUN, SPEC, execute
 
 
-def measure(conn: Any, parameters: dict[str, Any], dry: bool) -> dict[str, Any]:
+def measure(conn: Any, parameters: dict[str, Any], dry: bool) -> Any:
     if parameters["canary_of"]:
-        return data_gates.canary(conn, parameters["spec"], parameters["canary_of"])
+        return canary.measure(conn, parameters["spec"], parameters["canary_of"])
     if parameters["unfilled_max"] is not None:
         return post_run.validate(
             conn,

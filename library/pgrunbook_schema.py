@@ -124,7 +124,7 @@ def measure(conn: Any, parameters: dict[str, Any], dry: bool) -> dict[str, Any]:
         "changed": False,
         "differences": found.differences,
         "text": found.text,
-        "checks": [schema_gate(found.differences)],
+        "checks": [schema_gate(parameters["spec"], found.differences)],
     }
 
 

@@ -89,9 +89,16 @@ verdict:
 
 from ansible.module_utils.basic import AnsibleModule
 
-from ansible.module_utils.pgrunbook.core.spec import parse
-from ansible.module_utils.pgrunbook.gates import post_run
-from ansible.module_utils.pgrunbook.module import METRICS_FILE, SPEC, failures, leave, written
+from ansible.module_utils.pgrunbook.core.values import plain, read
+from ansible.module_utils.pgrunbook.gates import post_run_verdict
+from ansible.module_utils.pgrunbook.module import (
+    METRICS_FILE,
+    SPEC,
+    failures,
+    leave,
+    phase_of,
+    written,
+)
 
 
 def main() -> None:
@@ -108,18 +115,18 @@ def main() -> None:
     )
     given = module.params
     with failures(module, writes=False):
-        spec = parse(given["spec"])
-        judged = post_run.judge(
+        spec = phase_of(given["spec"])
+        found = post_run_verdict.conclude(
             spec,
-            given["results"],
-            earlier=given["earlier"],
+            [read(post_run_verdict.Result, result) for result in given["results"]],
+            previous=read(post_run_verdict.Previous, given["earlier"]),
             fall_max=given["speedup_fall_max"],
             command=given["command"],
         )
         path = "" if module.check_mode else given["metrics_file"]
-        figures = post_run.figures(spec, judged["checks"])
+        figures = post_run_verdict.figures(spec, found.checks)
         result = written(
-            {"changed": False, **judged},
+            plain(found),
             path,
             "runbook_validation_metrics_file",
             lambda metrics: metrics.write_standing(path, figures),

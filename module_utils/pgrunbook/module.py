@@ -21,7 +21,7 @@ except ImportError:
     sys.exit(1)
 
 from . import catalog, ledger
-from .catalog import trust
+from .catalog import trust, trusted_ledger
 from .core import printable
 from .core.connection import (
     PLAIN,
@@ -37,11 +37,11 @@ from .core.login import LOGIN_OPTIONS
 from .core.options import argument_spec, taken
 from .core.spec import SPEC_OPTIONS, Spec, parse
 from .core.values import plain
-from .gates.gate import settle
+from .gates.registry import require_declared
 from .ledger import identity
 
 METRICS_FILE = {"type": "path", "default": ""}
-Work = Callable[[Connection, dict[str, Any], bool], dict[str, Any]]
+Work = Callable[[Connection, dict[str, Any], bool], Any]
 Result = TypeVar("Result")
 
 LOGIN = {"type": "dict", "required": True, "no_log": True, "options": LOGIN_OPTIONS}
@@ -59,15 +59,15 @@ def execute(
     administers: bool = False,
     first: Callable[[Connection, Spec], None] | None = None,
 ) -> None:
-    """Connect, do work(connection, parameters, dry) and exit with what it returns.
+    """Connect, do work(connection, parameters, dry) and exit with what it returns, a mapping or a
+    dataclass.
 
     Unless it administers, which needs nothing of the phase's but its names, the phase's schemas
     have to be trusted, and all rows of its tables to be seen. What is in the way of that is told
     together with what first(connection, spec) finds, which may call nothing of the phase's.
 
     Where the module only reads, or in check mode, the connection is one READ ONLY transaction, and
-    the result's proof holds what the server says of it. Whatever gates the result has are enforced
-    or not as the phase wants it. Every failure exits through fail_json.
+    the result's proof holds what the server says of it. Every failure exits through fail_json.
 
     With a run, outside check mode, the server has to be the one that the run was planned on, and
     from its approval on the spec is the approved plan's, whatever the parameters say.
@@ -84,10 +84,8 @@ def execute(
             administers=administers,
             first=first,
         ) as (conn, spec):
-            result = work(conn, {**parameters, "spec": spec}, dry)
+            result = plain(work(conn, {**parameters, "spec": spec}, dry))
             result.setdefault("queries", [])
-            if spec and "checks" in result:
-                result["checks"] = settle(spec, result["checks"])
             result["proof"] = proof(conn)
             if dry:
                 require_dry(result["proof"])
@@ -129,9 +127,9 @@ def _connected(
         if given and spec and not administers:
             trust.require_all(conn, spec, first, with_source=not _undoes(parameters))
         elif spec:
-            trust.require_own_ledger(conn, spec)
+            trusted_ledger.require_own_ledger(conn, spec)
         elif not read_only:
-            trust.require_plain_ledger(conn)
+            trusted_ledger.require_plain_ledger(conn)
         yield conn, spec
 
 
@@ -340,7 +338,14 @@ def _given_spec(parameters: dict[str, Any]) -> Spec | None:
     plan, run = parameters.get("plan"), parameters.get("run")
     if plan and run and ledger.plan_hash(plan) == run["plan_hash"]:
         given = plan.get("spec")
-    return parse(given) if given else None
+    return phase_of(given) if given else None
+
+
+def phase_of(options: dict[str, Any]) -> Spec:
+    """The phase of a module's option spec. Raises RunbookError where it makes no sense."""
+    spec = parse(options)
+    require_declared(spec.gates)
+    return spec
 
 
 def _approved_spec(conn: Connection, run: ledger.Run) -> Spec | None:

@@ -21,6 +21,7 @@ import yaml
 
 from ansible.module_utils.pgrunbook import catalog, ledger
 from ansible.module_utils.pgrunbook.core.connection import connect
+from ansible.module_utils.pgrunbook.ddl.index_advice import IndexAdvice
 from ansible.module_utils.pgrunbook.gates import index_trial
 from tests.integration.conftest import ROOT, Database, parsed
 from tests.integration.steps import TABLES, Module, Steps, content
@@ -458,7 +459,8 @@ def test_an_index_of_that_name_that_somebody_else_made_is_left_alone(
         info = catalog.inspect(conn, spec.table)
         database.sql(f"CREATE INDEX {NAME} ON session_summaries (created_at)")
         with pytest.raises(psycopg.errors.DuplicateTable):
-            index_trial._try(conn, spec, info, run, {"name": NAME, "sql": statement}, [])
+            advice = IndexAdvice(NAME, (), (), statement, "", bytes=0, seconds=0.0)
+            index_trial._try(conn, spec, info, run, advice, [])
     assert indexes(database)[NAME] is True
     assert database.sql(CHANGES)[-1] == {"kind": "index_trial", "new": NAME, "undone": True}
 

@@ -16,7 +16,8 @@ from ansible.module_utils.pgrunbook.core.errors import RunbookError
 from ansible.module_utils.pgrunbook.core.spec import Query
 from ansible.module_utils.pgrunbook.core.sql import render
 from ansible.module_utils.pgrunbook.gates import bootstrap, processor_time, query_gates
-from ansible.module_utils.pgrunbook.gates.processor_time import Measured
+from ansible.module_utils.pgrunbook.gates.processor_time import Measured, Side, Spread
+from ansible.module_utils.pgrunbook.gates.query_pair import QueryPair, decide, met
 from tests.unit.conftest import parsed
 
 Interval = tuple[float, float]
@@ -28,25 +29,27 @@ def pair(
     processor: Interval | None = None,
     *,
     outside: bool = False,
-    **changes: Any,
-) -> dict[str, Any]:
+    equal: bool = True,
+) -> QueryPair:
     """A pair as it is measured; its processor time is its time, as without workers."""
-    spread = {"median": 1.0, "min": 1.0, "max": 1.0}
-    side = {"ms": spread, "processor_ms": spread, "buffers": 10, "read": 0, "plan": {}}
-    measures = {"time": time, "buffer": buffers, "processor": processor or time}
-    return {
-        "name": "q",
-        "equal": True,
-        "rows": 1,
-        "runs": 44,
-        **{f"{name}_ratio": interval[0] for name, interval in measures.items()},
-        **{f"{name}_interval": interval for name, interval in measures.items()},
-        "read_from_outside": outside,
-        "snapshot": side,
-        "baseline": side,
-        "proposal": None,
-        **changes,
-    }
+    spread = Spread(median=1.0, min=1.0, max=1.0)
+    side = Side(ms=spread, processor_ms=spread, workers=0, buffers=10, read=0, plan={})
+    return QueryPair(
+        name="q",
+        equal=equal,
+        rows=1,
+        runs=44,
+        time_ratio=time[0],
+        processor_ratio=(processor or time)[0],
+        buffer_ratio=buffers[0],
+        time_interval=time,
+        processor_interval=processor or time,
+        buffer_interval=buffers,
+        seed=7,
+        read_from_outside=outside,
+        snapshot=side,
+        baseline=side,
+    )
 
 
 QUERY = {"name": "q", "snapshot": "", "baseline": "", "enforce": True}
@@ -78,13 +81,13 @@ WARM = "buffers (the cache was warm)"
         (pair((4.9, 5.01), (1.0, 1.0)), None, "time"),
     ],
 )
-def test_every_branch_of_the_rule(measured: dict[str, Any], passed: bool | None, part: str) -> None:
-    assert query_gates.decide(measured, 5) == (passed, part)
+def test_every_branch_of_the_rule(measured: QueryPair, passed: bool | None, part: str) -> None:
+    assert decide(measured, 5) == (passed, part)
 
 
 def test_processor_time_is_told_where_a_query_had_workers() -> None:
-    def told(measured: dict[str, Any]) -> str:
-        return str(query_gates.judge(parsed(queries=[QUERY]), [measured])[0].measured)
+    def told(measured: QueryPair) -> str:
+        return str(query_gates.gates(parsed(queries=[QUERY]), [measured])[0].measured)
 
     assert "5.0 × [5.0–5.1] in time (1.0 against 1.0 ms), 1.0 × " in told(pair((5.0, 5.1)))
     assert "ms), 9.0 × [9.0–9.2] in processor time, " in told(
@@ -93,18 +96,18 @@ def test_processor_time_is_told_where_a_query_had_workers() -> None:
 
 
 def test_the_wanted_speed_up_is_the_phases() -> None:
-    assert query_gates.decide(pair((3.0, 3.1)), 3) == (True, "time")
-    assert query_gates.decide(pair((9, 9), (9, 9)), 10)[0] is False
-    assert query_gates.decide(pair((2.5, 2.6), (10, 10)), 10)[0] is True
+    assert decide(pair((3.0, 3.1)), 3) == (True, "time")
+    assert decide(pair((9, 9), (9, 9)), 10)[0] is False
+    assert decide(pair((2.5, 2.6), (10, 10)), 10)[0] is True
 
 
 def test_what_is_too_close_to_call_misses_and_says_so() -> None:
     close = pair((4.9, 5.01))
-    assert query_gates.met(parsed(), close) == (
+    assert met(parsed(), close) == (
         False,
         "too close to call after 44 runs, because of time",
     )
-    assert query_gates.met(parsed(), pair((5.0, 5.01))) == (True, "decided by time")
+    assert met(parsed(), pair((5.0, 5.01))) == (True, "decided by time")
 
 
 bounds = st.tuples(st.floats(0, 100), st.floats(0, 3)).map(lambda b: (b[0], b[0] + b[1]))
@@ -115,13 +118,13 @@ RANK = {False: 0, None: 1, True: 2}
 def test_a_better_measurement_is_never_judged_worse(
     time: Interval, buffers: Interval, processor: Interval, outside: bool, better: float
 ) -> None:
-    before = query_gates.decide(pair(time, buffers, processor, outside=outside), 5)[0]
+    before = decide(pair(time, buffers, processor, outside=outside), 5)[0]
     for moved in ((1, 0, 0), (0, 1, 0), (0, 0, 1)):
         given_now = [
             (low + better * by, high + better * by)
             for (low, high), by in zip((time, buffers, processor), moved, strict=True)
         ]
-        after = query_gates.decide(pair(*given_now, outside=outside), 5)[0]
+        after = decide(pair(*given_now, outside=outside), 5)[0]
         assert RANK[after] >= RANK[before]
 
 
@@ -129,7 +132,7 @@ def test_a_better_measurement_is_never_judged_worse(
 def test_nothing_that_may_be_slower_or_save_little_work_ever_passes(
     time: Interval, buffers: Interval, processor: Interval, outside: bool
 ) -> None:
-    if query_gates.decide(pair(time, buffers, processor, outside=outside), 5)[0]:
+    if decide(pair(time, buffers, processor, outside=outside), 5)[0]:
         assert time[0] >= 1
         assert time[0] >= 5 or processor[0] >= 2
 
@@ -205,7 +208,7 @@ def test_the_gate_wants_speed_and_equal_results(
     enforce: bool, changes: dict[str, Any], status: str, words: str
 ) -> None:
     query = Query("q", "", "", enforce)
-    found = query_gates._check(parsed(), query, pair(**changes))
+    found = query_gates.gate(parsed(), query, pair(**changes))
     assert (found.status, found.test, found.id) == (status, 5, "query:q")
     assert words in found.measured
 
@@ -216,10 +219,10 @@ def run(ms: float, *, hit: int = 8, read: int = 0) -> Measured:
 
 def test_a_side_is_medians_and_the_last_plan() -> None:
     side = processor_time.side([run(9.0, read=3), run(1.0), run(2.0, hit=20)])
-    assert side["ms"] == {"median": 2.0, "min": 1.0, "max": 9.0}
-    assert side["processor_ms"] == {"median": 4.0, "min": 2.0, "max": 18.0}
-    assert side["buffers"] == 11
-    assert side["read"] == 3, "the most of any run"
+    assert side.ms == Spread(median=2.0, min=1.0, max=9.0)
+    assert side.processor_ms == Spread(median=4.0, min=2.0, max=18.0)
+    assert side.buffers == 11
+    assert side.read == 3, "the most of any run"
 
 
 def node(kind: str, *below: dict[str, Any], of: str = "Outer", **more: Any) -> dict[str, Any]:

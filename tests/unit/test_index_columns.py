@@ -5,7 +5,12 @@ from __future__ import annotations
 
 import pytest
 
-from ansible.module_utils.pgrunbook.ddl.index_advice import described, index_bytes, index_columns
+from ansible.module_utils.pgrunbook.ddl.index_advice import (
+    IndexAdvice,
+    estimated,
+    index_bytes,
+    index_columns,
+)
 
 NAMES = {"asn": "asn", "country": "country", "kind": "kinds"}
 COLUMNS = ["id", "address", "asn", "country", "kinds", "CN"]
@@ -40,8 +45,10 @@ def test_bytes_are_those_of_the_page_layout() -> None:
 
 
 def test_said_in_a_sentence() -> None:
-    proposal = {"columns": ["a", "b"], "include": ["c"], "bytes": 12_340_000, "seconds": 3.0}
-    assert described(proposal) == (
+    advice = IndexAdvice("ix", ("a", "b"), ("c",), "", "", bytes=12_340_000, seconds=3.0)
+    said = (
         "An index on (a, b) including c would hold all that it reads: at most about 12.3 MB, built "
-        "in about 3 s (estimated, not tried)"
+        "in about 3 s (estimated, not tried"
     )
+    assert estimated(advice) == f"{said})"
+    assert estimated(advice, "no time") == f"{said}: no time)"

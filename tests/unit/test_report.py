@@ -19,7 +19,8 @@ from hypothesis import strategies as st
 
 from ansible.module_utils.pgrunbook.core.errors import RunbookError
 from ansible.module_utils.pgrunbook.core.values import plain
-from ansible.module_utils.pgrunbook.gates.gate import check
+from ansible.module_utils.pgrunbook.gates.gate import Gate
+from ansible.module_utils.pgrunbook.gates.registry import readiness_rows
 from ansible.module_utils.pgrunbook.plan.text import REASONS
 from ansible.module_utils.pgrunbook.report import report
 from ansible.module_utils.pgrunbook.report.words import VERIFY
@@ -34,17 +35,26 @@ APPROVAL = {
 }
 
 
-def gate(id: str, test: int, *, passed: bool = True, enforce: bool = True, **more: Any) -> Any:
+def gate(
+    id: str,
+    test: int,
+    *,
+    title: str = "",
+    target: str = "",
+    measured: str = "",
+    passed: bool = True,
+    enforce: bool = True,
+    evidence: Any = None,
+) -> Any:
     """A gate as a module returns it."""
-    found = check(
+    found = Gate(
         id,
-        more.pop("title", f"Title of {id}"),
-        test=test,
-        target=more.pop("target", f"Target of {id}"),
-        measured=more.pop("measured", f"Measure of {id}"),
-        passed=passed,
-        enforce=enforce,
-        **more,
+        title or f"Title of {id}",
+        test,
+        target or f"Target of {id}",
+        measured or f"Measure of {id}",
+        "pass" if passed else "fail" if enforce else "warn",
+        evidence,
     )
     return plain(found)
 
@@ -224,15 +234,15 @@ def readiness(**changes: Any) -> dict[str, str]:
 
 
 def test_readiness() -> None:
-    assert readiness() == dict.fromkeys(report.READINESS, "PASS")
-    assert set(report.READINESS) == {
+    assert readiness() == dict.fromkeys(readiness_rows(), "PASS")
+    assert readiness_rows() == [
         "Database connectivity",
         "Schema compatibility",
         "Dry-run validation",
         "Query performance",
         "Data quality",
         "Backfill",
-    }
+    ]
 
 
 def test_readiness_tells_the_worst_of_its_checks() -> None:

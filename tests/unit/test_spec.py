@@ -26,7 +26,6 @@ from ansible.module_utils.pgrunbook.core.spec import (
     parse,
     parse_stored,
 )
-from ansible.module_utils.pgrunbook.core.spec_checks import GATES
 from ansible.module_utils.pgrunbook.core.window import require_open_window, window_closed
 from tests.unit.conftest import options, parsed
 
@@ -107,7 +106,7 @@ def option_dicts(draw: st.DrawFn) -> dict[str, Any]:
         **dict.fromkeys(THRESHOLDS, thresholds),
         "max_replay_lag_seconds": st.floats(min_value=0, max_value=1e6),
         "window_end": st.just("") | ends,
-        "gates": st.dictionaries(st.sampled_from(GATES), st.sampled_from(["enforce", "warn"])),
+        "gates": st.dictionaries(names, st.sampled_from(["enforce", "warn"])),
         "coverage_min": percentages,
         "accuracy_min": percentages,
         "kept_values": st.sampled_from(["apart", "equal", "differ"]),
@@ -155,26 +154,6 @@ def test_a_phase_that_was_approved_before_there_were_gates_sets_none() -> None:
     old = options()
     del old["gates"]
     assert parse(old).gates == {}
-
-
-@pytest.mark.parametrize("gate", ["query:q", "speedup:q"])
-def test_the_gate_of_a_query_is_set_beside_the_query(gate: str) -> None:
-    with pytest.raises(RunbookError, match=rf"'{gate}'.*Next step: .*enforce .* phase_queries"):
-        parsed(gates={gate: "warn"})
-
-
-@pytest.mark.parametrize("gate", ["Coverage", "given_back", ""])
-def test_a_gate_that_is_none_is_refused_with_those_that_are(gate: str) -> None:
-    with pytest.raises(RunbookError) as refused:
-        parsed(gates={"orphans": "warn", gate: "warn"})
-    assert f"phase_gates names {gate!r}" in str(refused.value)
-    assert ", ".join(GATES) in str(refused.value) and "Next step:" in str(refused.value)
-
-
-@pytest.mark.parametrize("word", ["Warn", "", True, None])
-def test_a_gate_takes_one_of_two_words(word: object) -> None:
-    with pytest.raises(RunbookError, match=f"coverage to '{word}'; it takes enforce or warn. Next"):
-        parsed(gates={"coverage": word})
 
 
 def test_empty_old_name_is_none() -> None:

@@ -3,36 +3,33 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Container, Iterable, Iterator
 
 from ..core.connection import Connection
-from ..core.errors import RunbookError, require_none
+from ..core.errors import require_none
 from ..core.spec import Column, Spec, Table
 from .tables import TableInfo, near_names
 
 
-def present_names(spec: Spec, info: TableInfo) -> dict[str, str]:
-    """For each column of the phase, the name that it bears now: before or after the rename.
-
-    Raises RunbookError with the columns that are there under both names, or under neither.
-    """
-    found: dict[str, str] = {}
-    missing: list[str] = []
-    for column in spec.columns:
-        try:
-            found[column.name] = _present_name(spec, column, info)
-        except RunbookError as error:
-            missing += error.obstacles
-    require_none(missing)
-    return found
+def name_now(column: Column, there: Container[str]) -> str:
+    """The name that a column of the phase bears in a table with these columns: the right one where
+    that is there, else the one that it is to be renamed from."""
+    return column.name if column.name in there else column.renamed_from or column.name
 
 
 def names_there(spec: Spec, info: TableInfo) -> dict[str, str]:
     """For each column of the phase that the table has, the name that it bears now."""
-    found = {
-        c.name: c.name if c.name in info.columns else c.renamed_from or "" for c in spec.columns
-    }
-    return {column: now for column, now in found.items() if now in info.columns}
+    names = {column.name: name_now(column, info.columns) for column in spec.columns}
+    return {column: now for column, now in names.items() if now in info.columns}
+
+
+def present_names(spec: Spec, info: TableInfo) -> dict[str, str]:
+    """The same for a table that has to have them all.
+
+    Raises RunbookError with the columns that are there under both names, or under neither.
+    """
+    require_none(obstacle for column in spec.columns for obstacle in _obstacles(spec, column, info))
+    return names_there(spec, info)
 
 
 def column_numbers(conn: Connection, info: TableInfo) -> dict[str, int]:
@@ -56,20 +53,19 @@ def require_columns(table: Table, info: TableInfo, names: Iterable[str]) -> None
     )
 
 
-def _present_name(spec: Spec, column: Column, info: TableInfo) -> str:
+def _obstacles(spec: Spec, column: Column, info: TableInfo) -> Iterator[str]:
+    """Why it cannot be told which column of the table is meant."""
     new, old = column.name, column.renamed_from
     if new in info.columns and old in info.columns:
-        raise RunbookError(
+        yield (
             f"Table {spec.table} has both {old!r} and {new!r}. A rename would lose neither, but "
             "would not know which to keep. Next step: find out which one the application writes "
             "(SELECT count(*) … WHERE … IS NOT NULL), and drop or rename the other by hand."
         )
-    if new in info.columns:
-        return new
-    if old and old in info.columns:
-        return old
-    names = f"{old!r} nor {new!r}" if old else repr(new)
-    raise RunbookError(
-        f"Table {spec.table} has {'neither' if old else 'no column'} {names}."
-        f"{near_names(new, info.columns)} Next step: correct phase_columns in the variables file."
-    )
+    if new not in info.columns and old not in info.columns:
+        names = f"{old!r} nor {new!r}" if old else repr(new)
+        yield (
+            f"Table {spec.table} has {'neither' if old else 'no column'} {names}."
+            f"{near_names(new, info.columns)} Next step: correct phase_columns in the variables "
+            "file."
+        )

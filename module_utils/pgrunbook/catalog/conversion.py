@@ -13,6 +13,7 @@ from psycopg.sql import SQL, Composable, Composed
 from ..core.errors import RunbookError
 from ..core.spec import Column, Spec
 from ..core.sql import cut, filled_in, name, text
+from .columns import name_now
 from .tables import ColumnInfo, IndexInfo, TableInfo
 
 
@@ -44,21 +45,7 @@ class Held:
 
 def pending(spec: Spec, info: TableInfo) -> list[Conversion]:
     """The columns that still have the type that they are to be converted from."""
-    types = info.types
-    return [
-        Conversion(
-            c,
-            _present(c, types),
-            aside(spec, c.name),
-            tuple(
-                i.name
-                for i in spec.indexes
-                if i.name in info.indexes and _present(c, types) in _mentioned(info, i.name)
-            ),
-        )
-        for c in spec.columns
-        if _is_pending(c, types)
-    ]
+    return [_pending(spec, info, c) for c in spec.columns if _is_pending(c, info.types)]
 
 
 def held(spec: Spec, types: Mapping[str, str], row: str = "t.") -> dict[str, Held]:
@@ -111,8 +98,15 @@ def superseded(spec: Spec, column: Column) -> str:
     return cut(column.name, f"_after_{spec.phase}")
 
 
+def _pending(spec: Spec, info: TableInfo, column: Column) -> Conversion:
+    old = name_now(column, info.columns)
+    there = [i.name for i in spec.indexes if i.name in info.indexes]
+    on_it = tuple(n for n in there if old in _mentioned(info, n))
+    return Conversion(column, old, aside(spec, column.name), on_it)
+
+
 def _held(spec: Spec, column: Column, types: Mapping[str, str], row: str) -> Held:
-    present = _present(column, types)
+    present = name_now(column, types)
     kept = aside(spec, column.name)
     if _is_pending(column, types):
         moved = _converted(column, present, row)
@@ -133,12 +127,8 @@ def _put_aside(conversion: Conversion, index: IndexInfo) -> IndexInfo:
     return replace(index, columns=columns)
 
 
-def _present(column: Column, types: Mapping[str, str]) -> str:
-    return column.name if column.name in types else column.renamed_from or column.name
-
-
 def _is_pending(column: Column, types: Mapping[str, str]) -> bool:
-    return bool(column.using) and types.get(_present(column, types)) == column.converted_from
+    return bool(column.using) and types.get(name_now(column, types)) == column.converted_from
 
 
 def _converted(column: Column, of: str, row: str) -> Composed:

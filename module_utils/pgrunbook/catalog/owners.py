@@ -10,9 +10,10 @@ the tables that these are partitions of, what views read; and every type of a co
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from typing import Any
 
-from ..core.connection import Connection
+from ..core.connection import Connection, rows_as
 from ..core.spec import Spec
 from ..core.sql import words
 from .dependents import FIRST_OID_OF_USERS
@@ -78,11 +79,34 @@ WITH RECURSIVE root AS (
     AND NOT EXISTS (SELECT FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
                     WHERE n.nspname = %(schema)s AND c.relname = %(table)s AND c.relowner = r.oid)
 )
-SELECT DISTINCT ON (role) pg_get_userbyid(owner) AS role, i.type, i.identity,
-    count(*) OVER (PARTITION BY owner) AS number
+SELECT DISTINCT ON (role) pg_get_userbyid(owner) AS role, i.type AS kind,
+    i.identity AS object, count(*) OVER (PARTITION BY owner) AS number
 FROM owned JOIN untrusted u ON u.oid = owner, LATERAL pg_identify_object(class, owned.oid, 0) i
 ORDER BY role, n, i.type, i.identity
 """
+
+
+@dataclass(frozen=True)
+class Owned:
+    """What a role owns: the first of it in words, and how many there are."""
+
+    role: str
+    what: str
+    number: int
+
+    def __str__(self) -> str:
+        return f"{self.what} (and {self.number - 1} more)" if self.number > 1 else self.what
+
+
+@dataclass(frozen=True)
+class _Untrusted:
+    """An untrusted role, the first object that it owns, as PostgreSQL identifies it, and how many
+    there are."""
+
+    role: str
+    kind: str
+    object: str
+    number: int
 
 
 def acting(conn: Connection) -> str:
@@ -103,7 +127,9 @@ def untrusted(
     A name counts where it stands anywhere in the phase's expressions, types and queries, in these
     schemas, or in one whose name stands there too. Without the source, none does.
     """
-    found = conn.execute(
+    found = rows_as(
+        conn,
+        _Untrusted,
         _UNTRUSTED,
         {
             "schemas": list(schemas),
@@ -117,8 +143,8 @@ def untrusted(
             "acting": acting(conn),
             "first": FIRST_OID_OF_USERS,
         },
-    ).fetchall()
-    return [_message(conn, row) for row in found]
+    )
+    return [_message(conn, each) for each in found]
 
 
 def _supplied(spec: Spec) -> Iterator[str]:
@@ -139,14 +165,14 @@ def _strings(of: Any) -> Iterator[str]:
             yield from _strings(each)
 
 
-def _message(conn: Connection, row: dict[str, Any]) -> str:
-    what, more = f"{row['type']} {row['identity']}", row["number"] - 1
+def _message(conn: Connection, found: _Untrusted) -> str:
+    more = found.number - 1
     objects = "object" if more == 1 else "objects"
     belongs = f"(and {more} more {objects}) belongs" if more else "belongs"
     return (
-        f"{what} {belongs} to role {row['role']!r}, which is not trusted, and the phase reads or "
-        "names it: what its owner attaches to it, such as a rule, an index on an expression, a "
-        f"constraint or a cast, would run as {conn.info.user!r}. Nothing was changed. Next step: "
-        "find out who that is; list the role in phase_trusted_roles if you trust it, or ALTER "
-        f"{row['type'].upper()} {row['identity']} OWNER TO a role that you trust."
+        f"{found.kind} {found.object} {belongs} to role {found.role!r}, which is not trusted, and "
+        "the phase reads or names it: what its owner attaches to it, such as a rule, an index on "
+        f"an expression, a constraint or a cast, would run as {conn.info.user!r}. Nothing was "
+        "changed. Next step: find out who that is; list the role in phase_trusted_roles if you "
+        f"trust it, or ALTER {found.kind.upper()} {found.object} OWNER TO a role that you trust."
     )

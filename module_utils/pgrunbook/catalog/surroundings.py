@@ -13,11 +13,12 @@ is bound too, which voids an approval once too often and never lets a change pas
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 from psycopg.sql import SQL
 
-from ..core.connection import Connection, one
+from ..core.connection import Connection, one, rows_as
 from ..core.errors import RunbookError
 from ..core.spec import Spec
 from ..core.sql import text, words
@@ -197,6 +198,28 @@ FROM found, LATERAL pg_identify_object(class, oid, 0) i
 """
 
 
+@dataclass(frozen=True)
+class _Object:
+    """An object that has a say: its name, the hash of its definition, and what it uses in turn: the
+    functions and relations, by oid, and the texts of a function, in which names may stand."""
+
+    name: str
+    hash: str
+    functions: list[int | None]
+    relations: list[int]
+    texts: list[str | None] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class _Column:
+    """A column of the table or the source: what it is, and the functions of its default."""
+
+    of: int
+    name: str
+    value: str
+    functions: list[int | None]
+
+
 def read(
     conn: Connection, spec: Spec, info: TableInfo, *, with_source: bool = True
 ) -> dict[str, str]:
@@ -209,7 +232,9 @@ def read(
     and the foreign keys that refer to the table are there: values that go are what they react to.
     """
     source = _source(conn, spec) if with_source else None
-    rows = conn.execute(
+    objects = rows_as(
+        conn,
+        _Object,
         _OBJECTS,
         {
             "table": info.oid,
@@ -219,14 +244,13 @@ def read(
             "referring": not with_source,
             "indexes": _own_indexes(spec),
         },
-    ).fetchall()
-    columns = conn.execute(
-        _COLUMNS, ([info.oid, *([source] if source and source != info.oid else [])],)
-    ).fetchall()
-    used = {oid for row in (*rows, *columns) for oid in row["functions"] if _of_users(oid)}
-    found = {row["name"]: row["hash"] for row in rows}
+    )
+    both = list({info.oid, source or info.oid})
+    columns = rows_as(conn, _Column, _COLUMNS, (both,))
+    used = _of_users([o.functions for o in objects] + [c.functions for c in columns])
+    read_too = {oid for each in objects for oid in each.relations}
+    found = {each.name: each.hash for each in objects}
     found |= _columns(conn, spec, info, columns)
-    read_too = {oid for row in rows for oid in row["relations"]}
     found |= _reached(conn, used, read_too, words(_texts(spec)) if with_source else set())
     return dict(sorted(found.items()))
 
@@ -268,13 +292,8 @@ def changes(before: Mapping[str, str], after: Mapping[str, str]) -> list[str]:
 
 def _source(conn: Connection, spec: Spec) -> int:
     """The source's oid. Raises RunbookError where there is none."""
-    row = conn.execute(
-        "SELECT c.oid::int8 AS oid FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace"
-        " WHERE n.nspname = %s AND c.relname = %s",
-        (spec.source.schema, spec.source.name),
-    ).fetchone()
-    oid: int = row["oid"] if row else tables.inspect(conn, spec.source, tables.READABLE).oid
-    return oid
+    found = tables.find_relation(conn, spec.source)
+    return found.oid if found else tables.inspect(conn, spec.source, tables.READABLE).oid
 
 
 def _texts(spec: Spec) -> list[str]:
@@ -294,19 +313,21 @@ def _own_indexes(spec: Spec) -> list[str]:
 
 
 def _columns(
-    conn: Connection, spec: Spec, info: TableInfo, rows: Iterable[Mapping[str, Any]]
+    conn: Connection, spec: Spec, info: TableInfo, found: Iterable[_Column]
 ) -> dict[str, str]:
     pending = conversion.pending(spec, info)
     right = {now: name for name, now in columns.names_there(spec, info).items()}
     right |= {each.old: each.aside for each in pending}
-    found = {}
-    for row in rows:
-        ours = row["of"] == info.oid
-        name, on = right.get(row["name"], row["name"]) if ours else row["name"], spec.source
-        found[f"column {name} of {spec.table if ours else on}"] = row["value"]
+    told = {}
+    for column in found:
+        if column.of == info.oid:
+            name = right.get(column.name, column.name)
+            told[f"column {name} of {spec.table}"] = column.value
+        else:
+            told[f"column {column.name} of {spec.source}"] = column.value
     for each in pending:
-        found[f"column {each.column.name} of {spec.table}"] = _new_column(conn, each.column.type)
-    return found
+        told[f"column {each.column.name} of {spec.table}"] = _new_column(conn, each.column.type)
+    return told
 
 
 def _new_column(conn: Connection, spelled: str) -> str:
@@ -327,15 +348,16 @@ def _reached(
     while any(given[key] - seen[key] for key in given):
         fresh = {key: sorted(given[key] - seen[key]) for key in given}
         seen = {key: seen[key] | given[key] for key in given}
-        rows = conn.execute(_REACHED, {**fresh, "first": FIRST_OID_OF_USERS}).fetchall()
-        found |= {row["name"]: row["hash"] for row in rows}
+        reached = rows_as(conn, _Object, _REACHED, {**fresh, "first": FIRST_OID_OF_USERS})
+        found |= {each.name: each.hash for each in reached}
         given = {
-            "functions": {oid for row in rows for oid in row["functions"] if _of_users(oid)},
-            "relations": {oid for row in rows for oid in row["relations"]},
-            "names": words(of for row in rows for of in row["texts"] if of),
+            "functions": _of_users(each.functions for each in reached),
+            "relations": {oid for each in reached for oid in each.relations},
+            "names": words(text for each in reached for text in each.texts if text),
         }
     return found
 
 
-def _of_users(oid: int | None) -> bool:
-    return oid is not None and oid >= FIRST_OID_OF_USERS
+def _of_users(lists: Iterable[list[int | None]]) -> set[int]:
+    """The oids that are not PostgreSQL's own. One may be NULL, where an object has no function."""
+    return {oid for each in lists for oid in each if oid is not None and oid >= FIRST_OID_OF_USERS}

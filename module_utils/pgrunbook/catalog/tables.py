@@ -4,9 +4,8 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
-from typing import Any
 
 from ..core.connection import Connection, one
 from ..core.errors import RunbookError
@@ -384,10 +383,11 @@ def _no_table(conn: Connection, table: Table) -> str:
         " JOIN pg_namespace n ON n.oid = c.relnamespace"
         " WHERE c.relkind IN ('r', 'p') AND n.nspname NOT IN ('pg_catalog', 'information_schema')"
     )
-    near = near_names(str(table), {r["name"]: None for r in rows})
+    near = near_names(str(table), [r["name"] for r in rows])
     return f"There is no table {table}.{near} Next step: correct the name in the variables file."
 
 
-def near_names(name: str, names: Mapping[str, Any]) -> str:
+def near_names(name: str, names: Iterable[str]) -> str:
+    """The names that are near to one, as a sentence of a message; empty where none is."""
     close = difflib.get_close_matches(name, list(names), n=3)
     return f" Near names: {', '.join(repr(n) for n in close)}." if close else ""

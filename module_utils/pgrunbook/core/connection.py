@@ -6,11 +6,11 @@ from __future__ import annotations
 import contextlib
 import os
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+from typing import Any, TypeVar
 
 import psycopg
 from psycopg.pq import TransactionStatus
-from psycopg.rows import dict_row
+from psycopg.rows import class_row, dict_row
 from psycopg.sql import SQL, Identifier
 
 from .errors import RunbookError
@@ -26,6 +26,7 @@ PLAIN = ("host", "dbname")
 """Where people put a whole connection string, which may have a password."""
 
 Connection = psycopg.Connection[dict[str, Any]]
+Row = TypeVar("Row")
 
 
 @contextlib.contextmanager
@@ -120,6 +121,12 @@ def proof(conn: Connection) -> dict[str, Any]:
         " pg_current_xact_id_if_assigned()::text AS xid",
     )
     return {"read_only": row["read_only"], "xid": row["xid"]}
+
+
+def rows_as(conn: Connection, kind: type[Row], query: Any, parameters: Any = None) -> list[Row]:
+    """The rows that a query gives, each as a value of a dataclass: its columns are the fields."""
+    with conn.cursor(row_factory=class_row(kind)) as cursor:
+        return cursor.execute(query, parameters).fetchall()
 
 
 def one(conn: Connection, query: Any, parameters: Any = None) -> dict[str, Any]:

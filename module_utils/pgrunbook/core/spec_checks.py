@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from .errors import RunbookError
@@ -15,27 +15,6 @@ if TYPE_CHECKING:
     from .spec import Column, Spec
 
 MOST_NAME_BYTES = 63
-GATES = (
-    "connectivity",
-    "superuser",
-    "orphans",
-    "schema",
-    "indexes",
-    "baseline",
-    "requirement",
-    "estimate",
-    "coverage",
-    "remaining",
-    "dry_run",
-    "canary",
-    "accuracy",
-    "comparison",
-    "journal",
-    "read_only",
-)
-"""The ids of the gates that phase_gates may name; docs/report.md says what each is. Each query has
-an enforce of its own."""
-ENFORCE, WARN = "enforce", "warn"
 
 
 def require_sound(spec: Spec) -> None:
@@ -47,7 +26,6 @@ def require_sound(spec: Spec) -> None:
     for name in _repeated([c.name for c in spec.columns]):
         raise RunbookError(f"phase_columns lists {name!r} twice. Next step: keep one of the two.")
     _require_filled(spec)
-    _require_gates(spec.gates)
     _require_names(spec)
     if spec.window_end:
         window_end(spec.window_end)
@@ -101,25 +79,6 @@ def _require_names(spec: Spec) -> None:
             raise RunbookError(
                 f"{where} has the name {name!r} of {len(name.encode())} bytes; PostgreSQL's names "
                 f"have 1 to {MOST_NAME_BYTES}. Next step: correct {where} in the variables file."
-            )
-
-
-def _require_gates(gates: Mapping[str, str]) -> None:
-    for gate, word in gates.items():
-        if gate.startswith(("query:", "speedup:")):
-            raise RunbookError(
-                f"phase_gates names {gate!r}, but each query has a setting of its own. "
-                "Next step: take it out, and set enforce of that query in phase_queries."
-            )
-        if gate not in GATES:
-            raise RunbookError(
-                f"phase_gates names {gate!r}, which is no gate of a phase; these are: "
-                f"{', '.join(GATES)}. Next step: correct the name in the variables file."
-            )
-        if word not in (ENFORCE, WARN):
-            raise RunbookError(
-                f"phase_gates sets {gate} to {word!r}; it takes {ENFORCE} or {WARN}. "
-                "Next step: correct phase_gates in the variables file."
             )
 
 

@@ -13,6 +13,9 @@ from typing import Any, TypeVar, Union, get_args, get_origin, get_type_hints
 
 Value = TypeVar("Value")
 
+IF_ANY = {"if any": True}
+"""Metadata of a field that has no key in JSON where it is None."""
+
 
 def plain(value: Any) -> Any:
     """A value of dataclasses, lists, tuples and mappings as JSON has it: mappings and lists.
@@ -20,7 +23,11 @@ def plain(value: Any) -> Any:
     Where a key is a word of Python, such as from, the field's name has an underscore behind it.
     """
     if is_dataclass(value) and not isinstance(value, type):
-        return {_key(field.name): plain(getattr(value, field.name)) for field in fields(value)}
+        return {
+            _key(each.name): plain(inner)
+            for each in fields(value)
+            if (inner := getattr(value, each.name)) is not None or each.metadata != IF_ANY
+        }
     if isinstance(value, Mapping):
         return {key: plain(inner) for key, inner in value.items()}
     if isinstance(value, list | tuple):

@@ -16,13 +16,13 @@ from dataclasses import asdict, dataclass
 
 from psycopg.sql import SQL, Composed
 
-from ..catalog import TableInfo
+from ..catalog import TableInfo, find_relation
 from ..catalog.conversion import Conversion, aside, pending, superseded
 from ..core.connection import Connection, one
 from ..core.errors import RunbookError
 from ..core.obstacles import Obstacles
 from ..core.printable import yaml
-from ..core.spec import Spec
+from ..core.spec import Spec, Table
 from ..core.sql import name, rename_column, rename_index, render, table, text
 from .step import Step
 
@@ -159,16 +159,8 @@ def _moving(spec: Spec, conversion: Conversion, fate: Fate) -> Moving:
 def _require_free(conn: Connection, spec: Spec, info: TableInfo, conversion: Conversion) -> None:
     names = [conversion.aside, superseded(spec, conversion.column)]
     taken = [n for n in names if n in info.columns]
-    taken += [
-        aside(spec, index)
-        for index in conversion.indexes
-        if one(
-            conn,
-            "SELECT EXISTS (SELECT FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace"
-            " WHERE n.nspname = %s AND c.relname = %s) AS taken",
-            (spec.table.schema, aside(spec, index)),
-        )["taken"]
-    ]
+    indexes = [aside(spec, index) for index in conversion.indexes]
+    taken += [n for n in indexes if find_relation(conn, Table(spec.table.schema, n))]
     if taken:
         raise RunbookError(
             f"Column {conversion.old!r} of {spec.table} is to be converted, but the name "

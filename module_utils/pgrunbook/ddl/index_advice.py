@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Which index would serve a query that misses its speed-up: its SQL, its size, how long it takes.
+"""Index advice: which index would serve a query that misses its speed-up, and what it takes.
 
-Here it is estimated. What it does for the query only a measurement tells: trial.py.
+Here it is estimated. What it does for the query only a measurement tells: gates/index_trial.py.
 """
 
 from __future__ import annotations
@@ -9,14 +9,14 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from typing import Any
+from dataclasses import dataclass
 
 from psycopg.sql import SQL, Composed
 
 from .. import catalog
 from ..catalog import TableInfo
 from ..core.connection import Connection
-from ..core.spec import Query, Spec, Table
+from ..core.spec import Spec, Table
 from ..core.spec_checks import MOST_NAME_BYTES
 from ..core.sql import comma, name, placeholder, render, table
 from .build_time import index_seconds
@@ -26,67 +26,80 @@ _YAML_WORDS = ("y", "n", "yes", "no", "on", "off", "true", "false", "null")
 FILL_FACTOR = 0.9  # of leaf pages, the default of B-tree
 
 
-def proposals(
+@dataclass(frozen=True)
+class IndexAdvice:
+    """An index that would serve a query: its name, which nothing bears yet, the columns that it is
+    on and includes, and its SQL. bytes is an upper bound, because a B-tree stores equal keys once;
+    seconds is about how long the build takes."""
+
+    name: str
+    columns: tuple[str, ...]
+    include: tuple[str, ...]
+    sql: str
+    undo: str
+    bytes: int
+    seconds: float
+
+
+def advise(
     conn: Connection, spec: Spec, info: TableInfo, names: Mapping[str, str]
-) -> list[dict[str, Any] | None]:
-    """For each query of the phase, in their order, what propose() says, and the seconds that the
-    build takes. Where the index of an earlier query holds all that a later one reads, that one has
-    the same."""
+) -> list[IndexAdvice | None]:
+    """For each query of the phase, in their order, an index that holds all that the query on the
+    filled columns reads; None where the table has such an index already, or the query names no
+    column of the phase. names has the present names of the phase's columns.
+
+    Where the index of an earlier query holds all that a later one reads, that one has the same.
+    """
     taken = {*info.indexes, *_names_of_others(conn, spec.table, info)}
-    present = catalog.present_names(spec, catalog.inspect(conn, spec.table))
-    found: list[dict[str, Any] | None] = []
+    found: list[IndexAdvice | None] = []
     for query in spec.queries:
         by, include = index_columns(query.snapshot, names, info.columns)
         shared = (
-            p for p in found if p and by and _serves(p["columns"], _all_columns(p), by, include)
+            advice
+            for advice in found
+            if advice and _serves(advice.columns, _all_columns(advice), by, include)
         )
-        proposal = next(shared, None) or propose(conn, spec, info, names, query, taken)
-        if proposal and "seconds" not in proposal:
-            taken |= {proposal["name"]}
-            by, include = (
-                [present.get(c, c) for c in proposal[part]] for part in ("columns", "include")
-            )
-            seconds = index_seconds(conn, spec.table, info.pages, by, include)
-            proposal = {**proposal, "seconds": round(seconds, 1)}
-        found.append(proposal)
+        advice = next(shared, None) if by else None
+        if by and not advice and not _served(info, by, include):
+            advice = _advice(conn, spec, info, by, include, _free_name(spec.table, by, taken))
+            taken |= {advice.name}
+        found.append(advice)
     return found
 
 
-def propose(
-    conn: Connection,
-    spec: Spec,
-    info: TableInfo,
-    names: Mapping[str, str],
-    query: Query,
-    taken: Collection[str],
-) -> dict[str, Any] | None:
-    """An index that holds all that the query on the filled columns reads, or None where the table
-    has such an index already or the query names no column of the phase.
-
-    Returns name, which is none of those taken, columns and include (names of columns), sql, undo,
-    and bytes (an upper bound: B-tree stores equal keys once).
-    """
-    by, include = index_columns(query.snapshot, names, info.columns)
-    usable = (
-        index
+def _served(info: TableInfo, by: Sequence[str], include: Sequence[str]) -> bool:
+    """Whether the table has such an index: a whole, valid B-tree."""
+    return any(
+        _serves(index.key, index.columns, by, include)
         for index in info.indexes.values()
         if index.valid and index.method == "btree" and not index.predicate
     )
-    if not by or any(_serves(index.key, index.columns, by, include) for index in usable):
-        return None
-    index = _free_name(spec.table, by, taken)
-    widths = _widths(conn, spec.table, [*by, *include])
-    parts = {"name": index, "columns": by, "include": include}
+
+
+def _advice(
+    conn: Connection,
+    spec: Spec,
+    info: TableInfo,
+    by: Sequence[str],
+    include: Sequence[str],
+    index: str,
+) -> IndexAdvice:
     sql, undo = render(_create(spec.table, index, by, include)), drop(spec, index)
     if info.partitioned:
-        sql = f"-- {entry(parts)} in phase_indexes builds it on each partition"
+        sql = f"-- {_entry(index, by, include)} in phase_indexes builds it on each partition"
         undo = undo.replace("CONCURRENTLY ", "", 1)
-    return {
-        **parts,
-        "sql": sql,
-        "undo": undo,
-        "bytes": index_bytes(info.rows_estimate, widths),
-    }
+    present = catalog.present_names(spec, catalog.inspect(conn, spec.table))
+    parts = ([present.get(column, column) for column in part] for part in (by, include))
+    widths = _widths(conn, spec.table, [*by, *include])
+    return IndexAdvice(
+        name=index,
+        columns=tuple(by),
+        include=tuple(include),
+        sql=sql,
+        undo=undo,
+        bytes=index_bytes(info.rows_estimate, widths),
+        seconds=round(index_seconds(conn, spec.table, info.pages, *parts), 1),
+    )
 
 
 def index_columns(
@@ -119,22 +132,25 @@ def drop(spec: Spec, index: str) -> str:
     return render(SQL("DROP INDEX CONCURRENTLY {}").format(name(spec.table.schema, index)))
 
 
-def described(proposal: Mapping[str, Any]) -> str:
-    """The proposal in a sentence."""
-    why = f": {proposal['not_tried']}" if proposal.get("not_tried") else ""
+def estimated(advice: IndexAdvice, why: str = "") -> str:
+    """The advice in a sentence; why is why it was not tried."""
     return (
-        f"An index {on_columns(proposal)} would hold all that it reads: "
-        f"at most about {megabytes(proposal['bytes'])}, built in about "
-        f"{proposal['seconds']:g} s (estimated, not tried{why})"
+        f"An index {on_columns(advice)} would hold all that it reads: "
+        f"at most about {megabytes(advice.bytes)}, built in about "
+        f"{advice.seconds:g} s (estimated, not tried{f': {why}' if why else ''})"
     )
 
 
-def entry(proposal: Mapping[str, Any]) -> str:
-    """The proposal as an entry of phase_indexes, in YAML."""
-    parts = [f"name: {_yaml(proposal['name'])}"]
-    for part in ("columns", "include"):
-        if proposal[part]:
-            parts.append(f"{part}: [{', '.join(_yaml(c) for c in proposal[part])}]")
+def entry(advice: IndexAdvice) -> str:
+    """The index as an entry of phase_indexes, in YAML."""
+    return _entry(advice.name, advice.columns, advice.include)
+
+
+def _entry(index: str, columns: Sequence[str], include: Sequence[str]) -> str:
+    parts = [f"name: {_yaml(index)}"]
+    for part, names in (("columns", columns), ("include", include)):
+        if names:
+            parts.append(f"{part}: [{', '.join(_yaml(column) for column in names)}]")
     return f"{{{', '.join(parts)}}}"
 
 
@@ -144,10 +160,10 @@ def _yaml(of: str) -> str:
     return of if word and of.lower() not in _YAML_WORDS else json.dumps(of, ensure_ascii=False)
 
 
-def on_columns(proposal: Mapping[str, Any]) -> str:
+def on_columns(advice: IndexAdvice) -> str:
     """What the index is on: "on (a, b) including c"."""
-    include = f" including {', '.join(proposal['include'])}" if proposal["include"] else ""
-    return f"on ({', '.join(proposal['columns'])}){include}"
+    include = f" including {', '.join(advice.include)}" if advice.include else ""
+    return f"on ({', '.join(advice.columns)}){include}"
 
 
 def megabytes(size: int) -> str:
@@ -155,8 +171,8 @@ def megabytes(size: int) -> str:
     return f"{size / 1e6:,.1f} MB" if size >= 1e5 else f"{size / 1e6:,.3f} MB"
 
 
-def _all_columns(proposal: Mapping[str, Any]) -> list[str]:
-    return [*proposal["columns"], *proposal["include"]]
+def _all_columns(advice: IndexAdvice) -> list[str]:
+    return [*advice.columns, *advice.include]
 
 
 def _serves(

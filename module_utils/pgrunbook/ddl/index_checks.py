@@ -6,11 +6,11 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping
 
-from ..catalog import TableInfo
+from ..catalog import TableInfo, find_relation
 from ..core.connection import Connection, one
 from ..core.errors import RunbookError, require_none
 from ..core.obstacles import Obstacles
-from ..core.spec import Index, Spec
+from ..core.spec import Index, Spec, Table
 from . import index_plan, index_predicate
 
 
@@ -89,17 +89,17 @@ def _require_method(conn: Connection, spec: Spec, index: Index, types: Mapping[s
 
 
 def _require_free(conn: Connection, spec: Spec, index: Index) -> None:
-    row = conn.execute(
-        "SELECT pg_describe_object('pg_class'::regclass, c.oid, 0) AS what,"
-        " i.indrelid::regclass::text AS of"
-        " FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace"
-        " LEFT JOIN pg_index i ON i.indexrelid = c.oid"
-        " WHERE n.nspname = %s AND c.relname = %s",
-        (spec.table.schema, index.name),
-    ).fetchone()
-    if row:
-        of = f" of {row['of']}" if row["of"] else ""
-        raise RunbookError(
-            f"The name {index.name!r} is taken in schema {spec.table.schema} by {row['what']}{of}. "
-            "Next step: give the index another name in phase_indexes."
-        )
+    found = find_relation(conn, Table(spec.table.schema, index.name))
+    if found is None:
+        return
+    row = one(
+        conn,
+        "SELECT pg_describe_object('pg_class'::regclass, %(oid)s::oid, 0) AS what,"
+        " (SELECT indrelid::regclass::text FROM pg_index WHERE indexrelid = %(oid)s::oid) AS of",
+        {"oid": found.oid},
+    )
+    of = f" of {row['of']}" if row["of"] else ""
+    raise RunbookError(
+        f"The name {index.name!r} is taken in schema {spec.table.schema} by {row['what']}{of}. "
+        "Next step: give the index another name in phase_indexes."
+    )

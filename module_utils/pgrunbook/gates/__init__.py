@@ -2,14 +2,21 @@
 """What has to hold before a run, during it, after it and on any later day, and whether it does."""
 
 from .gate import Gate
+from .query_pair import QueryPair
 
 __all__ = [
     "Gate",
+    "QueryPair",
+    "canary",
     "data_gates",
     "gate",
     "index_trial",
+    "orphans",
     "post_run",
+    "post_run_verdict",
     "preflight",
     "query_gates",
+    "registry",
+    "row_comparison",
     "schema_gate",
 ]

@@ -3,15 +3,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterable
+from dataclasses import dataclass
 from typing import Any
 
 from ..core.spec import Spec
-from ..core.spec_checks import ENFORCE, WARN
+from .registry import ENFORCE, Declared
 
-PASS, FAIL = "pass", "fail"
-NOT_ENFORCED = " (not enforced)"
+PASS, FAIL, WARN = "pass", "fail", "warn"
 
 
 @dataclass(frozen=True)
@@ -29,53 +28,50 @@ class Gate:
     evidence: Any = None
 
 
-def check(
-    id: str,
-    title: str,
+def judge(
+    spec: Spec | None,
+    declared: Declared,
     *,
-    test: int,
     target: str,
     measured: Any,
     passed: bool,
-    enforce: bool = True,
     evidence: Any = None,
 ) -> Gate:
-    """A gate, enforced or not by default."""
-    status = PASS if passed else FAIL if enforce else WARN
-    return Gate(id, title, test, target, measured, status, evidence)
-
-
-def settle(spec: Spec, gates: Sequence[Gate]) -> list[Gate]:
-    """The gates, enforced or not as phase_gates has it: one that it sets to warn says so in its
-    target, one that it does not name stays as it is. To settle them twice changes nothing.
-
-    What the plan foresees of the coverage is enforced where the coverage is, whatever phase_gates
-    says of it: the run would end NO-GO.
-    """
-    return [_settled(gate, _word(spec, gate.id)) for gate in gates]
-
-
-def _word(spec: Spec, gate: str) -> str | None:
-    if gate == "requirement" and spec.gates.get("coverage", ENFORCE) == ENFORCE:
-        return ENFORCE
-    return spec.gates.get(gate)
-
-
-def _settled(gate: Gate, word: str | None) -> Gate:
-    if word is None:
-        return gate
-    missed = FAIL if word == ENFORCE else WARN
-    return replace(
-        gate,
-        target=gate.target.removesuffix(NOT_ENFORCED) + (NOT_ENFORCED if word == WARN else ""),
-        status=PASS if gate.status == PASS else missed,
+    """The gate, a miss enforced as phase_gates has it, or else as it is declared. A gate that
+    phase_gates sets to warn says so in its target."""
+    word = _word(spec, declared)
+    missed = FAIL if (word or declared.default) == ENFORCE else WARN
+    return Gate(
+        declared.id,
+        declared.title,
+        declared.test,
+        wanted(target, enforced=word != WARN),
+        measured,
+        PASS if passed else missed,
+        evidence,
     )
+
+
+def wanted(target: str, *, enforced: bool) -> str:
+    """A gate's target, which says so where the phase does not enforce it."""
+    return target if enforced else f"{target} (not enforced)"
 
 
 def reasons(gates: Iterable[Gate]) -> list[str]:
     """Why the verdict is NO-GO: a sentence for each gate that failed. None where it is GO."""
-    return [
-        f"{gate.title}: wanted {gate.target}, measured {gate.measured}"
-        for gate in gates
-        if gate.status == FAIL
-    ]
+    return [told(gate) for gate in gates if gate.status == FAIL]
+
+
+def told(gate: Gate) -> str:
+    """A gate that was missed, in a sentence without its full stop."""
+    return f"{gate.title}: wanted {gate.target}, measured {gate.measured}"
+
+
+def _word(spec: Spec | None, declared: Declared) -> str | None:
+    """What the phase says of a gate: enforce, warn, or nothing."""
+    if spec is None:
+        return None
+    with_other = declared.enforced_with
+    if with_other and spec.gates.get(with_other, ENFORCE) == ENFORCE:
+        return ENFORCE
+    return spec.gates.get(declared.id)

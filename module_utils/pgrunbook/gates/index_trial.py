@@ -6,7 +6,8 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, fields, replace
 from typing import Any
 
 import psycopg
@@ -15,14 +16,15 @@ from .. import catalog, ledger
 from ..catalog import TableInfo
 from ..core.connection import STATEMENT_TIMEOUT, Connection, one
 from ..core.locks import patient, with_lock_retries
-from ..core.spec import Query, Spec
-from ..core.values import plain
+from ..core.spec import Query, Spec, Table
 from ..core.window import window_closed
 from ..ddl import index_plan, indexes
-from ..ddl.index_advice import drop, proposals
+from ..ddl.index_advice import IndexAdvice, advise, drop
 from ..ddl.schema_change import SchemaChange
 from ..ddl.step import Step
-from .query_gates import judge, measure_pair, met
+from . import query_gates
+from .gate import Gate
+from .query_pair import Advice, Measurement, QueryPair, Ratios, Trial, met
 
 NOTES = {
     "try": "each is built only if its query misses its speed-up; it is measured and dropped again",
@@ -30,11 +32,17 @@ NOTES = {
     "query then meets its speed-up, else dropped again",
 }
 
-Pair = dict[str, Any]
-Proposal = dict[str, Any]
+
+@dataclass(frozen=True, kw_only=True)
+class Trials(SchemaChange):
+    """What a step of trials did to the indexes, the pairs as the trials left them, and the gate of
+    each."""
+
+    pairs: tuple[QueryPair, ...] = ()
+    checks: tuple[Gate, ...] = ()
 
 
-def planned(conn: Connection, spec: Spec, info: TableInfo) -> list[Proposal]:
+def planned(conn: Connection, spec: Spec, info: TableInfo) -> list[IndexAdvice]:
     """The indexes that trials could build once the run has done its work. There are none where the
     phase only estimates, nor on a partitioned table, where PostgreSQL drops none without blocking
     others."""
@@ -42,8 +50,8 @@ def planned(conn: Connection, spec: Spec, info: TableInfo) -> list[Proposal]:
         return []
     left = {trial.index for trial in ledger.open_trials(conn, str(spec.table))}
     after = index_plan.afterwards(conn, spec, info, left)
-    found = proposals(conn, spec, after, {column.name: column.name for column in spec.columns})
-    return list({proposal["name"]: proposal for proposal in found if proposal}.values())
+    found = advise(conn, spec, after, {column.name: column.name for column in spec.columns})
+    return list({advice.name: advice for advice in found if advice}.values())
 
 
 def left_behind(conn: Connection, spec: Spec, info: TableInfo) -> list[str]:
@@ -65,13 +73,13 @@ def steps_before(left: Sequence[str]) -> list[Step]:
     return [step] if left else []
 
 
-def steps(spec: Spec, tried: Sequence[Proposal]) -> list[Step]:
+def steps(spec: Spec, tried: Sequence[IndexAdvice]) -> list[Step]:
     """The plan's step of the trials; none where planned() found nothing."""
     step = Step(
         "index_trial",
         "Try an index where a query misses its speed-up",
-        statements=tuple(proposal["sql"] for proposal in tried),
-        undo=tuple(proposal["undo"] for proposal in tried),
+        statements=tuple(advice.sql for advice in tried),
+        undo=tuple(advice.undo for advice in tried),
         lock=indexes.BUILD_LOCK,
         needed=True,
         note=NOTES.get(spec.index_advice, ""),
@@ -79,47 +87,46 @@ def steps(spec: Spec, tried: Sequence[Proposal]) -> list[Step]:
     return [step] if tried else []
 
 
-def estimates(tried: Sequence[Proposal]) -> dict[str, float]:
+def estimates(tried: Sequence[IndexAdvice]) -> dict[str, float]:
     """About how many seconds both steps take, if every query misses."""
-    seconds = sum(proposal["seconds"] for proposal in tried)
+    seconds = sum(advice.seconds for advice in tried)
     return {"index_left": 0.0, "index_trial": round(seconds, 1)}
 
 
 def apply(
-    conn: Connection, spec: Spec, run: ledger.Run, pairs: Sequence[Pair], *, dry: bool
-) -> dict[str, Any]:
+    conn: Connection, spec: Spec, run: ledger.Run, pairs: Sequence[QueryPair], *, dry: bool
+) -> Trials:
     """Try the index of each query that missed; when dry, only tell which would be built.
 
-    pairs are those that comparison.compare() measured. They are returned, with checks, as the
-    trials left them: the proposal of one that was tried has the key tried, and where its index was
-    kept the pair is the one measured with it.
+    pairs are those that query_gates.compare() measured. Where an index was kept, the pair that is
+    returned is the one measured with it.
     """
     info = catalog.inspect(conn, spec.table)
-    found = proposals(conn, spec, info, catalog.present_names(spec, info))
-    missed = {n: p for n, pair in enumerate(pairs) if pair["proposal"] and (p := found[n])}
+    found = advise(conn, spec, info, catalog.present_names(spec, info))
+    missed = {n: a for n, pair in enumerate(pairs) if pair.proposal and (a := found[n])}
     after, queries = list(pairs), []
-    for index, proposal in {p["name"]: p for p in missed.values()}.items():
-        served = [n for n, p in missed.items() if p["name"] == index]
+    for advice in {advice.name: advice for advice in missed.values()}.values():
+        served = [n for n, other in missed.items() if other.name == advice.name]
         barred = _barred(spec, info)
         if barred:
             for n in served:
-                after[n] = {**pairs[n], "proposal": {**proposal, "not_tried": barred}}
+                after[n] = replace(pairs[n], proposal=Advice(**vars(advice), not_tried=barred))
             continue
-        queries.append(proposal["sql"])
+        queries.append(advice.sql)
         if dry:
-            queries += [proposal["undo"]] if spec.index_advice == "try" else []
+            queries += [advice.undo] if spec.index_advice == "try" else []
             continue
-        ledger.require_approval(conn, run, "plan", [proposal["sql"]])
-        tried = _try(conn, spec, info, run, proposal, [spec.queries[n] for n in served])
-        for n, measured in zip(served, tried["measured"], strict=True):
-            after[n] = _with_trial(spec, pairs[n], proposal, tried, measured)
-        queries += [] if tried["kept"] else [proposal["undo"]]
+        ledger.require_approval(conn, run, "plan", [advice.sql])
+        tried = _try(conn, spec, info, run, advice, [spec.queries[n] for n in served])
+        for n, measured in zip(served, tried.measured, strict=True):
+            after[n] = _with_trial(spec, pairs[n], advice, tried, measured)
+        queries += [] if tried.kept else [advice.undo]
     schema = catalog.inspect(conn, spec.table).schema()
     changed = SchemaChange.of(spec.table, "indexes", info, schema, queries)
-    return {**plain(changed), "pairs": after, "checks": judge(spec, after)}
+    return Trials(**vars(changed), pairs=tuple(after), checks=query_gates.gates(spec, after))
 
 
-def drop_left_behind(conn: Connection, spec: Spec, run: ledger.Run, *, dry: bool) -> dict[str, Any]:
+def drop_left_behind(conn: Connection, spec: Spec, run: ledger.Run, *, dry: bool) -> Trials:
     """Drop what broken trials, of any run, left on the table; when dry, only tell what."""
     info = catalog.inspect(conn, spec.table)
     statements = left_behind(conn, spec, info)
@@ -134,7 +141,7 @@ def drop_left_behind(conn: Connection, spec: Spec, run: ledger.Run, *, dry: bool
     left = {trial.index for trial in trials}
     schema["indexes"] = {n: d for n, d in schema["indexes"].items() if n not in left}
     changed = SchemaChange.of(spec.table, "indexes", info, schema, statements)
-    return {**plain(changed), "pairs": [], "checks": []}
+    return Trials(**vars(changed))
 
 
 def _barred(spec: Spec, info: TableInfo) -> str:
@@ -144,23 +151,34 @@ def _barred(spec: Spec, info: TableInfo) -> str:
     return "the maintenance window has ended" if window_closed(spec) else ""
 
 
+@dataclass(frozen=True)
+class _Tried:
+    """An index that was built: its size, how long that took, whether it was kept, and a pair for
+    each query that it serves, measured with it."""
+
+    bytes: int
+    seconds: float
+    kept: bool
+    measured: list[QueryPair]
+
+
 def _try(
     conn: Connection,
     spec: Spec,
     info: TableInfo,
     run: ledger.Run,
-    proposal: Proposal,
+    advice: IndexAdvice,
     queries: Sequence[Query],
-) -> dict[str, Any]:
-    """Build an index, measure the queries with it, and drop or keep it: bytes, seconds of the
-    build, kept, and measured, a pair for each query. Whatever fails meanwhile, the index goes."""
-    index = proposal["name"]
+) -> _Tried:
+    """Build an index, measure the queries with it, and drop or keep it. Whatever fails meanwhile,
+    the index goes."""
+    index = advice.name
 
-    def once() -> dict[str, Any]:
+    def once() -> _Tried:
         ledger.change_made(conn, run.id, ledger.INDEX_TRIAL, old="", new=index)
         try:
             started = time.monotonic()
-            _patiently(conn, proposal["sql"])
+            _patiently(conn, advice.sql)
             seconds = round(time.monotonic() - started, 3)
             measured = _measure(conn, spec, info, queries)
             size = _size(conn, spec, index)
@@ -176,9 +194,9 @@ def _try(
             if not conn.closed:
                 _drop(conn, spec, run.id, index)
             raise
-        return {"bytes": size, "seconds": seconds, "kept": kept, "measured": measured}
+        return _Tried(size, seconds, kept, measured)
 
-    return with_lock_retries(conn, once, table_oid=info.oid, what=proposal["sql"], tries=2)
+    return with_lock_retries(conn, once, table_oid=info.oid, what=advice.sql, tries=2)
 
 
 def _drop(conn: Connection, spec: Spec, run_id: str, index: str) -> None:
@@ -193,9 +211,11 @@ def _patiently(conn: Connection, statement: str) -> None:
         other.execute(statement)
 
 
-def _measure(conn: Connection, spec: Spec, info: TableInfo, queries: Sequence[Query]) -> list[Pair]:
+def _measure(
+    conn: Connection, spec: Spec, info: TableInfo, queries: Sequence[Query]
+) -> list[QueryPair]:
     with _only_reading(conn, spec):
-        return [measure_pair(conn, spec, info, query) for query in queries]
+        return [query_gates.measure_pair(conn, spec, info, query) for query in queries]
 
 
 @contextlib.contextmanager
@@ -212,32 +232,30 @@ def _only_reading(conn: Connection, spec: Spec) -> Iterator[None]:
 
 
 def _size(conn: Connection, spec: Spec, index: str) -> int:
-    query = (
-        "SELECT pg_relation_size(c.oid) AS bytes FROM pg_class c"
-        " JOIN pg_namespace n ON n.oid = c.relnamespace WHERE n.nspname = %s AND c.relname = %s"
-    )
-    size: int = one(conn, query, (spec.table.schema, index))["bytes"]
+    found = catalog.find_relation(conn, Table(spec.table.schema, index))
+    assert found is not None, "it was built just now"
+    size: int = one(conn, "SELECT pg_relation_size(%s::oid) AS bytes", (found.oid,))["bytes"]
     return size
 
 
-def _meets(spec: Spec, pair: Pair) -> bool:
-    return met(spec, pair)[0] and bool(pair["equal"])
+def _meets(spec: Spec, pair: QueryPair) -> bool:
+    return met(spec, pair)[0] and pair.equal
 
 
 def _with_trial(
-    spec: Spec,
-    before: Pair,
-    proposal: Mapping[str, Any],
-    trial: Mapping[str, Any],
-    measured: Pair,
-) -> Pair:
+    spec: Spec, before: QueryPair, advice: IndexAdvice, tried: _Tried, measured: QueryPair
+) -> QueryPair:
     """The pair with what its trial found, and with its figures where the index was kept."""
-    kinds = ("time_ratio", "processor_ratio", "buffer_ratio", "read_from_outside")
-    ratios = {key: before[key] for key in kinds}
-    tried = {
-        **{key: trial[key] for key in ("bytes", "seconds", "kept")},
-        "met": _meets(spec, measured),
-        "without": ratios,
-        **{key: value for key, value in measured.items() if key != "name"},
-    }
-    return {**(measured if trial["kept"] else before), "proposal": {**proposal, "tried": tried}}
+    trial = Trial(
+        **_fields(Measurement, measured),
+        bytes=tried.bytes,
+        seconds=tried.seconds,
+        kept=tried.kept,
+        met=_meets(spec, measured),
+        without=Ratios(**_fields(Ratios, before)),
+    )
+    return replace(measured if tried.kept else before, proposal=Advice(**vars(advice), tried=trial))
+
+
+def _fields(of: type[Ratios], pair: QueryPair) -> dict[str, Any]:
+    return {field.name: getattr(pair, field.name) for field in fields(of)}

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
 from psycopg.sql import SQL, Composed
@@ -18,10 +19,33 @@ from ..core.printable import line
 from ..core.sibling import require_connections
 from ..core.spec import Spec
 from ..core.sql import name, render, table
-from ..core.values import plain
 from ..core.window import require_open_window
-from .data_gates import orphans
-from .gate import Gate, check
+from . import registry
+from .gate import Gate, judge
+from .orphans import RowCounts, count_rows, orphans_gate
+
+
+@dataclass(frozen=True)
+class Health(RowCounts):
+    """How both tables and the server are: the table's main fork in bytes, and the age of the oldest
+    transaction of another session."""
+
+    version: str
+    table_bytes: int
+    oldest_transaction_seconds: float
+
+
+@dataclass(frozen=True)
+class Preflight:
+    """What the preflight found: the server, both tables, the table's columns and indexes, the
+    gates, and how a person reads it."""
+
+    server: Server
+    health: Health
+    schema: dict[str, Any]
+    text: str
+    checks: tuple[Gate, ...]
+    changed: bool = False
 
 
 def require_startable(conn: Connection, spec: Spec) -> None:
@@ -45,8 +69,8 @@ def require_startable(conn: Connection, spec: Spec) -> None:
     obstacles.require_none()
 
 
-def examine(conn: Connection, spec: Spec) -> dict[str, Any]:
-    """Facts about the server and both tables, and the checks of the report's test 1.
+def examine(conn: Connection, spec: Spec) -> Preflight:
+    """Facts about the server and both tables, and the gates of the report's test 1.
 
     Raises RunbookError as require_startable() does, where the keys cannot be compared, and where
     the source calls a volatile function.
@@ -57,35 +81,48 @@ def examine(conn: Connection, spec: Spec) -> dict[str, Any]:
     source = catalog.inspect(conn, spec.source, catalog.READABLE)
     eligibility.require_joinable(conn, spec, target, source)
     eligibility.acknowledged_of_source(conn, spec)
-    counts = _counts(conn, spec)
-    health = {
-        "rows": counts["rows"],
-        "source_rows": counts["source_rows"],
-        "orphans": counts["orphans"],
-        "version": server.version,
-        "table_bytes": target.size,
-        "oldest_transaction_seconds": _oldest_transaction(conn),
-    }
-    return {
-        "changed": False,
-        "server": plain(server),
-        "health": health,
-        "schema": target.schema(),
-        "text": _text(server, health),
-        "checks": [
-            check(
-                "connectivity",
-                "Database connectivity",
-                test=1,
-                target="a writable primary, PostgreSQL 14 or newer",
-                measured=f"PostgreSQL {server.version}, {counts['rows']:,} rows, "
-                f"{counts['source_rows']:,} source rows",
-                passed=True,
-            ),
-            orphans(counts["orphans"]),
-            _role(conn),
-        ],
-    }
+    counts = count_rows(conn, spec)
+    health = Health(
+        **vars(counts),
+        version=server.version,
+        table_bytes=target.size,
+        oldest_transaction_seconds=_oldest_transaction(conn),
+    )
+    return Preflight(
+        server=server,
+        health=health,
+        schema=target.schema(),
+        text=_text(server, health),
+        checks=(
+            connectivity(spec, "a writable primary, PostgreSQL 14 or newer", server, counts),
+            orphans_gate(spec, counts),
+            superuser(spec, conn.info.user, is_superuser=_is_superuser(conn)),
+        ),
+    )
+
+
+def connectivity(spec: Spec, target: str, server: Server, counts: RowCounts) -> Gate:
+    """The gate that passes wherever it can be measured."""
+    standby = ", a standby" if server.standby else ""
+    return judge(
+        spec,
+        registry.CONNECTIVITY,
+        target=target,
+        measured=f"PostgreSQL {server.version}{standby}, {counts.rows:,} rows, "
+        f"{counts.source_rows:,} source rows",
+        passed=True,
+    )
+
+
+def superuser(spec: Spec, user: str, *, is_superuser: bool) -> Gate:
+    """The gate on a login role that may do more than the phase needs."""
+    return judge(
+        spec,
+        registry.SUPERUSER,
+        target="no superuser",
+        measured=f"{user} is {'a' if is_superuser else 'no'} superuser",
+        passed=not is_superuser,
+    )
 
 
 def _require_no_superuser(conn: Connection, spec: Spec) -> None:
@@ -101,27 +138,12 @@ def _is_superuser(conn: Connection) -> bool:
     return bool(one(conn, "SELECT current_setting('is_superuser') = 'on' AS it")["it"])
 
 
-def _role(conn: Connection) -> Gate:
-    """The gate on a login role that may do more than the phase needs."""
-    user, is_superuser = conn.info.user, _is_superuser(conn)
-    return check(
-        "superuser",
-        "Privileges of the login role",
-        test=1,
-        target="no superuser",
-        measured=f"{user} is {'a' if is_superuser else 'no'} superuser",
-        passed=not is_superuser,
-        enforce=False,
-    )
-
-
-def _text(server: Server, health: dict[str, Any]) -> str:
+def _text(server: Server, health: Health) -> str:
     return "\n".join(
         [
             line(f"PostgreSQL {server.version}, database {server.database}"),
-            f"{health['rows']:,} rows, {health['source_rows']:,} source rows, "
-            f"{health['orphans']:,} orphans",
-            f"Oldest transaction: {health['oldest_transaction_seconds']} s",
+            f"{health.rows:,} rows, {health.source_rows:,} source rows, {health.orphans:,} orphans",
+            f"Oldest transaction: {health.oldest_transaction_seconds} s",
         ]
     )
 
@@ -177,20 +199,6 @@ def _require_privileges(
 
 def _given(grant: Composed) -> str:
     return f"{printable.sql(render(grant))}; playbooks/login_role.yml grants all that is needed."
-
-
-def _counts(conn: Connection, spec: Spec) -> dict[str, Any]:
-    joined = SQL(" AND ").join(
-        SQL("s.{} = t.{}").format(name(theirs), name(ours))
-        for ours, theirs in spec.source_key.items()
-    )
-    known = SQL(" AND ").join(SQL("t.{} IS NOT NULL").format(name(c)) for c in spec.source_key)
-    query = SQL(
-        "SELECT count(*) AS rows, (SELECT count(*) FROM {source}) AS source_rows,"
-        " count(*) FILTER (WHERE {known} AND NOT EXISTS (SELECT FROM {source} s WHERE {joined}))"
-        " AS orphans FROM {table} t"
-    ).format(source=table(spec.source), known=known, joined=joined, table=table(spec.table))
-    return one(conn, query, ())
 
 
 def _oldest_transaction(conn: Connection) -> float:

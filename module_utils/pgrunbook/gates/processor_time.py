@@ -37,6 +37,28 @@ class Measured:
     plan: dict[str, Any]
 
 
+@dataclass(frozen=True)
+class Spread:
+    """Values of several runs, in milliseconds."""
+
+    median: float
+    min: float
+    max: float
+
+
+@dataclass(frozen=True)
+class Side:
+    """All runs of one query: the median of buffers, and the most that one run read; the last run's
+    workers and plan."""
+
+    ms: Spread
+    processor_ms: Spread
+    workers: int
+    buffers: int
+    read: int
+    plan: dict[str, Any]
+
+
 def measured(conn: Connection, query: Composed) -> Measured:
     """Run a query, twice where it has parallel workers.
 
@@ -78,17 +100,16 @@ def worker_ms(plan: dict[str, Any]) -> float:
     return sum(float(worker["Actual Total Time"] * worker["Actual Loops"]) for worker in found)
 
 
-def side(runs: Sequence[Measured]) -> dict[str, Any]:
-    """Of all runs of a query, the median, least and most of ms and processor_ms, the median of
-    buffers, and the most that one read; the last run's workers and plan."""
-    return {
-        "ms": _spread([run.ms for run in runs]),
-        "processor_ms": _spread([run.processor_ms for run in runs]),
-        "workers": runs[-1].workers,
-        "buffers": round(statistics.median(run.buffers for run in runs)),
-        "read": max(run.read for run in runs),
-        "plan": runs[-1].plan,
-    }
+def side(runs: Sequence[Measured]) -> Side:
+    """All runs of a query, taken together."""
+    return Side(
+        ms=_spread([run.ms for run in runs]),
+        processor_ms=_spread([run.processor_ms for run in runs]),
+        workers=runs[-1].workers,
+        buffers=round(statistics.median(run.buffers for run in runs)),
+        read=max(run.read for run in runs),
+        plan=runs[-1].plan,
+    )
 
 
 def _explained(conn: Connection, options: str, query: Composed) -> dict[str, Any]:
@@ -106,9 +127,9 @@ def _gathering(node: dict[str, Any]) -> Iterator[dict[str, Any]]:
         yield from _gathering(inner)
 
 
-def _spread(values: Sequence[float]) -> dict[str, float]:
-    return {
-        "median": round(statistics.median(values), 3),
-        "min": round(min(values), 3),
-        "max": round(max(values), 3),
-    }
+def _spread(values: Sequence[float]) -> Spread:
+    return Spread(
+        median=round(statistics.median(values), 3),
+        min=round(min(values), 3),
+        max=round(max(values), 3),
+    )

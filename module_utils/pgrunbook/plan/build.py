@@ -30,9 +30,9 @@ from ..core.window import require_open_window
 from ..ddl import column_dependents, convert, index_checks, index_plan, indexes, rename
 from ..ddl.build_time import index_seconds
 from ..ddl.step import Step, alike
-from ..gates import Gate, index_trial, query_gates
+from ..gates import Gate, index_trial, query_gates, registry
 from ..gates.data_gates import coverage_target
-from ..gates.gate import check
+from ..gates.gate import judge
 from ..ledger import identity
 from . import rehearsal
 from .text import REASONS, plan_text
@@ -375,19 +375,17 @@ def _checks(
     after = {column: share["after"] for column, share in counts["coverage"].items()}
     short = [c for c, share in after.items() if share < spec.coverage_of(c)]
     return [
-        check(
-            "baseline",
-            "Coverage before the run",
-            test=3,
+        judge(
+            spec,
+            registry.BASELINE,
             target="measured",
             measured=", ".join(f"{column} {share} %" for column, share in before.items()),
             passed=True,
             evidence=before,
         ),
-        check(
-            "requirement",
-            "Rows to fill, and the coverage that they bring",
-            test=3,
+        judge(
+            spec,
+            registry.REQUIREMENT,
             target=f"{coverage_target(spec)} afterwards",
             measured="; ".join(
                 [
@@ -397,13 +395,11 @@ def _checks(
                 ]
             ),
             passed=not short,
-            enforce=False,
             evidence=baseline,
         ),
-        check(
-            "dry_run",
-            "Dry run writes nothing",
-            test=4,
+        judge(
+            spec,
+            registry.DRY_RUN,
             target="READ ONLY, no transaction id assigned",
             measured=f"transaction_read_only {'on' if proved['read_only'] else 'OFF'}, "
             f"transaction id {proved['xid'] or 'none'}, {seconds} s",

@@ -22,7 +22,7 @@ from ..catalog import TableInfo, conversion
 from ..core.connection import Connection
 from ..core.errors import detail, reason, require_none
 from ..core.spec import Spec
-from ..gates import data_gates
+from ..gates import row_comparison
 from ..ledger import schema
 
 Statement = tuple[str, Composed]
@@ -35,7 +35,7 @@ def require_run(conn: Connection, spec: Spec, info: TableInfo, by: Rules) -> Non
         *_batches(spec, info, catalog.present_names(spec, info)),
         *(
             (f"the query of the gate {gate}", query)
-            for gate, query in data_gates.statements(spec, info, by, has_ledger=has_ledger)
+            for gate, query in row_comparison.statements(spec, info, by, has_ledger=has_ledger)
         ),
     ]
     none = [None] * len(spec.key)

@@ -9,7 +9,7 @@ from typing import Any
 
 from .. import catalog, ledger
 from ..backfill import rollback, rollback_checks
-from ..catalog import surroundings, trust
+from ..catalog import row_security, surroundings, trust
 from ..core.connection import Connection
 from ..core.errors import RunbookError
 from ..core.locks import require_unlocked
@@ -42,7 +42,7 @@ def build_rollback(
     ledger.require_table_idle(conn, row.table_name)
     spec = stored_spec(conn, run_id)
     trust.look_up(conn, spec)
-    trust.require_all_rows(conn, spec, with_source=False)
+    row_security.require_all_rows(conn, spec, with_source=False)
     if spec.waive_rollback:
         raise RunbookError(
             f"Run {run_id} waived its rollback (phase_waive_rollback), so nobody knows which rows "

@@ -17,7 +17,8 @@ from ..core.printable import sql
 from ..core.spec import Query, Spec
 from ..core.sql import comma, name, render, table, text
 from ..gates import query_gates
-from ..gates.data_gates import comparing
+from ..gates.orphans import orphaned
+from ..gates.row_comparison import comparing_all
 
 
 def commands(spec: Spec | None, facts: dict[str, Any]) -> dict[int, list[dict[str, str]]]:
@@ -75,14 +76,9 @@ def _psql(facts: dict[str, Any]) -> str:
 
 def _health(spec: Spec) -> Iterator[Composable]:
     yield SQL("SELECT version(), pg_is_in_recovery()")
-    known = SQL(" AND ").join(SQL("t.{} IS NOT NULL").format(name(c)) for c in spec.source_key)
-    joined = SQL(" AND ").join(
-        SQL("s.{} = t.{}").format(name(theirs), name(ours))
-        for ours, theirs in spec.source_key.items()
+    yield SQL("SELECT count(*) AS orphans FROM {} t\nWHERE {}").format(
+        table(spec.table), orphaned(spec)
     )
-    yield SQL(
-        "SELECT count(*) AS orphans FROM {} t\nWHERE {} AND NOT EXISTS (SELECT FROM {} s WHERE {})"
-    ).format(table(spec.table), known, table(spec.source), joined)
 
 
 def _schema(spec: Spec) -> Iterator[Composable]:
@@ -125,4 +121,4 @@ def _differing(spec: Spec, facts: dict[str, Any]) -> Composable:
     held = conversion.held(spec, schema.get("columns") or {c.name: c.type for c in spec.columns})
     told = (facts.get("plan") or {}).get("compared_by") or {}
     by = {column: Rule(**rule) for column, rule in told.items()}
-    return comparing(spec, held, SQL("SELECT * FROM {}").format(table(spec.table)), by)
+    return comparing_all(spec, held, by)

@@ -15,11 +15,10 @@ from ..core import values
 from ..core.errors import RunbookError, separate
 from ..core.printable import in_json, line
 from ..core.spec import Spec, parse
-from ..core.spec_checks import WARN
 from ..core.values import plain, read
 from ..drift import read_differences
-from ..gates import Gate
-from ..gates.gate import FAIL, PASS, check, reasons, settle
+from ..gates import Gate, registry
+from ..gates.gate import FAIL, PASS, WARN, judge, reasons
 from ..gates.schema_gate import schema_gate_before
 from . import changes, findings, repeat
 from .html import html
@@ -51,16 +50,6 @@ ROLLBACK_OBJECTIVES = {
     1: "Every row that the run changed is as it was, unless somebody has changed it since.",
     2: "Columns and indexes are those that the run's first plan saw.",
 }
-
-READINESS = {
-    "Database connectivity": ("connectivity",),
-    "Schema compatibility": ("schema", "indexes"),
-    "Dry-run validation": ("dry_run",),
-    "Query performance": ("query:",),
-    "Data quality": ("accuracy", "comparison"),
-    "Backfill": ("coverage", "remaining"),
-}
-"""The seed's checklist: each criterion with the ids, or beginnings of ids, of its checks."""
 
 SUFFIXES = {"plan": "-plan", "run": "", "rollback": "-rollback"}
 """What follows a run's id in the name of its report's folder, by the report's kind."""
@@ -94,8 +83,8 @@ def _build(facts: dict[str, Any], kind: str, unfinished: str) -> dict[str, Any]:
     steps = {name: facts.get(name) or {} for name in STEPS}
     if kind == "plan":
         drift = facts.get("drift")
-        found = [] if drift is None else [schema_gate_before(read_differences(drift))]
-        steps["schema"] = {"checks": plain(settle(spec, found) if spec else found)}
+        found = [] if drift is None else [schema_gate_before(spec, read_differences(drift))]
+        steps["schema"] = {"checks": plain(found)}
     gates = _measured_since(
         [read(Gate, gate) for name in STEPS for gate in steps[name].get("checks", [])]
     )
@@ -286,8 +275,9 @@ def _tests(
 
 def _readiness(gates: list[Gate]) -> list[dict[str, Any]]:
     rows = []
-    for criterion, ids in READINESS.items():
-        statuses = [gate.status for gate in gates if gate.id.startswith(ids)]
+    for criterion in registry.readiness_rows():
+        found = [gate for gate in gates if registry.declared(gate.id).readiness == criterion]
+        statuses = [gate.status for gate in found]
         rows.append(
             {
                 "criterion": criterion,
@@ -397,28 +387,24 @@ def _rollback_gates(
     plan: dict[str, Any], work: dict[str, Any], schema: dict[str, Any]
 ) -> list[Gate]:
     listed, left = plan.get("counts", {}).get("rows_eligible", 0), work.get("rows_left_alone", 0)
-    given_back = check(
-        "given_back",
-        "Rows given back",
-        test=1,
+    given_back = judge(
+        None,
+        registry.GIVEN_BACK,
         target=f"the {listed:,} rows that the journal lists, but none that was changed since",
         measured=f"{work.get('rows_changed', 0):,} given back; {_left_text(work)}",
         passed=not left and not work.get("columns_gone"),
-        enforce=False,
         evidence=work.get("left_alone", []),
     )
     if not schema["after"]:
         return [given_back]
     return [
         given_back,
-        check(
-            "schema_before",
-            "Columns and indexes as before the run",
-            test=2,
+        judge(
+            None,
+            registry.SCHEMA_BEFORE,
             target="those that the run's first plan saw",
             measured="the same" if schema["before"] == schema["after"] else "others, see below",
             passed=schema["before"] == schema["after"],
-            enforce=False,
         ),
     ]
 

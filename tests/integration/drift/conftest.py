@@ -27,7 +27,7 @@ def compare(tmp_path: Path) -> Compare:
         schemas = sorted({phase.table.schema, phase.source.schema})
         with connect(database.login, name="test", read_only=True, schemas=schemas) as conn:
             result = compare_schema(conn, phase, f"{path}:Base")
-        gate = schema_gate(result.differences)
+        gate = schema_gate(phase, result.differences)
         found: list[Difference] = plain(result.differences)
         breaking = [d["text"] for d in found if d["breaks"]]
         assert gate.status == ("fail" if breaking else "pass")

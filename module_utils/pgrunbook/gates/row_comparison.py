@@ -1,0 +1,264 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Rows of the table against their source, compared in SQL: which rows, when they match, how many.
+
+In the SQL, t is the table, s the source, and j the journal.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from psycopg.sql import SQL, Composable, Composed, Literal
+
+from .. import catalog, ledger
+from ..backfill import eligibility
+from ..backfill.equality import Rules, differs, rules, same
+from ..catalog import TableInfo, conversion
+from ..core.connection import Connection, one
+from ..core.spec import APART, DIFFER, EQUAL, Spec
+from ..core.sql import name, table, text
+from ..core.values import IF_ANY
+
+
+@dataclass(frozen=True)
+class Compared:
+    """How many rows were compared with their source, and what came of it.
+
+    A row matches when each value that it is to have is there. missing counts rows that lack one,
+    different those that have another one. kept counts rows that are right and keep, in a column
+    that was converted, an old value that differs from the source; kept_alone those that keep one
+    and have no source row; both are None where no column was converted. Whether these are
+    compared, and match, is as phase_kept_values says. refused counts rows that lack a value and are
+    set aside, because the server refuses to fill them; they are not compared.
+    """
+
+    compared: int
+    matched: int
+    missing: int
+    different: int
+    refused: int
+    kept: int | None = field(default=None, metadata=IF_ANY)
+    kept_alone: int | None = field(default=None, metadata=IF_ANY)
+
+    @property
+    def share(self) -> float:
+        """Of the rows that were compared, those that match, in per cent."""
+        return eligibility.percentage(self.matched, self.compared)
+
+
+def compare_all(
+    conn: Connection, spec: Spec, info: TableInfo, by: Rules, aside: Composable | None
+) -> Compared:
+    """Compare every row; aside is the condition that a row is set aside. by is what
+    equality.rules() gives."""
+    return _compare(conn, spec, info, by, _all_rows(spec), aside)
+
+
+def compare_sample(
+    conn: Connection, spec: Spec, info: TableInfo, by: Rules, aside: Composable | None
+) -> Compared:
+    """Compare the phase's random sample."""
+    return _compare(conn, spec, info, by, _random_rows(spec), aside)
+
+
+def compare_run(conn: Connection, spec: Spec, run_id: str) -> Compared:
+    """Compare every row that a run has changed."""
+    info = catalog.inspect(conn, spec.table)
+    rows = _rows_of_run(spec, info, ledger.standing_entries(Literal(run_id)))
+    return _compare(conn, spec, info, rules(conn, spec, info), rows)
+
+
+def count_drifted(conn: Connection, spec: Spec, info: TableInfo, by: Rules) -> int:
+    """Rows that differ from the source but still hold what a run wrote: the source has changed."""
+    if not ledger.exists(conn) or spec.waive_rollback:
+        return 0
+    count: int = one(conn, _drifting(spec, info, ledger.standing_entries(None), by), ())["n"]
+    return count
+
+
+def comparing_all(spec: Spec, held: Mapping[str, conversion.Held], by: Rules) -> Composed:
+    """The query that compares every row."""
+    return _comparing(spec, held, _all_rows(spec), by)
+
+
+def statements(
+    spec: Spec, info: TableInfo, by: Rules, *, has_ledger: bool
+) -> list[tuple[str, Composed]]:
+    """The queries by which the gates compare rows, each after what it is for. Without a ledger
+    they are those of an empty journal."""
+    held = conversion.held(spec, info.types)
+    journal = ledger.standing_entries(None) if has_ledger else ledger.NO_ENTRIES
+    rows = {
+        "canary": _rows_of_run(spec, info, journal),
+        "accuracy": _random_rows(spec),
+        "comparison": _all_rows(spec),
+    }
+    found = [(gate, _comparing(spec, held, of, by)) for gate, of in rows.items()]
+    if spec.waive_rollback:
+        return found
+    return [*found, ("comparison", _drifting(spec, info, journal, by))]
+
+
+def _compare(
+    conn: Connection,
+    spec: Spec,
+    info: TableInfo,
+    by: Rules,
+    rows: Composable,
+    aside: Composable | None = None,
+) -> Compared:
+    held = conversion.held(spec, info.types)
+    found = one(conn, _comparing(spec, held, rows, by, aside), ())
+    if all(h.moved is None for h in held.values()):
+        found = {**found, "kept": None, "kept_alone": None}
+    return Compared(**found)
+
+
+def _comparing(
+    spec: Spec,
+    held: Mapping[str, conversion.Held],
+    rows: Composable,
+    by: Rules,
+    aside: Composable | None = None,
+) -> Composed:
+    """The query that compares rows, and counts them as Compared has it."""
+    return SQL(
+        "SELECT count(*) FILTER (WHERE {compared} AND NOT refused) AS compared,\n"
+        "  count(*) FILTER (WHERE {matched}) AS matched,\n"
+        "  count(*) FILTER (WHERE missing AND NOT refused) AS missing,\n"
+        "  count(*) FILTER (WHERE ({different}) AND NOT refused) AS different,\n"
+        "  count(*) FILTER (WHERE kept) AS kept, count(*) FILTER (WHERE alone) AS kept_alone,\n"
+        "  count(*) FILTER (WHERE refused) AS refused\n"
+        "FROM (SELECT missing, different, missing AND aside AS refused,\n"
+        "  kept AND NOT (missing OR different) AS kept,\n"
+        "  alone AND NOT (missing OR different) AS alone\n"
+        "  FROM (SELECT coalesce({is_missing}, false) AS missing,\n"
+        "    coalesce({is_different}, false) AS different,\n"
+        "    coalesce({is_kept}, false) AS kept, s.k0 IS NULL AS alone, {aside} AS aside\n"
+        "    FROM ({rows}) t {join} ({source}) s ON {matches}\n"
+        "    WHERE {has_origin}) r) c"
+    ).format(
+        **{which: SQL(condition) for which, condition in _COUNTED[spec.kept_values].items()},
+        is_missing=eligibility.eligible(spec, held),
+        is_different=_different(spec, held, by),
+        is_kept=_kept(spec, held, by),
+        aside=aside or SQL("false"),
+        rows=rows,
+        join=eligibility.joined(held),
+        source=eligibility.source_query(spec),
+        matches=eligibility.matches(spec),
+        has_origin=eligibility.has_origin(held),
+    )
+
+
+_COUNTED = {
+    APART: {
+        "compared": "NOT kept AND NOT alone",
+        "matched": "NOT missing AND NOT different AND NOT kept AND NOT alone",
+        "different": "different",
+    },
+    EQUAL: {
+        "compared": "true",
+        "matched": "NOT missing AND NOT different",
+        "different": "different",
+    },
+    DIFFER: {
+        "compared": "NOT alone",
+        "matched": "NOT missing AND NOT different AND NOT kept AND NOT alone",
+        "different": "different OR kept",
+    },
+}
+"""By phase_kept_values, which rows are compared, which of these match and which differ."""
+
+
+def _drifting(spec: Spec, info: TableInfo, journal: Composable, by: Rules) -> Composed:
+    held = conversion.held(spec, info.types)
+    width = len(spec.key)
+    ours = SQL(" AND ").join(
+        SQL("({value} IS NOT DISTINCT FROM NULL OR {is_as_now} OR {c}::text = j.e ->> {n})").format(
+            value=value,
+            is_as_now=same(c, held[c.name].now, value, by),
+            c=held[c.name].now,
+            n=Literal(width + n),
+        )
+        for n, (c, value) in enumerate(
+            zip(spec.columns, eligibility.values(spec, held), strict=True)
+        )
+    )
+    excused = SQL("NOT coalesce({}, false)").format(_kept(spec, held, by))
+    return SQL(
+        "SELECT count(*) AS n FROM ({journal}) j JOIN {table} t ON {keys}"
+        " {join} ({source}) s ON {matches} WHERE {different} AND {excused} AND {ours}"
+    ).format(
+        journal=journal,
+        table=table(spec.table),
+        keys=_journal_keys(spec, info),
+        join=eligibility.joined(held),
+        source=eligibility.source_query(spec),
+        matches=eligibility.matches(spec),
+        different=_different(spec, held, by),
+        excused=excused if spec.kept_values == DIFFER else SQL("true"),
+        ours=ours,
+    )
+
+
+def _all_rows(spec: Spec) -> Composed:
+    return SQL("SELECT * FROM {}").format(table(spec.table))
+
+
+def _random_rows(spec: Spec) -> Composed:
+    return SQL("SELECT t.* FROM {} t ORDER BY {} LIMIT {}").format(
+        table(spec.table), eligibility.random_order(spec), Literal(spec.sample_rows)
+    )
+
+
+def _rows_of_run(spec: Spec, info: TableInfo, journal: Composable) -> Composed:
+    """The rows that the journal lists, by their place where the rollback is waived."""
+    if spec.waive_rollback:
+        return SQL(
+            "SELECT t.* FROM ({}) j JOIN {} t ON t.tableoid = (j.e ->> 0)::oid"
+            " AND t.ctid = (j.e ->> 1)::tid"
+        ).format(journal, table(spec.table))
+    return SQL("SELECT t.* FROM ({}) j JOIN {} t ON {}").format(
+        journal, table(spec.table), _journal_keys(spec, info)
+    )
+
+
+def _journal_keys(spec: Spec, info: TableInfo) -> Composed:
+    return SQL(" AND ").join(
+        SQL("t.{} = (j.e ->> {})::{}").format(name(k), Literal(n), text(info.columns[k].type))
+        for n, k in enumerate(spec.key)
+    )
+
+
+def _different(spec: Spec, held: Mapping[str, conversion.Held], by: Rules) -> Composed:
+    """The condition on t and s that a row has another value than it is to have.
+
+    Where a value of the other type is kept, the source's value is right as well.
+    """
+    return eligibility.any_of(
+        differs(c, held[c.name].now, value, by)
+        if held[c.name].moved is None
+        else SQL("({} AND coalesce({}, true))").format(
+            differs(c, held[c.name].now, value, by),
+            differs(c, held[c.name].now, eligibility.of_source(n), by),
+        )
+        for n, (c, value) in enumerate(
+            zip(spec.columns, eligibility.values(spec, held), strict=True)
+        )
+    )
+
+
+def _kept(spec: Spec, held: Mapping[str, conversion.Held], by: Rules) -> Composable:
+    """The condition on t and s that a row keeps a value of the other type, in a column that was
+    converted, and the source has another value."""
+    kept = [
+        SQL("({} AND {})").format(
+            same(c, held[c.name].now, moved, by),
+            differs(c, held[c.name].now, eligibility.of_source(n), by),
+        )
+        for n, c in enumerate(spec.columns)
+        if (moved := held[c.name].moved) is not None
+    ]
+    return eligibility.any_of(kept) if kept else SQL("false")
