@@ -129,7 +129,7 @@ def main() -> None:
             plain(found),
             path,
             "runbook_validation_metrics_file",
-            lambda metrics: metrics.write_standing(path, figures),
+            lambda metrics: metrics.write_validation(path, figures),
         )
         leave(module, result)
 

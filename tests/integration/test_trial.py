@@ -25,8 +25,8 @@ from ansible.module_utils.pgrunbook.ddl.index_advice import IndexAdvice
 from ansible.module_utils.pgrunbook.gates import index_trial
 from tests.integration.conftest import ROOT, Database, parsed
 from tests.integration.steps import TABLES, Module, Steps, content
+from tests.integration.test_index_advice import MISSED_BY_ALL, SEEDS_INDEXES, seeds_own
 from tests.integration.test_modules import keys_that_differ_from_the_documentation
-from tests.integration.test_proposal import MISSED_BY_ALL, SEEDS_INDEXES, seeds_own
 
 Phase = dict[str, Any]
 

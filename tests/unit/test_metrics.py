@@ -13,15 +13,16 @@ import yaml
 from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.parser import text_string_to_metric_families
 
+from ansible.module_utils.pgrunbook.gates.post_run_verdict import Figures
 from ansible.module_utils.pgrunbook.ledger import RunStatus
 from ansible.module_utils.pgrunbook.report.metrics import (
     GAUGES,
     STATES,
     VALIDATION,
     registry,
-    standing_registry,
+    validation_registry,
     write,
-    write_standing,
+    write_validation,
 )
 from tests.unit.conftest import RUN_AT_WORK
 
@@ -140,21 +141,21 @@ def test_a_limit_is_there_only_while_the_run_has_one() -> None:
     assert of_orders(exposed(run(rows_per_second=500)))["rows_per_second_limit"] == 500
 
 
-def standing(**evidence: Any) -> dict[str, Any]:
-    """A validation as standing.figures() gives it."""
-    return {
-        "phase": "phase9",
-        "table": "public.orders",
-        "at": 1000.0,
-        "coverage_min": {"region": 0.95},
-        "breached": {"coverage": False, "remaining": True},
-        "evidence": evidence,
-    }
+def figures(**evidence: Any) -> Figures:
+    """Those of a validation."""
+    return Figures(
+        phase="phase9",
+        table="public.orders",
+        at=1000.0,
+        coverage_min={"region": 0.95},
+        breached={"coverage": False, "remaining": True},
+        evidence=evidence,
+    )
 
 
 def validated(**evidence: Any) -> dict[str, float]:
     """The value of each sample, by its name without pgrunbook_ and the value of its own label."""
-    samples = samples_of(standing_registry(standing(**evidence)))
+    samples = samples_of(validation_registry(figures(**evidence)))
     return {
         " ".join(
             [key[0].removeprefix("pgrunbook_"), *(set(key[1:]) - {"phase9", "public.orders"})]
@@ -209,8 +210,8 @@ def test_what_a_validation_did_not_measure_is_left_out() -> None:
 
 def test_the_file_of_a_validation_is_replaced_in_a_folder_of_its_own(tmp_path: Path) -> None:
     file = tmp_path / "new" / "validation.prom"
-    write_standing(str(file), standing())
-    write_standing(str(file), standing(remaining={"unfilled": 2}))
+    write_validation(str(file), figures())
+    write_validation(str(file), figures(remaining={"unfilled": 2}))
     text = file.read_text()
     assert 'pgrunbook_rows_unfilled{phase="phase9",table="public.orders"} 2.0\n' in text
     for name, (told, _, _) in VALIDATION.items():

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from ansible.module_utils.pgrunbook.report.store import latest_measured
-from tests.unit.test_standing import pair
+from tests.unit.test_post_run import pair
 
 SERVER = {"system_identifier": "77", "database": "shop", "user": "alice", "standby": False}
 

@@ -11,6 +11,7 @@ __all__ = [
     "index_advice",
     "index_checks",
     "index_plan",
+    "index_sql",
     "indexes",
     "indexes_back",
     "login_role",

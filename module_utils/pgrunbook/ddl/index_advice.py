@@ -11,14 +11,13 @@ import re
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from psycopg.sql import SQL, Composed
-
 from .. import catalog
 from ..catalog import TableInfo
 from ..core.connection import Connection
-from ..core.spec import Spec, Table
+from ..core.spec import Index, Spec, Table
 from ..core.spec_checks import MOST_NAME_BYTES
-from ..core.sql import comma, name, placeholder, render, table
+from ..core.sql import placeholder, render
+from . import index_sql
 from .build_time import index_seconds
 
 TUPLE_HEADER, LINE_POINTER, ALIGNMENT = 8, 4, 8  # bytes; PostgreSQL, "Database Page Layout"
@@ -39,6 +38,11 @@ class IndexAdvice:
     undo: str
     bytes: int
     seconds: float
+
+    @property
+    def index(self) -> Index:
+        """The index as the phase would have it."""
+        return Index(self.name, self.columns, include=self.include)
 
 
 def advise(
@@ -61,7 +65,8 @@ def advise(
         )
         advice = next(shared, None) if by else None
         if by and not advice and not _served(info, by, include):
-            advice = _advice(conn, spec, info, by, include, _free_name(spec.table, by, taken))
+            index = Index(_free_name(spec.table, by, taken), tuple(by), include=tuple(include))
+            advice = _advice(conn, spec, info, index)
             taken |= {advice.name}
         found.append(advice)
     return found
@@ -76,27 +81,19 @@ def _served(info: TableInfo, by: Sequence[str], include: Sequence[str]) -> bool:
     )
 
 
-def _advice(
-    conn: Connection,
-    spec: Spec,
-    info: TableInfo,
-    by: Sequence[str],
-    include: Sequence[str],
-    index: str,
-) -> IndexAdvice:
-    sql, undo = render(_create(spec.table, index, by, include)), drop(spec, index)
+def _advice(conn: Connection, spec: Spec, info: TableInfo, index: Index) -> IndexAdvice:
+    sql = render(index_sql.create(spec.table, index))
     if info.partitioned:
-        sql = f"-- {_entry(index, by, include)} in phase_indexes builds it on each partition"
-        undo = undo.replace("CONCURRENTLY ", "", 1)
+        sql = f"-- {entry(index)} in phase_indexes builds it on each partition"
     present = catalog.present_names(spec, catalog.inspect(conn, spec.table))
-    parts = ([present.get(column, column) for column in part] for part in (by, include))
-    widths = _widths(conn, spec.table, [*by, *include])
+    parts = ([present.get(c, c) for c in part] for part in (index.columns, index.include))
+    widths = _widths(conn, spec.table, [*index.columns, *index.include])
     return IndexAdvice(
-        name=index,
-        columns=tuple(by),
-        include=tuple(include),
+        name=index.name,
+        columns=index.columns,
+        include=index.include,
         sql=sql,
-        undo=undo,
+        undo=drop(spec, index.name, concurrently=not info.partitioned),
         bytes=index_bytes(info.rows_estimate, widths),
         seconds=round(index_seconds(conn, spec.table, info.pages, *parts), 1),
     )
@@ -127,28 +124,24 @@ def index_bytes(rows: int, widths: Sequence[float]) -> int:
     return round(rows * (aligned + LINE_POINTER) / FILL_FACTOR)
 
 
-def drop(spec: Spec, index: str) -> str:
+def drop(spec: Spec, index: str, *, concurrently: bool = True) -> str:
     """The statement that drops an index of the phase's table."""
-    return render(SQL("DROP INDEX CONCURRENTLY {}").format(name(spec.table.schema, index)))
+    return render(index_sql.drop(spec.table, index, concurrently=concurrently))
 
 
 def estimated(advice: IndexAdvice, why: str = "") -> str:
     """The advice in a sentence; why is why it was not tried."""
     return (
-        f"An index {on_columns(advice)} would hold all that it reads: "
+        f"An index {index_sql.described(advice.index)} would hold all that it reads: "
         f"at most about {megabytes(advice.bytes)}, built in about "
         f"{advice.seconds:g} s (estimated, not tried{f': {why}' if why else ''})"
     )
 
 
-def entry(advice: IndexAdvice) -> str:
+def entry(index: Index) -> str:
     """The index as an entry of phase_indexes, in YAML."""
-    return _entry(advice.name, advice.columns, advice.include)
-
-
-def _entry(index: str, columns: Sequence[str], include: Sequence[str]) -> str:
-    parts = [f"name: {_yaml(index)}"]
-    for part, names in (("columns", columns), ("include", include)):
+    parts = [f"name: {_yaml(index.name)}"]
+    for part, names in (("columns", index.columns), ("include", index.include)):
         if names:
             parts.append(f"{part}: [{', '.join(_yaml(column) for column in names)}]")
     return f"{{{', '.join(parts)}}}"
@@ -158,12 +151,6 @@ def _yaml(of: str) -> str:
     """A name in YAML, in quotes where it would be read as something else."""
     word = re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", of)
     return of if word and of.lower() not in _YAML_WORDS else json.dumps(of, ensure_ascii=False)
-
-
-def on_columns(advice: IndexAdvice) -> str:
-    """What the index is on: "on (a, b) including c"."""
-    include = f" including {', '.join(advice.include)}" if advice.include else ""
-    return f"on ({', '.join(advice.columns)}){include}"
 
 
 def megabytes(size: int) -> str:
@@ -181,13 +168,6 @@ def _serves(
     """Whether an index that is ordered by key and holds these columns is the one that is asked for,
     or more."""
     return list(key[: len(by)]) == list(by) and set(include) <= set(columns)
-
-
-def _create(on: Table, index: str, by: Sequence[str], include: Sequence[str]) -> Composed:
-    also = SQL(" INCLUDE ({})").format(comma(name(c) for c in include)) if include else SQL("")
-    return SQL("CREATE INDEX CONCURRENTLY {} ON {} ({}){}").format(
-        name(index), table(on), comma(name(c) for c in by), also
-    )
 
 
 def _free_name(on: Table, by: Sequence[str], taken: Collection[str]) -> str:

@@ -25,7 +25,7 @@ class DataGates:
     """What the data gates found: the table's columns and indexes, its rows by what a backfill would
     do with them, and the gates."""
 
-    schema: dict[str, Any]
+    schema: dict[str, dict[str, str]]
     counts: dict[str, Any]
     checks: tuple[Gate, ...]
     changed: bool = False

@@ -7,8 +7,7 @@ from __future__ import annotations
 import contextlib
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, fields, replace
-from typing import Any
+from dataclasses import dataclass, replace
 
 import psycopg
 
@@ -17,6 +16,7 @@ from ..catalog import TableInfo
 from ..core.connection import STATEMENT_TIMEOUT, Connection, one
 from ..core.locks import patient, with_lock_retries
 from ..core.spec import Query, Spec, Table
+from ..core.values import plain, read
 from ..core.window import window_closed
 from ..ddl import index_plan, indexes
 from ..ddl.index_advice import IndexAdvice, advise, drop
@@ -24,7 +24,7 @@ from ..ddl.schema_change import SchemaChange
 from ..ddl.step import Step
 from . import query_gates
 from .gate import Gate
-from .query_pair import Advice, Measurement, QueryPair, Ratios, Trial, met
+from .query_pair import Advice, QueryPair, Trial, met
 
 NOTES = {
     "try": "each is built only if its query misses its speed-up; it is measured and dropped again",
@@ -246,16 +246,15 @@ def _with_trial(
     spec: Spec, before: QueryPair, advice: IndexAdvice, tried: _Tried, measured: QueryPair
 ) -> QueryPair:
     """The pair with what its trial found, and with its figures where the index was kept."""
-    trial = Trial(
-        **_fields(Measurement, measured),
-        bytes=tried.bytes,
-        seconds=tried.seconds,
-        kept=tried.kept,
-        met=_meets(spec, measured),
-        without=Ratios(**_fields(Ratios, before)),
+    trial = {
+        **plain(measured),
+        "bytes": tried.bytes,
+        "seconds": tried.seconds,
+        "kept": tried.kept,
+        "met": _meets(spec, measured),
+        "without": plain(before),
+    }
+    return replace(
+        measured if tried.kept else before,
+        proposal=Advice(**vars(advice), tried=read(Trial, trial)),
     )
-    return replace(measured if tried.kept else before, proposal=Advice(**vars(advice), tried=trial))
-
-
-def _fields(of: type[Ratios], pair: QueryPair) -> dict[str, Any]:
-    return {field.name: getattr(pair, field.name) for field in fields(of)}

@@ -28,13 +28,22 @@ class Previous:
 
 
 @dataclass(frozen=True)
+class Proof:
+    """What the server said of a session: whether it was READ ONLY, and the transaction id that it
+    got, which is None where it wrote nothing."""
+
+    read_only: bool = False
+    xid: str | None = None
+
+
+@dataclass(frozen=True)
 class Result:
     """What one of the modules that measure returned: its gates, what the server said of its
     session, and the newest run of the phase, where it tells that. One that was skipped has no
     gates."""
 
     checks: tuple[Gate, ...] | None = None
-    proof: dict[str, Any] | None = None
+    proof: Proof | None = None
     run: ledger.Latest | None = None
 
 
@@ -51,6 +60,20 @@ class Verdict:
     changed: bool = False
 
 
+@dataclass(frozen=True)
+class Figures:
+    """What becomes metrics: when the gates were measured, in seconds since 1970, the coverage that
+    each column must have, 0 to 1, and of each gate, by its id, whether it is breached, and its
+    evidence."""
+
+    phase: str
+    table: str
+    at: float
+    coverage_min: dict[str, float]
+    breached: dict[str, bool]
+    evidence: dict[str, Any]
+
+
 def conclude(
     spec: Spec,
     results: Sequence[Result],
@@ -62,16 +85,16 @@ def conclude(
     """Every gate, from the results of the modules that measured.
 
     Results of a query that differ from those of the one that it replaces are no breach where rows
-    differ from their source now, or lack a value still, and the comparison holds all the same: the
-    source goes on changing, what was filled does not. Whether these are too many is what the
-    comparison decides.
+    differ from their source now, or lack a value still, and the gate on every row holds all the
+    same: the source goes on changing, what was filled does not. Whether these are too many is what
+    that gate decides.
 
     fall_max is how much of its previous speed-up a query may lose, in per cent; command is how the
     phase is run.
     """
     found = [gate for result in results for gate in result.checks or ()]
     measured = [_explained(spec, gate, _accounted(found)) for gate in found]
-    proofs = [result.proof or {} for result in results if result.checks is not None]
+    proofs = [result.proof or Proof() for result in results if result.checks is not None]
     gates = [*measured, *_speedups(spec, measured, previous, fall_max), _only_read(spec, proofs)]
     reverted = _reverted(results)
     lines = [f"{gate.status.upper():4}  {gate.title}: {gate.measured}" for gate in gates]
@@ -94,17 +117,16 @@ def _reverted(results: Sequence[Result]) -> list[str]:
     ]
 
 
-def figures(spec: Spec, gates: Sequence[Gate]) -> dict[str, Any]:
-    """What metrics.write_standing() takes: the gates' evidence and whether they are breached, by
-    the gate's id; at, now in seconds since 1970; coverage_min by column, 0 to 1."""
-    return {
-        "phase": spec.phase,
-        "table": str(spec.table),
-        "at": time.time(),
-        "coverage_min": {c.name: spec.coverage_of(c.name) / 100 for c in spec.columns},
-        "breached": {gate.id: gate.status == FAIL for gate in gates},
-        "evidence": {gate.id: gate.evidence for gate in gates},
-    }
+def figures(spec: Spec, gates: Sequence[Gate]) -> Figures:
+    """The figures of gates that were measured just now."""
+    return Figures(
+        phase=spec.phase,
+        table=str(spec.table),
+        at=time.time(),
+        coverage_min={c.name: spec.coverage_of(c.name) / 100 for c in spec.columns},
+        breached={gate.id: gate.status == FAIL for gate in gates},
+        evidence={gate.id: gate.evidence for gate in gates},
+    )
 
 
 def kept(before: SpeedUp, now: SpeedUp) -> float:
@@ -177,10 +199,10 @@ def _speedup(spec: Spec, query: Query, now: SpeedUp, previous: Previous, fall_ma
     )
 
 
-def _only_read(spec: Spec, proofs: Sequence[Mapping[str, Any]]) -> Gate:
+def _only_read(spec: Spec, proofs: Sequence[Proof]) -> Gate:
     """The gate on what the server says of each session."""
-    writing = [p for p in proofs if not p.get("read_only") or p.get("xid") is not None]
-    xids = ", ".join(str(p["xid"]) for p in writing if p.get("xid") is not None)
+    writing = [proof for proof in proofs if not proof.read_only or proof.xid is not None]
+    xids = ", ".join(str(proof.xid) for proof in writing if proof.xid is not None)
     return judge(
         spec,
         registry.READ_ONLY,
@@ -188,7 +210,7 @@ def _only_read(spec: Spec, proofs: Sequence[Mapping[str, Any]]) -> Gate:
         measured=f"the server says: transaction_read_only {'OFF' if writing else 'on'}, "
         f"transaction id {xids or 'none'}, in {len(proofs)} sessions",
         passed=bool(proofs) and not writing,
-        evidence=list(proofs),
+        evidence=plain(proofs),
     )
 
 

@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 from psycopg.sql import SQL, Composed
 
@@ -42,7 +41,7 @@ class Preflight:
 
     server: Server
     health: Health
-    schema: dict[str, Any]
+    schema: dict[str, dict[str, str]]
     text: str
     checks: tuple[Gate, ...]
     changed: bool = False

@@ -7,7 +7,6 @@ import json
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
 
 import psycopg
 from psycopg.sql import SQL, Composable, Composed, Literal
@@ -20,7 +19,8 @@ from ..core.obstacles import Obstacles
 from ..core.spec import Query, Spec
 from ..core.sql import filled_in, table
 from ..core.values import plain
-from ..ddl.index_advice import advise, entry, estimated, megabytes, on_columns
+from ..ddl.index_advice import advise, entry, estimated, megabytes
+from ..ddl.index_sql import described
 from . import bootstrap, processor_time, registry
 from .gate import Gate, judge, wanted
 from .query_pair import (
@@ -95,12 +95,12 @@ def _sound(
 ) -> set[str]:
     """The volatile functions that one side of a pair calls. Raises as require_sound_queries()."""
     compiled = compile(spec, columns, side)
-    if '"ModifyTable"' in json.dumps(_planned(conn, query, compiled)):
+    if '"ModifyTable"' in _plan(conn, query, compiled):
         raise RunbookError(
             f"Query {query.name!r} would write: {side} "
             "Next step: correct it in phase_queries, which only compares what is read."
         )
-    _planned(conn, query, _as_text(0, compiled))
+    _plan(conn, query, _as_text(0, compiled))
     said = f"Query {query.name!r} cannot be measured"
     return volatile.acknowledged(conn, spec, compiled, said)
 
@@ -229,27 +229,29 @@ def _ratio(ratio: float, interval: Interval) -> str:
 
 def _advised(spec: Spec, advice: Advice) -> str:
     """The index that would serve a query in a sentence or two: as estimated, or as tried."""
-    tried = advice.tried
+    tried, in_yaml = advice.tried, entry(advice.index)
     if not tried:
-        return f"{estimated(advice, advice.not_tried or '')}. In phase_indexes: {entry(advice)}"
-    index = f"index {on_columns(advice)}, built in {tried.seconds:g} s, {megabytes(tried.bytes)}"
-    if not tried.kept:
-        meets = "it meets the target" if tried.met else "it misses the target all the same"
-        results = "equal results" if tried.equal else DIFFERENT
+        return f"{estimated(advice, advice.not_tried or '')}. In phase_indexes: {in_yaml}"
+    on = described(advice.index)
+    index = f"index {on}, built in {tried.seconds:g} s, {megabytes(tried.bytes)}"
+    if tried.kept:
         return (
-            f"With an {index}, and dropped again: {_figures(tried)}, {results}; "
-            f"{met(spec, tried)[1]}: {meets}. In phase_indexes: {entry(advice)}"
+            f"The {index}, was kept. Without it: {tried.without.time_ratio} × in time, "
+            f"{tried.without.buffer_ratio} × in buffers. Put it into phase_indexes: {in_yaml}"
         )
+    meets = "it meets the target" if tried.met else "it misses the target all the same"
+    results = "equal results" if tried.equal else DIFFERENT
     return (
-        f"The {index}, was kept. Without it: {tried.without.time_ratio} × in time, "
-        f"{tried.without.buffer_ratio} × in buffers. Put it into phase_indexes: {entry(advice)}"
+        f"With an {index}, and dropped again: {_figures(tried)}, {results}; "
+        f"{met(spec, tried)[1]}: {meets}. In phase_indexes: {in_yaml}"
     )
 
 
-def _planned(conn: Connection, query: Query, side: Composed) -> list[dict[str, Any]]:
+def _plan(conn: Connection, query: Query, side: Composed) -> str:
+    """The server's plan of one side of a pair, as JSON."""
     explain = SQL("EXPLAIN (FORMAT JSON) {}").format(side)
     try:
-        return conn.execute(explain, (), binary=True).fetchall()
+        return json.dumps(conn.execute(explain, (), binary=True).fetchall())
     except psycopg.Error as error:
         raise RunbookError(
             f"Query {query.name!r} is wrong: {reason(error)}. "

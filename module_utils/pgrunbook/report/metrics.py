@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Prometheus metrics for node_exporter's textfile collector: the newest run of each phase, and how
-a phase stands after it."""
+"""Prometheus metrics for node_exporter's textfile collector: the newest run of each phase, and what
+the post-run validation found."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from typing import Any
 
 from prometheus_client import CollectorRegistry, Gauge, write_to_textfile
 
+from ..gates.post_run_verdict import Figures
 from ..ledger import RunStatus
 
 LABELS = ["phase", "table"]
@@ -55,10 +56,9 @@ GAUGES: dict[str, tuple[str, Callable[[RunStatus], float | None]]] = {
 }
 """For each metric, after pgrunbook_, its help and how to take it from a run."""
 
-Standing = dict[str, Any]
 Series = dict[tuple[str, ...], float | None]
 
-VALIDATION: dict[str, tuple[str, list[str], Callable[[Standing], Series]]] = {
+VALIDATION: dict[str, tuple[str, list[str], Callable[[Figures], Series]]] = {
     "coverage_ratio": (
         "Share of all rows in which the column has a value.",
         ["column"],
@@ -67,7 +67,7 @@ VALIDATION: dict[str, tuple[str, list[str], Callable[[Standing], Series]]] = {
     "coverage_min_ratio": (
         "Share of all rows in which the column must have a value.",
         ["column"],
-        lambda s: {(column,): share for column, share in s["coverage_min"].items()},
+        lambda s: {(column,): share for column, share in s.coverage_min.items()},
     ),
     "rows_unfilled": (
         "Rows that the source could fill, and could a while before.",
@@ -105,12 +105,12 @@ VALIDATION: dict[str, tuple[str, list[str], Callable[[Standing], Series]]] = {
     "gate_breached": (
         "1 where the gate is breached, 0 where it holds or is not enforced.",
         ["gate"],
-        lambda s: {(gate,): float(breached) for gate, breached in s["breached"].items()},
+        lambda s: {(gate,): float(breached) for gate, breached in s.breached.items()},
     ),
-    "validation_timestamp_seconds": ("When the gates were measured.", [], lambda s: {(): s["at"]}),
+    "validation_timestamp_seconds": ("When the gates were measured.", [], lambda s: {(): s.at}),
 }
 """For each metric of a validation, after pgrunbook_, its help, its labels besides LABELS, and how
-to take it, by the values of these labels, from what standing.figures() gives."""
+to take it, by the values of these labels, from its figures."""
 
 
 def write(path: str, runs: list[RunStatus]) -> None:
@@ -119,10 +119,9 @@ def write(path: str, runs: list[RunStatus]) -> None:
     _replace(path, registry(runs))
 
 
-def write_standing(path: str, standing: Standing) -> None:
-    """Write the metrics of a validation, as standing.figures() has them. Raises OSError when the
-    file cannot be written."""
-    _replace(path, standing_registry(standing))
+def write_validation(path: str, figures: Figures) -> None:
+    """Write the metrics of a validation. Raises OSError when the file cannot be written."""
+    _replace(path, validation_registry(figures))
 
 
 def registry(runs: list[RunStatus]) -> CollectorRegistry:
@@ -145,14 +144,14 @@ def registry(runs: list[RunStatus]) -> CollectorRegistry:
     return collected
 
 
-def standing_registry(standing: Standing) -> CollectorRegistry:
+def validation_registry(figures: Figures) -> CollectorRegistry:
     """The metrics of a validation. What was not measured is left out."""
     collected = CollectorRegistry()
     for metric, (text, labels, values) in VALIDATION.items():
         gauge = Gauge(f"pgrunbook_{metric}", text, [*LABELS, *labels], registry=collected)
-        for key, measured in values(standing).items():
+        for key, measured in values(figures).items():
             if measured is not None:
-                gauge.labels(standing["phase"], standing["table"], *key).set(measured)
+                gauge.labels(figures.phase, figures.table, *key).set(measured)
     return collected
 
 
@@ -162,17 +161,18 @@ def _replace(path: str, collected: CollectorRegistry) -> None:
     write_to_textfile(path, collected)
 
 
-def _found(standing: Standing, gate: str) -> dict[str, Any]:
+def _found(figures: Figures, gate: str) -> dict[str, Any]:
     """The evidence of a gate; empty where it was not measured."""
-    return standing["evidence"].get(gate) or {}
+    found: dict[str, Any] = figures.evidence.get(gate) or {}
+    return found
 
 
-def _queries(standing: Standing, kind: str) -> dict[tuple[str, ...], dict[str, Any]]:
+def _queries(figures: Figures, kind: str) -> dict[tuple[str, ...], dict[str, Any]]:
     """The evidence of the gates of a kind that there is one of for each query, by the query."""
     prefix = f"{kind}:"
     return {
         (gate.removeprefix(prefix),): evidence
-        for gate, evidence in standing["evidence"].items()
+        for gate, evidence in figures.evidence.items()
         if gate.startswith(prefix)
     }
 

@@ -248,10 +248,10 @@ def test_where_no_row_can_be_filled_the_source_is_to_be_completed() -> None:
 def test_the_figures_for_the_metrics() -> None:
     spec = parsed(coverage_min=90.0)
     found = figures(spec, [read(Gate, gate("a")), read(Gate, gate("b", status="fail"))])
-    assert (found["phase"], found["table"], found["coverage_min"]) == (
+    assert (found.phase, found.table, found.coverage_min) == (
         "phase9",
         "public.orders",
         {"region": 0.9},
     )
-    assert found["breached"] == {"a": False, "b": True}
-    assert abs(found["at"] - time.time()) < 60
+    assert found.breached == {"a": False, "b": True}
+    assert abs(found.at - time.time()) < 60

@@ -187,3 +187,9 @@ def test_percentage_rounds_down_by_less_than_a_hundredth(share: tuple[int, int])
     exact, told = Fraction(100 * part, whole), Fraction(str(percentage(part, whole)))
     assert 0 <= exact - told < Fraction(1, 100)
     assert (told == 100) == (part == whole), "100 % only for all of them"
+
+
+@pytest.mark.parametrize("gate", registry.ALL)
+def test_every_gate_is_documented(gate: str) -> None:
+    pages = [(ROOT / "docs" / page).read_text("utf-8") for page in ("report.md", "monitoring.md")]
+    assert re.search(rf"^\| `{gate}(:<name>)?` \|", "\n".join(pages), re.MULTILINE)
