@@ -78,14 +78,18 @@ text:
   description: The same as a person reads it, a statement in a line.
   returned: success
   type: str
+# begin: proof
 proof:
   description:
-    - What the server says of this session's writes. RV(ignore:read_only) is
-      C(transaction_read_only),
-      RV(ignore:xid) is C(pg_current_xact_id_if_assigned()), which is null if nothing was written.
+  - What the server says of this session's writes. RV(ignore:read_only) is C(transaction_read_only),
+    RV(ignore:xid) is C(pg_current_xact_id_if_assigned()), which is null if nothing
+    was written.
   returned: success
   type: dict
-  sample: {"read_only": true, "xid": null}
+  sample:
+    read_only: true
+    xid: null
+# end: proof
 """
 
 from typing import Any

@@ -191,19 +191,26 @@ text:
   description: The plan as a person reads it.
   returned: success
   type: str
+# begin: queries
 queries:
-  description: The SQL that was run, or in check mode would be.
+  description:
+  - The SQL that was run, or in check mode would be.
   returned: success
   type: list
   elements: str
+# end: queries
+# begin: proof
 proof:
   description:
-    - What the server says of this session's writes. RV(ignore:read_only) is
-      C(transaction_read_only),
-      RV(ignore:xid) is C(pg_current_xact_id_if_assigned()), which is null if nothing was written.
+  - What the server says of this session's writes. RV(ignore:read_only) is C(transaction_read_only),
+    RV(ignore:xid) is C(pg_current_xact_id_if_assigned()), which is null if nothing
+    was written.
   returned: success
   type: dict
-  sample: {"read_only": true, "xid": null}
+  sample:
+    read_only: true
+    xid: null
+# end: proof
 """
 
 from typing import Any

@@ -26,13 +26,15 @@ EXAMPLES = r"""
 """
 
 RETURN = r"""
+# begin: checks
 checks:
   description:
-    - The gates, each with RV(ignore:id), RV(ignore:title), RV(ignore:test), RV(ignore:target),
-      RV(ignore:measured), RV(ignore:status) (V(pass), V(fail) or V(warn)) and RV(ignore:evidence).
+  - The gates, each with RV(ignore:id), RV(ignore:title), RV(ignore:test), RV(ignore:target),
+    RV(ignore:measured), RV(ignore:status) (V(pass), V(fail) or V(warn)) and RV(ignore:evidence).
   returned: success
   type: list
   elements: dict
+# end: checks
 server:
   description: Version, database, role and system identifier.
   returned: success
@@ -49,19 +51,26 @@ schema:
   description: The table's columns and indexes.
   returned: success
   type: dict
+# begin: queries
 queries:
-  description: The SQL that was run, or in check mode would be.
+  description:
+  - The SQL that was run, or in check mode would be.
   returned: success
   type: list
   elements: str
+# end: queries
+# begin: proof
 proof:
   description:
-    - What the server says of this session's writes. RV(ignore:read_only) is
-      C(transaction_read_only),
-      RV(ignore:xid) is C(pg_current_xact_id_if_assigned()), which is null if nothing was written.
+  - What the server says of this session's writes. RV(ignore:read_only) is C(transaction_read_only),
+    RV(ignore:xid) is C(pg_current_xact_id_if_assigned()), which is null if nothing
+    was written.
   returned: success
   type: dict
-  sample: {"read_only": true, "xid": null}
+  sample:
+    read_only: true
+    xid: null
+# end: proof
 """
 
 from ansible.module_utils.basic import AnsibleModule

@@ -37,13 +37,15 @@ EXAMPLES = r"""
 """
 
 RETURN = r"""
+# begin: checks
 checks:
   description:
-    - The gates, each with RV(ignore:id), RV(ignore:title), RV(ignore:test), RV(ignore:target),
-      RV(ignore:measured), RV(ignore:status) (V(pass), V(fail) or V(warn)) and RV(ignore:evidence).
+  - The gates, each with RV(ignore:id), RV(ignore:title), RV(ignore:test), RV(ignore:target),
+    RV(ignore:measured), RV(ignore:status) (V(pass), V(fail) or V(warn)) and RV(ignore:evidence).
   returned: success
   type: list
   elements: dict
+# end: checks
 differences:
   description:
     - Each difference between the database and the models, the worst first. The page on the report
@@ -93,19 +95,26 @@ text:
   description: The differences as a person reads them.
   returned: success
   type: str
+# begin: queries
 queries:
-  description: The SQL that was run, or in check mode would be.
+  description:
+  - The SQL that was run, or in check mode would be.
   returned: success
   type: list
   elements: str
+# end: queries
+# begin: proof
 proof:
   description:
-    - What the server says of this session's writes. RV(ignore:read_only) is
-      C(transaction_read_only),
-      RV(ignore:xid) is C(pg_current_xact_id_if_assigned()), which is null if nothing was written.
+  - What the server says of this session's writes. RV(ignore:read_only) is C(transaction_read_only),
+    RV(ignore:xid) is C(pg_current_xact_id_if_assigned()), which is null if nothing
+    was written.
   returned: success
   type: dict
-  sample: {"read_only": true, "xid": null}
+  sample:
+    read_only: true
+    xid: null
+# end: proof
 """
 
 from typing import Any

@@ -61,13 +61,15 @@ EXAMPLES = r"""
 """
 
 RETURN = r"""
+# begin: checks
 checks:
   description:
-    - The gates, each with RV(ignore:id), RV(ignore:title), RV(ignore:test), RV(ignore:target),
-      RV(ignore:measured), RV(ignore:status) (V(pass), V(fail) or V(warn)) and RV(ignore:evidence).
+  - The gates, each with RV(ignore:id), RV(ignore:title), RV(ignore:test), RV(ignore:target),
+    RV(ignore:measured), RV(ignore:status) (V(pass), V(fail) or V(warn)) and RV(ignore:evidence).
   returned: success
   type: list
   elements: dict
+# end: checks
 breached:
   description: The ids of the gates that failed.
   returned: success
