@@ -7,9 +7,10 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+import yaml
 from psycopg.sql import SQL, Identifier
 
-from tests.integration.conftest import Database, Played
+from tests.integration.conftest import ROOT, Database, Played, approval_of
 from tests.integration.steps import Module, Steps, content
 
 Name = Callable[[str], str]
@@ -146,20 +147,36 @@ def test_through_and_back(database: Database, module: Module, name: Name) -> Non
 
 
 def test_another_phase_is_only_another_variables_file(
-    database: Database, approved: Callable[..., Played], phase: dict[str, Any]
+    database: Database, module: Module, playbook: Callable[..., Played], phase: dict[str, Any]
 ) -> None:
+    """Whatever the names are, Ansible hands them on as they stand in the file."""
     name = NAMES["quotes"]
     _create(database, name)
-    spec = _spec(name)
-    variables = {f"phase_{key}": value for key, value in spec.items()}
+    variables = {f"phase_{key}": value for key, value in _spec(name).items()}
     variables |= {"phase_name": variables.pop("phase_phase"), "phase_models": ""}
-
-    played = approved(database, {**phase, **variables})
+    changed = {**phase, **variables}
+    played = playbook(database.login, "phase3", "--check", phase=changed)
     assert played.status == 0, played.output
-    assert "GO  " in played.output
-    columns = database.sql(
-        "SELECT attname FROM pg_attribute a JOIN pg_class c ON c.oid = a.attrelid"
-        " WHERE c.relkind = 'r' AND attname IN (%s, %s)",
-        (name("type"), name("old type")),
+    assert approval_of(module, database, changed) in played.output
+
+
+SMALL = ROOT / "tests/fixtures/orders.yml"
+
+
+def test_a_phase_file_of_a_few_lines_is_enough(
+    database: Database, module: Module, playbook: Callable[..., Played]
+) -> None:
+    """What it does not say has its default; -e phase_file names it."""
+    database.sql(
+        "CREATE TABLE customers (id int PRIMARY KEY, region text);"
+        "CREATE TABLE orders (id int PRIMARY KEY, customer int, regions text);"
+        "INSERT INTO customers SELECT i, 'r' || i FROM generate_series(1, 9) i;"
+        "INSERT INTO orders SELECT i, 1 + i % 9 FROM generate_series(1, 900) i;"
     )
-    assert {column["attname"] for column in columns} == {name("type")}
+    text = SMALL.read_text(encoding="utf-8")
+    assert len(text.splitlines()) <= 15
+    approval = approval_of(module, database, yaml.safe_load(text))
+    played = playbook(database.login, "phase3", "-e", f"phase_file={SMALL}", "-e", approval)
+    assert played.status == 0, played.output
+    assert database.sql("SELECT count(region) AS filled FROM orders") == [{"filled": 900}]
+    assert "orders_region" in str(database.sql("SELECT indexname FROM pg_indexes"))
