@@ -218,19 +218,22 @@ from typing import Any
 from ansible.module_utils.basic import AnsibleModule
 
 from ansible.module_utils.pgrunbook.module import LOGIN, SPEC, execute
-from ansible.module_utils.pgrunbook.plan.build import build
-from ansible.module_utils.pgrunbook.plan.rollback import build_rollback
+from ansible.module_utils.pgrunbook.plan.rollback_plan import build_rollback
+from ansible.module_utils.pgrunbook.plan.run_plan import build
+from ansible.module_utils.pgrunbook.plan.text import plan_text, rollback_text
 
 
 def plan(conn: Any, parameters: dict[str, Any], dry: bool) -> dict[str, Any]:
     if parameters["rollback_of"]:
-        return build_rollback(
+        undoing = build_rollback(
             conn,
             parameters["rollback_of"],
             acknowledged=parameters["acknowledged"],
             accept_incomplete_journal=parameters["accept_incomplete_journal"],
         )
-    return build(conn, parameters["spec"], parameters["approval"])
+        return {**undoing.as_json(), "text": rollback_text(undoing)}
+    planned = build(conn, parameters["spec"], parameters["approval"])
+    return {**planned.as_json(), "text": plan_text(planned)}
 
 
 def main() -> None:

@@ -12,7 +12,7 @@ import pytest
 
 from ansible.module_utils.pgrunbook.backfill import workers
 from ansible.module_utils.pgrunbook.backfill.throttle import horizon_holder
-from ansible.module_utils.pgrunbook.plan import build as plan_module
+from ansible.module_utils.pgrunbook.plan import run_plan
 from demo import data
 from tests.integration.conftest import Database
 from tests.integration.small_table import (
@@ -89,7 +89,7 @@ def test_whoever_has_written_and_waits_holds_the_horizon_too(
     database: Database, module: Module, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Between two statements a transaction at READ COMMITTED has no snapshot, only its id."""
-    monkeypatch.setattr(plan_module, "OLD_TRANSACTION_SECONDS", 0.0)
+    monkeypatch.setattr(run_plan, "OLD_TRANSACTION_SECONDS", 0.0)
     steps = Table(rows=30_000).make(database, module)
     with database.connect() as holder, holder.transaction():
         holder.execute("INSERT INTO s VALUES (1000, 'x')")
@@ -123,7 +123,7 @@ def _until_cancelled(conn: psycopg.Connection[Any], statement: str) -> None:
 def test_the_plan_names_who_holds_the_horizon(
     database: Database, module: Module, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(plan_module, "OLD_TRANSACTION_SECONDS", 0.0)
+    monkeypatch.setattr(run_plan, "OLD_TRANSACTION_SECONDS", 0.0)
     steps = Table(rows=30_000).make(database, module)
     with database.connect() as holder, holder.transaction():
         holder.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ")

@@ -3,78 +3,90 @@
 
 from __future__ import annotations
 
-import copy
+from dataclasses import replace
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from ansible.module_utils.pgrunbook import ledger
 from ansible.module_utils.pgrunbook.backfill.sample import sample_text
+from ansible.module_utils.pgrunbook.backfill.strategy import Strategy
+from ansible.module_utils.pgrunbook.catalog.dependents import Dependent
+from ansible.module_utils.pgrunbook.core.server import Identity
+from ansible.module_utils.pgrunbook.ddl.step import Step
 from ansible.module_utils.pgrunbook.plan import text as plan_text
+from ansible.module_utils.pgrunbook.plan.estimates import Estimates
+from ansible.module_utils.pgrunbook.plan.plan import (
+    Plan,
+    PlanResult,
+    RollbackPlan,
+    RollbackResult,
+)
 from ansible.module_utils.pgrunbook.plan.text import WIDTH, rollback_text
-from tests.unit.conftest import options
+from tests.unit.conftest import parsed
 
 HASH = "3e3cb669" + "0" * 56
 SKIPPED = {"already_complete": 0, "no_source_key": 0, "no_source_row": 0, "source_has_no_value": 0}
 
 
-def step(id: str, *, needed: bool, statements: list[str] | None = None) -> dict[str, Any]:
-    return {
-        "id": id,
-        "title": f"Do {id}",
-        "statements": [f"SQL OF {id}"] if statements is None else statements,
-        "undo": [f"UNDO OF {id}"],
-        "lock": f"LOCK OF {id}",
-        "needed": needed,
-    }
+def step(id: str, *, needed: bool | None = None, statements: tuple[str, ...] | None = None) -> Step:
+    return Step(
+        id,
+        f"Do {id}",
+        statements=(f"SQL OF {id}",) if statements is None else statements,
+        undo=(f"UNDO OF {id}",),
+        lock=f"LOCK OF {id}",
+        needed=needed,
+    )
 
 
-def result(**changes: Any) -> dict[str, Any]:
-    """What plan.build() hands on: a rename and a backfill are needed, an index is not."""
-    before = {"region": None, "zone": "north"}
-    base: dict[str, Any] = {
-        "plan": {
-            "spec": options(title="Phase nine"),
-            "server": {"database": "shop"},
-            "steps": [
-                step("rename", needed=True),
-                step("index_rename", needed=False),
-                step("backfill", needed=False),
-                step("index_build", needed=True),
-            ],
-            "dependents": [],
-            "triggers": [],
-            "volatile": [],
-            "strategy": {"name": "ranges", "passes": 1, "deferred": []},
-        },
-        "plan_hash": HASH,
-        "run": {"id": "phase9-20260131T040506Z-1f2e"},
-        "resumes": False,
-        "why_strategy": "the phase asks for it",
-        "heap_only_percent": 0.0,
-        "horizon": "",
-        "refused": [],
-        "unforeseen": [],
-        "counts": {"rows_eligible": 1234, "rows_total": 5678, "rows_skipped": dict(SKIPPED)},
-        "estimates": {
-            "rename": 0.0,
-            "index_rename": 0.0,
-            "index_defer": 0.0,
-            "backfill": 0.1,
-            "index_build": 2.5,
-        },
-        "measured_rate": "at the 12,340 rows/s of run phase9-0",
-        "sample": [
-            {"key": [n, "a"], "before": before, "after": {"region": "east", "zone": "north"}}
-            for n in range(7)
-        ],
-    }
-    return {**base, **changes}
+PLAN = Plan(
+    spec=parsed(title="Phase nine"),
+    server=Identity(database="shop"),
+    schema={},
+    surroundings={},
+    source_columns={},
+    dependents=[],
+    triggers=[],
+    volatile=[],
+    strategy=Strategy("ranges"),
+    steps=(
+        step("rename", needed=True),
+        step("index_rename", needed=False),
+        step("backfill", needed=False),
+        step("index_build", needed=True),
+    ),
+)
+BEFORE = {"region": None, "zone": "north"}
+RESULT = PlanResult(
+    plan=PLAN,
+    run=ledger.Run("phase9-20260131T040506Z-1f2e", HASH, ""),
+    resumes=False,
+    counts={"rows_eligible": 1234, "rows_total": 5678, "rows_skipped": dict(SKIPPED)},
+    baseline={},
+    conversions=[],
+    refused=[],
+    unforeseen=[],
+    compared_by={},
+    why_strategy="the phase asks for it",
+    alternatives=[],
+    heap_only_percent=0.0,
+    horizon="",
+    estimates=Estimates(backfill=0.1, index_build=2.5, index_trial=0.0),
+    measured_rate="at the 12,340 rows/s of run phase9-0",
+    sample=[
+        {"key": [n, "a"], "before": BEFORE, "after": {"region": "east", "zone": "north"}}
+        for n in range(7)
+    ],
+    checks=[],
+)
+"""A rename and a backfill are needed, and an index is not."""
 
 
-def text(**changes: Any) -> str:
-    return plan_text.plan_text(result(**changes))
+def text(plan: Plan = PLAN, **changes: Any) -> str:
+    return plan_text.plan_text(replace(RESULT, plan=plan, **changes))
 
 
 def test_heading_names_phase_table_database_and_run() -> None:
@@ -85,8 +97,8 @@ def test_heading_names_phase_table_database_and_run() -> None:
 
 
 def test_without_a_title_the_phase_is_named() -> None:
-    plan = {**result()["plan"], "spec": options(title="")}
-    assert text(plan=plan).startswith("phase9: public.orders in database shop\n")
+    plan = replace(PLAN, spec=parsed(title=""))
+    assert text(plan).startswith("phase9: public.orders in database shop\n")
 
 
 def test_a_resumed_plan_says_so() -> None:
@@ -131,13 +143,13 @@ def test_rows_estimate_strategy_and_five_rows_of_the_sample() -> None:
 
 
 def test_where_nothing_was_measured_it_says_so_and_who_will() -> None:
-    nothing = {"estimates": {**result()["estimates"], "backfill": None}, "measured_rate": ""}
-    shown = " ".join(text(**nothing).split())
+    estimates = replace(RESULT.estimates, backfill=None)
+    shown = " ".join(text(estimates=estimates, measured_rate="").split())
     assert "time not known yet: no run of this phase has filled this table. The canary" in shown
     assert "12,340" not in shown
 
 
-INTERLEAVED = {"name": "interleaved", "passes": 8, "deferred": ["ix_region", "ix_zone"]}
+INTERLEAVED = Strategy("interleaved", 8, ("ix_region", "ix_zone"))
 HOLDER = "pid 4711 (alice, psql, idle in transaction), for 120 s"
 
 
@@ -147,22 +159,20 @@ def how(text: str) -> str:
     return " ".join(found.split())
 
 
-def interleaved(**changes: Any) -> dict[str, Any]:
-    """A result whose plan drops two indexes for interleaved passes and builds them again."""
-    planned = result(**changes)
-    drops = [f"DROP INDEX CONCURRENTLY {index}" for index in ("ix_region", "ix_zone")]
-    drop = step("index_defer", needed=True, statements=drops)
-    planned["plan"]["steps"].insert(2, drop)
-    planned["plan"]["strategy"] = INTERLEAVED
-    return planned
+def interleaved(**changes: Any) -> str:
+    """The text of a plan that drops two indexes for interleaved passes and builds them again."""
+    drops = tuple(f"DROP INDEX CONCURRENTLY {index}" for index in INTERLEAVED.deferred)
+    first, *others = PLAN.steps
+    steps = (first, step("index_defer", needed=True, statements=drops), *others)
+    return text(replace(PLAN, steps=steps, strategy=INTERLEAVED), **changes)
 
 
 def test_interleaved_passes_say_how_many_why_and_which_indexes_are_built_again() -> None:
     why = "22 rows a page; ix_region, ix_zone are built again after it"
-    shown = plan_text.plan_text(interleaved(why_strategy=why, heap_only_percent=84.6))
+    shown = interleaved(why_strategy=why, heap_only_percent=84.6)
     expected = "about 85 % of the updates expected to be heap-only"
     assert how(shown) == f"interleaved in 8 passes: {why} {expected}"
-    unknown = plan_text.plan_text(interleaved(why_strategy=why, heap_only_percent=None))
+    unknown = interleaved(why_strategy=why, heap_only_percent=None)
     assert how(unknown) == f"interleaved in 8 passes: {why}"
     assert (
         "2. Do index_defer\n   SQL   SET lock_timeout = '30min';\n"
@@ -174,19 +184,19 @@ def test_interleaved_passes_say_how_many_why_and_which_indexes_are_built_again()
 
 
 def test_who_holds_back_the_horizon_is_named_where_passes_suffer_from_it() -> None:
-    shown = plan_text.plan_text(interleaved(horizon=HOLDER))
+    shown = interleaved(horizon=HOLDER)
     assert f"but {HOLDER}, keeps dead rows from being pruned" in how(shown)
     assert how(shown).endswith("while it lasts, single passes")
     assert HOLDER not in text(horizon=HOLDER), "single passes do not mind"
 
 
 def test_acknowledged_triggers_are_named() -> None:
-    plan = {**result()["plan"], "triggers": ["audit_orders"]}
-    told = " ".join(text(plan=plan).split())
+    plan = replace(PLAN, triggers=["audit_orders"])
+    told = " ".join(text(plan).split())
     assert "Trigger audit_orders fires for every row that is filled" in told
     assert "for every row that a rollback gives back" in told
-    waived = {**plan, "spec": {**plan["spec"], "waive_rollback": True}}
-    assert "a rollback" not in text(plan=waived)
+    waived = replace(plan, spec=parsed(waive_rollback=True))
+    assert "a rollback" not in text(waived)
     assert "Trigger" not in text()
 
 
@@ -198,7 +208,7 @@ def test_rows_that_would_be_refused_are_named_and_what_nobody_can_foresee() -> N
 
 
 def test_a_small_sample_is_shown_whole() -> None:
-    assert "the first 2 of a sample of 2 " in text(sample=result()["sample"][:2])
+    assert "the first 2 of a sample of 2 " in text(sample=RESULT.sample[:2])
 
 
 @pytest.mark.parametrize(
@@ -212,23 +222,18 @@ def test_a_small_sample_is_shown_whole() -> None:
 )
 def test_reasons_for_skipped_rows(reason: str, words: str) -> None:
     skipped = {**SKIPPED, reason: 4321}
-    shown = text(counts={**result()["counts"], "rows_skipped": skipped})
+    shown = text(counts={**RESULT.counts, "rows_skipped": skipped})
     assert [line for line in shown.splitlines() if "stay as they are" in line] == [
         f"         4,321 stay as they are: {words}"
     ]
 
 
 def test_nothing_to_do() -> None:
-    nothing = result(
-        counts={
-            "rows_eligible": 0,
-            "rows_total": 9,
-            "rows_skipped": {**SKIPPED, "already_complete": 9},
-        }
+    skipped = {**SKIPPED, "already_complete": 9}
+    shown = text(
+        replace(PLAN, steps=tuple(replace(each, needed=False) for each in PLAN.steps)),
+        counts={"rows_eligible": 0, "rows_total": 9, "rows_skipped": skipped},
     )
-    for planned in nothing["plan"]["steps"]:
-        planned["needed"] = False
-    shown = plan_text.plan_text(nothing)
     assert "Nothing to do: the database is as the phase wants it." in shown
     assert "9 stay as they are: they have every value already" in shown
     assert "SQL" not in shown and "1." not in shown
@@ -236,15 +241,12 @@ def test_nothing_to_do() -> None:
 
 
 def test_dependents_that_follow_and_that_break() -> None:
-    plan = copy.deepcopy(result()["plan"])
-    view, index = {"kind": "view", "object": "v"}, {"kind": "index", "object": "i"}
-    function = {"kind": "function", "object": "f(integer)", "note": "names it as text"}
-    plan["dependents"] = [
-        {"column": "old_a", **view, "follows": True, "note": "keeps its name"},
-        {"column": "old_a", **function, "follows": False},
-        {"column": "old_b", **index, "follows": True, "note": ""},
+    dependents = [
+        Dependent("old_a", "view", "v", follows=True, note="keeps its name"),
+        Dependent("old_a", "function", "f(integer)", follows=False, note="names it as text"),
+        Dependent("old_b", "index", "i", follows=True),
     ]
-    shown = text(plan=plan).splitlines()
+    shown = text(replace(PLAN, dependents=dependents)).splitlines()
     start = shown.index("What depends on old_a:")
     assert shown[start : start + 8] == [
         "What depends on old_a:",
@@ -258,6 +260,13 @@ def test_dependents_that_follow_and_that_break() -> None:
     ]
     assert shown[start + 8] == "      index i"
     assert "depends on" not in text()
+
+
+def test_characters_that_cannot_be_seen_are_shown_as_what_they_are() -> None:
+    plan = replace(PLAN, triggers=["a\u202eb"], dependents=[Dependent("c\x1b", "view", "v", True)])
+    shown = text(plan, why_strategy="because\u200b")
+    assert "\\u202e" in shown and "\\x1b" in shown and "because\\u200b" in shown
+    assert shown.replace("\n", "").isprintable()
 
 
 tokens = st.one_of(
@@ -297,31 +306,32 @@ def test_sample_of_nothing() -> None:
     assert sample_text([]) == ""
 
 
-def rollback(**changes: Any) -> dict[str, Any]:
-    return {
-        "run": {"id": "phase9-1"},
-        "plan_hash": HASH,
-        "needed": True,
-        "counts": {"rows_eligible": 12},
-        "plan": {
-            "spec": options(),
-            "steps": [
-                {**step("backfill", needed=True), "undo": []},
-                {**step("index", needed=True, statements=[]), "undo": []},
-                {**step("rename", needed=True), "undo": []},
-            ],
-            "triggers": [],
-            "columns_gone": [],
-            "notes": [],
-            "journal_altered": [],
-        },
-        "journal_unknown": [],
-        **changes,
-    }
+ROLLBACK = RollbackResult(
+    plan=RollbackPlan(
+        undoes="phase9-1",
+        spec=parsed(),
+        server=Identity(),
+        schema={},
+        surroundings={},
+        triggers=[],
+        columns_gone=[],
+        notes=[],
+        journal_altered=[],
+        steps=(
+            replace(step("backfill"), undo=()),
+            replace(step("index", statements=()), undo=()),
+            replace(step("rename"), undo=()),
+        ),
+    ),
+    run=ledger.Run("phase9-1", HASH, ""),
+    needed=True,
+    rows=12,
+    journal_unknown=[],
+)
 
 
 def test_rollback_numbers_what_there_is_to_undo() -> None:
-    lines = rollback_text(rollback()).splitlines()
+    lines = rollback_text(ROLLBACK).splitlines()
     assert lines[0] == "Rollback of run phase9-1"
     assert "1. Do backfill" in lines and "2. Do rename" in lines
     assert "   rows  12 that the journal lists" in lines
@@ -330,14 +340,7 @@ def test_rollback_numbers_what_there_is_to_undo() -> None:
 
 
 def test_rollback_of_nothing() -> None:
-    plan = {
-        "spec": options(),
-        "steps": [step("backfill", needed=False, statements=[])],
-        "triggers": [],
-        "columns_gone": [],
-        "notes": [],
-        "journal_altered": [],
-    }
-    shown = rollback_text(rollback(needed=False, plan=plan))
+    plan = replace(ROLLBACK.plan, steps=(step("backfill", statements=()),))
+    shown = rollback_text(replace(ROLLBACK, needed=False, plan=plan))
     assert "Nothing to undo: the run left no change that still stands." in shown
     assert "1." not in shown

@@ -11,6 +11,7 @@ import json
 import re
 import unicodedata
 from collections.abc import Callable
+from dataclasses import fields, is_dataclass, replace
 from typing import Any
 
 _UNSEEN = frozenset({"Cc", "Cf", "Cs", "Zl", "Zp"})
@@ -38,9 +39,12 @@ def statement(of: str) -> str:
 
 
 def every(value: Any, how: Callable[[Any], str] = text) -> Any:
-    """A value of lists and mappings, with each text in it, and each key, as how() shows it."""
+    """A value of lists, mappings and dataclasses, with each text in it, and each key, as how()
+    shows it."""
     if isinstance(value, str):
         return how(value)
+    if is_dataclass(value) and not isinstance(value, type):
+        return replace(value, **{f.name: every(getattr(value, f.name), how) for f in fields(value)})
     if isinstance(value, dict):
         return {every(key, how): every(inner, how) for key, inner in value.items()}
     if isinstance(value, list | tuple):

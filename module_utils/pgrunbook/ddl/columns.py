@@ -6,7 +6,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from psycopg.sql import Composed
 
@@ -18,7 +17,7 @@ from ..core.spec import Spec
 from ..core.sql import rename_column, render
 from ..core.window import require_open_window
 from . import convert, rename
-from .schema_change import SchemaChange
+from .schema_change import Schema, SchemaChange
 
 
 @dataclass(frozen=True)
@@ -68,9 +67,7 @@ def do(
     with_lock_retries(conn, once, table_oid=info.oid, what=what, tries=spec.lock_tries)
 
 
-def foreseen(
-    info: TableInfo, renamed: Mapping[str, str], dropped: Collection[str] = ()
-) -> dict[str, Any]:
+def foreseen(info: TableInfo, renamed: Mapping[str, str], dropped: Collection[str] = ()) -> Schema:
     """The schema that a dry run shows as the one afterwards."""
     schema = info.schema()
     columns = {

@@ -5,7 +5,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Any
 
 from psycopg.sql import SQL, Composed
 
@@ -21,7 +20,7 @@ from ..ledger import filled
 from . import convert
 from .columns import Change, do, foreseen
 from .rename import LOCK
-from .schema_change import SchemaChange
+from .schema_change import Schema, SchemaChange
 from .step import Step
 
 
@@ -165,7 +164,7 @@ def _on_new(
     ]
 
 
-def _foreseen(spec: Spec, info: TableInfo, made: _Made, kept: list[Conversion]) -> dict[str, Any]:
+def _foreseen(spec: Spec, info: TableInfo, made: _Made, kept: list[Conversion]) -> Schema:
     """The schema afterwards; kept has the conversions whose new column stays."""
     swapped = {change.new: change.old for change in made.renames}
     swapped |= {each.aside: each.old for each in made.conversions}

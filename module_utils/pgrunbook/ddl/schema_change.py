@@ -5,10 +5,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
 from ..catalog import TableInfo
 from ..core.spec import Table
+
+Schema = Mapping[str, Mapping[str, str]]
+"""A table's columns and indexes, each by name, as TableInfo.schema() has them."""
 
 
 @dataclass(frozen=True)
@@ -33,7 +35,7 @@ class SchemaChange:
 
     changed: bool
     queries: list[str]
-    schema: dict[str, Any]
+    schema: Schema
     diff: Diff
     warnings: list[str] = field(default_factory=list)
 
@@ -43,7 +45,7 @@ class SchemaChange:
         table: Table,
         part: str,
         before: TableInfo,
-        after: Mapping[str, Any],
+        after: Schema,
         queries: Sequence[str],
         warnings: Sequence[str] = (),
     ) -> SchemaChange:
@@ -51,7 +53,7 @@ class SchemaChange:
         return cls(
             changed=bool(queries),
             queries=list(queries),
-            schema=dict(after),
+            schema=after,
             diff=Diff.of(
                 f"{part} of {table}", _listing(before.schema()[part]), _listing(after[part])
             ),

@@ -87,10 +87,9 @@ def steps(spec: Spec, tried: Sequence[IndexAdvice]) -> list[Step]:
     return [step] if tried else []
 
 
-def estimates(tried: Sequence[IndexAdvice]) -> dict[str, float]:
-    """About how many seconds both steps take, if every query misses."""
-    seconds = sum(advice.seconds for advice in tried)
-    return {"index_left": 0.0, "index_trial": round(seconds, 1)}
+def seconds(tried: Sequence[IndexAdvice]) -> float:
+    """About how many seconds the trials take, if every query misses."""
+    return round(sum(advice.seconds for advice in tried), 1)
 
 
 def apply(

@@ -2,7 +2,7 @@
 """What a run or a rollback would do, as a value with a hash, and as a person reads it."""
 
 __all__ = [
-    "build",
-    "rollback",
+    "rollback_plan",
+    "run_plan",
     "text",
 ]

@@ -5,13 +5,18 @@ from __future__ import annotations
 
 import re
 import textwrap
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from typing import Any
 
 from ..backfill.progress import about
 from ..backfill.sample import sample_text
+from ..catalog.dependents import Dependent
 from ..core import printable
 from ..core.sql import script, together
+from ..ddl.convert import Moving
+from ..ddl.step import Statement, Step
+from .plan import Plan, PlanResult, RollbackPlan, RollbackResult
 
 WIDTH = 98
 MARGIN = 9
@@ -28,88 +33,97 @@ REASONS = {
 }
 
 
-def plan_text(result: dict[str, Any]) -> str:
+def plan_text(result: PlanResult) -> str:
     """What a run would do: for each step its SQL, lock and undo, then the rows and the hash.
 
     What comes from the database cannot end a line that it did not begin.
     """
-    steps = copyable_steps(result["plan"])
+    steps = copyable_steps(result.plan)
     result = printable.every(result)
-    spec, counts = result["plan"]["spec"], result["counts"]
-    run = result["run"]["id"]
+    plan = result.plan
     lines = [
-        printable.line(
-            f"{spec['title'] or spec['phase']}: {spec['schema']}.{spec['table']} "
-            f"in database {result['plan']['server']['database']}"
-        ),
-        f"Run {run}, which goes on where it stopped" if result["resumes"] else f"Run {run}",
+        printable.line(f"{plan.spec.title or plan.spec.phase}: {_where(plan)}"),
+        f"Run {result.run.id}" + (", which goes on where it stopped" if result.resumes else ""),
         "",
     ]
-    number = 0
-    for step in steps:
-        needed = counts["rows_eligible"] if step["id"] == "backfill" else step["needed"]
-        if not needed:
-            continue
-        number += 1
-        lines += [*_step(number, step), *_time(step["id"], result)]
-        if step["id"] == "convert":
-            lines += [line for each in result["conversions"] for line in _conversion(each)]
-        if step["id"] == "backfill":
+    needed = [step for step in steps if _is_needed(step, result)]
+    for number, step in enumerate(needed, 1):
+        lines += [*_step(number, step), *_time(step.id, result)]
+        if step.id == "convert":
+            lines += [line for each in result.conversions for line in _conversion(each)]
+        if step.id == "backfill":
             lines += _rows(result)
-    if not number:
-        lines += ["Nothing to do: the database is as the phase wants it.", *_skipped(counts)]
-        if result["resumes"]:
+    if not needed:
+        lines += ["Nothing to do: the database is as the phase wants it."]
+        lines += _skipped(result.counts)
+        if result.resumes:
             lines.append("What is left of the run is its validation and its verdict.")
-    lines += _dependents(result["plan"]["dependents"])
-    again = "" if spec["waive_rollback"] else ", and again for every row that a rollback gives back"
-    for trigger in result["plan"]["triggers"]:
+    lines += [*_dependents(plan.dependents), *_called(plan)]
+    return "\n".join([*lines, "", f"Plan hash: {result.run.plan_hash}"])
+
+
+def _where(plan: Plan) -> str:
+    return f"{plan.spec.table} in database {plan.server.database}"
+
+
+def _is_needed(step: Step, result: PlanResult) -> bool:
+    return bool(result.counts["rows_eligible"] if step.id == "backfill" else step.needed)
+
+
+def _called(plan: Plan) -> list[str]:
+    """The triggers and the volatile functions that the run calls, a sentence each."""
+    back = ", and again for every row that a rollback gives back"
+    again = "" if plan.spec.waive_rollback else back
+    lines = []
+    for trigger in plan.triggers:
         fires = f"Trigger {printable.line(trigger)} fires for every row that is filled{again}"
         lines += textwrap.wrap(f"{fires} (acknowledged).", WIDTH)
-    for function in result["plan"]["volatile"]:
+    for function in plan.volatile:
         called = f"{printable.line(function)} is volatile, and the phase calls it for its rows"
         lines.append(f"{called} (acknowledged).")
-    return "\n".join([*lines, "", f"Plan hash: {result['plan_hash']}"])
+    return lines
 
 
-def rollback_text(result: dict[str, Any]) -> str:
+def rollback_text(result: RollbackResult) -> str:
     """What a rollback would undo, and its hash."""
-    steps = copyable_steps(result["plan"])
+    steps = copyable_steps(result.plan)
     result = printable.every(result)
-    lines = [f"Rollback of run {result['run']['id']}", ""]
-    if not result["needed"]:
+    plan = result.plan
+    lines = [f"Rollback of run {result.run.id}", ""]
+    if not result.needed:
         lines.append("Nothing to undo: the run left no change that still stands.")
-    for number, step in enumerate((s for s in steps if s["statements"]), 1):
+    for number, step in enumerate((step for step in steps if step.statements), 1):
         lines += _step(number, step)
-        if step["id"] == "backfill":
-            lines.append(f"   rows  {result['counts']['rows_eligible']} that the journal lists")
-            for trigger in result["plan"]["triggers"]:
+        if step.id == "backfill":
+            lines.append(f"   rows  {result.rows} that the journal lists")
+            for trigger in plan.triggers:
                 lines += _labelled("fires", f"trigger {trigger}, for every row (acknowledged)")
-    for sentence in result["plan"]["journal_altered"]:
-        lines += textwrap.wrap(f"ACCEPTED  {sentence}", WIDTH)
-    for sentence in result["journal_unknown"]:
+    accepted = (f"ACCEPTED  {sentence}" for sentence in plan.journal_altered)
+    gone = (
+        f"Column {column} is there no more: it was renamed or dropped since. What the run "
+        "filled in it is not given back. If it was renamed, give its name back first."
+        for column in plan.columns_gone
+    )
+    for sentence in (*accepted, *result.journal_unknown, *plan.notes, *gone):
         lines += textwrap.wrap(sentence, WIDTH)
-    for sentence in result["plan"]["notes"]:
-        lines += textwrap.wrap(sentence, WIDTH)
-    for column in result["plan"]["columns_gone"]:
-        lines += textwrap.wrap(
-            f"Column {column} is there no more: it was renamed or dropped since. What the run "
-            "filled in it is not given back. If it was renamed, give its name back first.",
-            WIDTH,
-        )
-    return "\n".join([*lines, "", f"Plan hash: {result['plan_hash']}"])
+    return "\n".join([*lines, "", f"Plan hash: {result.run.plan_hash}"])
 
 
-def copyable_steps(plan: dict[str, Any]) -> list[dict[str, Any]]:
+def copyable_steps(plan: Plan | RollbackPlan) -> list[Step]:
     """The plan's steps as they are shown: the SQL of a schema change, and its undo, as one text
     that can be copied and run as it is. The batches' SQL is no such text: it has parameters."""
-    timeout = plan["spec"]["lock_timeout_ms"]
+    timeout = plan.spec.lock_timeout_ms
+
+    def shown(step: Step, statements: Iterable[str]) -> tuple[str, ...]:
+        return tuple(copyable(step.id, [each for each in statements if each], timeout))
+
     return [
-        {
-            **printable.every(step),
-            "statements": copyable(step["id"], _first_of_each(step), timeout),
-            "undo": copyable(step["id"], [_cut(undo) for undo in step["undo"] if undo], timeout),
-        }
-        for step in plan["steps"]
+        replace(
+            printable.every(step),
+            statements=shown(step, map(_of_partitions, step.distinct())),
+            undo=shown(step, map(_cut, step.undo)),
+        )
+        for step in plan.steps
     ]
 
 
@@ -128,24 +142,19 @@ def _as_guarded(statement: str) -> str:
     return f"-- only if it holds no value: {statement}" if drops else statement
 
 
-def _step(number: int, step: dict[str, Any]) -> list[str]:
-    lines = [f"{number}. {printable.line(step['title'])}"]
-    for statement in step["statements"]:
+def _step(number: int, step: Step) -> list[str]:
+    lines = [f"{number}. {printable.line(step.title)}"]
+    for statement in step.statements:
         lines += _sql("SQL", statement)
-    for statement in step["undo"]:
+    for statement in step.undo:
         lines += _sql("undo", statement)
-    return [*lines, *_labelled("lock", step["lock"]), *_labelled("note", step.get("note", ""))]
+    return [*lines, *_labelled("lock", step.lock), *_labelled("note", step.note or "")]
 
 
-def _first_of_each(step: Mapping[str, Any]) -> list[str]:
-    """A step's statements; of those that differ in the partition only the first, with a comment
-    that says how many others there are."""
-    statements, found, at = step["statements"], [], 0
-    for number in step.get("alike") or [1] * len(statements):
-        others = f"-- this, and the same for {number - 1:,} more of its partitions\n"
-        found.append((others if number > 1 else "") + statements[at])
-        at += number
-    return found
+def _of_partitions(statement: Statement) -> str:
+    """A statement, with a comment where there are others that differ in the partition only."""
+    others = f"-- this, and the same for {statement.more:,} more of its partitions\n"
+    return (others if statement.more else "") + statement.sql
 
 
 def _cut(statements: str) -> str:
@@ -157,83 +166,83 @@ def _cut(statements: str) -> str:
     return ";\n".join([*parts[:SHOWN_UNDOS], more])
 
 
-def _time(step: str, result: dict[str, Any]) -> list[str]:
+def _time(step: str, result: PlanResult) -> list[str]:
     """The step's estimate, and what it was measured on. A rename changes only the catalog."""
-    seconds = result["estimates"][step]
+    seconds = result.estimates.of(step)
     if seconds is None:
         return _labelled(
             "time",
-            f"not known yet: {result['measured_rate'] or _NO_RUN}. The canary measures it, before "
+            f"not known yet: {result.measured_rate or _NO_RUN}. The canary measures it, before "
             "you are asked for all other rows",
         )
     if not seconds:
         return _labelled("time", "milliseconds")
-    how = result["measured_rate"] if step == "backfill" else "from a sample of the pages"
+    how = result.measured_rate if step == "backfill" else "from a sample of the pages"
     return _labelled("time", f"{about(seconds)}, {how}")
 
 
-def _conversion(each: dict[str, Any]) -> list[str]:
+def _conversion(each: Moving) -> list[str]:
     """What becomes of the values of a column that is put aside."""
     moved = "holds no value, so there is none to move"
-    lost = each["from_source"] + each["become_null"]
-    if each["values"]:
-        moved = f"holds {each['values']:,} values, which the backfill moves (acknowledged)"
+    lost = each.from_source + each.become_null
+    if each.values:
+        moved = f"holds {each.values:,} values, which the backfill moves (acknowledged)"
     if lost:
         moved += (
-            f"; {lost:,} of them give NULL by {each['using']}: {each['from_source']:,} are filled "
-            f"from the source, {each['become_null']:,} become NULL"
+            f"; {lost:,} of them give NULL by {each.using}: {each.from_source:,} are filled "
+            f"from the source, {each.become_null:,} become NULL"
         )
-    if each["differ"]:
-        moved += f"; {each['differ']:,} of those that are kept differ from the source"
+    if each.differ:
+        moved += f"; {each.differ:,} of those that are kept differ from the source"
     return [
-        *_labelled("moves", f"{each['old']} {moved}"),
-        *_labelled("keeps", f"{each['aside']}, as it was, until somebody drops it"),
+        *_labelled("moves", f"{each.old} {moved}"),
+        *_labelled("keeps", f"{each.aside}, as it was, until somebody drops it"),
     ]
 
 
-def _rows(result: dict[str, Any]) -> list[str]:
-    counts = result["counts"]
+def _rows(result: PlanResult) -> list[str]:
+    counts, sample = result.counts, result.sample
     lines = [
         f"   rows  {counts['rows_eligible']:,} of {counts['rows_total']:,} would change",
         *_skipped(counts),
         *_refused(result),
         *_how(result),
-        f"   the first {min(SHOWN_ROWS, len(result['sample']))} "
-        f"of a sample of {len(result['sample'])} (all of them with --diff):",
+        f"   the first {min(SHOWN_ROWS, len(sample))} "
+        f"of a sample of {len(sample)} (all of them with --diff):",
     ]
-    return lines + textwrap.indent(sample_text(result["sample"][:SHOWN_ROWS]), "     ").split("\n")
+    return lines + textwrap.indent(sample_text(sample[:SHOWN_ROWS]), "     ").split("\n")
 
 
-def _how(result: dict[str, Any]) -> list[str]:
-    strategy = result["plan"]["strategy"]
-    passes = f" in {strategy['passes']} passes" if strategy["passes"] > 1 else ""
-    lines = _labelled("how", f"{strategy['name']}{passes}: {result['why_strategy']}")
-    share = result["heap_only_percent"]
+def _how(result: PlanResult) -> list[str]:
+    strategy = result.plan.strategy
+    passes = f" in {strategy.passes} passes" if strategy.passes > 1 else ""
+    lines = _labelled("how", f"{strategy.name}{passes}: {result.why_strategy}")
+    share = result.heap_only_percent
     if share is not None:
         lines += _labelled("", f"about {share:.0f} % of the updates expected to be heap-only")
-    if strategy["passes"] > 1 and result["horizon"]:
+    if strategy.passes > 1 and result.horizon:
         lines += _labelled(
             "",
-            f"but {result['horizon']}, keeps dead rows from being pruned: while it lasts, single "
+            f"but {result.horizon}, keeps dead rows from being pruned: while it lasts, single "
             "passes",
         )
     return lines
 
 
-def _refused(result: dict[str, Any]) -> list[str]:
+def _refused(result: PlanResult) -> list[str]:
     """The rows that would be set aside, by what refuses them, and what nobody can know before."""
     lines = []
-    for each in result["refused"]:
+    for each in result.refused:
         keys = ", ".join(each["keys"])
         lines += _labelled(
             "", f"{each['rows']:,} would be set aside, such as {keys}: {each['what']} refuses them"
         )
-    if result["unforeseen"]:
-        lines += _labelled("", f"not foreseen: what {'; '.join(result['unforeseen'])} would refuse")
+    if result.unforeseen:
+        lines += _labelled("", f"not foreseen: what {'; '.join(result.unforeseen)} would refuse")
     return lines
 
 
-def _skipped(counts: dict[str, Any]) -> list[str]:
+def _skipped(counts: Mapping[str, Any]) -> list[str]:
     return [
         f"         {number:,} stay as they are: they {REASONS[reason]}"
         for reason, number in counts["rows_skipped"].items()
@@ -241,29 +250,29 @@ def _skipped(counts: dict[str, Any]) -> list[str]:
     ]
 
 
-def _dependents(dependents: list[dict[str, Any]]) -> list[str]:
+def _dependents(dependents: list[Dependent]) -> list[str]:
     """For each column to be renamed, what PostgreSQL carries along, then what would break."""
     lines = []
-    for column in dict.fromkeys(d["column"] for d in dependents):
-        found = [d for d in dependents if d["column"] == column]
-        carried = [d for d in found if d["follows"]]
+    for column in dict.fromkeys(d.column for d in dependents):
+        found = [d for d in dependents if d.column == column]
+        carried = [d for d in found if d.follows]
         lines += ["", f"What depends on {printable.line(column)}:"]
         if carried:
             lines += _listed("carried along with the rename", carried)
         if len(carried) < len(found):
-            breaks = [d for d in found if not d["follows"]]
+            breaks = [d for d in found if not d.follows]
             lines += _listed("BREAKS, acknowledged: change it right after the rename", breaks)
     return lines
 
 
-def _listed(heading: str, dependents: list[dict[str, Any]]) -> list[str]:
+def _listed(heading: str, dependents: list[Dependent]) -> list[str]:
     lines = [f"   {heading}"]
     for dependent in dependents:
-        note = f": {dependent['note']}" if dependent["note"] else ""
+        note = f": {dependent.note}" if dependent.note else ""
         lines += [
             f"{' ' * (MARGIN - 3)}{line}"
             for line in textwrap.wrap(
-                f"{dependent['kind']} {dependent['object']}{note}",
+                f"{dependent.kind} {dependent.object}{note}",
                 WIDTH - MARGIN + 3,
                 subsequent_indent="    ",
                 break_long_words=False,

@@ -1,0 +1,169 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Plans as values: what a run or a rollback would do, all of which is hashed and approved, and what
+is shown besides."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from .. import ledger
+from ..backfill.equality import Rules
+from ..backfill.strategy import Strategy
+from ..catalog.dependents import Dependent
+from ..core.server import Identity
+from ..core.spec import Spec
+from ..core.values import plain
+from ..ddl.convert import Moving
+from ..ddl.schema_change import Schema
+from ..ddl.step import Step
+from ..gates import Gate
+from .estimates import Estimates
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a run would do, and what decides it: the phase, the server, the tables as they are, what
+    depends on the columns, which triggers would fire and which volatile functions are called."""
+
+    spec: Spec
+    server: Identity
+    schema: Schema
+    surroundings: Mapping[str, str]
+    source_columns: Mapping[str, str]
+    dependents: list[Dependent]
+    triggers: list[str]
+    volatile: list[str]
+    strategy: Strategy
+    steps: tuple[Step, ...]
+
+    def as_json(self) -> dict[str, Any]:
+        """The plan as it is hashed and stored."""
+        return _json(self)
+
+    @property
+    def hash(self) -> str:
+        """What an approval names."""
+        return ledger.plan_hash(self.as_json())
+
+    @property
+    def queries(self) -> list[str]:
+        """The statements of the steps that a run has to do."""
+        return [query for step in self.steps if step.needed for query in step.statements]
+
+
+@dataclass(frozen=True)
+class RollbackPlan:
+    """What would undo a run, and what decides it. columns_gone has the columns that are there no
+    more; notes are sentences on what a person should know; journal_altered says what of the journal
+    is not as it was written."""
+
+    undoes: str
+    spec: Spec
+    server: Identity
+    schema: Schema
+    surroundings: Mapping[str, str]
+    triggers: list[str]
+    columns_gone: list[str]
+    notes: list[str]
+    journal_altered: list[str]
+    steps: tuple[Step, ...]
+
+    def as_json(self) -> dict[str, Any]:
+        """The plan as it is hashed and stored."""
+        return _json(self)
+
+    @property
+    def hash(self) -> str:
+        """What an approval names."""
+        return ledger.plan_hash(self.as_json())
+
+
+def _json(plan: Plan | RollbackPlan) -> dict[str, Any]:
+    steps = [step.as_json() for step in plan.steps]
+    return {**plain(plan), "spec": plan.spec.as_dict(), "steps": steps}
+
+
+@dataclass(frozen=True)
+class Alternative:
+    """The hash that the same plan has with another strategy, and what is said to somebody who
+    approves that one."""
+
+    plan_hash: str
+    told: str
+
+
+@dataclass(frozen=True)
+class PlanResult:
+    """A run's plan, and what is shown with it but not hashed, because traffic changes it.
+
+    resumes is whether this goes on with a run that was broken off. counts are of the table's rows
+    now; baseline has those that the run started from, with the schema and the statements then.
+    refused and unforeseen are as constraints.Foreseen has them. measured_rate says which run the
+    backfill's estimate is from. sample has some rows before and after.
+    """
+
+    plan: Plan
+    run: ledger.Run
+    resumes: bool
+    counts: dict[str, Any]
+    baseline: Mapping[str, Any]
+    conversions: list[Moving]
+    refused: list[dict[str, Any]]
+    unforeseen: list[str]
+    compared_by: Rules
+    why_strategy: str
+    alternatives: list[Alternative]
+    heap_only_percent: float | None
+    horizon: str
+    estimates: Estimates
+    measured_rate: str
+    sample: list[dict[str, Any]]
+    checks: list[Gate]
+
+    @property
+    def needed(self) -> bool:
+        """Whether there is anything to do."""
+        steps = any(step.needed for step in self.plan.steps)
+        return steps or self.resumes or bool(self.counts["rows_eligible"])
+
+    def as_json(self) -> dict[str, Any]:
+        """What the module returns, the text apart."""
+        return {
+            **plain(self),
+            "changed": False,
+            "plan": self.plan.as_json(),
+            "plan_hash": self.run.plan_hash,
+            "needed": self.needed,
+            "schema": plain(self.plan.schema),
+            "queries": self.plan.queries,
+        }
+
+
+@dataclass(frozen=True)
+class RollbackResult:
+    """A rollback's plan, and what is shown with it. needed is whether the run left anything to
+    undo; rows is how many rows the journal lists; journal_unknown says what cannot be known of the
+    journal."""
+
+    plan: RollbackPlan
+    run: ledger.Run
+    needed: bool
+    rows: int
+    journal_unknown: list[str]
+
+    def as_json(self) -> dict[str, Any]:
+        """What the module returns, the text apart."""
+        plan = self.plan.as_json()
+        return {
+            "changed": False,
+            "spec": plan["spec"],
+            "plan": plan,
+            "plan_hash": self.run.plan_hash,
+            "run": plain(self.run),
+            "needed": self.needed,
+            "counts": {"rows_total": 0, "rows_eligible": self.rows, "rows_skipped": {}},
+            "queries": [query for step in self.plan.steps for query in step.statements],
+            "journal_unknown": self.journal_unknown,
+        }

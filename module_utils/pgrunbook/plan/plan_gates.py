@@ -1,0 +1,77 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The gates that a plan can judge."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from ..core.spec import Spec
+from ..gates import Gate, registry
+from ..gates.data_gates import coverage_target
+from ..gates.gate import judge
+from .text import REASONS
+
+Counts = Mapping[str, Any]
+
+
+def measure(
+    spec: Spec, baseline: Counts, counts: Counts, proved: Mapping[str, Any], seconds: float
+) -> list[Gate]:
+    """The gates. baseline has the counts that the run started from, counts those of now, which
+    decide what is to be had; proved is what the server says of this session's writes, and seconds
+    how long the plan took."""
+    return [
+        _baseline(spec, baseline),
+        _requirement(spec, baseline, counts),
+        _dry_run(spec, proved, seconds),
+    ]
+
+
+def _baseline(spec: Spec, baseline: Counts) -> Gate:
+    before = {column: share["before"] for column, share in baseline["coverage"].items()}
+    return judge(
+        spec,
+        registry.BASELINE,
+        target="measured",
+        measured=", ".join(f"{column} {share} %" for column, share in before.items()),
+        passed=True,
+        evidence=before,
+    )
+
+
+def _requirement(spec: Spec, baseline: Counts, counts: Counts) -> Gate:
+    after = {column: share["after"] for column, share in counts["coverage"].items()}
+    short = [column for column, share in after.items() if share < spec.coverage_of(column)]
+    return judge(
+        spec,
+        registry.REQUIREMENT,
+        target=f"{coverage_target(spec)} afterwards",
+        measured="; ".join(
+            [
+                f"{baseline['rows_eligible']:,} of {baseline['rows_total']:,} rows",
+                ", ".join(f"{column} {share} %" for column, share in after.items()),
+                *(_short(column, counts["coverage"][column]) for column in short),
+            ]
+        ),
+        passed=not short,
+        evidence=baseline,
+    )
+
+
+def _short(column: str, share: Mapping[str, Any]) -> str:
+    """Why a column does not get enough."""
+    why = [f"{rows:,} rows {REASONS[reason]}" for reason, rows in share["lacking"].items() if rows]
+    return f"{column} can get no more than {share['after']} %, because {', '.join(why)}"
+
+
+def _dry_run(spec: Spec, proved: Mapping[str, Any], seconds: float) -> Gate:
+    return judge(
+        spec,
+        registry.DRY_RUN,
+        target="READ ONLY, no transaction id assigned",
+        measured=f"transaction_read_only {'on' if proved['read_only'] else 'OFF'}, "
+        f"transaction id {proved['xid'] or 'none'}, {seconds} s",
+        passed=proved["read_only"] and proved["xid"] is None,
+        evidence={**proved, "seconds": seconds},
+    )

@@ -1,0 +1,169 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The plan that undoes a run. Only reads."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from .. import catalog, ledger
+from ..backfill import rollback, rollback_checks
+from ..catalog import TableInfo, row_security, surroundings, trust
+from ..core.connection import Connection
+from ..core.errors import RunbookError
+from ..core.locks import require_unlocked
+from ..core.obstacles import Obstacles
+from ..core.spec import Spec
+from ..core.values import plain
+from ..ddl import columns_back, indexes_back
+from ..ddl.schema_change import SchemaChange
+from ..ddl.step import Step
+from ..ledger import filled, identity, journal
+from . import rehearsal
+from .plan import RollbackPlan, RollbackResult
+
+
+@dataclass(frozen=True)
+class _Seen:
+    """What was found for the plan and would not stop it: the phase and its table, what became of
+    the journal, what giving the rows back would do, which triggers that fires, and what a person
+    should know."""
+
+    spec: Spec
+    info: TableInfo
+    journal: journal.Findings
+    rows: dict[str, Any]
+    triggers: list[str]
+    notes: list[str]
+
+
+def build_rollback(
+    conn: Connection,
+    run_id: str,
+    acknowledged: Collection[str] = (),
+    *,
+    accept_incomplete_journal: bool = False,
+) -> RollbackResult:
+    """The plan that undoes a run: its rows through the journal, then its indexes and columns.
+
+    acknowledged has the triggers that may fire for it, besides those of the phase, the table's name
+    where it was made anew, and later runs whose values may go too. Raises RunbookError for
+    everything that would make the rollback fail later, and for a journal that is not as it was
+    written, unless that is accepted.
+    """
+    run = ledger.Run(run_id, "", "")
+    seen = _look(conn, run, acknowledged, accepted=accept_incomplete_journal)
+    spec, info, rows, found = seen.spec, seen.info, seen.rows, seen.journal
+    built = indexes_back.revert(conn, spec, run, dry=True)
+    renamed = columns_back.revert(conn, spec, run, dry=True)
+    plan = RollbackPlan(
+        undoes=run_id,
+        spec=spec,
+        server=identity.identity(conn),
+        schema=info.schema(),
+        surroundings=surroundings.read(conn, spec, info, with_source=False),
+        triggers=seen.triggers,
+        columns_gone=rows["columns_gone"],
+        notes=[*seen.notes, *renamed.warnings],
+        journal_altered=[*found.altered, *found.gone],
+        steps=_steps(conn, info, run_id, rows, built, renamed),
+    )
+    needed = bool(rows["changed"]) or built.changed or renamed.changed
+    undoing = ledger.Run(run_id, plan.hash, uuid.uuid4().hex, plain(plan.server))
+    return RollbackResult(plan, undoing, needed, rows["rows_changed"], list(found.unknown))
+
+
+def _look(
+    conn: Connection, run: ledger.Run, acknowledged: Collection[str], *, accepted: bool
+) -> _Seen:
+    spec = _require_journalled(conn, run.id)
+    info = catalog.inspect(conn, spec.table)
+    require_unlocked(conn, info.oid, str(spec.table))
+    found = _require_journal(conn, run.id, accepted=accepted)
+    notes = filled.require_same_table(conn, spec, info, run.id, acknowledged)
+    filled.require_key(conn, spec, info, run.id)
+    names = filled.present_columns(conn, spec, info, run.id)
+    rows = rollback.revert_slice(conn, spec, run, dry=True)
+    obstacles = Obstacles(conn)
+    triggers: list[str] = []
+    if rows["changed"]:
+        latest = rollback_checks.require_latest
+        again = obstacles.checked(latest, conn, spec, info, run.id, acknowledged)
+        notes = [*notes, *(again or [])]
+        triggers = _check_rows(conn, spec, info, names, acknowledged, obstacles)
+    obstacles.checked(columns_back.require_revertible, conn, spec, run)
+    obstacles.require_none()
+    return _Seen(spec, info, found, rows, triggers, list(notes))
+
+
+def _require_journalled(conn: Connection, run_id: str) -> Spec:
+    """The phase that a run was approved with. Raises RunbookError where somebody is at work on the
+    table, its rows are not all to be seen, or the run has no journal."""
+    row = ledger.get_run(conn, run_id)
+    ledger.require_idle(ledger.unfinished(conn, row.phase, row.table_name))
+    ledger.require_table_idle(conn, row.table_name)
+    spec = ledger.approved_spec(conn, run_id)
+    trust.look_up(conn, spec)
+    row_security.require_all_rows(conn, spec, with_source=False)
+    if spec.waive_rollback:
+        raise RunbookError(
+            f"Run {run_id} waived its rollback (phase_waive_rollback), so nobody knows which rows "
+            "it changed. Nothing was changed. Next step: restore from a backup."
+        )
+    return spec
+
+
+def _require_journal(conn: Connection, run_id: str, *, accepted: bool) -> journal.Findings:
+    """What became of the run's journal. Raises RunbookError where it is not as it was written, and
+    nobody accepted that."""
+    found = journal.compare(conn, run_id)
+    if not accepted and (found.altered or found.gone):
+        raise RunbookError(
+            f"{' '.join([*found.altered, *found.gone])} A rollback would give back only what is "
+            "left of it. Nothing was changed. Next step: find out who may write to schema "
+            "pgrunbook, and restore pgrunbook.batch from a backup; or, to give back what is left, "
+            "pass -e accept_incomplete_journal=true."
+        )
+    return found
+
+
+def _check_rows(
+    conn: Connection,
+    spec: Spec,
+    info: TableInfo,
+    names: Mapping[str, str],
+    acknowledged: Collection[str],
+    obstacles: Obstacles,
+) -> list[str]:
+    """Collect what would stop the rows from being given back; the triggers that this fires. names
+    has the columns that are still there."""
+    columns = names.values()
+    obstacles.checked(rollback_checks.require_possible, conn, spec, info, columns)
+    obstacles.checked(rollback_checks.require_no_references, conn, spec, info, columns)
+    obstacles.checked(rehearsal.require_rollback, conn, spec, info, names)
+    fired = obstacles.checked(rollback.require_triggers, conn, spec, info, names, acknowledged)
+    return fired or []
+
+
+def _steps(
+    conn: Connection,
+    info: TableInfo,
+    run_id: str,
+    rows: Mapping[str, Any],
+    built: SchemaChange,
+    renamed: SchemaChange,
+) -> tuple[Step, ...]:
+    given_back = Step(
+        "backfill",
+        "Give back the rows that the run changed",
+        tuple(rows["queries"]),
+        undo=(),
+        lock=rollback.LOCK,
+    )
+    return (
+        given_back,
+        indexes_back.step(conn, info, run_id, built),
+        columns_back.step(renamed),
+    )

@@ -1,0 +1,163 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The plan of a run, for the database as it is now. Only reads."""
+
+from __future__ import annotations
+
+import time
+import uuid
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from typing import Any
+
+from .. import catalog, ledger
+from ..backfill import eligibility, page_space
+from ..backfill.estimate import backfill_seconds
+from ..backfill.strategy import Strategy
+from ..backfill.throttle import horizon_holder
+from ..backfill.workers import OLD_TRANSACTION_SECONDS
+from ..catalog import TableInfo, surroundings
+from ..core.connection import Connection, proof
+from ..core.locks import require_unlocked
+from ..core.spec import Spec
+from ..core.values import plain
+from ..core.window import require_open_window
+from ..ddl.index_advice import IndexAdvice
+from ..gates import index_trial
+from ..ledger import identity
+from . import plan_gates
+from .estimates import Estimates, build_seconds
+from .plan import Plan, PlanResult
+from .requirements import Sound, require_columns, require_sound
+from .steps import steps
+from .strategy_choice import Approved, Chosen, choose_plan
+
+SAMPLED_ROWS = 100
+
+
+@dataclass(frozen=True)
+class _Seen:
+    """What was found for a plan: both tables, the columns' present names, what was let pass, the
+    rows by what the backfill would do with them, and the indexes that trials could build."""
+
+    info: TableInfo
+    source: TableInfo
+    names: dict[str, str]
+    sound: Sound
+    counts: dict[str, Any]
+    advised: list[IndexAdvice]
+
+
+def build(conn: Connection, spec: Spec, approval: str = "") -> PlanResult:
+    """The plan, in a READ ONLY transaction.
+
+    approval is the hash of a plan that somebody approves without a question. Where the only
+    difference to that one is the strategy, and the table still allows the other one, it is kept; a
+    run that goes on keeps the one that it was approved with.
+
+    Raises RunbookError for everything that would make the run fail later.
+    """
+    started = time.monotonic()
+    begun = _require_free(conn, spec)
+    seen = _look(conn, spec)
+    info, sound, counts = seen.info, seen.sound, seen.counts
+    chosen = _choose(conn, spec, seen, begun, approval)
+    strategy = chosen.plan.strategy
+    heap_only = page_space.heap_only_percent(conn, spec, info, sound.compared_by, strategy)
+    filling, measured_rate = backfill_seconds(conn, spec, counts["rows_eligible"])
+    building = build_seconds(conn, spec, info, seen.names, strategy)
+    baseline = _baseline(begun, chosen.plan, counts, heap_only)
+    proved, seconds = proof(conn), round(time.monotonic() - started, 2)
+    return PlanResult(
+        plan=chosen.plan,
+        run=_run(spec, chosen.plan, begun),
+        resumes=bool(begun),
+        counts=counts,
+        baseline=baseline,
+        conversions=sound.conversions,
+        refused=sound.foreseen.refused,
+        unforeseen=sound.foreseen.unforeseen,
+        compared_by=sound.compared_by,
+        why_strategy=chosen.why,
+        alternatives=chosen.alternatives,
+        heap_only_percent=heap_only,
+        horizon=horizon_holder(conn, [conn.info.backend_pid], OLD_TRANSACTION_SECONDS),
+        estimates=Estimates(filling, building, index_trial.seconds(seen.advised)),
+        measured_rate=measured_rate,
+        sample=eligibility.sample(conn, spec, info, sound.compared_by, SAMPLED_ROWS),
+        checks=plan_gates.measure(spec, baseline["counts"], counts, proved, seconds),
+    )
+
+
+def _look(conn: Connection, spec: Spec) -> _Seen:
+    info = catalog.inspect(conn, spec.table)
+    require_unlocked(conn, info.oid, str(spec.table))
+    source = catalog.inspect(conn, spec.source, catalog.READABLE)
+    names = require_columns(conn, spec, info, source)
+    sound = require_sound(conn, spec, info, names)
+    counts = eligibility.count(conn, spec, info)
+    return _Seen(info, source, names, sound, counts, index_trial.planned(conn, spec, info))
+
+
+def _choose(
+    conn: Connection, spec: Spec, seen: _Seen, begun: ledger.Unfinished | None, approval: str
+) -> Chosen:
+    bare = _without_steps(conn, spec, seen)
+    before = index_trial.steps_before(index_trial.left_behind(conn, spec, seen.info))
+    after = index_trial.steps(spec, seen.advised)
+
+    def planned(strategy: Strategy) -> Plan:
+        between = steps(conn, spec, seen.info, strategy)
+        return replace(bare, strategy=strategy, steps=(*before, *between, *after))
+
+    kept = ledger.approved_strategy(conn, begun.id) if begun else None
+    return choose_plan(conn, spec, seen.info, seen.counts, Approved(kept, approval), planned)
+
+
+def new_run_id(phase: str) -> str:
+    """An id that sorts by time and does not collide: phase3-20260131T040506Z-1f2e."""
+    now = datetime.now(UTC).strftime("%Y%m%dT%H%M%SZ")
+    return f"{phase}-{now}-{uuid.uuid4().hex[:4]}"
+
+
+def _require_free(conn: Connection, spec: Spec) -> ledger.Unfinished | None:
+    """The run of the phase that was broken off, if there is one. Raises RunbookError where nothing
+    may begin now: the window is closed, or somebody is at work."""
+    require_open_window(spec)
+    begun = ledger.unfinished(conn, spec.phase, str(spec.table))
+    ledger.require_idle(begun)
+    ledger.require_no_rollback(begun)
+    ledger.require_table_idle(conn, str(spec.table))
+    return begun
+
+
+def _without_steps(conn: Connection, spec: Spec, seen: _Seen) -> Plan:
+    """The plan without what the strategy decides."""
+    return Plan(
+        spec=spec,
+        server=identity.identity(conn),
+        schema=seen.info.schema(),
+        surroundings=surroundings.read(conn, spec, seen.info),
+        source_columns=seen.source.types,
+        dependents=seen.sound.dependents,
+        triggers=seen.sound.triggers,
+        volatile=seen.sound.volatile,
+        strategy=Strategy("ranges"),
+        steps=(),
+    )
+
+
+def _baseline(
+    begun: ledger.Unfinished | None, plan: Plan, counts: dict[str, Any], heap_only: float | None
+) -> dict[str, Any]:
+    """What the run starts from; of one that goes on, what it started from, as the ledger has it."""
+    now = {"counts": counts, "schema": plan.schema, "queries": plan.queries}
+    return begun.baseline if begun else {**now, "heap_only_percent": heap_only}
+
+
+def _run(spec: Spec, plan: Plan, begun: ledger.Unfinished | None) -> ledger.Run:
+    return ledger.Run(
+        id=begun.id if begun else new_run_id(spec.phase),
+        plan_hash=plan.hash,
+        execution=uuid.uuid4().hex,
+        server=plain(plan.server),
+    )

@@ -1,0 +1,38 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The steps of a run, in their order. What each does, the room of its operation knows."""
+
+from __future__ import annotations
+
+from ..backfill import backfill
+from ..backfill.strategy import Strategy
+from ..catalog import TableInfo
+from ..core.connection import Connection
+from ..core.spec import Spec
+from ..ddl import convert, index_plan, indexes, rename
+from ..ddl.step import Step, alike
+
+
+def steps(conn: Connection, spec: Spec, info: TableInfo, strategy: Strategy) -> list[Step]:
+    """The steps from the first rename to the last index; trials of indexes apart."""
+    actions = index_plan.plan(conn, spec, info, strategy.deferred)
+    return [
+        rename.step(spec, info),
+        convert.step(spec, info),
+        *indexes.steps_before(actions),
+        _backfill(spec, info, strategy),
+        indexes.step_after(actions, info),
+    ]
+
+
+def _backfill(spec: Spec, info: TableInfo, strategy: Strategy) -> Step:
+    """It never says that it is needed: that depends on the rows, and traffic must not change the
+    plan."""
+    return Step(
+        "backfill",
+        "Fill the columns",
+        statements=tuple(backfill.statements(spec, info, strategy)),
+        undo=("playbooks/rollback.yml gives back just the rows in the journal",),
+        lock=backfill.LOCK,
+        needed=False,
+        alike=alike([len(info.leaves), 1]),
+    )
