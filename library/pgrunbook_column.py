@@ -73,16 +73,14 @@ from typing import Any
 from ansible.module_utils.basic import AnsibleModule
 
 from ansible.module_utils.pgrunbook import ledger
-from ansible.module_utils.pgrunbook.core.values import plain
-from ansible.module_utils.pgrunbook.ddl import columns, columns_back
+from ansible.module_utils.pgrunbook.ddl import columns, undo_columns
 from ansible.module_utils.pgrunbook.module import LOGIN, RUN, SPEC, alone, execute
 
 
-def column(conn: Any, parameters: dict[str, Any], dry: bool) -> dict[str, Any]:
+def column(conn: Any, parameters: dict[str, Any], dry: bool) -> Any:
     spec, run = parameters["spec"], ledger.Run(**parameters["run"])
-    work = columns_back.revert if parameters["state"] == "reverted" else columns.apply
-    result: dict[str, Any] = plain(alone(conn, spec, dry, lambda: work(conn, spec, run, dry=dry)))
-    return result
+    work = undo_columns.revert if parameters["state"] == "reverted" else columns.apply
+    return alone(conn, spec, dry, lambda: work(conn, spec, run, dry=dry))
 
 
 def main() -> None:

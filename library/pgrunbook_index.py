@@ -103,22 +103,20 @@ from typing import Any
 from ansible.module_utils.basic import AnsibleModule
 
 from ansible.module_utils.pgrunbook import ledger
-from ansible.module_utils.pgrunbook.core.values import plain
-from ansible.module_utils.pgrunbook.ddl import indexes, indexes_back
+from ansible.module_utils.pgrunbook.ddl import indexes, undo_indexes
 from ansible.module_utils.pgrunbook.module import LOGIN, RUN, SPEC, alone, execute
 
 
-def index(conn: Any, parameters: dict[str, Any], dry: bool) -> dict[str, Any]:
+def index(conn: Any, parameters: dict[str, Any], dry: bool) -> Any:
     spec, run = parameters["spec"], ledger.Run(**parameters["run"])
 
     def work() -> Any:
         if parameters["state"] == "reverted":
-            return indexes_back.revert(conn, spec, run, dry=dry)
+            return undo_indexes.revert(conn, spec, run, dry=dry)
         kinds, deferred = parameters["actions"], parameters["deferred"]
         return indexes.apply(conn, spec, kinds, run, deferred=deferred, dry=dry)
 
-    result: dict[str, Any] = plain(alone(conn, spec, dry, work))
-    return result
+    return alone(conn, spec, dry, work)
 
 
 def main() -> None:

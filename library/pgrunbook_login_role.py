@@ -100,7 +100,7 @@ from ansible.module_utils.pgrunbook.ddl import login_role
 from ansible.module_utils.pgrunbook.module import LOGIN, SPEC, execute
 
 
-def apply(conn: Any, parameters: dict[str, Any], dry: bool) -> dict[str, Any]:
+def apply(conn: Any, parameters: dict[str, Any], dry: bool) -> Any:
     return login_role.apply(
         conn, parameters["spec"], parameters["name"], parameters["password"], dry=dry
     )

@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from ansible.module_utils.pgrunbook.catalog.dependents import Dependent
 from ansible.module_utils.pgrunbook.core import printable
 
 UNSEEN = [
@@ -73,6 +74,8 @@ def test_json_means_the_same(text: str) -> None:
 def test_every_text_in_a_value_is_escaped_and_nothing_else() -> None:
     value = {"a\x1b": ["b\x1b", ("c\x1b", 1, None, True)], "d": 1.5}
     assert printable.every(value) == {r"a\x1b": [r"b\x1b", [r"c\x1b", 1, None, True]], "d": 1.5}
+    shown = printable.every(Dependent("c\x1b", "view", "v\u202e", follows=True))
+    assert shown == Dependent(r"c\x1b", "view", r"v\u202e", follows=True)
 
 
 @pytest.mark.parametrize(

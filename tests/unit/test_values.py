@@ -41,3 +41,16 @@ def test_a_field_that_is_not_there_has_its_default_and_other_keys_are_left_out()
 def test_a_field_without_a_default_has_to_be_there() -> None:
     with pytest.raises(KeyError, match="Part needs name"):
         read(Part, {"rows": 1})
+
+
+@dataclass(frozen=True)
+class Move:
+    from_: str
+    to: str
+
+
+def test_a_key_that_is_a_word_of_python_has_an_underscore_in_the_class_only() -> None:
+    assert plain(Move("a", "b")) == {"from": "a", "to": "b"}
+    assert read(Move, {"from": "a", "to": "b"}) == Move("a", "b")
+    with pytest.raises(KeyError, match="Move needs from"):
+        read(Move, {"to": "b"})

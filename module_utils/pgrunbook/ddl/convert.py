@@ -72,7 +72,7 @@ def step(spec: Spec, info: TableInfo) -> Step:
         "Put the column of the wrong type aside and make a new one",
         statements=tuple(render(s) for each in conversions for s in statements(spec, each)),
         undo=tuple(
-            ";\n".join(render(s) for s in undo_statements(spec, each)[:-1]) for each in conversions
+            ";\n".join(render(s) for s in undo_statements(spec, each)) for each in conversions
         ),
         lock=LOCK,
         needed=bool(conversions),
@@ -94,24 +94,29 @@ def statements(spec: Spec, conversion: Conversion) -> list[Composed]:
 
 def undo_statements(spec: Spec, conversion: Conversion) -> list[Composed]:
     """What gives the column that was put aside its name back, in one transaction, and keeps the new
-    one under another name; the last one, which drops that, is for afterwards."""
+    one under another name."""
     column, on = conversion.column, spec.table
     return [
         rename_column(on, column.name, superseded(spec, column)),
         rename_column(on, conversion.aside, conversion.old),
         *(rename_index(on, aside(spec, index), index) for index in conversion.indexes),
-        SQL("ALTER TABLE {} DROP COLUMN {}").format(table(on), name(superseded(spec, column))),
     ]
+
+
+def drop_statement(spec: Spec, conversion: Conversion) -> Composed:
+    """What drops the new column, once it is undone and found to be empty."""
+    column = superseded(spec, conversion.column)
+    return SQL("ALTER TABLE {} DROP COLUMN {}").format(table(spec.table), name(column))
 
 
 def left_to_undo(
     spec: Spec, info: TableInfo, conversion: Conversion, *, there: bool
 ) -> list[Composed]:
-    """Of the undo's statements, apart from the last one, those that are still to be done; there is
-    whether the column that took the other's place is."""
+    """Those of the undo's statements that are still to be done. there is whether the new column
+    still has its name."""
     if conversion.aside not in info.columns:
         return []
-    return undo_statements(spec, conversion)[0 if there else 1 : -1]
+    return undo_statements(spec, conversion)[0 if there else 1 :]
 
 
 def require_safe(

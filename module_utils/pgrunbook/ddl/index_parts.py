@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""An index on a partitioned table, which PostgreSQL builds only in parts without blocking writers.
+"""An index on a partitioned table is built in parts: only so does PostgreSQL block no writer.
 
-First an index on the table alone, which is INVALID and costs nothing, but which every partition
-that is made from then on has a part of. Then one on each partition, concurrently. Then each of
-these is attached to the index above it, and with the last one that is valid. What is broken off
-goes on: every part that is there is found again.
+First comes an index on the table alone. It is INVALID and costs nothing, but every partition that
+is made from then on gets its part of it. Then each partition gets its index, built concurrently.
+Last, each of these is attached to the index above it; with the last one, that becomes valid. A
+build that was broken off goes on: it finds every part that is there.
 """
 
 from __future__ import annotations
@@ -43,9 +43,9 @@ _IN_ORDER = (DROP, TOP, PARENT, BUILD, ATTACH)
 
 @dataclass(frozen=True)
 class Part:
-    """One statement, on one partition or on the table itself, whose oid is on. index is the index
-    that it makes or takes away, as the ledger has its name; definition is what an index that is
-    attached was made with, where it is not the run's own; pages is how much is read."""
+    """One statement of a build. on is the oid of the partition, or of the whole table. index is
+    what the statement makes, drops or attaches, as the ledger has its name. definition is what an
+    attached index was made with, where the run did not make it. pages is how much is read."""
 
     kind: str
     statement: Composed
@@ -63,8 +63,8 @@ def plan(
     taken: set[tuple[str, str]],
     same: Callable[[IndexInfo], bool],
 ) -> list[Part]:
-    """What is left to do until the index is there and valid. taken has what bears a name, as pairs
-    of schema and name, and gains those of the parts; same tells whether an index is like this one.
+    """What is left to do until the index is there and valid. taken has the names in use, as pairs
+    of schema and name; those of new parts are added. same tells whether an index is like this one.
 
     Raises RunbookError where the index of a partition is INVALID and cannot be replaced.
     """
@@ -102,7 +102,7 @@ def alike(parts: Iterable[Part]) -> list[int]:
 
 
 def undo(on: Table, index: Index, parts: Iterable[Part]) -> tuple[SQL | Composed, ...]:
-    """The statements that take the index back, and those that build again what was there of it."""
+    """The statements that drop the index, and those that build again what was there of it."""
     again = (text(concurrently(part.definition)) for part in parts if part.definition)
     return (drop(on, index.name, concurrently=False), *again)
 
@@ -110,10 +110,10 @@ def undo(on: Table, index: Index, parts: Iterable[Part]) -> tuple[SQL | Composed
 def build(
     conn: Connection, spec: Spec, info: TableInfo, run: ledger.Run, index: Index, parts: list[Part]
 ) -> None:
-    """Do the parts, each as soon as its lock is to be had.
+    """Do the parts in turn, each once its lock is free.
 
-    What is built stays where a later part fails: the next run goes on from there, and a rollback
-    takes it back. Raises RunbookError where the index is not valid in the end.
+    Where a part fails, the earlier ones stay: the next run goes on from there, and a rollback takes
+    them back. Raises RunbookError where the index is not valid in the end.
     """
     begun = {change.new for change in ledger.list_changes(conn, run.id, "index_build")}
     with conn.transaction():
@@ -159,7 +159,7 @@ def leaf_name(partition: str, columns: Iterable[str], number: str = "") -> str:
 
 
 def _attached(partition: Partition, above: int) -> tuple[str, IndexInfo] | None:
-    """The partition's part of the index above, whose oid is given; None where it has none."""
+    """The partition's part of the index with the oid above; None where it has none."""
     parts = ((n, i) for n, i in partition.indexes.items() if above and i.parent == above)
     return next(parts, None)
 
@@ -203,7 +203,7 @@ def _made(
 def _free_name(
     index: Index, on: Table, taken: set[tuple[str, str]], broken: Collection[str] = ()
 ) -> str:
-    """A name that nothing in the partition's schema bears, or only what is broken."""
+    """A name that is free in the partition's schema, or that only a broken index has."""
     columns = [*index.columns, *index.include]
     numbers = ("" if n == 0 else str(n) for n in count())
     names = (leaf_name(on.name, columns, number) for number in numbers)
@@ -230,8 +230,8 @@ def _invalid(partition: Partition, found: str, index: Index) -> RunbookError:
 def _note_attached(
     conn: Connection, spec: Spec, info: TableInfo, run: ledger.Run, index: Index
 ) -> None:
-    """Record which parts an index that was there INVALID had already, apart from ours: they will go
-    with it when that is taken back."""
+    """Record which parts an INVALID index had before, apart from ours: when a rollback drops it,
+    they go with it, and have to be built again."""
     ours = ledger.parts_made(conn, str(spec.table))
     known = {c.new for c in ledger.list_changes(conn, run.id, ledger.INDEX_ATTACHED)}
     above = {info.indexes[index.name].oid}
@@ -282,15 +282,15 @@ def _doing(conn: Connection, run: ledger.Run, part: Part) -> Callable[[], None]:
 
 
 def _drop_broken(conn: Connection, index: str) -> None:
-    now = there(conn, [index]).get(index)
+    now = part_indexes(conn, [index]).get(index)
     if now and not now.valid:
         run_patiently(conn, now.drop)
 
 
 @dataclass(frozen=True)
-class There:
-    """The index of a partition as it is now, by the name that the ledger has. above is the oid of
-    the index that it is a part of, or 0."""
+class PartIndex:
+    """The index of a partition as it is now, with its name as the ledger has it. above is the oid
+    of the index that it is a part of, or 0."""
 
     name: str
     valid: bool
@@ -299,17 +299,17 @@ class There:
 
     @property
     def drop(self) -> Composed:
-        """What drops it where it is no part of another one."""
+        """The statement that drops it. The server refuses that for a part of another index."""
         return drop_index(text(self.name), concurrently=not self.partitioned)
 
 
-def there(conn: Connection, indexes: list[str]) -> dict[str, There]:
-    """Of these indexes those that are there, by name."""
+def part_indexes(conn: Connection, names: list[str]) -> dict[str, PartIndex]:
+    """The indexes of partitions that are there, of those with these names."""
     rows = conn.execute(
         "SELECT n AS name, i.indisvalid AND i.indisready AS valid,"
         " c.relkind = 'I' AS partitioned, coalesce(h.inhparent::int8, 0) AS above"
         " FROM unnest(%s::text[]) n JOIN pg_class c ON c.oid = to_regclass(n)"
         " JOIN pg_index i ON i.indexrelid = c.oid LEFT JOIN pg_inherits h ON h.inhrelid = c.oid",
-        (indexes,),
+        (names,),
     )
-    return {row["name"]: There(**row) for row in rows}
+    return {row["name"]: PartIndex(**row) for row in rows}

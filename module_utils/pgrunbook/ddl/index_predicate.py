@@ -2,13 +2,13 @@
 """Conditions of partial indexes: whether the server would take one, and whether two are the same.
 Only reads.
 
-The server spells a condition out in the plan of a query that nobody executes, over rows that
-stand for the table's, so that no table has to be there as it is going to be. Both conditions are
-spelled out like that, their constant parts computed, and then compared as texts.
+Two conditions are compared as the server spells them. It spells a condition out, with its constant
+parts computed, in the plan of a query that is never executed. That query reads rows that stand for
+the table's, so the table need not be there as it is going to be.
 
-An index takes no function whose value may change. Whether there is one is the planner's own
-verdict: that a condition and its opposite are never both true is certain to it only where both
-always have the same value, and then it plans no scan.
+An index takes no function whose value may change. The planner tells whether there is one: it is
+sure that a condition and its opposite are never both true only if each always has the same value,
+and then it plans no scan.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from typing import Any
 import psycopg
 from psycopg.sql import SQL, Composed
 
-from ..catalog import TableInfo, volatile
+from ..catalog import IndexInfo, TableInfo, volatile
 from ..core.connection import Connection
 from ..core.errors import RunbookError, reason
 from ..core.spec import Index, Spec, Table
@@ -72,7 +72,7 @@ def with_spelling(conn: Connection, on: Table, info: TableInfo) -> TableInfo:
             known[of] = _of_index(conn, on, info.types, of)
         return known.get(of, "")
 
-    def each(indexes: Mapping[str, Any]) -> dict[str, Any]:
+    def each(indexes: Mapping[str, IndexInfo]) -> dict[str, IndexInfo]:
         return {n: replace(i, predicate=comparable(i.predicate)) for n, i in indexes.items()}
 
     return replace(
@@ -94,7 +94,7 @@ def _of_index(conn: Connection, on: Table, types: Mapping[str, str], predicate: 
 
 def _planned(
     conn: Connection, on: Table, types: Mapping[str, str], condition: str
-) -> dict[str, Any]:
+) -> Mapping[str, Any]:
     of = expression(condition)
     query = SQL("EXPLAIN (VERBOSE, FORMAT JSON) SELECT {}, {} FROM {}").format(
         of, _YES_OR_NO.format(of), _rows(on, types)
@@ -113,10 +113,11 @@ def _is_constant(conn: Connection, on: Table, types: Mapping[str, str], conditio
         return "Values Scan" not in str(_plan(conn, query))
 
 
-def _plan(conn: Connection, query: Composed) -> dict[str, Any]:
-    """Only the extended protocol, which a binary result asks for, takes just one statement."""
+def _plan(conn: Connection, query: Composed) -> Mapping[str, Any]:
+    """What EXPLAIN says of the first node. A binary result asks for the extended protocol, and only
+    that refuses a text with more than one statement."""
     row = conn.execute(query, (), binary=True).fetchone()
-    plan: dict[str, Any] = row["QUERY PLAN"][0]["Plan"] if row else {}
+    plan: Mapping[str, Any] = row["QUERY PLAN"][0]["Plan"] if row else {}
     return plan
 
 

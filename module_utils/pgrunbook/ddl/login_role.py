@@ -8,7 +8,6 @@ import hashlib
 import hmac
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any
 
 from psycopg.sql import SQL, Composed
 
@@ -20,6 +19,7 @@ from ..core.printable import line
 from ..core.spec import Spec, Table
 from ..core.spec_checks import MOST_NAME_BYTES
 from ..core.sql import literal, name, render, table
+from .schema_change import Diff
 
 MASK = "********"
 STATISTICS = "pg_read_all_stats"
@@ -42,9 +42,33 @@ class Need:
         return query.replace(self.hidden, MASK) if self.hidden else query
 
 
+@dataclass(frozen=True)
+class RoleChange:
+    """What the role was granted, or in a dry run would be: the SQL, also as a text with a statement
+    in a line, and what the phase needs that the role may do afterwards."""
+
+    changed: bool
+    queries: list[str]
+    text: str
+    may: list[str]
+    diff: Diff
+
+
+@dataclass(frozen=True)
+class _Known:
+    """A role that is there. attributes are those that a phase does not need; superuser is one that
+    it is, or is a member of."""
+
+    oid: int
+    can_login: bool
+    inherits: bool
+    attributes: list[str]
+    superuser: str | None
+
+
 def apply(
     conn: Connection, spec: Spec, role: str, password: str | None, *, dry: bool
-) -> dict[str, Any]:
+) -> RoleChange:
     """Make the role, and grant it what it lacks for the phase; when dry, only tell what would be
     done. Without a password none is touched.
 
@@ -61,18 +85,14 @@ def apply(
             for need in missing:
                 conn.execute(need.statement, ())
             _require_met(_needs(conn, spec, role), role)
-    return {
-        "changed": bool(missing),
-        "queries": [need.query for need in missing],
-        "text": "\n".join(line(need.query) for need in missing),
-        "may": sorted(need.may for need in needs),
-        "diff": {
-            "before_header": f"role {role}",
-            "after_header": f"role {role}",
-            "before": _listing(need for need in needs if need.met),
-            "after": _listing(needs),
-        },
-    }
+    met = [need for need in needs if need.met]
+    return RoleChange(
+        changed=bool(missing),
+        queries=[need.query for need in missing],
+        text="\n".join(line(need.query) for need in missing),
+        may=sorted(need.may for need in needs),
+        diff=Diff.of(f"role {role}", _listing(met), _listing(needs)),
+    )
 
 
 def matches(verifier: str | None, password: str) -> bool:
@@ -110,7 +130,7 @@ def _needs(conn: Connection, spec: Spec, role: str) -> list[Need]:
     known = _role(conn, role)
     if known:
         _require_modest(known, role)
-    itself = [known["oid"]] if known else []
+    itself = [known.oid] if known else []
     holders = [*owners.values(), *itself]
     return [
         _login(known, role),
@@ -137,11 +157,11 @@ def _needs(conn: Connection, spec: Spec, role: str) -> list[Need]:
     ]
 
 
-def _login(known: dict[str, Any] | None, role: str) -> Need:
+def _login(known: _Known | None, role: str) -> Need:
     may = "log in"
     if known:
         statement = SQL("ALTER ROLE {} LOGIN INHERIT").format(name(role))
-        return Need(may, known["rolcanlogin"] and known["rolinherit"], statement)
+        return Need(may, known.can_login and known.inherits, statement)
     statement = SQL(
         "CREATE ROLE {} LOGIN INHERIT NOSUPERUSER NOCREATEDB NOCREATEROLE NOREPLICATION NOBYPASSRLS"
     ).format(name(role))
@@ -220,10 +240,11 @@ def _owners(conn: Connection, target: TableInfo) -> dict[str, int]:
     return {row["rolname"]: row["oid"] for row in rows}
 
 
-def _role(conn: Connection, role: str) -> dict[str, Any] | None:
-    """What a role is, or None. superuser is one that it is, or is a member of."""
-    return conn.execute(
-        "SELECT r.oid::int8 AS oid, r.rolcanlogin, r.rolinherit, array_remove(ARRAY["
+def _role(conn: Connection, role: str) -> _Known | None:
+    """What a role is, or None where there is none."""
+    row = conn.execute(
+        "SELECT r.oid::int8 AS oid, r.rolcanlogin AS can_login, r.rolinherit AS inherits,"
+        " array_remove(ARRAY["
         "   CASE WHEN r.rolsuper THEN 'SUPERUSER' END,"
         "   CASE WHEN r.rolcreatedb THEN 'CREATEDB' END,"
         "   CASE WHEN r.rolcreaterole THEN 'CREATEROLE' END,"
@@ -234,9 +255,10 @@ def _role(conn: Connection, role: str) -> dict[str, Any] | None:
         " FROM pg_roles r WHERE r.rolname = %s",
         (role,),
     ).fetchone()
+    return _Known(**row) if row else None
 
 
-def _held(conn: Connection, holders: list[int], test: str, *parameters: Any) -> bool:
+def _held(conn: Connection, holders: list[int], test: str, *parameters: object) -> bool:
     """Whether the test is true of one of the holders, whose oid it calls h."""
     query = f"SELECT coalesce(bool_or({test}), false) AS held FROM unnest(%s::oid[]) h"
     return bool(one(conn, query, (*parameters, holders))["held"])
@@ -251,10 +273,10 @@ def _require_name(role: str) -> None:
         )
 
 
-def _require_modest(known: dict[str, Any], role: str) -> None:
+def _require_modest(known: _Known, role: str) -> None:
     excess = [
-        *known["attributes"],
-        *([f"membership in superuser {known['superuser']!r}"] if known["superuser"] else []),
+        *known.attributes,
+        *([f"membership in superuser {known.superuser!r}"] if known.superuser else []),
     ]
     if excess:
         raise RunbookError(
@@ -265,10 +287,10 @@ def _require_modest(known: dict[str, Any], role: str) -> None:
 
 def _require_harmless_owner(conn: Connection, of: Table, owner: str) -> None:
     known = _role(conn, owner)
-    if known and known["superuser"]:
+    if known and known.superuser:
         raise RunbookError(
             f"{of} or a partition of it belongs to {owner!r}, which is, or is a member of, "
-            f"superuser {known['superuser']!r}. Whoever renames its columns needs its owner's "
+            f"superuser {known.superuser!r}. Whoever renames its columns needs its owner's "
             "rights. Next step: give it an owner that is not a superuser first: "
             "ALTER TABLE … OWNER TO …"
         )

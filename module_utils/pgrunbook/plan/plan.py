@@ -23,29 +23,37 @@ from .estimates import Estimates
 
 
 @dataclass(frozen=True)
-class Plan:
-    """What a run would do, and what decides it: the phase, the server, the tables as they are, what
-    depends on the columns, which triggers would fire and which volatile functions are called."""
+class Approvable:
+    """What every plan has: the phase, the server, the table as it is, what else decides which
+    values are stored, the triggers that fire, and the steps."""
 
     spec: Spec
     server: Identity
     schema: Schema
     surroundings: Mapping[str, str]
-    source_columns: Mapping[str, str]
-    dependents: list[Dependent]
     triggers: list[str]
-    volatile: list[str]
-    strategy: Strategy
     steps: tuple[Step, ...]
 
     def as_json(self) -> dict[str, Any]:
         """The plan as it is hashed and stored."""
-        return _json(self)
+        steps = [step.as_json() for step in self.steps]
+        return {**plain(self), "spec": self.spec.as_dict(), "steps": steps}
 
     @property
     def hash(self) -> str:
         """What an approval names."""
         return ledger.plan_hash(self.as_json())
+
+
+@dataclass(frozen=True)
+class Plan(Approvable):
+    """What a run would do. Besides it has the source's columns, what depends on the columns that
+    are renamed or converted, and the volatile functions that the phase calls."""
+
+    source_columns: Mapping[str, str]
+    dependents: list[Dependent]
+    volatile: list[str]
+    strategy: Strategy
 
     @property
     def queries(self) -> list[str]:
@@ -54,35 +62,15 @@ class Plan:
 
 
 @dataclass(frozen=True)
-class RollbackPlan:
-    """What would undo a run, and what decides it. columns_gone has the columns that are there no
-    more; notes are sentences on what a person should know; journal_altered says what of the journal
-    is not as it was written."""
+class RollbackPlan(Approvable):
+    """What would undo a run. columns_gone has the columns that are there no more; notes are
+    sentences on what a person should know; journal_altered says what of the journal is not as it
+    was written."""
 
     undoes: str
-    spec: Spec
-    server: Identity
-    schema: Schema
-    surroundings: Mapping[str, str]
-    triggers: list[str]
     columns_gone: list[str]
     notes: list[str]
     journal_altered: list[str]
-    steps: tuple[Step, ...]
-
-    def as_json(self) -> dict[str, Any]:
-        """The plan as it is hashed and stored."""
-        return _json(self)
-
-    @property
-    def hash(self) -> str:
-        """What an approval names."""
-        return ledger.plan_hash(self.as_json())
-
-
-def _json(plan: Plan | RollbackPlan) -> dict[str, Any]:
-    steps = [step.as_json() for step in plan.steps]
-    return {**plain(plan), "spec": plan.spec.as_dict(), "steps": steps}
 
 
 @dataclass(frozen=True)

@@ -1,16 +1,15 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The server plans beforehand each statement that reads or writes rows later, so that none fails
-then for a reason that was there before. Only reads.
+"""The server plans each statement that will read or write rows, so that none fails later for a
+reason that is there now. Only reads.
 
-It is asked for the statement as it will run, or, where columns have not got their right names and
-types yet, for what is nearest to it. EXPLAIN executes nothing, also of an UPDATE, and looks at
-names, types, operators and privileges. Changes of the schema cannot be planned.
+It is asked for the statement as it will run, or for the nearest one where columns have not got
+their right names and types yet. EXPLAIN executes nothing, not even an UPDATE. It checks names,
+types, operators and privileges. Changes of the schema cannot be planned.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from typing import Any
 
 import psycopg
 from psycopg.sql import SQL, Composed
@@ -25,7 +24,8 @@ from ..core.spec import Spec
 from ..gates import row_comparison
 from ..ledger import schema
 
-Statement = tuple[str, Composed]
+Asked = tuple[str, Composed]
+"""A statement, after what a person calls it."""
 
 
 def require_run(conn: Connection, spec: Spec, info: TableInfo, by: Rules) -> None:
@@ -46,8 +46,8 @@ def require_run(conn: Connection, spec: Spec, info: TableInfo, by: Rules) -> Non
 def require_rollback(
     conn: Connection, spec: Spec, info: TableInfo, names: Mapping[str, str]
 ) -> None:
-    """The same for a rollback; names has the columns that are still there. An older ledger lacks
-    columns that the approval adds, so it cannot be asked."""
+    """The same for a rollback; names has the columns that are still there. With an older ledger
+    nothing is asked: it lacks columns that the approval adds."""
     if schema.version(conn) == schema.VERSION:
         found = rollback.statements(spec, names, info)
         _require(
@@ -55,7 +55,7 @@ def require_rollback(
         )
 
 
-def _batches(spec: Spec, info: TableInfo, names: Mapping[str, str]) -> Iterator[Statement]:
+def _batches(spec: Spec, info: TableInfo, names: Mapping[str, str]) -> Iterator[Asked]:
     held = conversion.held(spec, info.types)
     put_aside = {each.column.name: each.old for each in conversion.pending(spec, info)}
     by_key = spec.strategy == "keyset" and spec.key  # without a key the strategy is refused
@@ -68,7 +68,7 @@ def _batches(spec: Spec, info: TableInfo, names: Mapping[str, str]) -> Iterator[
 
 
 def _require(
-    conn: Connection, spec: Spec, found: list[Statement], parameters: dict[str, Any]
+    conn: Connection, spec: Spec, found: list[Asked], parameters: Mapping[str, object]
 ) -> None:
     require_none(
         f"The server cannot plan {what}, which a run on {spec.table} needs: {why}"
@@ -77,9 +77,9 @@ def _require(
     )
 
 
-def _refusal(conn: Connection, statement: Composed, parameters: dict[str, Any]) -> str:
-    """Why the server cannot plan it, with the next step; empty where it can. The locks that it
-    takes for that are given back at once."""
+def _refusal(conn: Connection, statement: Composed, parameters: Mapping[str, object]) -> str:
+    """Why the server cannot plan it, with the next step; empty where it can. The locks that
+    planning takes are given back at once."""
     try:
         with conn.transaction(force_rollback=True):
             conn.execute(SQL("EXPLAIN {}").format(statement), parameters)

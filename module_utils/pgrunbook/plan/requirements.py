@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What has to hold for a run to be planned. All that would make it fail later is told now, at once.
-Only reads."""
+"""What has to hold for a run to be planned. Whatever would make it fail later is told now, and all
+of it at once. Only reads."""
 
 from __future__ import annotations
 
@@ -23,9 +23,8 @@ from . import rehearsal
 
 @dataclass(frozen=True)
 class Sound:
-    """What the checks of a plan found and let pass, for the plan to show: conversions and
-    dependents as conversion and rename have them, triggers and volatile functions by name, the rows
-    that the server would refuse, and how values are compared."""
+    """What was found and would not stop the run, for the plan to show: triggers and volatile
+    functions by name, the rows that the server would refuse, and how values are compared."""
 
     conversions: list[convert.Moving]
     dependents: list[Dependent]
@@ -36,14 +35,15 @@ class Sound:
 
 
 def require_sound(conn: Connection, spec: Spec, info: TableInfo, names: dict[str, str]) -> Sound:
-    """Raises RunbookError with everything that would make the run fail later."""
+    """What the plan shows. Raises RunbookError with everything that would make the run fail
+    later; names has the columns' present names."""
     obstacles = Obstacles(conn)
     obstacles.checked(index_checks.require_buildable, conn, spec, info)
     called = obstacles.checked(eligibility.require_sound_expressions, conn, spec, info)
     asked = obstacles.checked(query_gates.require_sound_queries, conn, spec, info)
     converted = foreseen = None
     by: Rules = {}
-    if called is not None:  # else what must not run would
+    if called is not None:  # else these would call a function that must not run
         by = rules(conn, spec, info)
         obstacles.checked(eligibility.require_unique_source, conn, spec)
         obstacles.checked(rehearsal.require_run, conn, spec, info, by)

@@ -17,7 +17,7 @@ from ..core.locks import require_unlocked
 from ..core.obstacles import Obstacles
 from ..core.spec import Spec
 from ..core.values import plain
-from ..ddl import columns_back, indexes_back
+from ..ddl import undo_columns, undo_indexes
 from ..ddl.schema_change import SchemaChange
 from ..ddl.step import Step
 from ..ledger import filled, identity, journal
@@ -56,8 +56,8 @@ def build_rollback(
     run = ledger.Run(run_id, "", "")
     seen = _look(conn, run, acknowledged, accepted=accept_incomplete_journal)
     spec, info, rows, found = seen.spec, seen.info, seen.rows, seen.journal
-    built = indexes_back.revert(conn, spec, run, dry=True)
-    renamed = columns_back.revert(conn, spec, run, dry=True)
+    built = undo_indexes.revert(conn, spec, run, dry=True)
+    renamed = undo_columns.revert(conn, spec, run, dry=True)
     plan = RollbackPlan(
         undoes=run_id,
         spec=spec,
@@ -93,7 +93,7 @@ def _look(
         again = obstacles.checked(latest, conn, spec, info, run.id, acknowledged)
         notes = [*notes, *(again or [])]
         triggers = _check_rows(conn, spec, info, names, acknowledged, obstacles)
-    obstacles.checked(columns_back.require_revertible, conn, spec, run)
+    obstacles.checked(undo_columns.require_revertible, conn, spec, run)
     obstacles.require_none()
     return _Seen(spec, info, found, rows, triggers, list(notes))
 
@@ -164,6 +164,6 @@ def _steps(
     )
     return (
         given_back,
-        indexes_back.step(conn, info, run_id, built),
-        columns_back.step(renamed),
+        undo_indexes.step(conn, info, run_id, built),
+        undo_columns.step(renamed),
     )

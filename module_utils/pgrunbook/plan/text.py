@@ -16,7 +16,7 @@ from ..core import printable
 from ..core.sql import script, together
 from ..ddl.convert import Moving
 from ..ddl.step import Statement, Step
-from .plan import Plan, PlanResult, RollbackPlan, RollbackResult
+from .plan import Approvable, Plan, PlanResult, RollbackResult
 
 WIDTH = 98
 MARGIN = 9
@@ -109,7 +109,7 @@ def rollback_text(result: RollbackResult) -> str:
     return "\n".join([*lines, "", f"Plan hash: {result.run.plan_hash}"])
 
 
-def copyable_steps(plan: Plan | RollbackPlan) -> list[Step]:
+def copyable_steps(plan: Approvable) -> list[Step]:
     """The plan's steps as they are shown: the SQL of a schema change, and its undo, as one text
     that can be copied and run as it is. The batches' SQL is no such text: it has parameters."""
     timeout = plan.spec.lock_timeout_ms

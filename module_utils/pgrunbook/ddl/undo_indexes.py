@@ -14,7 +14,7 @@ from ..core.connection import Connection
 from ..core.locks import run_patiently, with_lock_retries
 from ..core.spec import Spec
 from ..core.sql import rename_index, render
-from . import index_parts, index_parts_back
+from . import index_parts, undo_index_parts
 from .index_sql import create, drop, foreseen
 from .indexes import BUILD_LOCK, changed
 from .schema_change import SchemaChange
@@ -36,17 +36,17 @@ def revert(conn: Connection, spec: Spec, run: ledger.Run, *, dry: bool) -> Schem
         if not dry:
             ledger.require_owner(conn, run)
             _undo(conn, spec, info, run, undo)
-    for left in index_parts_back.rest(conn, run.id):
+    for left in undo_index_parts.leftovers(conn, run.id):
         statements += [render(s) for s in left.statements]
         if not dry:
             ledger.require_owner(conn, run)
-            index_parts_back.take_back(conn, run.id, left)
+            undo_index_parts.take_back(conn, run.id, left)
     return changed(conn, spec, info, after, statements, dry=dry)
 
 
 def step(conn: Connection, info: TableInfo, run_id: str, change: SchemaChange) -> Step:
     """The step of a rollback's plan, from what revert() would do."""
-    parts = index_parts_back.alike(index_parts_back.rest(conn, run_id))
+    parts = undo_index_parts.alike(undo_index_parts.leftovers(conn, run_id))
     whole = [1] * (len(change.queries) - sum(parts))
     return Step(
         "index",
@@ -133,7 +133,7 @@ def _undo(conn: Connection, spec: Spec, info: TableInfo, run: ledger.Run, undo: 
             if undo.statement:
                 conn.execute(undo.statement, ())
             if info.partitioned:
-                index_parts_back.undone(conn, run.id)
+                undo_index_parts.undone(conn, run.id)
             ledger.change_undone(conn, run.id, kind, old=old, new=new)
 
     def concurrently() -> None:

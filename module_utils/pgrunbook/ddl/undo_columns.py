@@ -145,7 +145,7 @@ def _undo(
     back = convert.left_to_undo(spec, info, each, there=there)
     dropped = there if back else conversion.superseded(spec, each.column) in info.columns
     keeps = not dropped or held
-    return [*back, *([] if keeps else convert.undo_statements(spec, each)[-1:])]
+    return [*back, *([] if keeps else [convert.drop_statement(spec, each)])]
 
 
 def _on_new(
@@ -197,7 +197,7 @@ def _convert_back(
     found out without a lock."""
     new, old = each.column.name, each.old
     back = convert.left_to_undo(spec, info, each, there=new in made.names)
-    drop = convert.undo_statements(spec, each)[-1]
+    drop = convert.drop_statement(spec, each)
     if back:
         do(conn, spec, info, Change("convert", old, new, back), noted=lambda: None)
     now = catalog.inspect(conn, spec.table)
