@@ -6,19 +6,16 @@ Other rooms say catalog.inspect() for what describes a table, and use the other 
 """
 
 from .columns import column_numbers, names_there, present_names, require_columns
+from .indexes import MENTIONS, IndexInfo
+from .relations import READABLE, find_relation
 from .server import Server, inspect_server
 from .tables import (
     BLOCK_BYTES,
     ENFORCED,
-    MENTIONS,
-    READABLE,
     ColumnInfo,
-    IndexInfo,
     Leaf,
     Partition,
-    Relation,
     TableInfo,
-    find_relation,
     has_children,
     indexes_on,
     inspect,
@@ -37,7 +34,6 @@ __all__ = [
     "IndexInfo",
     "Leaf",
     "Partition",
-    "Relation",
     "Server",
     "TableInfo",
     "column_numbers",

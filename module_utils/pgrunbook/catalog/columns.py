@@ -8,7 +8,8 @@ from collections.abc import Container, Iterable, Iterator
 from ..core.connection import Connection
 from ..core.errors import require_none
 from ..core.spec import Column, Spec, Table
-from .tables import TableInfo, near_names
+from .relations import near_names
+from .tables import TableInfo
 
 
 def name_now(column: Column, there: Container[str]) -> str:

@@ -14,7 +14,8 @@ from ..core.errors import RunbookError
 from ..core.spec import Column, Spec
 from ..core.sql import cut, filled_in, name, text
 from .columns import name_now
-from .tables import ColumnInfo, IndexInfo, TableInfo
+from .indexes import IndexInfo
+from .tables import ColumnInfo, TableInfo
 
 
 @dataclass(frozen=True)

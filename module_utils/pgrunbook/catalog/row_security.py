@@ -13,7 +13,7 @@ from ..core.connection import Connection, one, rows_as
 from ..core.errors import RunbookError, reason, require_none
 from ..core.spec import Spec, Table
 from ..core.sql import table
-from .tables import find_relation
+from .relations import find_relation
 
 _POLICIES = """
 SELECT format('%%s.%%s', n.nspname, c.relname) AS table,

@@ -22,8 +22,9 @@ from ..core.connection import Connection, one, rows_as
 from ..core.errors import RunbookError
 from ..core.spec import Spec
 from ..core.sql import text, words
-from . import columns, conversion, tables, trust
+from . import columns, conversion, trust
 from .dependents import FIRST_OID_OF_USERS
+from .relations import READABLE, require_relation
 from .tables import TableInfo
 
 MOST_NAMED = 5  # differences that a message names
@@ -231,7 +232,7 @@ def read(
     source, which is what a rollback needs, everything that only the source uses is left out too,
     and the foreign keys that refer to the table are there: values that go are what they react to.
     """
-    source = _source(conn, spec) if with_source else None
+    source = require_relation(conn, spec.source, READABLE).oid if with_source else None
     objects = rows_as(
         conn,
         _Object,
@@ -288,12 +289,6 @@ def changes(before: Mapping[str, str], after: Mapping[str, str]) -> list[str]:
         elif before[name] != after[name]:
             words.append(f"{name} was changed")
     return words
-
-
-def _source(conn: Connection, spec: Spec) -> int:
-    """The source's oid. Raises RunbookError where there is none."""
-    found = tables.find_relation(conn, spec.source)
-    return found.oid if found else tables.inspect(conn, spec.source, tables.READABLE).oid
 
 
 def _texts(spec: Spec) -> list[str]:

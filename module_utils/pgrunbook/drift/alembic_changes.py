@@ -6,7 +6,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from psycopg.rows import tuple_row
 
@@ -15,6 +15,10 @@ from ..catalog import TableInfo
 from ..core.connection import Connection, looking_in
 from ..core.errors import RunbookError
 from ..core.spec import Spec, Table
+
+if TYPE_CHECKING:
+    from sqlalchemy import ForeignKeyConstraint, MetaData, UniqueConstraint
+    from sqlalchemy import Table as ModelTable
 
 
 @dataclass(frozen=True)
@@ -49,7 +53,7 @@ class Changes:
         return [*self.missing_unique, *self.surplus_unique, *self.missing_keys, *self.surplus_keys]
 
 
-def with_schemas(conn: Connection, spec: Spec, metadata: Any) -> Any:
+def with_schemas(conn: Connection, spec: Spec, metadata: MetaData) -> MetaData:
     """A copy of the metadata in which every table names its schema.
 
     Models leave that to the search_path of the application. A table of the phase is in the phase's
@@ -99,7 +103,7 @@ def _keep_names(given: Iterable[Any], copied: Iterable[Any]) -> None:
             each.name = names[tuple(c.name for c in each.columns)]
 
 
-def _unique_constraints(model: Any) -> list[Any]:
+def _unique_constraints(model: ModelTable) -> list[UniqueConstraint]:
     from sqlalchemy import UniqueConstraint
 
     return [c for c in model.constraints if isinstance(c, UniqueConstraint)]
@@ -113,7 +117,7 @@ def _incomparable(error: Exception) -> RunbookError:
 
 
 def compare_tables(
-    conn: Connection, metadata: Any, tables: Collection[Table]
+    conn: Connection, metadata: MetaData, tables: Collection[Table]
 ) -> dict[Table, Changes]:
     """What Alembic finds. While it reads, no schema but pg_catalog is on the search_path: then
     SQLAlchemy tells the schema of every name. Raises RunbookError where it cannot compare."""
@@ -193,11 +197,11 @@ def _sorted(tables: Iterable[Table], found: Iterable[Any]) -> dict[Table, Change
     return changes
 
 
-def _unique(constraint: Any) -> Key:
+def _unique(constraint: UniqueConstraint) -> Key:
     return Key(str(constraint.name or ""), tuple(c.name for c in constraint.columns))
 
 
-def _foreign(constraint: Any) -> Key:
+def _foreign(constraint: ForeignKeyConstraint) -> Key:
     options = {
         "ON UPDATE": constraint.onupdate,
         "ON DELETE": constraint.ondelete,
@@ -208,12 +212,12 @@ def _foreign(constraint: Any) -> Key:
     return Key(
         str(constraint.name or ""),
         tuple(e.parent.name for e in constraint.elements),
-        (Table(to.schema, to.name), tuple(e.column.name for e in constraint.elements)),
+        (Table(str(to.schema), to.name), tuple(e.column.name for e in constraint.elements)),
         tuple(k if v is True else f"{k} {v}" for k, v in options.items() if v),
     )
 
 
-def changes_of_view(model: Any, info: TableInfo) -> Changes:
+def changes_of_view(model: ModelTable, info: TableInfo) -> Changes:
     """What a view has, and what has not; Alembic compares tables only."""
     expected = [c.name for c in model.columns]
     return Changes(

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING
 
 from .. import catalog
 from ..catalog import TableInfo
@@ -27,6 +27,10 @@ from .models import comparing, load_metadata
 from .resolution import Subject
 from .source_columns import reads
 from .text import listing
+
+if TYPE_CHECKING:
+    from sqlalchemy import MetaData
+    from sqlalchemy import Table as ModelTable
 
 
 @dataclass(frozen=True)
@@ -62,9 +66,9 @@ def _rank(difference: Difference) -> tuple[int, str, str]:
     return SEVERITIES.index(difference.severity), difference.table, difference.object
 
 
-def _differences(conn: Connection, spec: Spec, metadata: Any) -> Iterator[Difference]:
+def _differences(conn: Connection, spec: Spec, metadata: MetaData) -> Iterator[Difference]:
     metadata = with_schemas(conn, spec, metadata)
-    compared: dict[Table, tuple[Any, TableInfo]] = {}
+    compared: dict[Table, tuple[ModelTable, TableInfo]] = {}
     for on in dict.fromkeys([spec.table, spec.source]):
         subject = Subject(on, spec.lock_timeout_ms)
         model = metadata.tables.get(f"{on.schema}.{on.name}")

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import TYPE_CHECKING
 
 from psycopg.sql import SQL
 
@@ -22,6 +22,9 @@ from . import index_kinds, model_index
 from .compared import Compared
 from .difference import Difference
 from .resolution import Subject
+
+if TYPE_CHECKING:
+    from sqlalchemy import Index as ModelIndex
 
 
 def index_differences(
@@ -45,7 +48,7 @@ class _Indexes:
     both sides, {name in the database: name in the models}; changed, those that have one name on
     both sides and another definition; missing and surplus, those of one side only."""
 
-    models: dict[str, Any]
+    models: dict[str, ModelIndex]
     invalid: list[str]
     same: dict[str, str]
     changed: list[str]
@@ -90,7 +93,7 @@ def _set_aside(spec: Spec, both: Compared) -> set[str]:
 
 
 def _same(
-    both: Compared, models: Mapping[str, Any], missing: list[str], surplus: list[str]
+    both: Compared, models: Mapping[str, ModelIndex], missing: list[str], surplus: list[str]
 ) -> dict[str, str]:
     """Which surplus index is which missing one, as {surplus: missing}: of the same definition, the
     columns under either of their names. One of the same name first."""
@@ -138,7 +141,7 @@ def _changed(both: Compared, indexes: _Indexes) -> Iterator[Difference]:
         yield _changed_index(both.subject, indexes.models[index], both.info.indexes[index])
 
 
-def _changed_index(on: Subject, model: Any, found: IndexInfo) -> Difference:
+def _changed_index(on: Subject, model: ModelIndex, found: IndexInfo) -> Difference:
     drop = SQL("DROP INDEX CONCURRENTLY {}").format(name(on.table.schema, str(model.name)))
     expected = f"{'UNIQUE ' if model.unique else ''}{model_index.definition(model)}"
     return index_kinds.changed_index(

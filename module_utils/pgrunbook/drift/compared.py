@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING
 
 from ..catalog import TableInfo
 from ..core.connection import Connection
@@ -17,15 +17,18 @@ from .renames import renames
 from .resolution import Subject
 from .types import Type, are_compatible, type_of
 
+if TYPE_CHECKING:
+    from sqlalchemy import Table as ModelTable
+
 
 @dataclass(frozen=True)
 class Compared:
-    """A table of the phase as the models (SQLAlchemy's Table) and the catalog have it. types has
+    """A table of the phase as the models and the catalog have it. types has
     the models' types by column. aliases has the columns that are only renamed, {name in the
     database: name in the models}."""
 
     subject: Subject
-    model: Any
+    model: ModelTable
     info: TableInfo
     types: dict[str, Type]
     changes: Changes
@@ -56,7 +59,12 @@ class Compared:
 
 
 def side_by_side(
-    conn: Connection, spec: Spec, subject: Subject, model: Any, info: TableInfo, changes: Changes
+    conn: Connection,
+    spec: Spec,
+    subject: Subject,
+    model: ModelTable,
+    info: TableInfo,
+    changes: Changes,
 ) -> Compared:
     """The two sides of a table. What Alembic tells as a missing and a surplus column is joined here
     where it is one column under another name."""

@@ -1,12 +1,12 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""An index of the models (SQLAlchemy's Index): what it is on, how it is built, and whether an index
+"""An index of the models: what it is on, how it is built, and whether an index
 of the database is the same."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING
 
 from psycopg.sql import SQL
 
@@ -14,22 +14,25 @@ from ..catalog import IndexInfo
 from ..core.spec import Index, Table
 from ..core.sql import comma, name, render, table
 
+if TYPE_CHECKING:
+    from sqlalchemy import Index as ModelIndex
 
-def column_names(model: Any) -> tuple[str, ...]:
+
+def column_names(model: ModelIndex) -> tuple[str, ...]:
     """The columns of the models' index; expressions left out."""
     from sqlalchemy import Column
 
     return tuple(e.name for e in model.expressions if isinstance(e, Column))
 
 
-def is_plain(model: Any) -> bool:
+def is_plain(model: ModelIndex) -> bool:
     """Whether the models' index is a whole B-tree on columns, in their usual order."""
     options = model.dialect_options["postgresql"]
     special = any(options.get(key) for key in ("where", "include"))
     return not special and _method(model) == "btree" and _is_on_columns(model)
 
 
-def creation(on: Table, model: Any) -> str:
+def creation(on: Table, model: ModelIndex) -> str:
     """The statement that builds the models' index without blocking writers."""
     if is_plain(model):
         query = SQL("CREATE {}INDEX CONCURRENTLY {} ON {} ({})").format(
@@ -42,14 +45,14 @@ def creation(on: Table, model: Any) -> str:
     return _ddl(model).replace("INDEX ", "INDEX CONCURRENTLY ", 1)
 
 
-def definition(model: Any) -> str:
+def definition(model: ModelIndex) -> str:
     """What comes after the table's name when the models' index is built."""
     if is_plain(model):
         return f"({', '.join(column_names(model))})"
     return re.split(r" (?=USING |\()", _ddl(model), maxsplit=1)[-1]
 
 
-def is_built_by(ours: Index, model: Any) -> bool:
+def is_built_by(ours: Index, model: ModelIndex) -> bool:
     """Whether what the phase builds under a name is what the models have under it."""
     return (
         not model.unique
@@ -61,7 +64,7 @@ def is_built_by(ours: Index, model: Any) -> bool:
     )
 
 
-def is_same(found: IndexInfo, model: Any, aliases: Mapping[str, str]) -> bool:
+def is_same(found: IndexInfo, model: ModelIndex, aliases: Mapping[str, str]) -> bool:
     """Whether an index has the models' definition, whatever its name. aliases has the columns that
     are only renamed, {name in the database: name in the models}."""
     if found.unique != bool(model.unique) or found.plain != is_plain(model):
@@ -71,7 +74,7 @@ def is_same(found: IndexInfo, model: Any, aliases: Mapping[str, str]) -> bool:
     return _essence(found.definition, aliases) == _essence(_ddl(model), {})
 
 
-def may_be_same(found: IndexInfo, model: Any, aliases: Mapping[str, str]) -> bool:
+def may_be_same(found: IndexInfo, model: ModelIndex, aliases: Mapping[str, str]) -> bool:
     """Whether an index can be the models' one of its name, as far as Alembic does not tell: by its
     method, by the columns that it includes, and by having a condition or none."""
     if found.plain or is_plain(model):
@@ -83,21 +86,21 @@ def may_be_same(found: IndexInfo, model: Any, aliases: Mapping[str, str]) -> boo
     )
 
 
-def _method(model: Any) -> str:
+def _method(model: ModelIndex) -> str:
     return str(model.dialect_options["postgresql"].get("using") or "btree").lower()
 
 
-def _include(model: Any) -> tuple[str, ...]:
+def _include(model: ModelIndex) -> tuple[str, ...]:
     """The columns that the models' index only holds."""
     given = model.dialect_options["postgresql"].get("include") or ()
     return tuple(getattr(c, "name", c) for c in given)
 
 
-def _has_condition(model: Any) -> bool:
+def _has_condition(model: ModelIndex) -> bool:
     return model.dialect_options["postgresql"].get("where") is not None
 
 
-def _is_on_columns(model: Any) -> bool:
+def _is_on_columns(model: ModelIndex) -> bool:
     return len(column_names(model)) == len(model.expressions)
 
 
@@ -116,7 +119,7 @@ def _essence(definition: str, aliases: Mapping[str, str]) -> str:
     return re.sub(r'[\s()"]', "", told).casefold()
 
 
-def _ddl(model: Any) -> str:
+def _ddl(model: ModelIndex) -> str:
     from sqlalchemy.dialects.postgresql.base import PGDialect
     from sqlalchemy.schema import CreateIndex
 

@@ -12,16 +12,19 @@ import sys
 import traceback
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import psycopg
 
 from ..core.errors import RunbookError
 
+if TYPE_CHECKING:
+    from sqlalchemy import MetaData
+
 _CORRECT = "set phase_models to path/to/models.py:Base or package.module:Base"
 
 
-def load_metadata(models: str) -> Any:
+def load_metadata(models: str) -> MetaData:
     """The MetaData of the models, "path/to/models.py:Base" or "package.module:Base".
 
     Raises RunbookError where they cannot be loaded: with the mistake, the file and line of the
@@ -84,7 +87,7 @@ def _load_file(path: Path) -> Any:
     return module
 
 
-def _metadata(models: str, module: Any, attribute: str) -> Any:
+def _metadata(models: str, module: Any, attribute: str) -> MetaData:
     file = getattr(module, "__file__", None) or module.__name__
     if not hasattr(module, attribute):
         raise RunbookError(

@@ -4,13 +4,16 @@ the one becomes a value of the other."""
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from psycopg.sql import SQL, Composable
 
 from .. import catalog
 from ..core.connection import Connection, looking_in, one
 from ..core.sql import text
+
+if TYPE_CHECKING:
+    from sqlalchemy import Column as ModelColumn
 
 
 class Type(NamedTuple):
@@ -22,7 +25,7 @@ class Type(NamedTuple):
     spelling: str
 
 
-def type_of(conn: Connection, column: Any) -> Type:
+def type_of(conn: Connection, column: ModelColumn[Any]) -> Type:
     """The type that the models give a column."""
     from sqlalchemy.dialects.postgresql.base import PGDialect
     from sqlalchemy.types import NullType
