@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What the database says of itself: tables, columns, types, dependents, who may change what. Only
-reads.
+"""What the database says of itself: tables, indexes, columns, types, dependents, who may change
+what. Only reads.
 
 Other rooms say catalog.inspect() for what describes a table, and use the other files by name.
 """

@@ -25,17 +25,17 @@ def names_there(spec: Spec, info: TableInfo) -> dict[str, str]:
 
 
 def present_names(spec: Spec, info: TableInfo) -> dict[str, str]:
-    """The same for a table that has to have them all.
+    """For each column of the phase, the name that it bears now.
 
-    Raises RunbookError with the columns that are there under both names, or under neither.
+    Raises RunbookError with the columns that the table has under both names, or under neither.
     """
     require_none(obstacle for column in spec.columns for obstacle in _obstacles(spec, column, info))
     return names_there(spec, info)
 
 
 def column_numbers(conn: Connection, info: TableInfo) -> dict[str, int]:
-    """The columns' numbers by their names. A column keeps its number when it is renamed, and one
-    that takes its name has another."""
+    """The columns' numbers by their names. A column keeps its number when it is renamed; a new
+    column of the same name gets another number."""
     rows = conn.execute(
         "SELECT attname, attnum FROM pg_attribute"
         " WHERE attrelid = %s::oid AND attnum > 0 AND NOT attisdropped",
@@ -55,7 +55,7 @@ def require_columns(table: Table, info: TableInfo, names: Iterable[str]) -> None
 
 
 def _obstacles(spec: Spec, column: Column, info: TableInfo) -> Iterator[str]:
-    """Why it cannot be told which column of the table is meant."""
+    """Why it cannot be told which column of the table is meant; nothing where it can."""
     new, old = column.name, column.renamed_from
     if new in info.columns and old in info.columns:
         yield (

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Which columns still have the type that they are to be converted from, what their rows hold, and
-under which names things are put aside. ddl/convert.py does it."""
+"""Columns of the wrong type: which are still to be converted, what their rows hold before and after
+that, and under which names the old columns and indexes are kept. ddl/convert.py converts them."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ from .tables import ColumnInfo, TableInfo
 
 @dataclass(frozen=True)
 class Conversion:
-    """A column that has to be converted: old is the name that it bears now, aside the one that it
-    is kept under. The phase's indexes on it that already bear their right names are put aside too.
-    """
+    """A column that has to be converted. old is the name that it bears now, aside the name that it
+    is kept under. indexes are those of the phase that are on it and already bear their right names:
+    they are put aside too."""
 
     column: Column
     old: str
@@ -34,9 +34,9 @@ class Conversion:
 class Held:
     """What a row holds for a column of the phase, as SQL of the right type.
 
-    now is what a query finds; filled is what the column of the right type has, which is NULL for
-    as long as there is none; moved is what the column of the other type gives, None where the
-    table has no such column.
+    now is what a query finds. filled is what the column of the right type has: NULL as long as
+    there is no such column. moved is what the column of the wrong type gives, None where the table
+    has no such column.
     """
 
     now: Composable
@@ -50,25 +50,25 @@ def pending(spec: Spec, info: TableInfo) -> list[Conversion]:
 
 
 def held(spec: Spec, types: Mapping[str, str], row: str = "t.") -> dict[str, Held]:
-    """What the rows of a table with columns of these types hold, by the phase's column. row is
-    what stands before a column's name."""
+    """What the rows of a table with columns of these types hold, by the phase's columns. row is
+    what stands before the name of a column."""
     return {c.name: _held(spec, c, types, row) for c in spec.columns}
 
 
 def readable(spec: Spec, types: Mapping[str, str]) -> dict[str, Composable]:
-    """What to write in a query for each of the phase's columns."""
+    """What to write in a query for each column of the phase."""
     return {column: values.now for column, values in held(spec, types, "").items()}
 
 
 def made(spec: Spec, info: TableInfo, column: str, old: str) -> Conversion:
-    """The conversion that was made of the column old, from what is there of it now."""
+    """The conversion that a run made of the column old, from what is left of it now."""
     (wanted,) = [c for c in spec.columns if c.name == column]
     indexes = tuple(i.name for i in spec.indexes if aside(spec, i.name) in info.indexes)
     return Conversion(wanted, old, aside(spec, column), indexes)
 
 
 def foreseen(spec: Spec, info: TableInfo) -> TableInfo:
-    """The table as it is after the conversions that it needs."""
+    """The table as it will be after the conversions that are pending."""
     for each in pending(spec, info):
         columns = {each.aside if n == each.old else n: c for n, c in info.columns.items()}
         columns[each.column.name] = ColumnInfo(each.column.type, 0, False, False)
@@ -88,14 +88,14 @@ def foreseen(spec: Spec, info: TableInfo) -> TableInfo:
 
 
 def aside(spec: Spec, kept: str) -> str:
-    """The name that a column, or an index on it, is put aside under: after its right name, so that
-    it can be told later whatever it was called before."""
+    """The name that a column, or an index on it, is kept under. It is made of the right name, so it
+    can be found later whatever the column was called before."""
     return cut(kept, f"_before_{spec.phase}")
 
 
 def superseded(spec: Spec, column: Column) -> str:
-    """The name of the new column between the two steps of an undo, and after it where it holds
-    values that the run did not write."""
+    """What the new column is called between the two steps of an undo. It keeps that name where it
+    holds values that the run did not write."""
     return cut(column.name, f"_after_{spec.phase}")
 
 
@@ -123,7 +123,7 @@ def _mentioned(info: TableInfo, index: str) -> set[str]:
 
 
 def _put_aside(conversion: Conversion, index: IndexInfo) -> IndexInfo:
-    """The index once the column is put aside, on which it stays."""
+    """The index after its column was put aside: it stays on that column."""
     columns = tuple(conversion.aside if c == conversion.old else c for c in index.columns)
     return replace(index, columns=columns)
 
@@ -133,9 +133,9 @@ def _is_pending(column: Column, types: Mapping[str, str]) -> bool:
 
 
 def _converted(column: Column, of: str, row: str) -> Composed:
-    """The expression using, on a column that may bear another name by now.
+    """The expression using of a column, for the name that the column bears by now.
 
-    Raises RunbookError where it has another placeholder than the column itself.
+    Raises RunbookError where the expression has another placeholder than the column itself.
     """
     using = column.using or ""
     try:

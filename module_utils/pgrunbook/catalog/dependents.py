@@ -45,10 +45,9 @@ class Dependent:
 
 
 def dependents(conn: Connection, table_oid: int, column: str) -> list[Dependent]:
-    """What depends directly on a column of a table and its partitions, or mentions its name.
+    """What depends directly on a column of a table and its partitions, or has its name in a text.
 
-    Texts are searched for the name in upper and lower case alike, because PostgreSQL folds names
-    that are not quoted.
+    In texts, upper and lower case count as the same, because PostgreSQL folds names without quotes.
     """
     return [
         *_carried(conn, table_oid, column),
@@ -60,8 +59,8 @@ def dependents(conn: Connection, table_oid: int, column: str) -> list[Dependent]
 
 _TREE = "SELECT %(table)s::oid UNION SELECT relid FROM pg_partition_tree(%(table)s::oid)"
 
-# An object of a partition that came with the same one of its parent is left out. A view is its rule
-# _RETURN, a generated column its expression.
+# An object of a partition is left out where it came with its parent's. A view is its rule _RETURN,
+# a generated column its expression.
 _CARRIED = f"""
 WITH found AS (
     SELECT DISTINCT

@@ -21,14 +21,14 @@ predicate."""
 
 @dataclass(frozen=True)
 class IndexInfo:
-    """An index as the catalog has it; columns is empty where it is on expressions. The last ones,
-    as many as included says, are only included.
+    """An index as the catalog has it. columns is empty where it is on expressions; as many of the
+    last ones as included says are only included. predicate is the server's spelling. mentions has
+    all columns that the index depends on. parent is the index of the partitioned table above that
+    it is a part of, by oid, or 0.
 
-    A plain one is a whole B-tree on columns in their usual order. A usual one is on columns only,
-    with each one's own order, operator class and collation. A replaceable one is, after DROP INDEX
-    and a CREATE INDEX that says no more than columns, method and predicate, the same again.
-    predicate is the server's spelling of it, mentions has all columns that the index depends on.
-    parent is the oid of the index of the partitioned table above that it is a part of, or 0.
+    plain: it is a whole B-tree on columns in their usual order. usual: it is on columns only, each
+    with its own order, operator class and collation. replaceable: DROP INDEX, and CREATE INDEX with
+    the same columns, method and predicate, give the same index again.
     """
 
     columns: tuple[str, ...]
@@ -56,7 +56,7 @@ class IndexInfo:
         return self.columns[len(self.columns) - self.included :]
 
 
-# A part of an index, or the whole of it, as CREATE INDEX spells it where all is as usual.
+# The columns of an index, and its definition, as CREATE INDEX spells them where all is as usual.
 _USUAL_COLUMNS = """(SELECT string_agg(quote_ident(a.attname), ', ' ORDER BY k.n)
     FROM unnest(i.indkey::int2[]) WITH ORDINALITY k(attnum, n)
     JOIN pg_attribute a ON a.attrelid = i.indrelid AND a.attnum = k.attnum

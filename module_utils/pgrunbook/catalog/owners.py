@@ -1,10 +1,11 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Who owns what a phase reads, and so decides which code that runs as our role. Only reads.
+"""Who owns what a phase reads: an owner decides which code runs as our role. Only reads.
 
-The owner of a relation attaches rules, indexes on expressions, which planning alone evaluates, and
-constraints to it; the owner of a type attaches casts and constraints. So of the phase's table, its
-source and what the phase names, every relation on the way is looked at: partitions at each level,
-the tables that these are partitions of, what views read; and every type of a column of these.
+The owner of a relation can attach rules, constraints and indexes on expressions to it; PostgreSQL
+evaluates the last even to plan a query. The owner of a type can attach casts and constraints. So
+every relation that a phase leads to is looked at: its table, its source, and what it names; their
+partitions on each level, and the tables that they are partitions of; what views read. So is every
+type of their columns.
 """
 
 from __future__ import annotations
@@ -88,7 +89,7 @@ ORDER BY role, n, i.type, i.identity
 
 @dataclass(frozen=True)
 class Owned:
-    """What a role owns: the first of it in words, and how many there are."""
+    """What a role owns: the first object in words, and how many there are."""
 
     role: str
     what: str
@@ -110,8 +111,9 @@ class _Untrusted:
 
 
 def acting(conn: Connection) -> str:
-    """What of another role lets a role act as that one, as pg_has_role has it: to have its rights,
-    to SET ROLE to it, or to give itself that. Before PostgreSQL 16 every member may."""
+    """What a role needs to have of another one to act as that one, as pg_has_role() takes it: its
+    rights, or SET ROLE to it, or the right to grant itself that. Before PostgreSQL 16 every member
+    may."""
     if conn.info.server_version < 160000:
         return "MEMBER"
     return "USAGE, SET, MEMBER WITH ADMIN OPTION"
@@ -120,12 +122,13 @@ def acting(conn: Connection) -> str:
 def untrusted(
     conn: Connection, spec: Spec, schemas: Sequence[str], *, with_source: bool = True
 ) -> list[str]:
-    """A message for each untrusted role that owns something of what the phase reads or names,
-    apart from the functions and operators in schemas, which are those where names are looked up.
+    """A message for each untrusted role that owns something that the phase reads or names. schemas
+    are those where names are looked up; who owns functions and operators there is asked elsewhere.
     The connection must look names up in pg_catalog only.
 
-    A name counts where it stands anywhere in the phase's expressions, types and queries, in these
-    schemas, or in one whose name stands there too. Without the source, none does.
+    A name counts wherever it stands in the phase's expressions, types and queries, if the object is
+    in one of these schemas, or in a schema whose name stands there too. Without the source, no name
+    counts.
     """
     found = rows_as(
         conn,

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What bears a name in a schema. Only reads."""
+"""Relations by their names: tables, and what else can have a name in a schema. Only reads."""
 
 from __future__ import annotations
 
@@ -25,8 +25,8 @@ _KINDS = {
 
 @dataclass(frozen=True)
 class Relation:
-    """What bears a name in a schema: a table, view, index, sequence and so on. kind is
-    pg_class.relkind; owned says whether this role has the rights of the owner."""
+    """What bears a name in a schema: a table, a view, an index, a sequence and so on. kind is
+    pg_class.relkind. owned says whether our role has the owner's rights."""
 
     oid: int
     kind: str
@@ -69,7 +69,7 @@ def in_words(kind: str) -> str:
 
 
 def near_names(name: str, names: Iterable[str]) -> str:
-    """The names that are near to one, as a sentence of a message; empty where none is."""
+    """Names that are near to this one, as a sentence of a message; empty where there are none."""
     close = difflib.get_close_matches(name, list(names), n=3)
     return f" Near names: {', '.join(repr(n) for n in close)}." if close else ""
 

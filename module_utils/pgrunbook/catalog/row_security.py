@@ -37,8 +37,8 @@ _SEE_ALL = (
 
 @dataclass(frozen=True)
 class _Hidden:
-    """A table, with its schema, of which policies decide what our role sees. Without any, it sees
-    nothing."""
+    """A table, with its schema, and the policies that decide which rows our role sees: none at all
+    where there is no policy."""
 
     table: str
     policies: list[str]
@@ -50,8 +50,8 @@ class _Hidden:
 
 
 def require_all_rows(conn: Connection, spec: Spec, *, with_source: bool = True) -> None:
-    """Raise RunbookError where policies hide rows of the table or the source from this role.
-    Without the source, none is planned to be read."""
+    """Raise RunbookError where policies hide rows of the table or the source from this role;
+    with_source, also where the source is a view of which it cannot read all rows."""
     require_no_policies(conn, spec)
     if with_source:
         require_readable_view(conn, spec.source)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Which server and database this is, and whether it can be written to. Only reads."""
+"""Which server, database and role a session has, and whether it can write. Only reads."""
 
 from __future__ import annotations
 

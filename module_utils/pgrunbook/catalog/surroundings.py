@@ -1,13 +1,16 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What decides, besides the SQL of the plan, which values a run stores: triggers, rules, policies,
+"""What decides which values a run stores, besides the SQL of the plan: triggers, rules, policies,
 column defaults, constraints, and the views and functions that the source uses. Only reads.
 
 An approval covers all of it. PostgreSQL keeps what it has parsed as a tree that names columns by
 number, so these trees, and their hashes, are the same before and after the run's own renames and
-conversions. What an expression or the text of a function's body uses, PostgreSQL does not tell
-without executing it: every function, view and table with rules counts whose name stands anywhere in
-it, in whatever schema, and every operator of a schema whose name does. What has the name by chance
-is bound too, which voids an approval once too often and never lets a change pass.
+conversions.
+
+What an expression uses, or the text of a function's body, PostgreSQL does not tell without
+executing it. So names count instead: every function, view and table with rules whose name stands
+anywhere in such a text, in whatever schema, and every operator of a schema whose name stands there.
+This takes in too much, namely what has such a name by chance. An approval may be void once too
+often; no change slips through.
 """
 
 from __future__ import annotations
@@ -144,7 +147,8 @@ _NEW_COLUMN = (
     " FROM pg_type WHERE oid = to_regtype(%s)"
 )
 
-# Whose values have no say: privileges. A support function is the planner's.
+# A hash leaves out what has no say: privileges, and the support function, which only the planner
+# calls.
 _REACHED = f"""
 WITH RECURSIVE relation AS (
     SELECT unnest(%(relations)s::oid[]) AS oid
@@ -201,8 +205,8 @@ FROM found, LATERAL pg_identify_object(class, oid, 0) i
 
 @dataclass(frozen=True)
 class _Object:
-    """An object that has a say: its name, the hash of its definition, and what it uses in turn: the
-    functions and relations, by oid, and the texts of a function, in which names may stand."""
+    """An object that has a say: its name and the hash of its definition; and what it uses in turn,
+    functions and relations by oid, and texts of a function, in which names may stand."""
 
     name: str
     hash: str
@@ -224,13 +228,14 @@ class _Column:
 def read(
     conn: Connection, spec: Spec, info: TableInfo, *, with_source: bool = True
 ) -> dict[str, str]:
-    """The surroundings of a phase: what each object is called, and the hash of its definition; of a
-    column what it is.
+    """The surroundings of a phase: each object's name, and the hash of its definition; for a
+    column, what it is.
 
-    Columns go by the names that they have after the renames and conversions that are pending, so
-    the value is the same after them. Indexes that a run makes or drops are left out. Without the
-    source, which is what a rollback needs, everything that only the source uses is left out too,
-    and the foreign keys that refer to the table are there: values that go are what they react to.
+    Columns go by the names that they will have after the pending renames and conversions, so these
+    do not change the value. Indexes that a run makes or drops are left out.
+
+    A rollback needs no source: then everything that only the source uses is left out, and the
+    foreign keys that refer to the table are added, because they react when values go.
     """
     source = require_relation(conn, spec.source, READABLE).oid if with_source else None
     objects = rows_as(
@@ -260,9 +265,7 @@ def require_unchanged(
     conn: Connection, spec: Spec, info: TableInfo, plan: Mapping[str, Any]
 ) -> None:
     """Raise RunbookError, naming what is different, unless the surroundings are those of the plan.
-
-    A plan of an older version has none to compare with.
-    """
+    A plan of an older version has none to compare with."""
     approved = plan.get("surroundings")
     if approved is None:
         return
@@ -326,7 +329,7 @@ def _columns(
 
 
 def _new_column(conn: Connection, spelled: str) -> str:
-    """What a column that ALTER TABLE … ADD COLUMN makes is, as _COLUMNS has it."""
+    """A column as ALTER TABLE … ADD COLUMN will make it, described as _COLUMNS does."""
     result = conn.execute(SQL("SELECT NULL::{}").format(text(spelled)), ()).pgresult
     value: str = one(conn, _NEW_COLUMN, (result.fmod(0) if result else -1, spelled))["value"]
     return value
@@ -335,8 +338,8 @@ def _new_column(conn: Connection, spelled: str) -> str:
 def _reached(
     conn: Connection, functions: set[int], relations: set[int], names: set[str]
 ) -> dict[str, str]:
-    """Those functions and relations, what bears one of the names, and all that these use in turn,
-    apart from what is PostgreSQL's or an extension's."""
+    """These functions and relations, whatever bears one of the names, and all that these use in
+    turn; without what belongs to PostgreSQL or an extension."""
     found: dict[str, str] = {}
     given: dict[str, set[Any]] = {"functions": functions, "relations": relations, "names": names}
     seen: dict[str, set[Any]] = {key: set() for key in given}

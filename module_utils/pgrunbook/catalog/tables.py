@@ -54,8 +54,8 @@ class Leaf:
 @dataclass(frozen=True)
 class TableInfo:
     """A table as the catalog has it. size and pages count the main fork, in bytes and blocks; of a
-    partitioned table, all its leaves together. partitions has those of every level, the upper ones
-    first, where with_partitions() looked them up. view says that it is a view, a materialized view
+    partitioned table, all its leaves together. partitions has every level, the upper ones first; it
+    is empty until with_partitions() looks them up. view says that it is a view, a materialized view
     or a foreign table."""
 
     oid: int
@@ -77,7 +77,8 @@ class TableInfo:
         return {name: column.type for name, column in self.columns.items()}
 
     def schema(self) -> dict[str, dict[str, str]]:
-        """Columns and indexes as JSON types: what a report shows as before and after."""
+        """What a report shows as before and after: the columns' types, and the indexes'
+        definitions."""
         return {
             "columns": {name: column.type for name, column in sorted(self.columns.items())},
             "indexes": {
@@ -123,9 +124,11 @@ ENFORCED = "coalesce((to_jsonb(k) ->> 'conenforced')::boolean, true)"
 
 
 def indexes_on(conn: Connection, info: TableInfo, columns: Iterable[str]) -> list[str]:
-    """The names of the indexes, also of single partitions, that mention one of the columns, apart
-    from BRIN, which does not stand in the way of a heap-only update. Parts of an index on the whole
-    table have its name."""
+    """The names of the indexes that mention one of the columns, those of single partitions too. A
+    part of an index on the whole table counts under the name of the whole.
+
+    BRIN is left out: it does not stand in the way of a heap-only update.
+    """
     rows = conn.execute(
         "SELECT DISTINCT coalesce(w.relname, c.relname) AS relname"
         " FROM pg_index i JOIN pg_class c ON c.oid = i.indexrelid"
@@ -139,7 +142,7 @@ def indexes_on(conn: Connection, info: TableInfo, columns: Iterable[str]) -> lis
 
 
 def update_triggers(conn: Connection, info: TableInfo, columns: Iterable[str]) -> list[str]:
-    """The names of the users' triggers that an UPDATE of these columns fires."""
+    """The names of the triggers of users that an UPDATE of these columns fires."""
     rows = conn.execute(
         "SELECT DISTINCT g.tgname FROM pg_trigger g WHERE g.tgrelid = ANY (%s::oid[])"
         " AND NOT g.tgisinternal AND g.tgenabled IN ('O', 'A') AND g.tgtype & 16 <> 0"

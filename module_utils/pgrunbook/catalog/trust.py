@@ -2,9 +2,9 @@
 """Whose code may run as our role. Only reads.
 
 What a phase supplies (source, using, queries, types) is looked up in the schemas of its two tables.
-Whoever may create a function or an operator there, or has, could have it run as our role
-(CVE-2018-1058). Trusted are the owners of the schema and of the phase's table, who may act as the
-former, superusers, our own role, and those that the phase names.
+Whoever may create a function or an operator there, or has created one, could have it run as our
+role (CVE-2018-1058). Trusted are superusers, our own role, the roles that the phase names, the
+owner of the phase's table, and the owner of the schema with every role that may act as that owner.
 """
 
 from __future__ import annotations
@@ -75,9 +75,9 @@ def require_all(
     *,
     with_source: bool = True,
 ) -> None:
-    """Raise RunbookError with all that keeps this role from trusting the phase's schemas and the
-    ledger, or from seeing all rows, and with what first() finds, which may call nothing of the
-    phase's. What could run code of others is asked only once they are trusted."""
+    """Raise RunbookError with everything for which our role cannot trust the phase's schemas or the
+    ledger, or does not see all rows, and with what first() finds; first() may call nothing of the
+    phase's. What could run other people's code is asked only once they are trusted."""
     obstacles = Obstacles(conn)
     obstacles.checked(require_own_ledger, conn, spec)
     trusted = obstacles.checked(_trusted, conn, spec, with_source=with_source)
@@ -95,9 +95,9 @@ def _trusted(conn: Connection, spec: Spec, *, with_source: bool) -> bool:
 
 
 def require_trusted(conn: Connection, spec: Spec, *, with_source: bool = True) -> None:
-    """Raise RunbookError with each untrusted role that may make code in a schema of the phase, of
-    which some is there, or who owns what the phase reads. A rollback reads nothing of the source,
-    and executes no expression of the phase."""
+    """Raise RunbookError with each untrusted role that may make code in a schema of the phase, has
+    made some there, or owns what the phase reads. A rollback reads nothing of the source, and
+    executes no expression of the phase."""
     given = {
         "schemas": schemas(spec),
         "schema": spec.table.schema,
@@ -119,8 +119,10 @@ def require_trusted(conn: Connection, spec: Spec, *, with_source: bool = True) -
 
 
 def look_up(conn: Connection, spec: Spec) -> None:
-    """From now on, in this transaction, which is a rollback's, look names up in the phase's schemas
-    too. Raises RunbookError where these, or the ledger, are not to be trusted."""
+    """From now on, in this transaction of a rollback, look names up in the phase's schemas too.
+
+    Raises RunbookError where these, or the ledger, are not to be trusted.
+    """
     require_own_ledger(conn, spec)
     require_trusted(conn, spec, with_source=False)
     conn.execute(SQL("SET LOCAL search_path = {}").format(SQL(search_path(schemas(spec)))))

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Whether the ledger is ours: who owns it, who may write to it, and what is attached to it would
-run as our role, or could change what it says. Only reads."""
+"""Whether the ledger is to be trusted: who owns it, who may write to it, and what is attached to
+its tables. Code of others there would run as our role, or could change what the ledger says. Only
+reads."""
 
 from __future__ import annotations
 
@@ -72,8 +73,8 @@ ORDER BY 1, 2
 
 @dataclass(frozen=True)
 class _Writer:
-    """A role that may write to the ledger, None for PUBLIC. kind is "schema" or "table", name that
-    of the first table, number counts them, rights are as GRANT spells them."""
+    """A role that may write to the ledger, None for PUBLIC. kind is "schema" or "table"; name is
+    the first table, number how many tables there are; rights are as GRANT spells them."""
 
     kind: str
     role: str | None
@@ -92,10 +93,12 @@ class _Attached:
 
 
 def require_own_ledger(conn: Connection, spec: Spec) -> None:
-    """Raise RunbookError where the ledger, or part of it, belongs to roles that are not trusted:
-    the schema to one that we are no member of, a table to one that is no member of the schema's
-    owner, and neither to one that the phase names. Its triggers would run as our role. Or where
-    another role may write to its tables, or they have triggers."""
+    """Raise RunbookError where a role that is not trusted owns the ledger or a part of it, may
+    write to it, or has attached code to it, which would run as our role.
+
+    The schema is trusted if our role is a member of its owner, a table if its owner is a member of
+    the schema's owner; both, if a superuser or a role that the phase names owns them.
+    """
     given = {"trusted": list(spec.trusted_roles), "acting": acting(conn)}
     with looking_in(conn, ()):
         parts = rows_as(conn, Owned, _LEDGER, given)
@@ -110,8 +113,8 @@ def require_own_ledger(conn: Connection, spec: Spec) -> None:
 
 
 def require_plain_ledger(conn: Connection) -> None:
-    """Raise RunbookError where a table of the ledger has a rule, or a trigger whose function is
-    elsewhere or another's: it would run as our role."""
+    """Raise RunbookError where a table of the ledger has a rule, or a trigger whose function is in
+    another schema or belongs to another role: its code would run as our role."""
     require_none(_attached(conn))
 
 

@@ -28,7 +28,7 @@ SELECT format_type(oid, typtypmod) AS name FROM types WHERE typtype <> 'd'
 
 
 def base_type(conn: Connection, spelled: str) -> str:
-    """format_type()'s spelling of a type, of a domain that of the type that it is made of."""
+    """A type in format_type()'s spelling; for a domain, the type that it is made of."""
     row = conn.execute(_BASE, (spelled,)).fetchone()
     if row is not None:
         return str(row["name"])
@@ -37,14 +37,14 @@ def base_type(conn: Connection, spelled: str) -> str:
 
 
 def is_wider(base: str, given: int) -> bool:
-    """Whether a whole number's type, in format_type()'s spelling, holds every value of the type
-    with the oid given."""
+    """Whether a type of whole numbers, in format_type()'s spelling, holds every value of the type
+    with this oid."""
     return base in _WHOLE and _WHOLE[base] >= _WHOLE.get(_OIDS.get(given, ""), 64)
 
 
 def too_large(base: str, value: Composable) -> Composed | None:
-    """The condition that an assignment to a column of that type, in format_type()'s spelling,
-    would refuse a value for its length or its magnitude. None where the type has no such limit."""
+    """The condition under which a column of this type, in format_type()'s spelling, refuses a value
+    because it is too long or too large. None where the type has no such limit."""
     limited = re.fullmatch(r"(character varying|character|numeric)\((\d+)(?:,(-?\d+))?\)", base)
     if base in _WHOLE:
         bits = Literal(_WHOLE[base])
@@ -66,8 +66,8 @@ def too_large(base: str, value: Composable) -> Composed | None:
 
 
 def cast_may_fail(base: str, given: int | None) -> bool:
-    """Whether a cast to that type, in format_type()'s spelling, may fail for the magnitude of a
-    value. given is the oid of the value's type, None where that is not known."""
+    """Whether a cast to this type, in format_type()'s spelling, may fail because a value is too
+    large. given is the oid of the value's type, None where that is not known."""
     if given is not None and is_wider(base, given):
         return False
     return base in _WHOLE or base.startswith("numeric(")

@@ -2,13 +2,13 @@
 """Volatile functions in the phase's expressions and queries are found before anything executes
 them. Only reads.
 
-The verdict is the server's own. It plans a subquery of WITH that is read once as a part of the
-query around it, unless something in it is volatile; then EXPLAIN, which executes nothing, shows a
-scan of it. That covers the views that are read, too. What is volatile is then looked for by name,
-in the text and in the definitions of the views that it names.
+The server itself decides. A subquery in WITH that is read once is planned as a part of the query
+around it, unless something in it is volatile: then EXPLAIN, which executes nothing, shows a scan of
+it. That covers the views that are read, too. Which functions are volatile is then looked up by
+their names, in the text and in the definitions of the views that it names.
 
-A few functions count as stable, and assign a transaction id all the same: to plan a query may call
-them, so they are found by name before that.
+A few functions count as stable, and yet assign a transaction id. Planning a query may call them, so
+they are looked for by name before that.
 """
 
 from __future__ import annotations
@@ -44,8 +44,9 @@ def acknowledged(conn: Connection, spec: Spec, query: Composable, said: str) -> 
     """The volatile functions that a query calls, spelled as phase_acknowledged lists them, such as
     "random()". The server only plans the query.
 
-    Raises RunbookError, which begins with said, where one is not acknowledged, has no name to
-    acknowledge, or assigns a transaction id. Raises psycopg.Error where the query is wrong.
+    Raises RunbookError, which begins with said, where a function is not acknowledged or assigns a
+    transaction id, or something volatile has no name to acknowledge. Raises psycopg.Error where the
+    query is wrong.
     """
     called = require_none_assigns(conn, query, said)
     if not _is_volatile(conn, query):
@@ -71,8 +72,8 @@ def acknowledged(conn: Connection, spec: Spec, query: Composable, said: str) -> 
 def require_none_assigns(conn: Connection, query: Composable, said: str) -> set[str]:
     """The names of what a query, or a view that it reads, seems to call.
 
-    Raises RunbookError, which begins with said, where one assigns a transaction id. The server does
-    not even plan the query.
+    Raises RunbookError, which begins with said, where one of them assigns a transaction id. The
+    server does not even plan the query.
     """
     texts = _texts(conn, render(query))
     called = {word for text in texts for word in _words(_CALL, text)}
@@ -88,14 +89,14 @@ def require_none_assigns(conn: Connection, query: Composable, said: str) -> set[
 
 def _is_volatile(conn: Connection, query: Composable) -> bool:
     explain = SQL("EXPLAIN (FORMAT JSON) WITH {asked} AS (\n{query}\n) SELECT * FROM {asked}")
-    # Only the extended protocol, which a binary result asks for, takes just one statement.
+    # A binary result makes psycopg use the extended protocol, which takes one statement only.
     planned = conn.execute(explain.format(asked=name(_ASKED), query=query), (), binary=True)
     row = planned.fetchone()
     return any(node.get("CTE Name") == _ASKED for node in _nodes(row["QUERY PLAN"] if row else []))
 
 
 def _nodes(plan: Any) -> Iterator[dict[str, Any]]:
-    """Every mapping in a plan."""
+    """Every node of a plan of EXPLAIN (FORMAT JSON), and whatever else is a mapping in it."""
     if isinstance(plan, dict):
         yield plan
     for inner in plan.values() if isinstance(plan, dict) else plan:

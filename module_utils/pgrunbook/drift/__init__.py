@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""How the schema differs from the application's models, what each difference breaks, and the ways
-out. Only reads."""
+"""The drift of the schema: how it differs from the application's models, what each difference
+breaks, and the ways out. Only reads."""
 
 from .difference import Difference, read_differences
 

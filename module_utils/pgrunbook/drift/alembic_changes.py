@@ -23,8 +23,8 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Key:
-    """A unique or foreign key: its own columns, and for a foreign key the table and columns that it
-    refers to, and its options."""
+    """A unique or foreign key: its columns. A foreign key has a target, the table and the columns
+    that it refers to, and options, such as ON DELETE CASCADE."""
 
     name: str
     columns: tuple[str, ...]
@@ -34,8 +34,8 @@ class Key:
 
 @dataclass
 class Changes:
-    """What the models have and one table has not (missing), and the other way round (surplus).
-    Indexes that differ under one name are in both."""
+    """How one table differs: missing is what only the models have, surplus what only the table has.
+    An index that differs under one name is in both."""
 
     missing: list[str] = field(default_factory=list)
     surplus: list[str] = field(default_factory=list)
@@ -56,8 +56,10 @@ class Changes:
 def with_schemas(conn: Connection, spec: Spec, metadata: MetaData) -> MetaData:
     """A copy of the metadata in which every table names its schema.
 
-    Models leave that to the search_path of the application. A table of the phase is in the phase's
-    schema then; another one where the database has it, the phase's schemas and public first.
+    Models leave that to the search_path of the application. A table of the phase gets the phase's
+    schema. Any other table gets the schema in which the database has it: one of the phase's first,
+    then public.
+
     Raises RunbookError where the models refer to a table that none of them makes.
     """
     from sqlalchemy import MetaData
@@ -95,8 +97,8 @@ def with_schemas(conn: Connection, spec: Spec, metadata: MetaData) -> MetaData:
 
 
 def _keep_names(given: Iterable[Any], copied: Iterable[Any]) -> None:
-    """Give copied indexes or constraints their old names. SQLAlchemy makes those that come from a
-    column's index=True or unique=True anew, and the schema comes into their names."""
+    """Give copied indexes or constraints their old names. Those that come from a column's
+    index=True or unique=True are made anew by SQLAlchemy, with the schema in their names."""
     names = {tuple(c.name for c in g.columns): g.name for g in given}
     for each in copied:
         if each.name not in names.values():
@@ -119,7 +121,7 @@ def _incomparable(error: Exception) -> RunbookError:
 def compare_tables(
     conn: Connection, metadata: MetaData, tables: Collection[Table]
 ) -> dict[Table, Changes]:
-    """What Alembic finds. While it reads, no schema but pg_catalog is on the search_path: then
+    """What Alembic finds. Meanwhile no schema but pg_catalog is on the search_path, so that
     SQLAlchemy tells the schema of every name. Raises RunbookError where it cannot compare."""
     from alembic.autogenerate import compare_metadata
     from alembic.migration import MigrationContext
@@ -158,12 +160,12 @@ def compare_tables(
 
 
 def _nothing(connection: Any) -> None:
-    """Instead of the rollback with which SQLAlchemy leaves a connection, in our transaction."""
+    """What SQLAlchemy does in place of the rollback at its end: the transaction is ours."""
 
 
 @contextlib.contextmanager
 def _tuple_rows(conn: Connection) -> Iterator[None]:
-    """SQLAlchemy reads rows by position."""
+    """Give rows as tuples meanwhile: SQLAlchemy reads them by position."""
     rows, conn.row_factory = conn.row_factory, tuple_row  # type: ignore[assignment]
     try:
         yield
@@ -172,8 +174,8 @@ def _tuple_rows(conn: Connection) -> Iterator[None]:
 
 
 def _sorted(tables: Iterable[Table], found: Iterable[Any]) -> dict[Table, Changes]:
-    """Alembic's differences by table. Those of a table as a whole are told otherwise; those of
-    defaults and comments are left out."""
+    """Alembic's differences by table. Left out are tables that are missing, which compare.py finds
+    itself, defaults, and comments."""
     changes = {t: Changes() for t in tables}
     for change in found:
         for single in change if isinstance(change, list) else [change]:
@@ -218,7 +220,7 @@ def _foreign(constraint: ForeignKeyConstraint) -> Key:
 
 
 def changes_of_view(model: ModelTable, info: TableInfo) -> Changes:
-    """What a view has, and what has not; Alembic compares tables only."""
+    """The columns that only one side of a view has. Alembic compares tables only."""
     expected = [c.name for c in model.columns]
     return Changes(
         missing=[c for c in expected if c not in info.columns],

@@ -18,7 +18,7 @@ SET_ASIDE = Way(
 
 
 def missing_column(on: Subject, column: str, type_: str, spelled: str) -> Difference:
-    """spelled is the type as SQL takes it, empty where the server has no such type."""
+    """spelled is the type as SQL takes it; it is empty where the server has no such type."""
     return difference(
         "missing_column",
         CRITICAL,
@@ -29,7 +29,7 @@ def missing_column(on: Subject, column: str, type_: str, spelled: str) -> Differ
         _not_there(column),
         Way(
             "add the column to the database"
-            + ("" if spelled else ", after its type, which the database has not"),
+            + ("" if spelled else ", after its type, which the database does not have"),
             True,
             _add_column(on, column, spelled),
             f"{BRIEFLY}, since it has no default; it is empty at first",
@@ -39,7 +39,7 @@ def missing_column(on: Subject, column: str, type_: str, spelled: str) -> Differ
 
 
 def surplus_column(on: Subject, column: str, type_: str, *, required: bool) -> Difference:
-    """required is for a column that every INSERT has to name: NOT NULL, without a default."""
+    """required: every INSERT has to name the column, because it is NOT NULL and has no default."""
     told = ", NOT NULL and without a default" if required else ""
     return difference(
         "surplus_column",
@@ -68,9 +68,9 @@ def renamed_column(
     by_phase: bool,
     converted: bool = False,
 ) -> Difference:
-    """new and old are each a name and a type, spelled is the new type as SQL takes it. by_phase:
-    the phase itself renames old to new. converted: it puts old aside instead, because the type is
-    wrong too."""
+    """new and old are each a name and a type; spelled is the new type as SQL takes it. by_phase:
+    the phase itself renames old to new. converted: the type is wrong too, so the phase puts old
+    aside instead."""
     known = "this phase renames it" if by_phase else "probably the same under another name"
     alone = by_phase and not converted
     here = "; this phase does it, in its step Rename the column" if alone else ""
@@ -131,7 +131,7 @@ def allowed_null(on: Subject, column: str, *, renamed: bool) -> Difference:
 
 
 def _set_not_null(on: Subject, column: str) -> Transactions:
-    """NOT NULL by way of a constraint, so that nobody waits while the rows are read."""
+    """Set NOT NULL by way of a constraint, so that nobody waits while the rows are read."""
     add = SQL("ALTER TABLE {t} ADD CONSTRAINT {k} CHECK ({c} IS NOT NULL) NOT VALID")
     validate = SQL("ALTER TABLE {t} VALIDATE CONSTRAINT {k}")
     forbid = SQL("ALTER TABLE {t} ALTER COLUMN {c} SET NOT NULL")

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Does the database have the schema that the application's SQLAlchemy models expect?
 
-Alembic compares names, columns and constraints; PostgreSQL itself, whether two types are the same.
-What Alembic tells as a missing and a surplus thing is joined where it is one thing under another
-name. CHECK constraints, defaults and comments are not compared.
+Alembic compares names, columns and constraints. PostgreSQL itself decides whether two types are the
+same. Alembic tells a thing under another name as two, one missing and one surplus; here they are
+joined. CHECK constraints, defaults and comments are not compared.
 """
 
 from __future__ import annotations

@@ -58,7 +58,7 @@ def _surplus(conn: Connection, both: Compared) -> Iterator[Difference]:
 
 
 def _changed(conn: Connection, spec: Spec, both: Compared) -> Iterator[Difference]:
-    """The columns of both sides that have another type, or allow NULL on one side only."""
+    """The columns of both sides whose type differs, or which allow NULL on one side only."""
     present = {new: old for old, new in both.aliases.items()}
     for column in both.model.columns:
         now, renamed = present.get(column.name, column.name), column.name in present
@@ -82,7 +82,7 @@ def _changed(conn: Connection, spec: Spec, both: Compared) -> Iterator[Differenc
 
 
 def _is_converted(spec: Spec, both: Compared, column: str, found: str) -> bool:
-    """Whether the phase itself gives a column of its table another type than it has now."""
+    """Whether the phase itself converts a column of its table from the type that it has now."""
     ours = spec.columns if both.table == spec.table else ()
     return (column, found) in {(c.name, c.converted_from) for c in ours}
 

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """What differs in the indexes of a table.
 
-Columns of the database that are only renamed count under their names in the models, so what is on
-them is not told again.
+Columns of the database that are only renamed count under their names in the models: the rename is
+told once, and not again for every index on them.
 """
 
 from __future__ import annotations
@@ -30,8 +30,8 @@ if TYPE_CHECKING:
 def index_differences(
     conn: Connection, spec: Spec, both: Compared, told: Collection[str]
 ) -> Iterator[Difference]:
-    """What differs in the indexes of a table. told has the names of those of which something is
-    said already."""
+    """What differs in the indexes of a table. told has the indexes that another difference is
+    already about, by name."""
     indexes = _indexes(spec, both, told)
     phase = {i.name: i for i in spec.indexes} if both.table == spec.table else {}
     yield from _invalid(both, indexes, phase)
@@ -44,9 +44,9 @@ def index_differences(
 
 @dataclass(frozen=True)
 class _Indexes:
-    """The models' indexes by their names, and what becomes of each name. same has those that are on
-    both sides, {name in the database: name in the models}; changed, those that have one name on
-    both sides and another definition; missing and surplus, those of one side only."""
+    """The models' indexes by their names, and what is to be told of each name: it is INVALID in the
+    database; it is on both sides, as {name in the database: name in the models}; it has another
+    definition on each side; or only one side has it."""
 
     models: dict[str, ModelIndex]
     invalid: list[str]
@@ -84,8 +84,8 @@ def _indexes(spec: Spec, both: Compared, told: Collection[str]) -> _Indexes:
 
 
 def _set_aside(spec: Spec, both: Compared) -> set[str]:
-    """The indexes on a column that the phase puts aside: they stay on it, whatever the models say
-    of the new one."""
+    """The indexes on a column that the phase puts aside. They stay on that column, whatever indexes
+    the models have on the new one."""
     if both.table != spec.table:
         return set()
     old = {each.old for each in conversion.pending(spec, both.info)}
@@ -95,8 +95,8 @@ def _set_aside(spec: Spec, both: Compared) -> set[str]:
 def _same(
     both: Compared, models: Mapping[str, ModelIndex], missing: list[str], surplus: list[str]
 ) -> dict[str, str]:
-    """Which surplus index is which missing one, as {surplus: missing}: of the same definition, the
-    columns under either of their names. One of the same name first."""
+    """Which surplus index is which missing one, as {surplus: missing}: they have the same
+    definition, with the columns under either of their names. Pairs of one name come first."""
     same: dict[str, str] = {}
     pairs = [(old, new) for new in missing for old in surplus]
     for old, new in sorted(pairs, key=lambda pair: (pair[0] != pair[1], pair)):
@@ -118,7 +118,7 @@ def _invalid(both: Compared, indexes: _Indexes, phase: Mapping[str, Index]) -> I
 
 
 def _invalid_in_partitions(conn: Connection, both: Compared) -> Iterator[Difference]:
-    """INVALID indexes of single partitions: SQLAlchemy looks at the whole table only."""
+    """INVALID indexes of single partitions. SQLAlchemy looks at the table as a whole only."""
     if not both.info.partitioned:
         return
     for leaf in both.info.leaves:

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """What differs in the primary, unique and foreign keys of a table.
 
-Columns of the database that are only renamed count under their names in the models, so what is on
-them is not told again.
+Columns of the database that are only renamed count under their names in the models: the rename is
+told once, and not again for every key on them.
 """
 
 from __future__ import annotations
@@ -26,8 +26,8 @@ Renamed = Mapping[Table, Mapping[str, str]]
 
 @dataclass(frozen=True)
 class Form:
-    """Columns that are unique on both sides, by an index on the one and by a constraint on the
-    other. found is the database's side: "index" or "constraint"."""
+    """Columns that are unique on both sides, by an index on one and by a constraint on the other.
+    found is what the database has: "index" or "constraint"."""
 
     index: str
     key: Key
@@ -41,7 +41,7 @@ class Form:
 
 
 def other_forms(both: Compared) -> list[Form]:
-    """What is unique on both sides, though not by the same form."""
+    """What is unique on both sides, but by another form on each."""
     models = {str(index.name): index for index in both.model.indexes}
     there = {
         both.in_models(index.columns): name_
@@ -68,8 +68,8 @@ def other_forms(both: Compared) -> list[Form]:
 def key_differences(
     conn: Connection, both: Compared, renamed: Renamed, told: Collection[Key]
 ) -> Iterator[Difference]:
-    """What differs in the primary, unique and foreign keys of a table. told has the unique keys of
-    which something is said already."""
+    """What differs in the primary, unique and foreign keys of a table. told has the unique keys
+    that another difference is already about."""
     yield from _primary_keys(conn, both)
     yield from _unique_keys(both, told)
     yield from _foreign_keys(both, renamed)

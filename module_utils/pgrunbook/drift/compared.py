@@ -23,9 +23,9 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Compared:
-    """A table of the phase as the models and the catalog have it. types has
-    the models' types by column. aliases has the columns that are only renamed, {name in the
-    database: name in the models}."""
+    """A table of the phase as the models and the catalog have it. types are the models' types, by
+    column. aliases are the columns that are only renamed, {name in the database: name in the
+    models}."""
 
     subject: Subject
     model: ModelTable
@@ -39,11 +39,11 @@ class Compared:
         return self.subject.table
 
     def in_models(self, columns: Iterable[str]) -> tuple[str, ...]:
-        """Columns of the database under their names in the models."""
+        """These columns of the database under their names in the models."""
         return tuple(self.aliases.get(c, c) for c in columns)
 
     def columns_of(self, difference: Difference) -> list[str]:
-        """The columns that a difference of the table is about, under whichever names they have."""
+        """The columns that a difference of the table is about, under every name that they have."""
         found = difference.object
         if found.startswith(f"{self.table.name}."):
             column = found.removeprefix(f"{self.table.name}.")
@@ -66,8 +66,8 @@ def side_by_side(
     info: TableInfo,
     changes: Changes,
 ) -> Compared:
-    """The two sides of a table. What Alembic tells as a missing and a surplus column is joined here
-    where it is one column under another name."""
+    """The two sides of a table. A column that Alembic tells as one missing and one surplus is found
+    here under both its names."""
     types = {c.name: type_of(conn, c) for c in model.columns}
 
     def alike(new: str, old: str) -> bool:

@@ -18,9 +18,9 @@ SEVERITIES = (CRITICAL, WARNING, NOTE)
 
 @dataclass(frozen=True)
 class Difference:
-    """A difference as docs/report.md describes it. object is its name, a column's after that of
-    its table; table has the schema before its name. breaks says whether the gate fails for it:
-    where it is critical, and not acknowledged. by_phase says whether the phase itself mends it."""
+    """A difference as docs/report.md describes it. object is its name, a column's after that of its
+    table; table has the schema before its name. breaks: the gate fails for it, because it is
+    critical and not acknowledged. by_phase: the phase itself mends it."""
 
     kind: str
     object: str
@@ -44,7 +44,7 @@ def difference(
     *ways: Way,
     by_phase: bool = False,
 ) -> Difference:
-    """A difference that nobody has acknowledged."""
+    """A difference that is not acknowledged, with the ways out as they are for its table."""
     return Difference(
         kind=kind,
         object=object_,
@@ -60,16 +60,17 @@ def difference(
 
 
 def acknowledged(found: Difference) -> Difference:
-    """The difference where the phase acknowledges it: it is told, and the gate lets it pass."""
+    """The difference once the phase acknowledges it: it is told all the same, and the gate lets it
+    pass."""
     return replace(found, acknowledged=True, breaks=False)
 
 
 def unread(found: Difference) -> Difference:
-    """The difference where it is of the source, in what the phase does not read."""
+    """A difference of the source in what the phase does not read: for the phase it is a note."""
     impact = f"{found.impact}; this phase does not read it, so for the phase it is a note"
     return replace(found, severity=NOTE, breaks=False, impact=impact)
 
 
 def read_differences(given: Iterable[Mapping[str, Any]]) -> list[Difference]:
-    """The differences from the JSON that core.values.plain() made of them."""
+    """The differences from their JSON, as core.values.plain() makes it."""
     return [read(Difference, each) for each in given]

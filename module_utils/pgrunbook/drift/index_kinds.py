@@ -37,8 +37,8 @@ def missing_index(
 def changed_index(
     on: Subject, index: str, found: str, expected: str, sql: Sequence[str], *, unique: bool
 ) -> Difference:
-    """found and expected are definitions; sql drops the one and builds the other. unique: only the
-    expected one is."""
+    """found and expected are definitions; sql drops the one index and builds the other. unique:
+    only the expected one is unique."""
     return difference(
         "changed_index",
         WARNING,

@@ -41,8 +41,8 @@ def missing_foreign_key(
     told: str,
     options: Sequence[str],
 ) -> Difference:
-    """target is the table and the columns that the key refers to, told is how that reads; options
-    are such as ON DELETE CASCADE."""
+    """target is the table and the columns that the key refers to; told is how a person reads that;
+    options are such as ON DELETE CASCADE."""
     where = f"{on.name} {_listed(columns)}"
     constraint = name(key or _default_name(on, columns, "fkey"))
     add = SQL(
@@ -174,5 +174,5 @@ def _keep_or_drop(on: Subject, constraint: str) -> tuple[Way, Way]:
 
 
 def _default_name(on: Subject, columns: Sequence[str], suffix: str) -> str:
-    """A name for a constraint to which the models give none, in the manner of PostgreSQL."""
+    """A name for a constraint that has none in the models, made as PostgreSQL makes it."""
     return cut("_".join([on.name, *columns]), f"_{suffix}")

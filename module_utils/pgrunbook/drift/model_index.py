@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 def column_names(model: ModelIndex) -> tuple[str, ...]:
-    """The columns of the models' index; expressions left out."""
+    """The columns of the models' index, without its expressions."""
     from sqlalchemy import Column
 
     return tuple(e.name for e in model.expressions if isinstance(e, Column))
@@ -75,8 +75,8 @@ def is_same(found: IndexInfo, model: ModelIndex, aliases: Mapping[str, str]) -> 
 
 
 def may_be_same(found: IndexInfo, model: ModelIndex, aliases: Mapping[str, str]) -> bool:
-    """Whether an index can be the models' one of its name, as far as Alembic does not tell: by its
-    method, by the columns that it includes, and by having a condition or none."""
+    """Whether an index of the database can be the models' one of the same name, in what Alembic
+    does not compare: its method, the columns that it includes, and whether it has a condition."""
     if found.plain or is_plain(model):
         return found.plain == is_plain(model)
     return (

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The application's SQLAlchemy models: a program of somebody else's, loaded, and what is said of
-its mistakes."""
+"""The application's SQLAlchemy models are somebody else's program: how it is loaded, and what is
+said of its mistakes."""
 
 from __future__ import annotations
 
@@ -27,8 +27,8 @@ _CORRECT = "set phase_models to path/to/models.py:Base or package.module:Base"
 def load_metadata(models: str) -> MetaData:
     """The MetaData of the models, "path/to/models.py:Base" or "package.module:Base".
 
-    Raises RunbookError where they cannot be loaded: with the mistake, the file and line of the
-    models that it is in, and which interpreter says so.
+    Raises RunbookError where they cannot be loaded: with the mistake, its file and line in the
+    models, and which interpreter read them.
     """
     where, _, attribute = models.rpartition(":")
     if not where or not attribute:
@@ -56,7 +56,7 @@ def require_loadable(models: str) -> None:
 
 @contextlib.contextmanager
 def comparing(models: str) -> Iterator[None]:
-    """What SQLAlchemy, Alembic, or code of the models raises meanwhile becomes a RunbookError; a
+    """Meanwhile, what SQLAlchemy, Alembic or code of the models raises becomes a RunbookError. A
     mistake of pgrunbook does not."""
     try:
         yield
@@ -137,7 +137,7 @@ def _missing_package(error: BaseException) -> str:
 
 
 def _said(error: BaseException) -> str:
-    """The error in a line, after its kind."""
+    """The error in one line, after the name of its class."""
     told = error.msg if isinstance(error, SyntaxError) else " ".join(str(error).split())
     where = "".join(f", {note}" for note in getattr(error, "__notes__", []))
     return f"{type(error).__name__}{f': {told}' if told else ''}{where}"
@@ -165,7 +165,7 @@ def _is_in(where: str, filename: str) -> bool:
 
 
 def _is_of_sqlalchemy(error: BaseException) -> bool:
-    """Whether SQLAlchemy or Alembic raised it, which the models gave them the reason for."""
+    """Whether SQLAlchemy or Alembic raised it: then the models gave them the reason."""
     raised_in = traceback.extract_tb(error.__traceback__)[-1].filename
     return bool({"sqlalchemy", "alembic"} & set(Path(raised_in).parts))
 

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Which column that the models lack is probably one that the database lacks, under another name."""
+"""Which columns are probably only renamed: one that only the database has, and one that only the
+models have."""
 
 from __future__ import annotations
 
@@ -16,8 +17,8 @@ tests have pairs that people renamed (0.85 and more) and pairs of different thin
 def renames(
     missing: Iterable[str], surplus: Iterable[str], alike: Callable[[str, str], bool]
 ) -> dict[str, str]:
-    """Which surplus name is probably which missing one, as {surplus: missing}: the nearest pairs
-    first, each name once. alike(missing, surplus) is asked for near pairs only."""
+    """Which surplus name is probably which missing one, as {surplus: missing}. The nearest pairs
+    are taken first, and each name once. alike(missing, surplus) is asked for near pairs only."""
     others = list(surplus)
     near = sorted(
         (-nearness(new, old), new, old)

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""A way out of a difference, as it is for an ordinary table, and what becomes of it for a view, a
-partitioned table, or a table of another owner."""
+"""A way out of a difference. It is written down once, for an ordinary table (Way); what becomes of
+it for a view, a partitioned table, or a table of another owner (Resolution) is decided here."""
 
 from __future__ import annotations
 
@@ -28,8 +28,8 @@ Transactions = Sequence[Sequence[Composable | str]]
 
 @dataclass(frozen=True)
 class Subject:
-    """The table that a difference is of, so far as it decides the ways out. A view has no columns
-    of its own to alter; neither has a foreign table. owner is empty where the login role may alter
+    """The table that a difference is of, as far as it decides the ways out. view: it is a view or a
+    foreign table, whose columns are not altered here. owner is empty where the login role may alter
     the table itself. lock_timeout_ms is how long a statement may wait for its lock."""
 
     table: Table
@@ -46,8 +46,8 @@ class Subject:
 
 @dataclass(frozen=True)
 class Way:
-    """A way out of a difference of an ordinary table: what to do, a statement or transactions that
-    do it, and what they cost."""
+    """A way out for an ordinary table: what to do (option), a statement or transactions that do it,
+    and what they cost."""
 
     option: str
     recommended: bool = False
@@ -57,8 +57,8 @@ class Way:
 
 @dataclass(frozen=True)
 class Resolution:
-    """A way out of a difference: what to do (option), the SQL that does it as it can be copied,
-    empty where there is none, and what it costs: lock, rewrite, effort."""
+    """A way out for the table that a difference is of: what to do (option), the SQL that does it,
+    as it can be copied, empty where there is none, and what it costs (lock, rewrite, effort)."""
 
     option: str
     sql: str
@@ -94,8 +94,8 @@ def _in_the_view(way: Way) -> Way:
 
 
 def _of_partitioned(way: Way, transactions: list[list[str]]) -> tuple[Way, list[list[str]]]:
-    """A way out for a partitioned table: PostgreSQL does nothing to an index of it CONCURRENTLY,
-    and before 18 it cannot add a foreign key first and validate it later."""
+    """The way out for a partitioned table. PostgreSQL does nothing to an index of it CONCURRENTLY,
+    and before version 18 adds no foreign key NOT VALID."""
     statements = [statement for each in transactions for statement in each]
     if any(is_alone(s) and not s.startswith("DROP") for s in statements):
         steps = (

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Which columns of its source a phase reads, by its text."""
+"""Which columns of its source a phase reads, as far as its text tells."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from ..core.spec import Spec
 
 
 def reads(spec: Spec, column: str) -> bool:
-    """Whether the phase reads a column of its source: in its key, an expression or a query. Where
-    that cannot be told by the name, it does."""
+    """Whether the phase reads a column of its source: in its key, in an expression or in a query.
+    Where the text does not tell, it counts as read."""
     if column in spec.source_key.values():
         return True
     expressions = [c.source for c in spec.columns]
@@ -28,7 +28,8 @@ _PLAIN = re.compile(r"""[^"$\\]*""")
 
 
 def _mentions(expression: str, word: str) -> bool:
-    """Whether SQL has the word. Texts in quotes do not count, where it is plain which these are."""
+    """Whether SQL has the word. Where it is plain which parts are strings in quotes, these do not
+    count."""
     if _PLAIN.fullmatch(expression) and "--" not in expression and "/*" not in expression:
         expression = re.sub(r"'(?:[^']|'')*'", "''", expression)
     quoted = word.replace('"', '""')

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What is told of a table as a whole that differs, and of a name that is acknowledged in vain."""
+"""What is told of a table that only one side has, and of a name that is acknowledged in vain."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def unmodelled_table(on: Subject) -> Difference:
 
 
 def unmatched_acknowledgement(acknowledged: str) -> Difference:
-    """A name in phase_acknowledged_drift that is that of no difference."""
+    """A name in phase_acknowledged_drift that no difference has."""
     of_no_table = difference(
         "unmatched_acknowledgement",
         NOTE,

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Whether one statement gives a column the models' type, and what PostgreSQL does not carry along
-then. Only reads, and executes nothing of the column's."""
+"""Whether one statement can give a column the models' type, and what PostgreSQL does not carry
+along. Only reads, and executes nothing that is attached to the column."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ from .types import Type, converted, fits, spelled
 
 @dataclass(frozen=True)
 class TypeChange:
-    """What it takes to give a column of one type (found) another (expected), both in
-    format_type()'s spelling: the new type as SQL finds it, empty where PostgreSQL knows no way to
-    it; the column's default, empty where there is none; and what PostgreSQL does not carry along,
-    so that it has to go first."""
+    """What it takes to give a column of one type (found) another type (expected), both in
+    format_type()'s spelling. spelled is the new type as SQL finds it, empty where PostgreSQL cannot
+    convert to it; default is the column's, empty where there is none; blocked is what PostgreSQL
+    does not carry along, so that it has to be dropped first."""
 
     found: str
     expected: str
@@ -93,7 +93,7 @@ WHERE a.attrelid = %s::oid AND a.attname = %s
 def type_change(
     conn: Connection, on: Table, info: TableInfo, column: str, expected: Type
 ) -> TypeChange:
-    """How a column, under its present name, gets another type."""
+    """What it takes to give a column, under its present name, another type."""
     found = info.columns[column].type
     with looking_in(conn, ()):
         row = one(conn, _COLUMN, (info.oid, column))
@@ -119,8 +119,8 @@ def _objects(conn: Connection, given: Mapping[str, int], how: str) -> list[str]:
 
 
 def _casts(conn: Connection, on: Table, column: str, found: str, new: str, default: str) -> bool:
-    """Whether PostgreSQL knows how to make a value of the type of the column, and of its default.
-    The server only plans it."""
+    """Whether PostgreSQL can convert the column's values, and its default. The server only plans
+    it."""
     of = [converted(name(column), found, new)]
     of += [converted(SQL("({})").format(text(default)), found, new)] if default else []
     try:

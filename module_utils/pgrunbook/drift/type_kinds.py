@@ -60,7 +60,7 @@ def other_type(
 
 
 def _first(change: TypeChange) -> str:
-    """What has to be known or done before a column is converted, or an empty text."""
+    """What to know or do before the column is converted; empty where there is nothing."""
     if change.blocked:
         return (
             f": PostgreSQL does not carry {', '.join(change.blocked)} along, so in one "
@@ -79,8 +79,8 @@ def _first(change: TypeChange) -> str:
 def _convert(on: Subject, column: str, change: TypeChange, how: str) -> Composable | tuple[()]:
     """The one statement that converts a column with its default; none where it takes more.
 
-    A value that does not fit makes it fail. A cast would cut it, so there is none to a length, and
-    none at all where PostgreSQL needs none.
+    A value that does not fit makes the statement fail. A cast would cut the value, so there is no
+    cast to a length, and none at all where PostgreSQL needs none.
     """
     if change.blocked or not change.spelled:
         return ()

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Two types beside each other: whether they are one, which of them holds more, and how a value of
-the one becomes a value of the other."""
+"""Two types beside each other: whether they are the same, which one holds more, and how a value of
+one becomes a value of the other."""
 
 from __future__ import annotations
 
@@ -17,9 +17,8 @@ if TYPE_CHECKING:
 
 
 class Type(NamedTuple):
-    """A type by its oid and in format_type()'s spelling, with its length or precision. The oid is 0
-    where this server has none of that spelling; the spelling is empty where the models give none.
-    """
+    """A type by its oid and by format_type()'s spelling, with its length or precision. The oid is 0
+    where this server has no such type; the spelling is empty where the models give no type."""
 
     oid: int
     spelling: str
@@ -41,8 +40,8 @@ def type_of(conn: Connection, column: ModelColumn[Any]) -> Type:
 
 
 def is_same(found: Type, expected: Type) -> bool:
-    """Whether two types are one. Of a type that this session's search_path does not reach, the name
-    alone is compared; a column that the models give no type has any."""
+    """Whether two types are the same. Where this server does not find the models' type, only the
+    names are compared. A column that has no type in the models may have any."""
     if expected.oid:
         return found == expected
     return not expected.spelling or _bare(found.spelling) == _bare(expected.spelling)
@@ -65,14 +64,14 @@ _COMPATIBLE = (
 
 
 def are_compatible(conn: Connection, one_oid: int, other_oid: int) -> bool:
-    """Whether two types, or the elements of arrays, are the same, or PostgreSQL casts one to the
-    other without being told to."""
+    """Whether two types, or the elements of two arrays, are the same, or PostgreSQL casts one to
+    the other without being asked to."""
     return bool(one(conn, _COMPATIBLE, (one_oid, other_oid))["ok"])
 
 
 def spelled(conn: Connection, type_: Type) -> str:
-    """A type as SQL finds it whatever the search_path; empty where the server has none of that
-    name."""
+    """The type in a spelling that SQL finds whatever the search_path; empty where this server has
+    no such type."""
     if not type_.oid:
         return ""
     with looking_in(conn, ()):
@@ -85,10 +84,12 @@ def spelled(conn: Connection, type_: Type) -> str:
 
 
 def fits(found: str, expected: str) -> str:
-    """How the database's type compares with the models', both in format_type()'s spelling: "all"
-    where each holds every value of the other, "wider" where the database's holds every value of the
-    models', "narrower" where it is the other way round, "alike" where the application reads and
-    writes both in one way, else ""."""
+    """How the database's type compares with the models', both in format_type()'s spelling.
+
+    "all": each holds every value of the other. "wider": the database's holds every value of the
+    models'. "narrower": the other way round. "alike": the application reads and writes both in one
+    way. Else "".
+    """
     if {found, expected} == {"json", "jsonb"}:
         return "alike"
     there, wanted = _size(found), _size(expected)
@@ -105,7 +106,7 @@ _UNLIMITED = 10**9
 
 
 def _size(type_: str) -> tuple[str, int] | None:
-    """The family of a type, and how much it holds; None for those without such an order."""
+    """The family of a type, and how much it holds; None for a type that has no such order."""
     if type_ in _INTEGERS:
         return "integer", _INTEGERS[type_]
     if type_ in ("text", "character varying"):
@@ -117,8 +118,8 @@ def _size(type_: str) -> tuple[str, int] | None:
 
 
 def converted(of: Composable, found: str, expected: str) -> Composable:
-    """The expression that turns a value into one of its new type. Of an array it takes the first
-    element: more than one cannot become one value."""
+    """The expression that makes a value one of another type. Of an array it takes the first
+    element: several elements cannot become one value."""
     if found.endswith("[]") and not expected.endswith("[]"):
         return SQL("{}[1]::{}").format(of, text(expected))
     if expected.endswith("[]") and not found.endswith("[]"):
