@@ -7,7 +7,7 @@ from __future__ import annotations
 DOCUMENTATION = r"""
 ---
 module: pgrunbook_check
-short_description: Validate the rows and indexes
+short_description: Measure the data gates
 description:
   - Measures coverage, accuracy on a random sample, the exact equality of every row with its
     source, and the indexes.

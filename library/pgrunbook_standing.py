@@ -1,13 +1,13 @@
 #!/usr/bin/python
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""How a phase stands after its run."""
+"""The verdict of a post-run validation."""
 
 from __future__ import annotations
 
 DOCUMENTATION = r"""
 ---
 module: pgrunbook_standing
-short_description: Judge how a phase stands after its run
+short_description: Give the verdict of a post-run validation
 description:
   - Takes the gates that M(pgrunbook_check), M(pgrunbook_schema) and M(pgrunbook_query) measured,
     adds whether each query has kept its speed-up and whether all sessions only read, tells what to
@@ -27,7 +27,7 @@ options:
     type: dict
     required: true
   speedup_fall_max:
-    description: How much of its earlier speed-up a query may lose, in per cent.
+    description: How much of its previous speed-up a query may lose, in per cent.
     type: float
     default: 20.0
   command:
@@ -52,7 +52,7 @@ author:
 """
 
 EXAMPLES = r"""
-- name: Judge how the phase stands
+- name: Give the verdict
   pgrunbook_standing:
     spec: "{{ phase_spec }}"
     results: ["{{ validation_result }}", "{{ validation_schema }}", "{{ validation_queries }}"]

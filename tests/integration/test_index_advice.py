@@ -68,7 +68,7 @@ def test_what_has_its_index_already_is_told_of_none(
     assert missed["pairs"][1]["proposal"]["include"] == ["source_ip"]
 
 
-def test_the_proposal_has_a_name_that_is_free(
+def test_the_index_has_a_name_that_is_free(
     database: Database, module: Module, phase: dict[str, Any]
 ) -> None:
     phase = {**seeds_own(phase, database), **MISSED_BY_ALL}

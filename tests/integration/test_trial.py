@@ -465,7 +465,7 @@ def test_an_index_of_that_name_that_somebody_else_made_is_left_alone(
     assert database.sql(CHANGES)[-1] == {"kind": "index_trial", "new": NAME, "undone": True}
 
 
-def test_a_name_that_something_else_bears_is_not_proposed(
+def test_a_name_that_something_else_bears_is_not_advised(
     database: Database, module: Module, phase: Phase
 ) -> None:
     database.sql(f"CREATE TABLE {NAME} ()")

@@ -113,7 +113,7 @@ def test_where_every_gate_holds_it_is_ok_has_metrics_and_only_reads(
     assert played.recap("changed") == 0
     assert "OK  phase3 on public.session_summaries, " in played.output
     assert "transaction_read_only on, transaction id none, in 3 sessions" in played.output
-    assert played.output.count("no earlier measurement") == len(phase["phase_queries"])
+    assert played.output.count("no previous measurement") == len(phase["phase_queries"])
     found = measured(tmp_path)
     rows = quiet.sql(
         "SELECT count(*) AS n, count(snapshot_asn) AS asn, count(snapshot_country) AS country,"

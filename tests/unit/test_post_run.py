@@ -177,7 +177,7 @@ def test_a_run_that_was_taken_back_is_told_first() -> None:
 def test_a_speed_up_that_nobody_measured_before_is_a_warning() -> None:
     for before in ({}, {**previous({}), "queries": {"another": pair(1, 1)}}):
         found = speedup(pair(8, 8), previous=before)
-        assert (found["status"], found["measured"]) == ("warn", "no earlier measurement")
+        assert (found["status"], found["measured"]) == ("warn", "no previous measurement")
         assert found["evidence"] == {"before": None, "kept": None}
 
 

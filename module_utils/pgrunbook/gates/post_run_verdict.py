@@ -182,7 +182,7 @@ def _speedup(spec: Spec, query: Query, now: SpeedUp, previous: Previous, fall_ma
     """The gate on a speed-up; where nothing is known of it that is a warning."""
     before = previous.queries.get(query.name)
     left = kept(before, now) if before else None
-    measured = "no earlier measurement"
+    measured = "no previous measurement"
     if before:
         measured = (
             f"{now.time_ratio} × in time, {now.buffer_ratio} × in buffers; it was "

@@ -98,7 +98,7 @@ VALIDATION: dict[str, tuple[str, list[str], Callable[[Figures], Series]]] = {
         },
     ),
     "query_speedup_kept_ratio": (
-        "Share of the earlier speed-up that is left, by time, or by buffers from a warm cache.",
+        "Share of the previous speed-up that is left, by time, or by buffers from a warm cache.",
         ["query"],
         lambda s: {key: pair["kept"] for key, pair in _queries(s, "speedup").items()},
     ),
