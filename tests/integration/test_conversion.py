@@ -276,7 +276,7 @@ REFUSED = {
         "has a default",
     ),
     "privileges": (f"GRANT SELECT ({OLD}) ON session_summaries TO PUBLIC", {}, "privileges"),
-    "taken": (f"ALTER TABLE session_summaries ADD {KEPT} int", {}, f"{KEPT!r}, which that needs"),
+    "taken": (f"ALTER TABLE session_summaries ADD {KEPT} int", {}, f"{KEPT!r} that this needs"),
     "third type": (
         f"ALTER TABLE session_summaries ALTER {OLD} TYPE int[] USING NULL",
         {},

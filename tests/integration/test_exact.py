@@ -165,7 +165,7 @@ def test_a_column_that_is_gone_is_named_and_the_others_are_given_back(
     database.sql(f"ALTER TABLE session_summaries {change}")
     result = steps.back()
     assert steps.planned["plan"]["columns_gone"] == ["snapshot_country"]
-    assert "Column snapshot_country is there no more" in steps.planned["text"]
+    assert "Column snapshot_country is not there any more" in steps.planned["text"]
     assert result["columns_gone"] == ["snapshot_country"]
     assert result["rows_left_alone"] == only
     left = database.sql(

@@ -139,7 +139,7 @@ def test_a_column_that_took_the_name_of_one_is_not_touched(
     before = values(database, *theirs)
     result = steps.back()
     assert result["columns_gone"] == ["snapshot_ip_type"]
-    assert "Column snapshot_ip_type is there no more" in steps.planned["text"]
+    assert "Column snapshot_ip_type is not there any more" in steps.planned["text"]
     assert values(database, *theirs) == before
     assert values(database, "snapshot_asn")["snapshot_asn"] < before[theirs[0]]
 

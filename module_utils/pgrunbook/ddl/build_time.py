@@ -19,12 +19,12 @@ QUICK_SECONDS = 0.2  # for the first sample; a slower one is the only one
 def index_seconds(
     conn: Connection, on: Table, pages: int, by: Sequence[str], include: Sequence[str] = ()
 ) -> float:
-    """About how many seconds CREATE INDEX CONCURRENTLY on the columns, under their present names,
-    would take, waits for other transactions apart; pages is the size of the table.
+    """About how many seconds CREATE INDEX CONCURRENTLY takes on these columns, which go by their
+    present names, not counting waits for other transactions. pages is the size of the table.
 
-    A sample of its pages is read, and read again and sorted, since the server scans the table twice
-    and sorts once. Both times are the server's, and are multiplied by the pages that were left out.
-    Writing the index is not in it.
+    A sample of the pages is read, then read again and sorted, because the server scans the table
+    twice and sorts once. Both times are measured on the server, and scaled to the whole table.
+    Writing the index is not included.
     """
     if not pages:
         return 0.0

@@ -60,7 +60,7 @@ def _not_acknowledged(spec: Spec, found: list[Dependent], refusal: str) -> list[
 
 
 def _left_behind(dependent: Dependent) -> Dependent:
-    """A dependent of a column that is put aside, where it stays unless it is text."""
+    """The dependent of a column that is put aside. It stays on that column, unless it is text."""
     if not dependent.follows:
         return dependent
     stays = "stays on the column that is put aside, which nobody fills any more"

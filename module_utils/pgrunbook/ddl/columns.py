@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Columns get their right names and types: changes of the catalog, under a lock that is waited for
-briefly."""
+"""Columns get their right names and types. These are changes of the catalog, under a lock that is
+waited for briefly."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ from .schema_change import Schema, SchemaChange
 
 @dataclass(frozen=True)
 class Change:
-    """A change of one column as the ledger has it, of kind "rename" or "convert" with its names
-    before and after, and the statements that make it, or that take it back, in one transaction."""
+    """A change of one column: its kind, "rename" or "convert", and the names before and after, as
+    the ledger has them; and the statements that make it or take it back, in one transaction."""
 
     kind: str
     old: str
@@ -42,7 +42,7 @@ def apply(conn: Connection, spec: Spec, run: ledger.Run, *, dry: bool) -> Schema
         ledger.require_statements(plan, run, queries)
         surroundings.require_unchanged(conn, spec, info, plan)
         for change in changes:
-            do(conn, spec, info, change, noted=_noted(conn, run, change))
+            do(conn, spec, info, change, record=_recorded(conn, run, change))
     renamed = {change.old: change.new for change in changes if change.kind == "rename"}
     after = (
         foreseen(conversion.foreseen(spec, info), renamed)
@@ -53,15 +53,15 @@ def apply(conn: Connection, spec: Spec, run: ledger.Run, *, dry: bool) -> Schema
 
 
 def do(
-    conn: Connection, spec: Spec, info: TableInfo, change: Change, *, noted: Callable[[], None]
+    conn: Connection, spec: Spec, info: TableInfo, change: Change, *, record: Callable[[], None]
 ) -> None:
-    """Run the change's statements, and have it noted, in one transaction."""
+    """Run the change's statements and record it, in one transaction."""
 
     def once() -> None:
         with conn.transaction():
             for statement in change.statements:
                 conn.execute(statement, ())
-            noted()
+            record()
 
     what = "; ".join(render(s) for s in change.statements)
     with_lock_retries(conn, once, table_oid=info.oid, what=what, tries=spec.lock_tries)
@@ -92,5 +92,5 @@ def _pending(spec: Spec, info: TableInfo) -> list[Change]:
     ]
 
 
-def _noted(conn: Connection, run: ledger.Run, change: Change) -> Callable[[], None]:
+def _recorded(conn: Connection, run: ledger.Run, change: Change) -> Callable[[], None]:
     return lambda: ledger.change_made(conn, run.id, change.kind, old=change.old, new=change.new)

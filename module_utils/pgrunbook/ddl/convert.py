@@ -36,9 +36,9 @@ KEPT = (
 
 @dataclass(frozen=True)
 class Fate:
-    """What becomes of the values of a column that is converted: how many there are; for how many
-    of these the conversion gives NULL, which the source then fills, or which become NULL; and how
-    many of the others differ from the source's value."""
+    """What becomes of the values of a column that is converted. values is how many there are. For
+    some the conversion gives NULL: from_source of these are filled from the source, become_null
+    become NULL. differ is how many of the others differ from the source's value."""
 
     values: int
     from_source: int
@@ -48,9 +48,8 @@ class Fate:
 
 @dataclass(frozen=True)
 class Moving:
-    """A conversion as a person approves it: the column, the name that it has before (old) and the
-    one that it is kept under (aside), from which type to which, by which expression, and the fate
-    of its values."""
+    """A conversion as a person approves it: the column, its name before (old) and the one under
+    which it is kept (aside), both types, the expression, and the fate of the values."""
 
     column: str
     old: str
@@ -104,7 +103,7 @@ def undo_statements(spec: Spec, conversion: Conversion) -> list[Composed]:
 
 
 def drop_statement(spec: Spec, conversion: Conversion) -> Composed:
-    """What drops the new column, once it is undone and found to be empty."""
+    """What drops the new column, once the conversion is undone and the column was found empty."""
     column = superseded(spec, conversion.column)
     return SQL("ALTER TABLE {} DROP COLUMN {}").format(table(spec.table), name(column))
 
@@ -112,8 +111,8 @@ def drop_statement(spec: Spec, conversion: Conversion) -> Composed:
 def left_to_undo(
     spec: Spec, info: TableInfo, conversion: Conversion, *, there: bool
 ) -> list[Composed]:
-    """Those of the undo's statements that are still to be done. there is whether the new column
-    still has its name."""
+    """The statements of the undo that are still to be done. there is whether the new column still
+    has its name."""
     if conversion.aside not in info.columns:
         return []
     return undo_statements(spec, conversion)[0 if there else 1 :]
@@ -169,8 +168,8 @@ def _require_free(conn: Connection, spec: Spec, info: TableInfo, conversion: Con
     if taken:
         raise RunbookError(
             f"Column {conversion.old!r} of {spec.table} is to be converted, but the name "
-            f"{taken[0]!r}, which that needs, is taken, perhaps by what an earlier conversion "
-            "kept. Next step: see whether it is still needed, and drop or rename it."
+            f"{taken[0]!r} that this needs is taken, perhaps by what an earlier conversion kept. "
+            "Next step: see whether that is still needed, and drop or rename it."
         )
 
 

@@ -15,9 +15,8 @@ from . import index_plan, index_predicate
 
 
 def require_buildable(conn: Connection, spec: Spec, info: TableInfo) -> None:
-    """Raise RunbookError with the indexes that are on a column that the table will not have after
-    the renames, that PostgreSQL does not build, or whose name something else in the schema bears.
-    """
+    """Raise RunbookError with the indexes that cannot be built: a column of theirs will not be
+    there after the renames, PostgreSQL builds no such index, or the name is taken."""
     types = index_plan.types_afterwards(spec, info)
     obstacles = Obstacles(conn)
     for index in spec.indexes:

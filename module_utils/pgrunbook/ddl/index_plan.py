@@ -25,9 +25,9 @@ Kind = Literal["rename", "drop_invalid", "defer", "build"]
 
 @dataclass(frozen=True)
 class Action:
-    """One thing to do to an index, whose name before it is old: rename it, drop one that is
-    invalid, defer it (drop it for the backfill, to be built again after it) or build it, on a
-    partitioned table in parts."""
+    """One thing to do to an index: rename it, drop an invalid one, defer it (drop it for the
+    backfill, and build it again after it) or build it, on a partitioned table in parts. old is its
+    name before."""
 
     kind: Kind
     index: Index
@@ -98,9 +98,9 @@ def types_afterwards(spec: Spec, info: TableInfo) -> dict[str, str]:
 
 @dataclass(frozen=True)
 class _Wanted:
-    """The table as it is after the conversions, and how the server spells the conditions that its
-    indexes are to have and those that they have; taken is what bears a name where a partition's
-    index will be."""
+    """The table as it is after the conversions. conditions has, by the index, the condition that
+    the phase wants, as the server spells it. taken has the names in use where indexes of partitions
+    will be."""
 
     info: TableInfo
     conditions: dict[str, str]

@@ -30,10 +30,10 @@ _YES_OR_NO = SQL("CASE WHEN {} THEN true ELSE false END")
 
 
 def spelled(conn: Connection, on: Table, types: Mapping[str, str], condition: str) -> str:
-    """The server's spelling of a condition on the rows of a table with columns of these types. In
-    it the columns have their numbers, not their names.
+    """The server's spelling of a condition on the rows of a table with columns of these types.
+    Columns are numbers in it, not names.
 
-    Raises psycopg.Error where it is none.
+    Raises psycopg.Error where it is no condition.
     """
     return str(_planned(conn, on, types, condition)["Output"][0])
 
@@ -83,8 +83,8 @@ def with_spelling(conn: Connection, on: Table, info: TableInfo) -> TableInfo:
 
 
 def _of_index(conn: Connection, on: Table, types: Mapping[str, str], predicate: str) -> str:
-    """As spelled(); the catalog's own spelling, which equals no other, where that cannot be told,
-    such as of a condition on the table that a row is in."""
+    """As spelled(). Where the server cannot spell a condition so, such as one on the table that a
+    row is in, it is the catalog's own spelling, which equals no other."""
     try:
         with conn.transaction():
             return spelled(conn, on, types, predicate)

@@ -12,8 +12,8 @@ from ..core.sql import comma, drop_index, expression, name, table
 
 def create(on: Table, index: Index, *, called: str = "", only: bool = False) -> Composed:
     """The CREATE INDEX of an index of the phase, on the table or, under another name, on one of its
-    partitions. It is concurrent, unless it is on a partitioned table only, without its partitions:
-    that changes nothing but the catalog."""
+    partitions. It is concurrent. With only, it is on a partitioned table without its partitions: a
+    change of the catalog, and not concurrent."""
     method = SQL(" USING {}").format(name(index.method)) if index.method != "btree" else SQL("")
     include = (
         SQL(" INCLUDE ({})").format(comma(name(c) for c in index.include))

@@ -101,7 +101,7 @@ def changed(
     *,
     dry: bool,
 ) -> SchemaChange:
-    """What was done to indexes, which are as in after when it was not."""
+    """What was done to indexes. after has their definitions as a dry run foresees them."""
     schema = (
         {**info.schema(), "indexes": dict(sorted(after.items()))}
         if dry

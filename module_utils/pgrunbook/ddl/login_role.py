@@ -27,8 +27,8 @@ STATISTICS = "pg_read_all_stats"
 
 @dataclass(frozen=True)
 class Need:
-    """One thing that the role has to have: what it may do then, whether it may already, and the
-    statement that grants it. hidden is what of the statement must not be shown."""
+    """One thing that the role has to have: what it may do then (may), whether it may already (met),
+    and the statement that grants it. hidden is the part of the statement that must not be shown."""
 
     may: str
     met: bool
@@ -114,8 +114,8 @@ def matches(verifier: str | None, password: str) -> bool:
 
 
 def membership(owner: str, role: str, server_version: int) -> Composed:
-    """The GRANT of a role's rights. From PostgreSQL 16 on, without the right to SET ROLE to it; and
-    then the rights are inherited whatever the member was made with."""
+    """The GRANT of a role's rights. From PostgreSQL 16 on it comes without the right to SET ROLE,
+    and the rights are inherited whatever the member was made with."""
     options = " WITH INHERIT TRUE, SET FALSE" if server_version >= 160000 else ""
     return SQL("GRANT {} TO {}" + options).format(name(owner), name(role))
 

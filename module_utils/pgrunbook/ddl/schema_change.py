@@ -31,7 +31,7 @@ class Diff:
 @dataclass(frozen=True)
 class SchemaChange:
     """What was done to columns or indexes, or in a dry run would be: the SQL, the table's columns
-    and indexes afterwards, and the difference; warnings say what a person has to look after."""
+    and indexes afterwards, and the difference. warnings say what a person has to look after."""
 
     changed: bool
     queries: list[str]

@@ -1,9 +1,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """A step of a plan, as a value: what is done, what undoes it, and what it locks.
 
-The class is here, in the lowest room that plans something, because each operation makes its own
-step: those that change the schema, the backfill and the trial of an index. plan/ only puts them in
-order.
+The class is in ddl/, the lowest room that plans something, because every operation makes its own
+step: a change of the schema, the backfill, the trial of an index. plan/ only puts them in order.
 """
 
 from __future__ import annotations
@@ -18,7 +17,7 @@ from ..core.values import plain
 
 @dataclass(frozen=True)
 class Statement:
-    """One statement of a step, and what undoes it, which is empty where the undo of another one
+    """One statement of a step and what undoes it, which is empty where another statement's undo
     does. more is how many others there are that differ from it in the partition only."""
 
     sql: str
@@ -30,9 +29,9 @@ class Statement:
 class Step:
     """A part of a plan. undo has what takes the statements back, in their order.
 
-    needed is whether a run has to do it, and None in a rollback's plan. note is what a person
-    should know besides. alike has, for all statements in turn, how many in a row differ in the
-    partition only, and is None where none does.
+    needed is whether a run has to do it; a rollback's plan has None. note is what else a person
+    should know. alike groups the statements: how many in a row differ in the partition only. It is
+    None where none do.
     """
 
     id: str

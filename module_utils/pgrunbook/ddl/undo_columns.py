@@ -28,7 +28,8 @@ def revert(conn: Connection, spec: Spec, run: ledger.Run, *, dry: bool) -> Schem
     """Take back what this run did to columns, the latest first.
 
     A column that a conversion made is dropped only if it is empty by then, and nothing depends on
-    it. Else it stays, under another name, and a warning says so; when dry, so far as that is known.
+    it. Else it stays, under another name, and a warning says so. A dry run warns as far as that is
+    known.
     """
     info = catalog.inspect(conn, spec.table)
     made = _made(conn, spec, info, run)
@@ -55,8 +56,8 @@ def step(change: SchemaChange) -> Step:
 
 
 def require_revertible(conn: Connection, spec: Spec, run: ledger.Run) -> None:
-    """Raise RunbookError with what would stop revert(): names that were taken since, and what on a
-    column that a conversion made would show another one afterwards."""
+    """Raise RunbookError with what would stop revert(): a name that was taken since, or something
+    on a column that a conversion made which would be about another column afterwards."""
     info = catalog.inspect(conn, spec.table)
     made = _made(conn, spec, info, run)
     require_none(
@@ -86,10 +87,10 @@ _KEEPS = ("index", "constraint", "statistics object", "column default")
 
 @dataclass(frozen=True)
 class _Made:
-    """What a run did to columns and still stands: its renames, with what takes them back; those of
-    its renames whose column is not there any more; its conversions. names has the columns by their
-    present names; indexes has those that the run made, as dependents() names them, which the
-    rollback takes back first."""
+    """What a run did to columns and what still stands of it. renames come with the statements that
+    take them back; left are those whose column is not there any more. names has the columns by
+    their present names. indexes are those that the run made, as dependents() calls them: the
+    rollback takes them back first."""
 
     renames: list[Change]
     left: list[Change]
@@ -139,8 +140,8 @@ def _taken(spec: Spec, info: TableInfo, made: _Made) -> Iterator[str]:
 def _undo(
     spec: Spec, info: TableInfo, made: _Made, each: Conversion, held: list[Dependent]
 ) -> list[Composed]:
-    """The statements that take a conversion back, so far as there is something to do. held is what
-    keeps the column that it made from being dropped."""
+    """The statements that are left to take a conversion back. held is what depends on the column
+    that it made, which keeps that from being dropped."""
     there = each.column.name in made.names
     back = convert.left_to_undo(spec, info, each, there=there)
     dropped = there if back else conversion.superseded(spec, each.column) in info.columns
@@ -151,8 +152,8 @@ def _undo(
 def _on_new(
     conn: Connection, spec: Spec, info: TableInfo, made: _Made, each: Conversion
 ) -> list[Dependent]:
-    """What depends on the column that a conversion made, whatever it is called by now, apart from
-    the indexes that the rollback takes back before it."""
+    """What depends on the column that a conversion made, whatever its name is now. The indexes that
+    the rollback takes back first are left out."""
     swapped = each.aside not in info.columns
     column = conversion.superseded(spec, each.column) if swapped else each.column.name
     if column not in (info.columns if swapped else made.names):
@@ -176,14 +177,14 @@ def _foreseen(spec: Spec, info: TableInfo, made: _Made, kept: list[Conversion]) 
 def _take_back(
     conn: Connection, spec: Spec, info: TableInfo, run: ledger.Run, made: _Made
 ) -> list[str]:
-    """Take all of it back, conversions first; the warnings."""
+    """Take everything back, conversions first. Returns the warnings."""
     warnings = []
     for each in made.conversions:
         ledger.require_owner(conn, run)
         warnings += _convert_back(conn, spec, info, run, made, each)
     for change in made.renames:
         ledger.require_owner(conn, run)
-        do(conn, spec, info, change, noted=_undone(conn, run, change))
+        do(conn, spec, info, change, record=_undone(conn, run, change))
     for change in made.left:
         ledger.change_left(conn, run.id, "rename", old=change.old, new=change.new)
     return warnings
@@ -192,21 +193,21 @@ def _take_back(
 def _convert_back(
     conn: Connection, spec: Spec, info: TableInfo, run: ledger.Run, made: _Made, each: Conversion
 ) -> list[str]:
-    """Take a conversion back, also where that was begun before; a warning where the new column
-    stays. Nobody writes to it any more once it bears another name, so whether it is empty can be
-    found out without a lock."""
+    """Take a conversion back, also where an earlier rollback was broken off. Returns a warning
+    where the new column stays. Nobody writes to that any more once it has another name, so no lock
+    is needed to find out whether it is empty."""
     new, old = each.column.name, each.old
     back = convert.left_to_undo(spec, info, each, there=new in made.names)
     drop = convert.drop_statement(spec, each)
     if back:
-        do(conn, spec, info, Change("convert", old, new, back), noted=lambda: None)
+        do(conn, spec, info, Change("convert", old, new, back), record=lambda: None)
     now = catalog.inspect(conn, spec.table)
     superseded = conversion.superseded(spec, each.column)
     kept = superseded in now.columns and _values(conn, spec, superseded)
     held = _on_new(conn, spec, now, made, each)
     drops = [drop] if superseded in now.columns and not kept and not held else []
     change = Change("convert", old, new, drops)
-    do(conn, spec, info, change, noted=_undone(conn, run, change))
+    do(conn, spec, info, change, record=_undone(conn, run, change))
     if not kept:
         return [_kept_for(spec, each, held)] if held else []
     return [

@@ -60,9 +60,9 @@ def step(conn: Connection, info: TableInfo, run_id: str, change: SchemaChange) -
 
 @dataclass(frozen=True)
 class _Undo:
-    """How to take a change of the ledger back: no statement where nothing has to be done, and the
-    definition that is there afterwards, if one is. left_over is whether an INVALID index of the
-    name has to go first."""
+    """How to take one change of the ledger back. statement is None where nothing has to be done;
+    definition is that of the index afterwards, if there is one; left_over is whether an INVALID
+    index of the name has to go first."""
 
     change: ledger.Change
     statement: Composed | None
@@ -94,7 +94,8 @@ def _undos(conn: Connection, spec: Spec, info: TableInfo, run: ledger.Run) -> li
 def _drops(
     conn: Connection, spec: Spec, info: TableInfo, run: ledger.Run, dropped: Collection[str]
 ) -> list[_Undo]:
-    """The indexes that the run built go, but for those that it had dropped for the backfill."""
+    """Drop the indexes that the run built. One that it had dropped for the backfill before it
+    stays."""
     there = {n: i.definition for n, i in info.indexes.items() if i.valid}
     built = [
         change

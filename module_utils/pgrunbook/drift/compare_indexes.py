@@ -11,13 +11,11 @@ from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from psycopg.sql import SQL
-
 from .. import catalog
 from ..catalog import IndexInfo, conversion
 from ..core.connection import Connection
 from ..core.spec import Index, Spec
-from ..core.sql import name, render
+from ..core.sql import drop_index, name, render
 from . import index_kinds, model_index
 from .compared import Compared
 from .difference import Difference
@@ -142,7 +140,7 @@ def _changed(both: Compared, indexes: _Indexes) -> Iterator[Difference]:
 
 
 def _changed_index(on: Subject, model: ModelIndex, found: IndexInfo) -> Difference:
-    drop = SQL("DROP INDEX CONCURRENTLY {}").format(name(on.table.schema, str(model.name)))
+    drop = drop_index(name(on.table.schema, str(model.name)))
     expected = f"{'UNIQUE ' if model.unique else ''}{model_index.definition(model)}"
     return index_kinds.changed_index(
         on,

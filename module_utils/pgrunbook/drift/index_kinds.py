@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from psycopg.sql import SQL
 
-from ..core.sql import name
+from ..core.sql import drop_index, name
 from .difference import NOTE, WARNING, Difference, difference
 from .resolution import BUILDING, ONE_LINE, Subject, Way
 
@@ -92,7 +92,7 @@ def surplus_index(on: Subject, index: str, definition: str, *, by_phase: bool) -
         Way("add the index to the models", True, costs=ONE_LINE),
         Way(
             "drop the index, if pg_stat_user_indexes says that nobody reads it",
-            sql=SQL("DROP INDEX CONCURRENTLY {}").format(name(on.table.schema, index)),
+            sql=drop_index(name(on.table.schema, index)),
             costs=_DROPPING,
         ),
     )
@@ -117,6 +117,6 @@ def invalid_index(on: Subject, index: str, *, modelled: bool, by_phase: bool) ->
             SQL("REINDEX INDEX CONCURRENTLY {}").format(of),
             BUILDING,
         ),
-        Way("drop it", not wanted, SQL("DROP INDEX CONCURRENTLY {}").format(of), _DROPPING),
+        Way("drop it", not wanted, drop_index(of), _DROPPING),
         by_phase=by_phase,
     )

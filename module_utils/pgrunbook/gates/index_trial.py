@@ -14,8 +14,9 @@ import psycopg
 from .. import catalog, ledger
 from ..catalog import TableInfo
 from ..core.connection import STATEMENT_TIMEOUT, Connection, one
-from ..core.locks import patient, with_lock_retries
+from ..core.locks import run_patiently, with_lock_retries
 from ..core.spec import Query, Spec, Table
+from ..core.sql import text
 from ..core.values import plain, read
 from ..core.window import window_closed
 from ..ddl import index_plan, indexes
@@ -177,7 +178,7 @@ def _try(
         ledger.change_made(conn, run.id, ledger.INDEX_TRIAL, old="", new=index)
         try:
             started = time.monotonic()
-            _patiently(conn, advice.sql)
+            run_patiently(conn, text(advice.sql))
             seconds = round(time.monotonic() - started, 3)
             measured = _measure(conn, spec, info, queries)
             size = _size(conn, spec, index)
@@ -201,13 +202,8 @@ def _try(
 def _drop(conn: Connection, spec: Spec, run_id: str, index: str) -> None:
     """Drop an index that a run tried, if it is there, and record that it is gone."""
     if index in catalog.inspect(conn, spec.table).indexes:
-        _patiently(conn, drop(spec, index))
+        run_patiently(conn, text(drop(spec, index)))
     ledger.change_undone(conn, run_id, ledger.INDEX_TRIAL, old="", new=index)
-
-
-def _patiently(conn: Connection, statement: str) -> None:
-    with patient(conn) as other:
-        other.execute(statement)
 
 
 def _measure(

@@ -16,8 +16,8 @@ from ..ddl.build_time import index_seconds
 
 @dataclass(frozen=True)
 class Estimates:
-    """About how many seconds each step takes, by the step's id, waits for locks apart. That of the
-    backfill is None where nothing was measured. A change of the catalog takes none."""
+    """About how many seconds each step takes, by the step's id, not counting waits for locks. That
+    of the backfill is None where nothing was measured. A change of the catalog takes no time."""
 
     backfill: float | None
     index_build: float
@@ -37,7 +37,8 @@ class Estimates:
 def build_seconds(
     conn: Connection, spec: Spec, info: TableInfo, names: Mapping[str, str], strategy: Strategy
 ) -> float:
-    """About how many seconds the index builds take, one after the other, waits for locks apart."""
+    """About how many seconds the index builds take, one after the other, not counting waits for
+    locks."""
     seconds = 0.0
     for action in index_plan.plan(conn, spec, info, strategy.deferred):
         if action.kind != "build":

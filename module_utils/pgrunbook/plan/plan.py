@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Plans as values: what a run or a rollback would do, all of which is hashed and approved, and what
-is shown besides."""
+"""Plans as values. A plan is what a run or a rollback would do: all of it is hashed and approved. A
+result has the plan, and what is shown with it."""
 
 from __future__ import annotations
 
@@ -24,8 +24,8 @@ from .estimates import Estimates
 
 @dataclass(frozen=True)
 class Approvable:
-    """What every plan has: the phase, the server, the table as it is, what else decides which
-    values are stored, the triggers that fire, and the steps."""
+    """What every plan has: the phase, the server, the table as it is, its surroundings (what else
+    decides which values are stored), the triggers that fire, and the steps."""
 
     spec: Spec
     server: Identity
@@ -47,8 +47,8 @@ class Approvable:
 
 @dataclass(frozen=True)
 class Plan(Approvable):
-    """What a run would do. Besides it has the source's columns, what depends on the columns that
-    are renamed or converted, and the volatile functions that the phase calls."""
+    """What a run would do. It also has the source's columns, the dependents of the columns that are
+    renamed or converted, and the volatile functions that the phase calls."""
 
     source_columns: Mapping[str, str]
     dependents: list[Dependent]
@@ -63,9 +63,9 @@ class Plan(Approvable):
 
 @dataclass(frozen=True)
 class RollbackPlan(Approvable):
-    """What would undo a run. columns_gone has the columns that are there no more; notes are
-    sentences on what a person should know; journal_altered says what of the journal is not as it
-    was written."""
+    """What would undo a run. columns_gone has the columns that are not there any more; notes are
+    sentences that a person should know; journal_altered says what was changed in the journal since
+    it was written."""
 
     undoes: str
     columns_gone: list[str]
@@ -75,8 +75,8 @@ class RollbackPlan(Approvable):
 
 @dataclass(frozen=True)
 class Alternative:
-    """The hash that the same plan has with another strategy, and what is said to somebody who
-    approves that one."""
+    """The same plan with another strategy: its hash, and what is said to somebody who approves that
+    hash."""
 
     plan_hash: str
     told: str
@@ -117,7 +117,7 @@ class PlanResult:
         return steps or self.resumes or bool(self.counts["rows_eligible"])
 
     def as_json(self) -> dict[str, Any]:
-        """What the module returns, the text apart."""
+        """What the module returns, except for the text."""
         return {
             **plain(self),
             "changed": False,
@@ -142,7 +142,7 @@ class RollbackResult:
     journal_unknown: list[str]
 
     def as_json(self) -> dict[str, Any]:
-        """What the module returns, the text apart."""
+        """What the module returns, except for the text."""
         plan = self.plan.as_json()
         return {
             "changed": False,

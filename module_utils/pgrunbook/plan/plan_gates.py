@@ -18,9 +18,9 @@ Counts = Mapping[str, Any]
 def measure(
     spec: Spec, baseline: Counts, counts: Counts, proved: Mapping[str, Any], seconds: float
 ) -> list[Gate]:
-    """The gates. baseline has the counts that the run started from, counts those of now, which
-    decide what is to be had; proved is what the server says of this session's writes, and seconds
-    how long the plan took."""
+    """The gates. baseline has the counts that the run started from. counts are those of now, which
+    decide what coverage is possible. proved is what the server says of this session's writes, and
+    seconds is how long planning took."""
     return [
         _baseline(spec, baseline),
         _requirement(spec, baseline, counts),

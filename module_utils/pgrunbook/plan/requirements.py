@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What has to hold for a run to be planned. Whatever would make it fail later is told now, and all
-of it at once. Only reads."""
+"""What has to hold for a run to be planned. Everything that would make it fail later is told now,
+all at once. Only reads."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from . import rehearsal
 
 @dataclass(frozen=True)
 class Sound:
-    """What was found and would not stop the run, for the plan to show: triggers and volatile
+    """What was found and does not stop the run, for the plan to show: triggers and volatile
     functions by name, the rows that the server would refuse, and how values are compared."""
 
     conversions: list[convert.Moving]

@@ -27,9 +27,9 @@ from .plan import RollbackPlan, RollbackResult
 
 @dataclass(frozen=True)
 class _Seen:
-    """What was found for the plan and would not stop it: the phase and its table, what became of
-    the journal, what giving the rows back would do, which triggers that fires, and what a person
-    should know."""
+    """What was found and does not stop the rollback: the phase and its table, the state of the
+    journal, what giving the rows back would do, which triggers that fires, and notes for a person.
+    """
 
     spec: Spec
     info: TableInfo
@@ -116,8 +116,8 @@ def _require_journalled(conn: Connection, run_id: str) -> Spec:
 
 
 def _require_journal(conn: Connection, run_id: str, *, accepted: bool) -> journal.Findings:
-    """What became of the run's journal. Raises RunbookError where it is not as it was written, and
-    nobody accepted that."""
+    """The state of the run's journal. Raises RunbookError where it was changed since, and nobody
+    accepted that."""
     found = journal.compare(conn, run_id)
     if not accepted and (found.altered or found.gone):
         raise RunbookError(
@@ -137,8 +137,8 @@ def _check_rows(
     acknowledged: Collection[str],
     obstacles: Obstacles,
 ) -> list[str]:
-    """Collect what would stop the rows from being given back; the triggers that this fires. names
-    has the columns that are still there."""
+    """Collect what would stop the rows from being given back. Returns the triggers that would fire.
+    names has the columns that are still there."""
     columns = names.values()
     obstacles.checked(rollback_checks.require_possible, conn, spec, info, columns)
     obstacles.checked(rollback_checks.require_no_references, conn, spec, info, columns)

@@ -36,8 +36,8 @@ SAMPLED_ROWS = 100
 
 @dataclass(frozen=True)
 class _Seen:
-    """What was found for a plan: both tables, the columns' present names, what was let pass, the
-    rows by what the backfill would do with them, and the indexes that trials could build."""
+    """What was found for a plan: both tables, the columns' present names, what does not stop the
+    run, the counts of rows, and the indexes that trials could build."""
 
     info: TableInfo
     source: TableInfo
@@ -48,11 +48,11 @@ class _Seen:
 
 
 def build(conn: Connection, spec: Spec, approval: str = "") -> PlanResult:
-    """The plan, in a READ ONLY transaction.
+    """The plan, made in a READ ONLY transaction.
 
-    approval is the hash of a plan that somebody approves without a question. Where the only
-    difference to that one is the strategy, and the table still allows the other one, it is kept; a
-    run that goes on keeps the one that it was approved with.
+    approval is the hash of a plan that somebody approves without a question. Where that plan
+    differs in the strategy only, and the table still allows its strategy, that one is kept. A run
+    that goes on keeps the strategy that it was approved with, too.
 
     Raises RunbookError for everything that would make the run fail later.
     """
@@ -149,7 +149,8 @@ def _without_steps(conn: Connection, spec: Spec, seen: _Seen) -> Plan:
 def _baseline(
     begun: ledger.Unfinished | None, plan: Plan, counts: dict[str, Any], heap_only: float | None
 ) -> dict[str, Any]:
-    """What the run starts from; of one that goes on, what it started from, as the ledger has it."""
+    """What the run starts from. Of a run that goes on, it is what the ledger has of its first
+    start."""
     now = {"counts": counts, "schema": plan.schema, "queries": plan.queries}
     return begun.baseline if begun else {**now, "heap_only_percent": heap_only}
 

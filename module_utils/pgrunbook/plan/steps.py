@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The steps of a run, in their order. What each does, the room of its operation knows."""
+"""The steps of a run, in order. What a step does, the room of its operation knows."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from ..ddl.step import Step, alike
 
 
 def steps(conn: Connection, spec: Spec, info: TableInfo, strategy: Strategy) -> list[Step]:
-    """The steps from the first rename to the last index; trials of indexes apart."""
+    """The steps from the first rename to the last index, without trials of indexes."""
     actions = index_plan.plan(conn, spec, info, strategy.deferred)
     return [
         rename.step(spec, info),
@@ -25,8 +25,8 @@ def steps(conn: Connection, spec: Spec, info: TableInfo, strategy: Strategy) -> 
 
 
 def _backfill(spec: Spec, info: TableInfo, strategy: Strategy) -> Step:
-    """It never says that it is needed: that depends on the rows, and traffic must not change the
-    plan."""
+    """needed stays false: whether rows are to be filled depends on traffic, which must not change
+    the plan."""
     return Step(
         "backfill",
         "Fill the columns",

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Which strategy a plan gets, and which hashes the same plan has with the others."""
+"""Which strategy a plan gets, and the hashes of the same plan with the others."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ from .plan import Alternative, Plan
 
 @dataclass(frozen=True)
 class Approved:
-    """What was approved before: the strategy of the run that this goes on with, as its plan has it,
-    and the hash of a plan that somebody approves without a question."""
+    """What was approved before: the strategy of the run that goes on, as its plan has it, and the
+    hash of a plan that somebody approves without a question."""
 
     strategy: dict[str, Any] | None
     plan_hash: str

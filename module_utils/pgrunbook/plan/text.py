@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The plan as the person who approves it reads it."""
+"""The plan as a person reads it before they approve it."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ REASONS = {
 def plan_text(result: PlanResult) -> str:
     """What a run would do: for each step its SQL, lock and undo, then the rows and the hash.
 
-    What comes from the database cannot end a line that it did not begin.
+    Text from the database cannot break out of its line.
     """
     steps = copyable_steps(result.plan)
     result = printable.every(result)
@@ -100,7 +100,7 @@ def rollback_text(result: RollbackResult) -> str:
                 lines += _labelled("fires", f"trigger {trigger}, for every row (acknowledged)")
     accepted = (f"ACCEPTED  {sentence}" for sentence in plan.journal_altered)
     gone = (
-        f"Column {column} is there no more: it was renamed or dropped since. What the run "
+        f"Column {column} is not there any more: it was renamed or dropped since. What the run "
         "filled in it is not given back. If it was renamed, give its name back first."
         for column in plan.columns_gone
     )
@@ -136,8 +136,8 @@ def copyable(step: str, statements: list[str], lock_timeout_ms: int) -> list[str
 
 
 def _as_guarded(statement: str) -> str:
-    """A statement that a rollback runs only if the column that it drops is empty is no statement to
-    be copied, since by hand nothing guards it."""
+    """A DROP COLUMN as a comment: the rollback runs it only if the column is empty, and by hand
+    nothing would guard it."""
     drops = re.match(r'ALTER TABLE (?:(?:U&)?"(?:[^"]|"")*"\.?)+ DROP COLUMN ', statement)
     return f"-- only if it holds no value: {statement}" if drops else statement
 
@@ -158,7 +158,7 @@ def _of_partitions(statement: Statement) -> str:
 
 
 def _cut(statements: str) -> str:
-    """Statements that undo a step, as many as a person reads."""
+    """Statements that undo a step, cut to as many as a person reads."""
     parts = statements.split(";\n")
     if len(parts) <= SHOWN_UNDOS:
         return statements
@@ -283,7 +283,7 @@ def _listed(heading: str, dependents: list[Dependent]) -> list[str]:
 
 
 def _labelled(label: str, text: str) -> list[str]:
-    """The text's lines behind a label; only the lines that are too long are wrapped."""
+    """The lines of a text behind a label. Only lines that are too long are wrapped."""
     lines = [
         wrapped
         for line in text.splitlines()
@@ -302,8 +302,8 @@ _WORDS = re.compile(rf"(?:{printable.SQL_TOKEN.pattern}|[^\s])+", re.DOTALL)
 
 
 def _sql(label: str, statement: str) -> list[str]:
-    """A statement behind a label. It is wrapped only between words, so that it stays the same
-    statement: never in a name, a text or a comment."""
+    """A statement behind a label. It is wrapped between words only, never in a name, a text or a
+    comment, so that it stays the same statement."""
     lines: list[str] = []
     end, hanging = 0, False
     for found in _WORDS.finditer(statement):
