@@ -18,7 +18,7 @@ help: ## List the targets
 demo: .venv/.use ## Dry run, then the real run, on an embedded PostgreSQL (SESSIONS=1682827 for full size)
 	@scripts/demo
 
-demo-no-go: .venv/.use ## The same with the seed's indexes only: NO-GO, and the index that helps
+demo-no-go: .venv/.use ## The same with the reference finding's indexes only: NO-GO, and the index that helps
 	@scripts/demo --no-go
 
 demo-clean: .venv/.use ## Stop the demos' servers and delete their data

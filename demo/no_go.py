@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Tell a NO-GO for the queries' speed-up, which the seed's indexes alone bring, from a failure."""
+"""Tell a NO-GO for slow queries, which the reference indexes alone bring, from others."""
 
 from __future__ import annotations
 

@@ -36,6 +36,10 @@ EXAMPLES = r"""
 """
 
 RETURN = r"""
+version:
+  description: The version of pgrunbook.
+  returned: success
+  type: str
 runs:
   description: Every run, the newest first.
   returned: success

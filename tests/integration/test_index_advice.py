@@ -15,25 +15,27 @@ from demo import no_go
 from tests.integration.conftest import ROOT, Database, Played
 from tests.integration.steps import Module, Steps
 
-SEEDS_INDEXES = yaml.safe_load((ROOT / "demo/seed-indexes.yml").read_text(encoding="utf-8"))
+REFERENCE_INDEXES = yaml.safe_load(
+    (ROOT / "demo/reference-indexes.yml").read_text(encoding="utf-8")
+)
 MISSED_BY_ALL = {"phase_speedup_min": 1e6, "phase_repetitions": 1}
 
 
-def seeds_own(phase: dict[str, Any], database: Database) -> dict[str, Any]:
-    """The phase with the seed's three indexes only, on a table that is renamed and filled."""
+def reference_only(phase: dict[str, Any], database: Database) -> dict[str, Any]:
+    """The phase with the reference indexes only, on a table that is renamed and filled."""
     database.sql(
         "ALTER TABLE session_summaries RENAME COLUMN snapshot_ip_types TO snapshot_ip_type;"
         "UPDATE session_summaries SET snapshot_asn = current_asn, snapshot_country = geo_country,"
         " snapshot_ip_type = ip_type FROM ip_inventory WHERE ip_address = source_ip"
     )
     database.sql("VACUUM (ANALYZE) session_summaries")
-    return {**phase, **SEEDS_INDEXES}
+    return {**phase, **REFERENCE_INDEXES}
 
 
-def test_the_seeds_query_is_told_of_the_covering_index_and_that_serves_it(
+def test_the_findings_query_is_told_of_the_covering_index_and_that_serves_it(
     any_database: Database, module: Module, phase: dict[str, Any]
 ) -> None:
-    phase = {**seeds_own(phase, any_database), **MISSED_BY_ALL}
+    phase = {**reference_only(phase, any_database), **MISSED_BY_ALL}
     steps = Steps.of(module, any_database, phase)
     missed = steps.do("query")
     check = next(c for c in missed["checks"] if c["id"] == "query:sessions of a country and type")
@@ -57,7 +59,7 @@ def test_the_seeds_query_is_told_of_the_covering_index_and_that_serves_it(
 def test_what_has_its_index_already_is_told_of_none(
     database: Database, module: Module, phase: dict[str, Any]
 ) -> None:
-    phase = {**seeds_own(phase, database), **MISSED_BY_ALL}
+    phase = {**reference_only(phase, database), **MISSED_BY_ALL}
     database.sql(
         "CREATE INDEX there ON session_summaries (snapshot_country, snapshot_ip_type, session_id)"
     )
@@ -71,7 +73,7 @@ def test_what_has_its_index_already_is_told_of_none(
 def test_the_index_has_a_name_that_is_free(
     database: Database, module: Module, phase: dict[str, Any]
 ) -> None:
-    phase = {**seeds_own(phase, database), **MISSED_BY_ALL}
+    phase = {**reference_only(phase, database), **MISSED_BY_ALL}
     database.sql(
         "CREATE INDEX ix_session_summaries_snapshot_country_snapshot_ip_type"
         " ON session_summaries (created_at)"
@@ -80,14 +82,14 @@ def test_the_index_has_a_name_that_is_free(
     database.sql(missed["pairs"][0]["proposal"]["sql"])
 
 
-def test_the_demo_with_the_seeds_indexes_ends_in_no_go_for_its_query_and_only_that(
+def test_the_demo_with_the_reference_indexes_ends_in_no_go_for_its_query_and_only_that(
     database: Database,
     approved: Callable[..., Played],
     tmp_path: Path,
     phase: dict[str, Any],
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    ended = approved(database, {**phase, **SEEDS_INDEXES, "phase_index_advice": "try"})
+    ended = approved(database, {**phase, **REFERENCE_INDEXES, "phase_index_advice": "try"})
     assert ended.status == 2, ended.output
     path = tmp_path / "reports/latest/report.json"
     report = json.loads(path.read_text(encoding="utf-8"))

@@ -24,7 +24,7 @@ with patch_module_args(json.loads(sys.argv[1])):
 """
 WAITING = """
 SELECT pid FROM pg_stat_activity WHERE datname = current_database() AND query LIKE %s
-AND application_name = 'pgrunbook/index' AND wait_event_type = 'Lock'
+AND application_name LIKE 'pgrunbook/index %%' AND wait_event_type = 'Lock'
 """
 OURS = """
 SELECT pid FROM pg_stat_activity

@@ -25,7 +25,7 @@ from ansible.module_utils.pgrunbook.ddl.index_advice import IndexAdvice
 from ansible.module_utils.pgrunbook.gates import index_trial
 from tests.integration.conftest import ROOT, Database, parsed
 from tests.integration.steps import TABLES, Module, Steps, content
-from tests.integration.test_index_advice import MISSED_BY_ALL, SEEDS_INDEXES, seeds_own
+from tests.integration.test_index_advice import MISSED_BY_ALL, REFERENCE_INDEXES, reference_only
 from tests.integration.test_modules import keys_that_differ_from_the_documentation
 
 Phase = dict[str, Any]
@@ -49,7 +49,7 @@ JOIN = f"SELECT max(count) FROM ({' UNION ALL '.join([ONE_JOIN] * 20)}) joins"
 of the index. A wanted speed-up of 100 is far from both."""
 
 MET_WITH_THE_INDEX = {
-    "phase_queries": [{"name": "seed's", "snapshot": ON_SNAPSHOT, "baseline": JOIN}],
+    "phase_queries": [{"name": "finding's", "snapshot": ON_SNAPSHOT, "baseline": JOIN}],
     "phase_speedup_min": 100,
     "phase_repetitions": 3,
 }
@@ -66,9 +66,9 @@ with patch_module_args(json.loads(sys.argv[1])):
 
 
 def begun(module: Module, database: Database, phase: Phase, way: str) -> Steps:
-    """A run of the phase with the seed's indexes only, up to its approval."""
+    """A run of the phase with the reference finding's indexes only, up to its approval."""
     steps = Steps.of(
-        module, database, {**seeds_own(phase, database), **phase, "phase_index_advice": way}
+        module, database, {**reference_only(phase, database), **phase, "phase_index_advice": way}
     )
     steps.begin()
     return steps
@@ -128,7 +128,7 @@ def as_it_is(phase: Phase) -> Phase:
 
 @pytest.fixture
 def phase(phase: Phase) -> Phase:
-    return {**phase, **SEEDS_INDEXES, **MET_WITH_THE_INDEX}
+    return {**phase, **REFERENCE_INDEXES, **MET_WITH_THE_INDEX}
 
 
 @pytest.mark.representative
@@ -162,7 +162,7 @@ def test_an_index_that_does_not_help_enough_says_so(
     database: Database, module: Module, as_it_is: Phase
 ) -> None:
     """Three queries miss; the first and the third are served by the same index."""
-    steps = begun(module, database, {**as_it_is, **SEEDS_INDEXES, **MISSED_BY_ALL}, "keep")
+    steps = begun(module, database, {**as_it_is, **REFERENCE_INDEXES, **MISSED_BY_ALL}, "keep")
     before = indexes(database)
     result = tried(steps)
     assert indexes(database) == before, "none meets its target, so none is kept"
@@ -312,7 +312,7 @@ def at_work(database: Database, statement: str) -> list[int]:
     """The sessions of a trial that are in the midst of a statement which begins so."""
     rows = database.sql(
         "SELECT pid FROM pg_stat_activity WHERE datname = current_database()"
-        " AND application_name = 'pgrunbook/trial' AND state = 'active' AND query LIKE %s",
+        " AND application_name LIKE 'pgrunbook/trial %%' AND state = 'active' AND query LIKE %s",
         (f"{statement}%",),
     )
     return [row["pid"] for row in rows]
@@ -349,7 +349,7 @@ def test_a_measurement_that_fails_leaves_nothing(
 ) -> None:
     """The second measurement waits for a lock until it is cancelled."""
     waits = f"{ON_SNAPSHOT} AND (SELECT pg_advisory_lock_shared(7) IS NOT NULL)"
-    query = {"name": "seed's", "snapshot": waits, "baseline": JOIN}
+    query = {"name": "finding's", "snapshot": waits, "baseline": JOIN}
     changed = {"phase_queries": [query], "phase_acknowledged": ["pg_advisory_lock_shared()"]}
     steps = begun(module, database, {**phase, **changed}, "try")
     before = indexes(database)

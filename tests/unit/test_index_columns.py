@@ -33,7 +33,7 @@ COLUMNS = ["id", "address", "asn", "country", "kinds", "CN"]
         ("SELECT count(*) FROM {table} JOIN {source} USING (id)", [], ["id"]),
         ("SELECT '{asn} it''s address' FROM {table} WHERE {kind}= 'CN'", ["kinds"], []),
     ],
-    ids=["the seed's", "equality first", "no column of the phase", "literals are no names"],
+    ids=["the finding's", "equality first", "no column of the phase", "literals are no names"],
 )
 def test_columns(query: str, by: list[str], include: list[str]) -> None:
     assert index_columns(query, NAMES, COLUMNS) == (by, include)

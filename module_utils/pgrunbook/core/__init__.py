@@ -16,5 +16,6 @@ __all__ = [
     "spec_checks",
     "sql",
     "values",
+    "version",
     "window",
 ]

@@ -15,6 +15,7 @@ from psycopg.sql import SQL, Identifier
 
 from .errors import RunbookError
 from .pooler import answering, require_own_session
+from .version import VERSION
 
 MINIMUM_VERSION = 140000  # TID range scans came with PostgreSQL 14
 STATEMENT_TIMEOUT = "15min"
@@ -48,7 +49,7 @@ def connect(
     _require_plain(login)
     parameters = {
         **{key: value for key, value in login.items() if value not in (None, "")},
-        "application_name": f"pgrunbook/{name}",
+        "application_name": f"pgrunbook/{name} {VERSION}",
         "client_encoding": "UTF8",
     }
     settings = {

@@ -9,12 +9,13 @@ from typing import Any
 from psycopg.types.json import Jsonb
 
 from ..core.connection import Connection
+from ..core.version import VERSION
 
 _ADD_EVENT = """
 INSERT INTO pgrunbook.event (body, previous, hash)
 SELECT b.body, p.hash, encode(sha256(convert_to(p.hash || b.body::text, 'UTF8')), 'hex')
 FROM (SELECT jsonb_build_object('at', clock_timestamp(), 'run', %s::text, 'kind', %s::text,
-                                'detail', %s::jsonb) AS body) b,
+                                'detail', %s::jsonb, 'version', %s::text) AS body) b,
      (SELECT coalesce((SELECT hash FROM pgrunbook.event ORDER BY id DESC LIMIT 1), '') AS hash) p
 """
 
@@ -32,7 +33,7 @@ def event(conn: Connection, run_id: str, kind: str, **detail: Any) -> None:
     """Append an event to the chain: its hash covers its body and the hash before it."""
     with conn.transaction():
         conn.execute("SELECT pg_advisory_xact_lock(hashtextextended('pgrunbook.event', 0))")
-        conn.execute(_ADD_EVENT, (run_id, kind, _storable(conn, detail)))
+        conn.execute(_ADD_EVENT, (run_id, kind, _storable(conn, detail), VERSION))
 
 
 def _storable(conn: Connection, detail: dict[str, Any]) -> Jsonb:

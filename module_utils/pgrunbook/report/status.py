@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from ..core.values import plain
+from ..core.version import VERSION
 from ..ledger import Control, RunStatus, Told
 
 
@@ -19,6 +20,7 @@ def info(
     holds = "Events, approvals, journals and reports are as they were written."
     return {
         "changed": False,
+        "version": VERSION,
         "runs": plain(runs),
         "altered": altered,
         "notes": list(notes),
@@ -27,6 +29,7 @@ def info(
                 *lines,
                 *([f"ALTERED  {sentence}" for sentence in altered] or [holds]),
                 *(f"NOTE  {sentence}" for sentence in notes),
+                f"pgrunbook {VERSION}",
             ]
         ),
     }
