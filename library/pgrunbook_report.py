@@ -11,25 +11,15 @@ short_description: Write the report of a run
 description:
   - Writes C(report.html), C(report.md), C(report.json) and C(junit.xml) from the results of the
     steps, and tells the verdict.
-  - It touches no database. The report is evidence, not managed state, so the module never
-    reports a change. In check mode it writes nothing.
+  - All of it is done by an action plugin, on the controller. It touches neither the target nor a
+    database. The report is evidence, not managed state, so a task never reports a change.
+  - The results are those that the steps have registered for the host, as C(runbook_plan) and
+    C(runbook_validation); a step whose variable is not set did not run. C(RESULTS) in
+    C(plugins/action/pgrunbook_report.py) lists the variables.
 options:
   folder:
-    description: The folder of all reports, where the module runs.
+    description: The folder of all reports, on the controller.
     type: path
-    required: true
-  facts:
-    description:
-      - The results of the steps that ran, under the names C(preflight), C(plan),
-        C(canary), C(backfill), C(schema),
-        C(validation) and C(queries), and C(run), C(title), C(approvals), C(started_at),
-        C(finished_at) and C(error).
-      - Besides them C(history), as M(pgrunbook_run) returns it, C(login), how psql reaches the
-        database, without a password, C(command), with C(playbook) and C(inventory) as they are
-        typed, and C(drift), as M(pgrunbook_schema) returns C(differences) before the run.
-      - With O(kind=rollback), C(plan) and C(backfill) are the rollback's, and C(column) is what
-        M(pgrunbook_column) returned last.
-    type: dict
     required: true
   kind:
     description:
@@ -40,7 +30,7 @@ options:
     default: run
 attributes:
   check_mode:
-    description: Writes nothing, and returns the same.
+    description: Writes nothing, and returns the same without RV(paths).
     support: full
   diff_mode:
     description: The report is new each time.
@@ -53,15 +43,7 @@ EXAMPLES = r"""
 - name: Write the report
   pgrunbook_report:
     folder: reports
-    facts:
-      run: "{{ plan_result.run }}"
-      title: "{{ phase_title }}"
-      preflight: "{{ preflight_result }}"
-      plan: "{{ plan_result }}"
-      approvals: []
-      started_at: "2026-01-31T04:00:00Z"
-      finished_at: "2026-01-31T04:05:00Z"
-      error: ""
+    kind: run
 """
 
 RETURN = r"""
@@ -78,51 +60,3 @@ text:
   returned: success
   type: str
 """
-
-from pathlib import Path
-from typing import Any
-
-from ansible.module_utils.basic import AnsibleModule
-
-from ansible.module_utils.pgrunbook.core import printable
-from ansible.module_utils.pgrunbook.module import failures, leave
-from ansible.module_utils.pgrunbook.report import report
-
-
-def draw(told: dict[str, Any]) -> tuple[dict[str, str], list[str]]:
-    """The plots, and a warning where they cannot be drawn: that stops no report."""
-    try:
-        from ansible.module_utils.pgrunbook.report import plots
-    except ImportError as error:
-        return {}, [
-            f"The report has no plots: {error}. Next step: install matplotlib for the Python that "
-            "runs ansible-playbook; requirements.txt has it."
-        ]
-    return plots.draw(printable.every(told)), []
-
-
-def main() -> None:
-    module = AnsibleModule(
-        argument_spec={
-            "folder": {"type": "path", "required": True},
-            "facts": {"type": "dict", "required": True},
-            "kind": {"type": "str", "choices": ["plan", "run", "rollback"], "default": "run"},
-        },
-        supports_check_mode=True,
-    )
-    kinds = {
-        "plan": report.build_plan,
-        "run": report.build,
-        "rollback": report.build_rollback,
-    }
-    with failures(module, writes=False):
-        built = kinds[module.params["kind"]](module.params["facts"])
-        result = {"changed": False, "report": built, "paths": {}, "text": report.summary(built)}
-        if not module.check_mode:
-            drawn, result["warnings"] = draw(built)
-            result["paths"] = report.write(Path(module.params["folder"]), built, drawn)
-        leave(module, result)
-
-
-if __name__ == "__main__":
-    main()

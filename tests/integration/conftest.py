@@ -21,6 +21,7 @@ from unittest.mock import patch
 import psycopg
 import pytest
 import yaml
+from ansible.module_utils import _internal
 from ansible.module_utils.common import warnings
 from ansible.module_utils.testing import patch_module_args
 from psycopg.conninfo import make_conninfo
@@ -196,7 +197,8 @@ def parsed(phase: dict[str, Any]) -> spec_module.Spec:
 def module(capsys: pytest.CaptureFixture[str]) -> Callable[..., dict[str, Any]]:
     """Run a module of library/ in this process: module("pgrunbook_plan", check=True, login=…).
 
-    As in a process of its own, the warnings of an earlier module are not among its own.
+    As in a process of its own, the warnings of an earlier module are not among its own, and nothing
+    takes it for a part of ansible-playbook.
     """
 
     def run(name: str, /, *, check: bool = False, **arguments: Any) -> dict[str, Any]:
@@ -205,6 +207,7 @@ def module(capsys: pytest.CaptureFixture[str]) -> Callable[..., dict[str, Any]]:
         capsys.readouterr()
         with (
             patch.dict(warnings._global_warnings, clear=True),
+            patch.object(_internal, "is_controller", False),
             patch_module_args(arguments),
             pytest.raises(SystemExit),
         ):

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
 
-from ansible.module_utils.pgrunbook.report import report
+from ansible.module_utils.pgrunbook.report.store import verify
 from tests.integration.conftest import Database
 
 
@@ -16,7 +16,7 @@ def read(folder: Path) -> dict[str, Any]:
     """The newest report; all its files have to be there, and it has to vouch for itself."""
     latest = folder / "reports/latest"
     told: dict[str, Any] = json.loads((latest / "report.json").read_text("utf-8"))
-    assert report.verify(told)
+    assert verify(told)
     assert {path.name for path in latest.iterdir()} == {
         "report.html",
         "report.md",

@@ -13,6 +13,7 @@ from psycopg.types.json import Jsonb
 
 from ansible.module_utils.pgrunbook import ledger
 from tests.integration.conftest import Database, options
+from tests.reporting import report_task
 
 Module = Callable[..., dict[str, Any]]
 Result = dict[str, Any]
@@ -67,7 +68,7 @@ class Steps:
 
     def attempt(self, name: str, *, check: bool = False, **arguments: Any) -> Result:
         """What the module returns, also where it fails."""
-        given: dict[str, Any] = {} if name == "report" else {"login": self.login}
+        given: dict[str, Any] = {"login": self.login}
         if name in NEED_SPEC and "rollback_of" not in arguments:
             given["spec"] = self.spec
         if name in NEED_RUN and self.planned:
@@ -163,13 +164,9 @@ class Steps:
         facts["validation"], facts["queries"] = self.do("check"), self.do("query")
         facts["schema"] = self.do("schema", models=models)
         if trial:
-            tried = self.do("trial", pairs=facts["queries"]["pairs"], state="present")
-            facts["queries"] |= tried
-            facts["validation"] |= {"schema": tried["schema"]}
-        record = self.do("run", state="running")
-        told = {"approvals": record["approvals"], "history": record["history"]}
-        facts = facts_of(self.planned["run"], **facts, **told, login=self.login)
-        written = self.do("report", folder=str(folder), facts=facts)["report"]
+            facts["trial"] = self.do("trial", pairs=facts["queries"]["pairs"], state="present")
+        facts["record"] = self.do("run", state="running")
+        written: Result = reported(folder, facts_of(**facts, login=self.login))["report"]
         ended = {"state": "finished", "verdict": written["verdict"]}
         self.do("run", **ended, report_sha256=written["sha256"])
         return written
@@ -177,10 +174,9 @@ class Steps:
     def dry_report(self, folder: Path, *, models: str) -> Result:
         """What a dry run finds, up to the plan; the report of it, which is in folder."""
         preflight = self.do("preflight", check=True)
-        drift = self.do("schema", check=True, models=models)["differences"]
-        plan = self.plan(check=True)
-        facts = facts_of(plan["run"], preflight=preflight, plan=plan, drift=drift)
-        written: Result = self.do("report", folder=str(folder), facts=facts, kind="plan")["report"]
+        drift = self.do("schema", check=True, models=models)
+        facts = facts_of(preflight=preflight, plan=self.plan(check=True), drift=drift)
+        written: Result = reported(folder, facts, kind="plan")["report"]
         return written
 
     def defer(self) -> Result:
@@ -207,17 +203,20 @@ class Steps:
         return result
 
 
-def facts_of(run: dict[str, Any], **found: Any) -> dict[str, Any]:
-    """What the report takes: the run, and the results of the steps that were done."""
+def facts_of(**found: Any) -> dict[str, Any]:
+    """What the report takes: the results of the steps that were done."""
     return {
-        "run": run,
-        "title": "The run",
+        "phase": {"name": "phase9", "title": "The run", "playbook": "playbooks/phase9.yml"},
         "started_at": "2026-01-31T04:00:00Z",
-        "finished_at": "2026-01-31T04:00:01Z",
-        "approvals": [],
-        "error": "",
         **found,
     }
+
+
+def reported(folder: Path, facts: dict[str, Any], **arguments: Any) -> Result:
+    """What the task that writes the report returns; it must succeed."""
+    result = report_task(folder, facts, **arguments)
+    assert not result.get("failed"), result["msg"]
+    return result
 
 
 def content(database: Database, *tables: tuple[str, str]) -> dict[str, Any]:

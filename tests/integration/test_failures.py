@@ -19,7 +19,8 @@ from ansible.module_utils.pgrunbook import ledger
 from ansible.module_utils.pgrunbook.core.errors import detail, place, reason
 from ansible.module_utils.pgrunbook.module import MASK, database_failure
 from tests.integration.conftest import Database, Played, options, plan_hash
-from tests.integration.steps import Module, Steps, facts_of
+from tests.integration.steps import Module, Steps, facts_of, reported
+from tests.reporting import report_task
 
 Phase = dict[str, Any]
 Playbook = Callable[..., Played]
@@ -116,7 +117,6 @@ def test_an_unforeseen_error_says_what_stands_and_what_to_do(
 @pytest.mark.parametrize(
     ("name", "arguments"),
     [
-        ("report", {"facts": {}}),
         ("earlier", {"phase": "p", "server": {}}),
         ("report_info", {}),
         ("standing", {"results": [{"checks": [{}]}], "earlier": {}, "command": "c"}),
@@ -184,15 +184,15 @@ def test_a_password_is_in_no_output_at_any_verbosity(
     ("umask", "file", "folder"), [(0o022, 0o640, 0o750), (0, 0o640, 0o750), (0o077, 0o600, 0o700)]
 )
 def test_reports_are_for_their_owner_and_group(
-    module: Module, tmp_path: Path, umask: int, file: int, folder: int
+    tmp_path: Path, umask: int, file: int, folder: int
 ) -> None:
     reports = tmp_path / "a" / "reports"
-    facts = facts_of({"id": "phase9-1", "plan_hash": "ab"})
+    facts = facts_of(plan={"run": {"id": "phase9-1", "plan_hash": "ab"}})
     before = os.umask(umask)
     try:
-        paths = module("pgrunbook_report", folder=str(reports), facts=facts)["paths"]
+        paths = reported(reports, facts)["paths"]
         reports.joinpath("phase9-1").chmod(0o2777)
-        module("pgrunbook_report", folder=str(reports), facts=facts)
+        reported(reports, facts)
     finally:
         os.umask(before)
     modes = {Path(path): stat.S_IMODE(Path(path).stat().st_mode) for path in paths.values()}
@@ -203,10 +203,9 @@ def test_reports_are_for_their_owner_and_group(
     assert stat.S_IMODE(resolved.stat().st_mode) == 0o2750
 
 
-def test_a_folder_for_reports_that_cannot_be_made_is_named(module: Module, tmp_path: Path) -> None:
+def test_a_folder_for_reports_that_cannot_be_made_is_named(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
-    facts = facts_of({"id": "phase9-1", "plan_hash": "ab"})
-    result = module("pgrunbook_report", folder=str(tmp_path / "file"), facts=facts)
+    result = report_task(tmp_path / "file", facts_of())
     assert result["msg"].startswith(f"The report cannot be written to {tmp_path}/file: ")
     assert "Next step: " in result["msg"]
 

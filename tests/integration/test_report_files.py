@@ -12,7 +12,7 @@ from psycopg.types.json import Jsonb
 
 from ansible.module_utils.pgrunbook import ledger
 from ansible.module_utils.pgrunbook.core.values import plain
-from ansible.module_utils.pgrunbook.report import report
+from ansible.module_utils.pgrunbook.report.store import verify
 from tests.integration.conftest import Database, Played
 from tests.integration.reports import last_event, read
 from tests.integration.steps import Module, Steps
@@ -76,7 +76,7 @@ def test_a_rollback_that_fails_has_a_report_that_says_so(
     played = rolled_back(database, steps.planned["run"]["id"], phase, acknowledged=["refuse"])
     assert played.status != 0 and "The rollback stopped: " in played.output
     told = json.loads((tmp_path / "reports/latest/report.json").read_text("utf-8"))
-    assert report.verify(told) and told["kind"] == "rollback" and told["verdict"] == "NO-GO"
+    assert verify(told) and told["kind"] == "rollback" and told["verdict"] == "NO-GO"
     assert "no row goes back today" in told["reasons"][0]
     assert told["checks"] == [] and told["backfill"]["rows_changed"] == 0
     ended = last_event(database)

@@ -14,9 +14,9 @@ from typing import Any
 
 from psycopg.sql import SQL, Identifier
 
-from ansible.module_utils.pgrunbook.report import report
+from ansible.module_utils.pgrunbook.report.store import verify
 from tests.integration.conftest import Database, Played, options
-from tests.integration.steps import Module, Steps, facts_of
+from tests.integration.steps import Module, Steps, facts_of, reported
 
 Phase = dict[str, Any]
 Playbook = Callable[..., Played]
@@ -129,7 +129,7 @@ def test_a_dry_run_and_its_report_show_nothing_that_cannot_be_seen(
     Steps.of(module, database, phase).dry_report(tmp_path, models=phase["phase_models"])
     folder = tmp_path / "latest"
     told = json.loads((folder / "report.json").read_text("utf-8"))
-    assert report.verify(told)
+    assert verify(told)
     for name in ("report.html", "report.md", "report.json", "junit.xml"):
         assert not unseen((folder / name).read_text("utf-8")), name
     assert "<script" not in (folder / "report.html").read_text("utf-8")
@@ -149,19 +149,18 @@ def test_evidence_in_a_report_is_the_value_itself(
         "evidence": [{"key": HOSTILE, "value": MARKUP}],
     }
     facts = facts_of(
-        steps.plan()["run"],
-        plan=steps.planned,
-        title=HOSTILE,
+        plan=steps.plan(),
+        phase={"title": HOSTILE},
         preflight=steps.do("preflight"),
         validation={"checks": [missed]},
     )
-    result = module("pgrunbook_report", folder=str(tmp_path), facts=facts)
+    result = reported(tmp_path, facts)
     assert not unseen(result["text"]) and r"\x1b[2J" in result["text"]
     written = {kind: Path(path).read_text("utf-8") for kind, path in result["paths"].items()}
     assert not any(map(unseen, written.values()))
     kept = json.loads(written["json"])
     assert kept["checks"][-1]["evidence"] == [{"key": HOSTILE, "value": MARKUP}]
-    assert report.verify(kept)
+    assert verify(kept)
     assert "<script" not in written["html"] and "<img" not in written["html"]
     assert r"a\x1b[2J" in written["html"] and r"a\x1b[2J" in written["markdown"]
     table = [line for line in written["markdown"].splitlines() if line.startswith("| Title")]

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import importlib
 import json
 import os
@@ -20,7 +21,9 @@ from ansible.module_utils.pgrunbook.core.login import LOGIN_OPTIONS
 from ansible.module_utils.pgrunbook.core.spec import SPEC_OPTIONS
 from ansible.module_utils.pgrunbook.core.spec_checks import variable
 from ansible.module_utils.pgrunbook.ledger.migrations import MIGRATIONS
-from ansible.module_utils.pgrunbook.report import metrics, report
+from ansible.module_utils.pgrunbook.report import metrics
+from ansible.module_utils.pgrunbook.report.facts import Facts
+from tests.reporting import PLUGIN, build, report_task
 
 ROOT = Path(__file__).resolve().parents[2]
 MODULES = sorted(path.stem for path in (ROOT / "library").glob("*.py"))
@@ -74,8 +77,11 @@ class Captured(Exception):
 
 
 def declared(name: str) -> dict[str, Any]:
-    """The keyword arguments with which a module calls AnsibleModule."""
+    """The keyword arguments with which a module calls AnsibleModule; of one whose work the action
+    plugin of its name does alone, what that takes."""
     module = importlib.import_module(name)
+    if not hasattr(module, "main"):
+        return {"argument_spec": PLUGIN.ARGUMENTS, "supports_check_mode": True}
 
     class Capture:
         def __init__(self, **arguments: Any) -> None:
@@ -181,26 +187,14 @@ def test_ansible_doc_shows_every_module(manual: tuple[str, str]) -> None:
         assert re.search(rf"^> MODULE {name}\b", manual[0], re.MULTILINE), name
 
 
-def test_the_report_module_returns_what_it_documents(documented: dict[str, Any]) -> None:
+def test_the_report_module_returns_what_it_documents(
+    documented: dict[str, Any], tmp_path: Path
+) -> None:
     """The other modules need a database."""
-    module = importlib.import_module("pgrunbook_report")
-    kept: dict[str, Any] = {}
-
-    class Fake:
-        check_mode = True
-
-        def __init__(self, **arguments: Any) -> None:
-            run = {"id": "x-1", "plan_hash": "ab"}
-            told = {"started_at": "", "finished_at": "", "title": "", "error": "", "approvals": []}
-            self.params = {"folder": "/nowhere", "facts": {"run": run, **told}, "kind": "run"}
-
-        def exit_json(self, *, changed: bool, **result: Any) -> None:
-            kept.update(result)
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(module, "AnsibleModule", Fake)
-        module.main()
-    assert set(kept) == set(documented["pgrunbook_report"]["return"])
+    facts = {"plan": {"run": {"id": "x-1", "plan_hash": "ab"}}}
+    result = report_task(tmp_path, facts, check=True)
+    assert set(result) - {"changed"} == set(documented["pgrunbook_report"]["return"])
+    assert result["paths"] == {} and list(tmp_path.iterdir()) == []
 
 
 def tasks_in(value: Any) -> Iterator[dict[str, Any]]:
@@ -302,11 +296,14 @@ def test_a_phase_file_holds_what_differs_from_the_defaults() -> None:
     assert {n for n, o in named.items() if o.get("required")} <= set(PHASE)
 
 
-def test_the_runbook_passes_on_what_the_report_takes() -> None:
-    passed = set(load_yaml(ROOT / "playbooks/vars/spec.yml")["runbook_facts"])
-    others = {"run", "title", "approvals", "started_at", "finished_at", "error"}
-    others |= {"history", "login", "command", "drift", "column"}
-    assert passed == set(report.STEPS) | others
+def test_the_report_takes_what_the_playbooks_and_roles_keep() -> None:
+    taken = {field.name for field in dataclasses.fields(Facts)}
+    assert set(PLUGIN.RESULTS) | {"finished_at"} == taken
+    kept = set(load_yaml(ROOT / "playbooks/group_vars/all.yml")) | {"runbook_login"}
+    for _, task in ALL_TASKS:
+        kept |= {task["register"]} if "register" in task else set()
+        kept |= set(task.get("ansible.builtin.set_fact") or {}) | set(task.get("vars") or {})
+    assert set(PLUGIN.RESULTS.values()) <= kept
 
 
 @pytest.mark.parametrize("inventory", ["production", "staging"])
@@ -406,9 +403,7 @@ def test_the_page_on_variables_lists_every_key_of_the_login() -> None:
 
 
 def test_the_page_on_the_report_lists_every_key_of_it() -> None:
-    run = {"id": "x-1", "plan_hash": "ab"}
-    told = {"started_at": "", "finished_at": "", "title": "", "error": "", "approvals": []}
-    built = report.build({"run": run, **told})
+    built = build({})
     nested = ("backfill", "schema", "history")
     listed = {
         key.strip(" `")

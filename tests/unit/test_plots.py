@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import importlib
 import sys
 from pathlib import Path
 from typing import Any
@@ -13,7 +12,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ansible.module_utils.pgrunbook.report import plots, report
+from ansible.module_utils.pgrunbook.core.values import read
+from ansible.module_utils.pgrunbook.report import plots
+from ansible.module_utils.pgrunbook.report.value import BatchPoint, SlicePoint
+from tests.reporting import build, draw, report_task
 from tests.unit.test_report import gate
 from tests.unit.test_report_rendering import HISTORY, HOSTILE, PAIR, a_batch, a_slice, whole
 
@@ -29,7 +31,7 @@ CAPTIONS = [
 
 def told(**changes: Any) -> dict[str, Any]:
     """The report of a run with figures for every plot."""
-    return report.build(
+    return build(
         whole(
             schema={"checks": [gate("baseline", 3, evidence={"region": 12.5})]},
             validation={"checks": [gate("coverage", 3, evidence={"region": 97.25})]},
@@ -44,7 +46,7 @@ def texts(drawing: str) -> str:
 
 
 def test_there_is_a_plot_for_everything_that_was_measured() -> None:
-    drawn = plots.draw(told())
+    drawn = draw(told())
     assert list(drawn) == CAPTIONS
     assert all(part in texts(drawn["Coverage by column"]) for part in ("12.5 %", "97.25 %", "95 %"))
     assert all(
@@ -56,18 +58,18 @@ def test_there_is_a_plot_for_everything_that_was_measured() -> None:
 
 def test_a_lag_has_an_axis_of_its_own() -> None:
     lagging = {"slices": [a_slice(5, replay_lag=2.0), a_slice(10, replay_lag=7.5)]}
-    drawing = texts(plots.draw(told(history=lagging))[CAPTIONS[3]])
+    drawing = texts(draw(told(history=lagging))[CAPTIONS[3]])
     assert "lag of the slowest standby, s" in drawing and "no standby seen" not in drawing
 
 
 def test_without_figures_there_is_no_plot() -> None:
     nothing = {"slices": [], "batches": []}
-    assert list(plots.draw(told(history=nothing))) == CAPTIONS[4:]
-    assert plots.draw(report.build(whole(history=nothing))) == {}
+    assert list(draw(told(history=nothing))) == CAPTIONS[4:]
+    assert draw(build(whole(history=nothing))) == {}
 
 
 def test_the_same_report_gives_the_same_bytes_and_ids_that_are_there_once() -> None:
-    first, second = plots.draw(told()), plots.draw(told())
+    first, second = draw(told()), draw(told())
     assert first == second
     ids = [
         element.get("id")
@@ -90,70 +92,56 @@ def test_the_same_report_gives_the_same_bytes_and_ids_that_are_there_once() -> N
 def test_any_name_of_a_column_or_query_can_be_drawn(name: str) -> None:
     pair = {**PAIR, "name": f"$\\nothing_{{$ {name} {HOSTILE}"}
     odd = {**told(), "coverage": {name: {"before": 1.0}}, "queries": [pair]}
-    for drawing in plots.draw(odd).values():
+    for drawing in draw(odd).values():
         tags = {element.tag.split("}")[1] for element in ElementTree.fromstring(drawing).iter()}
         assert "script" not in tags and "img" not in tags
 
 
+def slice_points(slices: list[dict[str, Any]]) -> list[SlicePoint]:
+    return [read(SlicePoint, each) for each in slices]
+
+
+def batch_points(batches: list[dict[str, Any]]) -> list[BatchPoint]:
+    return [read(BatchPoint, each) for each in batches]
+
+
 def test_time_without_work_takes_no_room() -> None:
     slices = [a_slice(5), a_slice(55), {**a_slice(5), "at": "2026-02-01T04:02:05.000Z"}]
-    work = plots.Work(slices, [])
+    work = plots.Work(slice_points(slices), [])
     assert [work.at(point["at"]) for point in slices] == [5.0, 10.0, 15.0]
     assert work.pauses() == [5.0, 10.0]
     assert work.at("2026-01-31T04:02:30.000Z") == 5.0
     assert work.at("2026-01-31T04:02:52.000Z") == 7.0
     lines = [
-        plots.draw(told(history={"slices": some}))[CAPTIONS[3]].count(plots.GREY)
+        draw(told(history={"slices": some}))[CAPTIONS[3]].count(plots.GREY)
         for some in (slices, [a_slice(5), a_slice(10), a_slice(15)])
     ]
     assert lines[0] == lines[1] + len(work.pauses()), "each pause is a line"
 
 
 def test_batches_of_several_workers_at_once_are_counted_once() -> None:
-    work = plots.Work([a_slice(10)], [a_batch(8, seconds=2.0), a_batch(9, seconds=2.0)])
+    batches = batch_points([a_batch(8, seconds=2.0), a_batch(9, seconds=2.0)])
+    work = plots.Work(slice_points([a_slice(10)]), batches)
     assert work.at("2026-01-31T04:02:59.000Z") == 5.0
-    lost = plots.Work([], HISTORY["batches"])
+    lost = plots.Work([], batch_points(HISTORY["batches"]))
     assert lost.at("2026-01-31T04:02:59.000Z") == 2.0, "of a run that died in its first slice"
-
-
-def write(folder: Path) -> tuple[dict[str, Any], list[str]]:
-    """What the module returns, and its warnings."""
-    module = importlib.import_module("pgrunbook_report")
-    kept: dict[str, Any] = {}
-    warnings: list[str] = []
-
-    class Fake:
-        check_mode = False
-
-        def __init__(self, **arguments: Any) -> None:
-            self.params = {"folder": str(folder), "facts": whole(), "kind": "run"}
-
-        def warn(self, text: str) -> None:
-            warnings.append(text)
-
-        def exit_json(self, **result: Any) -> None:
-            kept.update(result)
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(module, "AnsibleModule", Fake)
-        module.main()
-    return kept, warnings
 
 
 def test_where_matplotlib_is_missing_the_report_is_written_with_a_warning(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    _, warnings = write(tmp_path)
+    assert report_task(tmp_path, whole())["warnings"] == []
     page = tmp_path / "latest/report.html"
-    assert warnings == [] and "<svg" in page.read_text("utf-8")
+    assert "<svg" in page.read_text("utf-8")
     for name in [n for n in sys.modules if n.startswith("matplotlib")]:
         monkeypatch.delitem(sys.modules, name)
     name = "ansible.module_utils.pgrunbook.report.plots"
     monkeypatch.delitem(sys.modules, name)
     monkeypatch.delattr(sys.modules["ansible.module_utils.pgrunbook.report"], "plots")
     monkeypatch.setitem(sys.modules, "matplotlib", None)
-    result, warnings = write(tmp_path)
-    assert len(warnings) == 1 and "Next step: install matplotlib" in warnings[0]
+    result = report_task(tmp_path, whole())
+    assert len(result["warnings"]) == 1
+    assert "Next step: install matplotlib" in result["warnings"][0]
     assert "<svg" not in page.read_text("utf-8")
     assert result["report"]["verdict"] == "GO" and set(result["paths"]) == {
         "html",
@@ -161,3 +149,11 @@ def test_where_matplotlib_is_missing_the_report_is_written_with_a_warning(
         "junit",
         "json",
     }
+
+
+def test_a_mistake_of_the_program_is_told_in_a_sentence(tmp_path: Path) -> None:
+    odd = {**whole(), "validation": {"checks": [{"id": "without the rest"}]}}
+    result = report_task(tmp_path, odd)
+    assert result["failed"] and result["msg"].startswith("A mistake in pgrunbook: KeyError where")
+    assert "Nothing was changed in the database. Next step: " in result["msg"]
+    assert list(tmp_path.iterdir()) == []

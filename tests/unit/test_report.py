@@ -4,12 +4,12 @@
 from __future__ import annotations
 
 import hashlib
-import html
 import json
 import os
 import re
 import resource
 import subprocess
+from html import unescape
 from pathlib import Path
 from typing import Any
 
@@ -22,8 +22,10 @@ from ansible.module_utils.pgrunbook.core.values import plain
 from ansible.module_utils.pgrunbook.gates.gate import Gate
 from ansible.module_utils.pgrunbook.gates.registry import readiness_rows
 from ansible.module_utils.pgrunbook.plan.text import REASONS
-from ansible.module_utils.pgrunbook.report import report
+from ansible.module_utils.pgrunbook.report.checklist import OBJECTIVES, TESTS
+from ansible.module_utils.pgrunbook.report.store import verify
 from ansible.module_utils.pgrunbook.report.words import VERIFY
+from tests.reporting import build, html, junit_xml, markdown, verdict_text, write
 
 APPROVAL = {
     "scope": "plan",
@@ -63,18 +65,20 @@ def facts(**changes: Any) -> dict[str, Any]:
     """The facts of a whole run that went well."""
     schema = {"columns": {"regions": "text"}, "indexes": {"ix": "CREATE INDEX ix"}}
     return {
-        "run": {"id": "phase9-1", "plan_hash": "ab12", "execution": "x"},
-        "title": "Phase nine",
+        "phase": {"name": "phase9", "title": "Phase nine", "playbook": "playbooks/phase9.yml"},
         "started_at": "2026-01-31T04:00:00Z",
         "finished_at": "2026-01-31T04:05:00Z",
         "error": "",
-        "approvals": [APPROVAL, {**APPROVAL, "scope": "backfill", "approved_by": "bob"}],
+        "record": {
+            "approvals": [APPROVAL, {**APPROVAL, "scope": "backfill", "approved_by": "bob"}]
+        },
         "preflight": {
             "server": {"database": "shop", "version": "17.6"},
             "health": {"rows": 100},
             "checks": [gate("connectivity", 1)],
         },
         "plan": {
+            "run": {"id": "phase9-1", "plan_hash": "ab12", "execution": "x"},
             "baseline": {
                 "counts": {
                     "rows_total": 100,
@@ -86,7 +90,8 @@ def facts(**changes: Any) -> dict[str, Any]:
             },
             "checks": [gate("baseline", 3), gate("dry_run", 4)],
         },
-        "canary": {"rows_done": 10, "seconds": 1.0, "checks": [gate("canary", 6)]},
+        "canary": {"rows_done": 10, "seconds": 1.0},
+        "canary_gates": {"checks": [gate("canary", 6)]},
         "backfill": {"rows_done": 96, "seconds": 2.5},
         "schema": {"checks": [gate("schema", 2)]},
         "validation": {
@@ -98,8 +103,13 @@ def facts(**changes: Any) -> dict[str, Any]:
     }
 
 
+def recorded(**history: Any) -> dict[str, Any]:
+    """What the ledger has of the run, with this history."""
+    return {**facts()["record"], "history": history}
+
+
 def built(**changes: Any) -> dict[str, Any]:
-    return report.build(facts(**changes))
+    return build(facts(**changes))
 
 
 def test_the_promised_keys_and_their_values() -> None:
@@ -142,24 +152,24 @@ def test_the_promised_keys_and_their_values() -> None:
 def test_what_was_expected_to_be_heap_only_is_told_beside_what_was() -> None:
     plan = facts()["plan"]
     plan["baseline"]["heap_only_percent"] = 86.9
-    told = built(plan=plan, history={"heap_only_percent": 71.2})
+    told = built(plan=plan, record=recorded(heap_only_percent=71.2))
     done = told["backfill"]
     assert (done["heap_only_expected_percent"], done["heap_only_percent"]) == (86.9, 71.2)
     sentence = "About 87 % of the updates were expected to be heap-only; of those after the canary "
     assert f"{sentence}71 % were." in told["summary"]
-    for half in ({"plan": plan}, {"history": {"heap_only_percent": 71.2}}):
+    for half in ({"plan": plan}, {"record": recorded(heap_only_percent=71.2)}):
         assert not [said for said in built(**half)["summary"] if "heap-only" in said]
 
 
 def test_what_the_canary_promised_is_told_beside_what_it_took() -> None:
     left = {"seconds": 9.0, "seconds_worked": 1.0}
-    canary = {"checks": [gate("canary", 6), gate("estimate", 3, evidence=left)]}
-    told = built(canary=canary, backfill={"rows_done": 96, "seconds": 2.5, "done": True})
+    gates = {"checks": [gate("canary", 6), gate("estimate", 3, evidence=left)]}
+    told = built(canary_gates=gates, backfill={"rows_done": 96, "seconds": 2.5, "done": True})
     assert told["backfill"]["after_canary_estimated_seconds"] == 9.0
     assert told["backfill"]["after_canary_seconds"] == 1.5
     promised = "the rate so far promised about 9 s for them; they took 1.5 s of work"
     assert promised in " ".join(told["summary"])
-    stopped = built(canary=canary, backfill={"rows_done": 96, "seconds": 2.5, "done": False})
+    stopped = built(canary_gates=gates, backfill={"rows_done": 96, "seconds": 2.5, "done": False})
     assert stopped["backfill"]["after_canary_estimated_seconds"] == 9.0
     assert stopped["backfill"]["after_canary_seconds"] is None
     assert "promised" not in " ".join([*stopped["summary"], *built()["summary"]])
@@ -198,18 +208,17 @@ def test_a_coverage_that_was_not_foreseen_is_decided_by_what_was_measured(
     measured = gate("coverage", 3, passed=enough)
     told = built(plan={"checks": [foreseen]}, validation={"checks": [measured]})
     assert told["verdict"] == verdict
-    before = report.build_plan(facts(plan={"checks": [foreseen]}, validation={}))
+    before = build(facts(plan={"checks": [foreseen]}, validation={}), "plan")
     assert before["verdict"] == "NO-GO"
 
 
 def test_a_run_that_broke_off_is_no_go_and_tells_the_error_first() -> None:
     failed = {"checks": [gate("dry_run", 4, passed=False)]}
-    told = report.build(
+    told = build(
         {
-            **{k: facts()[k] for k in ("run", "title", "started_at", "finished_at")},
-            "approvals": [],
+            **{k: facts()[k] for k in ("phase", "started_at", "finished_at")},
             "error": "The backfill: no lock",
-            "plan": failed,
+            "plan": {"run": facts()["plan"]["run"], **failed},
         }
     )
     assert told["verdict"] == "NO-GO"
@@ -217,7 +226,7 @@ def test_a_run_that_broke_off_is_no_go_and_tells_the_error_first() -> None:
     assert told["approved_by"] is None
     assert told["backfill"]["rows_changed"] == 0 and told["backfill"]["rows_per_second"] == 0
     assert told["schema"] == {"before": {}, "after": {}}
-    page = report.markdown(told)
+    page = markdown(told)
     assert "# Phase nine: NO-GO" in page and "- The backfill: no lock" in page
     assert "Nothing was approved. Plan `ab12`." in page
     assert page.count("Not run.") == 5, "all tests but the fourth"
@@ -264,10 +273,10 @@ def rows_of(page: str) -> list[list[str]]:
 
 def test_markdown_has_every_check_in_its_test() -> None:
     told = built()
-    page = report.markdown(told)
-    for number, title in report.TESTS.items():
+    page = markdown(told)
+    for number, title in TESTS.items():
         section = page.split(f"## Test {number}: {title}\n")[1].split("\n## ")[0]
-        assert report.OBJECTIVES[number] in section
+        assert OBJECTIVES[number] in section
         expected = [
             [c["title"], c["target"], str(c["measured"]), c["status"].upper()]
             for c in told["checks"]
@@ -288,20 +297,20 @@ cell = st.text(st.characters(categories=["L", "N", "P", "Zs"]), max_size=20).map
 @given(title=cell, target=cell, measured=cell)
 def test_no_value_breaks_a_table(title: str, target: str, measured: str) -> None:
     odd = gate("odd", 2, title=f"a|{title}|", target=f"|{target}", measured=f"{measured}||b")
-    page = report.markdown(built(schema={"checks": [odd]}))
+    page = markdown(built(schema={"checks": [odd]}))
     section = page.split("## Test 2")[1].split("\n## ")[0]
     assert len(rows_of(section)) == 4 and all(len(row) == 4 for row in rows_of(section))
 
 
 def test_a_bar_in_a_value_is_still_there() -> None:
     odd = gate("odd", 2, measured="a || b")
-    page = report.markdown(built(schema={"checks": [odd]}))
+    page = markdown(built(schema={"checks": [odd]}))
     assert ["Title of odd", "Target of odd", "a || b", "PASS"] in rows_of(page)
 
 
 def test_summary_has_a_line_for_each_check_and_the_reasons_last() -> None:
     told = built(schema={"checks": [gate("schema", 2, passed=False)]})
-    lines = report.summary(told).splitlines()
+    lines = verdict_text(told).splitlines()
     assert lines[: len(told["checks"])] == [
         f"{c['status'].upper():4}  {c['title']}: {c['measured']}" for c in told["checks"]
     ]
@@ -312,7 +321,7 @@ def test_summary_has_a_line_for_each_check_and_the_reasons_last() -> None:
 def test_write_makes_all_files_and_points_latest_there(tmp_path: Path) -> None:
     folder = tmp_path / "not/yet/there"
     told = built()
-    paths = report.write(folder, told, {"A plot": "<svg></svg>"})
+    paths = write(folder, told, {"A plot": "<svg></svg>"})
     assert paths == {
         "html": str(folder / "phase9-1/report.html"),
         "markdown": str(folder / "phase9-1/report.md"),
@@ -320,15 +329,16 @@ def test_write_makes_all_files_and_points_latest_there(tmp_path: Path) -> None:
         "json": str(folder / "phase9-1/report.json"),
     }
     assert json.loads((folder / "latest/report.json").read_text("utf-8")) == told
-    assert (folder / "latest/report.md").read_text("utf-8") == report.markdown(told)
-    assert (folder / "latest/junit.xml").read_text("utf-8") == report.junit(told)
+    assert (folder / "latest/report.md").read_text("utf-8") == markdown(told)
+    assert (folder / "latest/junit.xml").read_text("utf-8") == junit_xml(told)
     assert "<svg></svg>" in (folder / "latest/report.html").read_text("utf-8")
     assert os.readlink(folder / "latest") == "phase9-1", "relative, so that the folder can move"
 
 
 def test_latest_moves_and_nothing_temporary_stays(tmp_path: Path) -> None:
-    report.write(tmp_path, built(), {})
-    report.write(tmp_path, built(run={"id": "phase9-2", "plan_hash": "ab12"}), {})
+    write(tmp_path, built(), {})
+    plan = {**facts()["plan"], "run": {"id": "phase9-2", "plan_hash": "ab12"}}
+    write(tmp_path, built(plan=plan), {})
     assert os.readlink(tmp_path / "latest") == "phase9-2"
     assert sorted(p.name for p in tmp_path.iterdir()) == ["latest", "phase9-1", "phase9-2"]
     for folder in ("phase9-1", "phase9-2"):
@@ -337,20 +347,20 @@ def test_latest_moves_and_nothing_temporary_stays(tmp_path: Path) -> None:
 
 
 def test_a_second_report_of_a_run_replaces_the_first(tmp_path: Path) -> None:
-    report.write(tmp_path, built(), {})
-    report.write(tmp_path, built(error="broken"), {})
+    write(tmp_path, built(), {})
+    write(tmp_path, built(error="broken"), {})
     told = json.loads((tmp_path / "phase9-1/report.json").read_text("utf-8"))
     assert told["reasons"] == ["broken"]
 
 
 def test_a_report_that_cannot_be_written_leaves_the_old_one(tmp_path: Path) -> None:
-    report.write(tmp_path, built(), {})
+    write(tmp_path, built(), {})
     before = (tmp_path / "latest/report.json").read_text("utf-8")
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (1000, limits[1]))
     try:
         with pytest.raises(RunbookError, match=r"cannot be written to .*: File too large\. Next"):
-            report.write(tmp_path, built(error="broken"), {})
+            write(tmp_path, built(error="broken"), {})
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
     assert (tmp_path / "latest/report.json").read_text("utf-8") == before
@@ -359,7 +369,7 @@ def test_a_report_that_cannot_be_written_leaves_the_old_one(tmp_path: Path) -> N
 def test_what_json_does_not_know_is_written_as_text(tmp_path: Path) -> None:
     """Evidence may hold what a driver returns."""
     odd = gate("odd", 2, evidence={"at": Path("somewhere"), "name": "Größe"})
-    report.write(tmp_path, built(schema={"checks": [odd]}), {})
+    write(tmp_path, built(schema={"checks": [odd]}), {})
     text = (tmp_path / "latest/report.json").read_text("utf-8")
     assert '"somewhere"' in text and "Größe" in text
 
@@ -389,7 +399,7 @@ values = st.recursive(
 def test_a_report_vouches_for_itself_after_it_was_written_and_read(evidence: Any) -> None:
     told = built(schema={"checks": [gate("odd", 2, evidence=evidence)]})
     read = json.loads(json.dumps(told, indent=2, ensure_ascii=False).encode("utf-8"))
-    assert read == told and report.verify(read)
+    assert read == told and verify(read)
 
 
 @given(data=st.data())
@@ -397,14 +407,14 @@ def test_a_report_that_was_changed_does_not_vouch_for_itself(data: st.DataObject
     told = built()
     value = data.draw(values)
     for key in told:
-        assert value == told[key] or not report.verify({**told, key: value}), key
-        assert not report.verify({k: v for k, v in told.items() if k != key}), key
+        assert value == told[key] or not verify({**told, key: value}), key
+        assert not verify({k: v for k, v in told.items() if k != key}), key
 
 
 def test_the_command_in_the_report_checks_it(tmp_path: Path) -> None:
-    report.write(tmp_path, built(title="Größe ≥ 1"), {})
+    write(tmp_path, built(phase={"title": "Größe ≥ 1"}), {})
     for page in ("report.md", "report.html"):
-        text = html.unescape((tmp_path / "latest" / page).read_text("utf-8"))
+        text = unescape((tmp_path / "latest" / page).read_text("utf-8"))
         assert VERIFY in text
 
     def says() -> str:
@@ -419,8 +429,8 @@ def test_the_command_in_the_report_checks_it(tmp_path: Path) -> None:
 
 
 def test_a_rollback_has_a_folder_of_its_own_and_leaves_the_runs_report(tmp_path: Path) -> None:
-    report.write(tmp_path, built(), {})
-    report.write(tmp_path, undone(), {})
+    write(tmp_path, built(), {})
+    write(tmp_path, undone(), {})
     assert os.readlink(tmp_path / "latest") == "phase9-1-rollback"
     kinds = {
         folder: json.loads((tmp_path / folder / "report.json").read_text("utf-8"))["kind"]
@@ -433,20 +443,26 @@ def undone(**changes: Any) -> dict[str, Any]:
     """The report of a rollback that gave all rows back."""
     schema = {"columns": {"regions": "text"}, "indexes": {}}
     step = {"id": "rename", "title": "Back", "statements": ["ALTER b a"], "undo": [], "lock": "L"}
-    return report.build_rollback(
+    run = facts()["plan"]["run"]
+    return build(
         {
-            **{k: facts()[k] for k in ("run", "started_at", "finished_at", "error")},
-            "title": "Rollback of phase9-1",
-            "approvals": [{**APPROVAL, "scope": "rollback"}],
-            "plan": {
-                "counts": {"rows_eligible": 96},
-                "plan": {"steps": [step], "server": {"database": "shop"}},
+            **{k: facts()[k] for k in ("started_at", "finished_at", "error")},
+            "phase": {"name": "phase9", "title": "Rollback of phase9-1"},
+            "record": {
+                "approvals": [{**APPROVAL, "scope": "rollback"}],
+                "history": {"before": schema},
             },
             "backfill": {"rows_changed": 96, "rows_left_alone": 0, "left_alone": []},
             "column": {"schema": schema},
-            "history": {"before": schema},
             **changes,
-        }
+            "plan": {
+                "run": run,
+                "counts": {"rows_eligible": 96},
+                "plan": {"steps": [step], "server": {"database": "shop"}},
+                **changes.get("plan", {}),
+            },
+        },
+        "rollback",
     )
 
 
@@ -458,7 +474,7 @@ def test_a_rollback_tells_what_was_given_back_and_what_was_left_alone() -> None:
         backfill={"rows_changed": 94, "rows_left_alone": 2, "left_alone": [["k1", "x"], ["k2"]]}
     )
     assert left["verdict"] == "GO" and left["checks"][0]["status"] == "warn"
-    for page in (report.markdown(left), report.html(left, {})):
+    for page in (markdown(left), html(left, {})):
         assert "94 given back; 2 left alone" in page and "k1" in page and "k2" in page
 
 
@@ -476,28 +492,27 @@ def test_a_rollback_tells_what_it_could_not_give_back_or_be_sure_of() -> None:
 
 def test_rows_that_were_refused_are_listed_with_what_the_server_says() -> None:
     refused = [{"key": '["<b>|", 7]', "sqlstate": "23514", "message": 'violates "k" <i>'}]
-    told = built(history={"rows_refused": 2, "refused": refused})
+    told = built(record=recorded(rows_refused=2, refused=refused))
     assert told["backfill"]["rows_refused"] == 2 and told["backfill"]["refused"] == refused
     assert any("refuses to fill 2 rows" in risk["risk"] for risk in told["risks"])
-    html, markdown = report.html(told, {}), report.markdown(told)
-    for page in (html, markdown):
+    for page in (html(told, {}), markdown(told)):
         assert "refuses to fill them: 2 rows. The first 1:" in page and "(23514)" in page
         assert "<b>" not in page and "<i>" not in page
-    assert "Set aside" not in report.html(built(), {})
+    assert "Set aside" not in html(built(), {})
 
 
 def test_a_rollback_names_the_triggers_that_it_fired() -> None:
     plan = {"steps": [], "server": {}, "triggers": ["touch"]}
     told = undone(plan={"counts": {"rows_eligible": 1}, "plan": plan})
     (risk,) = told["risks"]
-    assert "given back: touch" in risk["risk"] and "touch" in report.html(told, {})
+    assert "given back: touch" in risk["risk"] and "touch" in html(told, {})
     assert undone()["risks"] == []
 
 
 def test_a_rollback_that_leaves_another_schema_says_so() -> None:
     told = undone(column={"schema": {"columns": {"region": "text"}, "indexes": {}}})
     assert told["checks"][1]["status"] == "warn"
-    assert "- regions: text\n+ region: text" in report.markdown(told)
+    assert "- regions: text\n+ region: text" in markdown(told)
 
 
 @pytest.mark.parametrize("changes", [{"column": {}}, {"error": "The rollback: no lock"}])

@@ -14,7 +14,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ansible.module_utils.pgrunbook.report import plots, report
+from ansible.module_utils.pgrunbook.report.checklist import TESTS
+from ansible.module_utils.pgrunbook.report.store import verify
+from tests.reporting import PLUGIN, build, draw, html, junit_xml, markdown
 from tests.unit.conftest import parsed
 from tests.unit.test_report import APPROVAL, facts, gate
 
@@ -133,13 +135,18 @@ def whole(**changes: Any) -> dict[str, Any]:
             }
         ]
     )
-    told = facts(**{k: v for k, v in changes.items() if k not in ("plan_is", "history")})
+    own = ("plan_is", "history", "approvals", "title")
+    told = facts(**{k: v for k, v in changes.items() if k not in own})
+    told["phase"]["title"] = changes.get("title", told["phase"]["title"])
     told["plan"]["plan"] = {"spec": spec.as_dict(), "steps": STEPS, **changes.get("plan_is", {})}
     return {
         **told,
-        "history": {**HISTORY, **changes.get("history", {})},
+        "record": {
+            "approvals": changes.get("approvals", told["record"]["approvals"]),
+            "history": {**HISTORY, **changes.get("history", {})},
+        },
         "login": {"host": "/run/x y", "dbname": "shop", "user": "app", "password": "hunter2"},
-        "command": {"inventory": "-i inventories/here", "playbook": "playbooks/phase9.yml"},
+        "inventory": "-i inventories/here",
     }
 
 
@@ -178,9 +185,9 @@ def words(text: str) -> str:
 
 def shown(told: dict[str, Any]) -> dict[str, str]:
     """Both pages as their readers see them, white space apart."""
-    page = Page(report.html(told, {}))
+    page = Page(html(told, {}))
     assert page.open == [], "every element is closed"
-    unescaped = re.sub(r"\\([\\`*|\[\]])", r"\1", report.markdown(told))
+    unescaped = re.sub(r"\\([\\`*|\[\]])", r"\1", markdown(told))
     return {"html": words(page.text), "markdown": words(html_module.unescape(unescaped))}
 
 
@@ -188,7 +195,7 @@ def shown(told: dict[str, Any]) -> dict[str, str]:
 def test_everything_that_a_board_decides_on_is_on_the_page(page: str) -> None:
     failed = gate("coverage", 3, passed=False)
     pair = gate("query:of a region", 5, evidence=PAIR)
-    told = report.build(
+    told = build(
         whole(
             validation={**facts()["validation"], "checks": [failed]},
             queries={"pairs": [PAIR], "checks": [pair]},
@@ -219,9 +226,9 @@ def test_everything_that_a_board_decides_on_is_on_the_page(page: str) -> None:
 
 
 def test_each_test_tells_how_to_repeat_it_by_hand() -> None:
-    told = report.build(whole())
+    told = build(whole())
     commands = {t["test"]: [step["command"] for step in t["repeat"]] for t in told["tests"]}
-    assert set(commands) == set(report.TESTS) and all(commands.values())
+    assert set(commands) == set(TESTS) and all(commands.values())
     assert commands[4] == ["ansible-playbook -i inventories/here playbooks/phase9.yml --check"]
     assert 'FROM "public"."orders"' in commands[3][0]
     assert "EXPLAIN (ANALYZE, BUFFERS) SELECT count(*)" in commands[5][0]
@@ -242,21 +249,21 @@ def hostile(value: Any) -> Any:
 
 
 KEPT = (
-    "id", "status", "at", "kind", "started_at", "finished_at", "run", "plan", "command", "login",
-    "scope", "method",
+    "id", "status", "at", "kind", "started_at", "finished_at", "run", "plan", "login",
+    "scope", "method", "playbook", "inventory",
 )  # fmt: skip
 
 
 def test_markup_from_the_database_stays_text() -> None:
-    told = report.build(hostile(whole()))
-    page = Page(report.html(told, plots.draw(told)))
+    told = build(hostile(whole()))
+    page = Page(html(told, draw(told)))
     tags = {tag for tag, _ in page.elements}
     assert "script" not in tags and "img" not in tags
     for tag, attributes in page.elements:
         assert not [name for name in attributes if name.startswith("on")], tag
         assert not str(attributes.get("href", "#")).startswith("javascript:")
     assert "<script>alert(1)</script>" in page.text, "it is shown, as text"
-    text = report.markdown(told)
+    text = markdown(told)
     outside = re.sub(r"^(`{3,})[^`\n]*\n.*?^\1$", "", text, flags=re.M | re.S)
     outside = re.sub(r"(?<!\\)`[^`\n]*`", "", outside)
     assert "alert(1)" in outside
@@ -265,8 +272,8 @@ def test_markup_from_the_database_stays_text() -> None:
 
 
 def test_the_page_needs_no_network_and_lets_no_script_run() -> None:
-    told = report.build(whole())
-    page = Page(report.html(told, plots.draw(told)))
+    told = build(whole())
+    page = Page(html(told, draw(told)))
     for tag, attributes in page.elements:
         assert tag not in ("link", "script", "iframe", "object")
         for name in ("src", "href", "xlink:href"):
@@ -281,7 +288,7 @@ def test_the_page_needs_no_network_and_lets_no_script_run() -> None:
 
 def test_code_in_markdown_ends_where_it_should() -> None:
     odd = gate("odd", 2, evidence={"text": "```\n# not a heading\n````"})
-    text = report.markdown(report.build(whole(schema={"checks": [odd]})))
+    text = markdown(build(whole(schema={"checks": [odd]})))
     fence = re.search(r"^(`{5,})text$", text, re.M)
     assert fence and f"\n{fence[1]}\n" in text.split("# not a heading")[1]
 
@@ -292,23 +299,25 @@ DIFFERENCE = {
     "table": "orders",
     "severity": "critical",
     "breaks": True,
+    "by_phase": False,
+    "acknowledged": False,
     "text": "column orders.regions is surplus",
     "impact": "the application cannot start",
     "resolutions": [
         {"option": "rename it", "sql": "ALTER TABLE a\nRENAME b TO c", "costs": "a lock",
          "recommended": True},
         {"option": "change the code", "sql": "", "costs": "a release", "recommended": False},
-        {"option": "several", "sql": ["ONE", "TWO"]},
+        {"option": "several", "sql": "ONE\nTWO", "costs": "", "recommended": False},
     ],
 }  # fmt: skip
 
 
 @pytest.mark.parametrize("page", ["html", "markdown"])
 def test_a_difference_of_the_schema_comes_with_its_resolutions(page: str) -> None:
-    bare = {"kind": "x", "object": "y", "breaks": True, "text": "only a text"}
+    bare = {**DIFFERENCE, "text": "only a text", "impact": "", "resolutions": []}
     odd = gate("schema", 2, passed=False, evidence=[DIFFERENCE, bare])
-    told = report.build(whole(schema={"checks": [odd]}))
-    before = report.build(whole(drift=[DIFFERENCE, bare]))
+    told = build(whole(schema={"checks": [odd]}))
+    before = build(whole(drift={"differences": [DIFFERENCE, bare]}))
     assert before["drift"] == [DIFFERENCE, bare] and before["verdict"] == "GO"
     text = shown(told)[page]
     for part in (
@@ -324,7 +333,7 @@ def test_a_difference_of_the_schema_comes_with_its_resolutions(page: str) -> Non
 
 
 def suite(told: dict[str, Any]) -> ElementTree.Element:
-    return ElementTree.fromstring(report.junit(told).encode("utf-8"))
+    return ElementTree.fromstring(junit_xml(told).encode("utf-8"))
 
 
 def test_junit_has_a_case_for_each_check() -> None:
@@ -333,7 +342,7 @@ def test_junit_has_a_case_for_each_check() -> None:
         gate("b", 2, passed=False, measured="too little"),
         gate("c", 2, passed=False, enforce=False),
     ]
-    told = report.build(whole(schema={"checks": checks}))
+    told = build(whole(schema={"checks": checks}))
     found = suite(told)
     assert found.tag == "testsuite"
     cases = {case.get("name"): case for case in found.iter("testcase")}
@@ -360,13 +369,13 @@ def test_junit_has_a_case_for_each_check() -> None:
 @given(st.text(st.characters(exclude_categories=[]), max_size=30))
 def test_junit_is_well_formed_whatever_a_value_holds(value: str) -> None:
     odd = gate("odd", 2, passed=False, title=value, measured=value)
-    told = report.build(whole(schema={"checks": [odd]}, title=value, error=value))
+    told = build(whole(schema={"checks": [odd]}, title=value, error=value))
     found = suite(told)
     assert found.get("errors") == str(int(bool(value)))
 
 
 def test_a_run_that_broke_off_is_an_error_in_junit() -> None:
-    found = suite(report.build(whole(error="The backfill: no lock", validation={})))
+    found = suite(build(whole(error="The backfill: no lock", validation={})))
     error = found.find(".//error")
     assert error is not None and error.get("message") == "The backfill: no lock"
     assert found.get("errors") == "1" and int(found.get("tests", 0)) == len(
@@ -375,25 +384,24 @@ def test_a_run_that_broke_off_is_an_error_in_junit() -> None:
 
 
 BARE = {
-    **{k: facts()[k] for k in ("run", "title", "started_at", "finished_at")},
-    "approvals": [],
+    **{k: facts()[k] for k in ("phase", "started_at", "finished_at")},
     "error": "The run: lost",
 }
 
 
-@pytest.mark.parametrize("missing", [None, *report.STEPS, "history", "login", "command"])
+@pytest.mark.parametrize("missing", [None, *PLUGIN.RESULTS, "record"])
 def test_a_run_that_broke_off_anywhere_has_a_whole_report(missing: str | None) -> None:
-    told = BARE if missing is None else {**whole(), missing: {}, "error": "lost"}
-    built = report.build(told)
-    assert built["verdict"] == "NO-GO" and report.verify(built)
-    drawn = plots.draw(built)
-    assert Page(report.html(built, drawn)).open == []
-    assert "## Test 6: Data quality" in report.markdown(built)
+    told = BARE if missing is None else {**whole(), missing: None, "error": "lost"}
+    built = build(told)
+    assert built["verdict"] == "NO-GO" and verify(built)
+    drawn = draw(built)
+    assert Page(html(built, drawn)).open == []
+    assert "## Test 6: Data quality" in markdown(built)
     suite(built)
 
 
 def risks(**changes: Any) -> dict[str, dict[str, str]]:
-    return {risk["risk"]: risk for risk in report.build(whole(**changes))["risks"]}
+    return {risk["risk"]: risk for risk in build(whole(**changes))["risks"]}
 
 
 def one_risk(begin: str, **changes: Any) -> dict[str, str]:
@@ -404,7 +412,7 @@ def one_risk(begin: str, **changes: Any) -> dict[str, str]:
 
 def test_a_quiet_run_has_few_risks() -> None:
     quiet = whole(validation={"checks": [gate("indexes", 2), gate("coverage", 3)]})
-    assert [risk["risk"] for risk in report.build(quiet)["risks"]] == [
+    assert [risk["risk"] for risk in build(quiet)["risks"]] == [
         "1 index was dropped for the backfill and built again after it.",
         "The change turns out to be unwanted later.",
     ]
@@ -420,7 +428,7 @@ def test_a_waived_rollback_is_a_high_risk_and_no_command_undoes_the_run() -> Non
     waived = {"spec": parsed(key=[], waive_rollback=True).as_dict()}
     risk = one_risk("The rollback is waived", plan_is=waived)
     assert risk["impact"].startswith("high")
-    undo = report.build(whole(plan_is=waived))["undo"]
+    undo = build(whole(plan_is=waived))["undo"]
     assert undo["command"] == "" and "backup" in undo["text"]
 
 
@@ -456,13 +464,13 @@ def test_a_risk_is_there_when_a_fact_calls_for_it(begin: str, changes: dict[str,
 
 
 def test_the_worst_risks_come_first() -> None:
-    found = report.build(whole(error="lost", schema={"checks": [gate("odd", 2, passed=False)]}))
+    found = build(whole(error="lost", schema={"checks": [gate("odd", 2, passed=False)]}))
     order = [risk["impact"].split(":")[0] for risk in found["risks"]]
     assert order == sorted(order, key=("high", "medium", "low").index)
 
 
 def test_changes_are_the_statements_with_what_undoes_them() -> None:
-    told = report.build(whole())
+    told = build(whole())
     changes = {change["step"]: change for change in told["changes"]}
     assert list(changes) == ["rename", "index_defer", "backfill", "index_build"]
     assert changes["rename"]["recorded"] == 1 and changes["rename"]["taken_back"] == 0
@@ -479,13 +487,13 @@ def test_changes_are_the_statements_with_what_undoes_them() -> None:
 
 
 def test_of_statements_that_differ_in_the_partition_one_is_shown() -> None:
-    build = {
+    step = {
         **STEPS[3],
         "statements": ["ONLY", "BUILD one", "BUILD two", "ATTACH one", "ATTACH two"],
         "undo": ["DROP ONLY", "", "", "", ""],
         "alike": [1, 2, 2],
     }
-    told = report.build(whole(history={"steps": [*STEPS[:3], build]}))
+    told = build(whole(history={"steps": [*STEPS[:3], step]}))
     change = told["changes"][-1]
     assert [pair["sql"] for pair in change["statements"]] == ["ONLY", "BUILD one", "ATTACH one"]
     assert change["omitted"] == 2 and told["undo"]["statements"][0] == "DROP ONLY"
@@ -493,23 +501,23 @@ def test_of_statements_that_differ_in_the_partition_one_is_shown() -> None:
 
 def test_a_run_that_was_resumed_shows_the_statements_of_all_its_plans_once() -> None:
     twice = {"steps": [*STEPS[:2], *STEPS[2:], STEPS[2]]}
-    told = report.build(whole(history=twice, plan_is={"steps": STEPS[2:]}))
-    assert told["changes"] == report.build(whole())["changes"]
+    told = build(whole(history=twice, plan_is={"steps": STEPS[2:]}))
+    assert told["changes"] == build(whole())["changes"]
 
 
 def test_after_a_run_that_broke_off_each_statement_is_undone() -> None:
-    undo = report.build(whole(error="lost"))["undo"]["statements"]
+    undo = build(whole(error="lost"))["undo"]["statements"]
     assert undo[:2] == ["DROP INDEX iy", "DROP INDEX ix"] and "CREATE INDEX ix" in undo
 
 
 def test_nothing_approved_is_nothing_changed() -> None:
-    told = report.build(whole(approvals=[]))
+    told = build(whole(approvals=[]))
     assert told["changes"] == [] and told["statements"] == []
     assert told["undo"]["command"] == "" and told["undo"]["statements"] == []
 
 
 def test_the_timeline_is_in_order_and_tells_who_did_what() -> None:
-    told = report.build(whole())
+    told = build(whole())
     assert [moment["event"] for moment in told["timeline"]] == [
         "This execution began",
         "Approved",
@@ -533,7 +541,7 @@ def test_the_summary_is_made_of_the_runs_figures() -> None:
         "queries": {"pairs": [PAIR], "checks": []},
         "schema": {"checks": [baseline]},
     }
-    text = " ".join(report.build(whole(**changes))["summary"])
+    text = " ".join(build(whole(**changes))["summary"])
     for part in (
         "fill region of public.orders (100 rows) from public.customers",
         "at least 95 % of the rows",
@@ -548,5 +556,5 @@ def test_the_summary_is_made_of_the_runs_figures() -> None:
 
 
 def test_emphasis_in_a_value_stays_text() -> None:
-    told = report.build(whole(title="~~a~~ __b__ _c_ snake_case"))
-    assert r"# \~\~a\~\~ \_\_b\_\_ \_c\_ snake_case" in report.markdown(told)
+    told = build(whole(title="~~a~~ __b__ _c_ snake_case"))
+    assert r"# \~\~a\~\~ \_\_b\_\_ \_c\_ snake_case" in markdown(told)

@@ -3,9 +3,12 @@
 of runs."""
 
 __all__ = [
+    "build",
+    "facts",
+    "files",
     "metrics",
     "plots",
-    "report",
     "status",
     "store",
+    "value",
 ]

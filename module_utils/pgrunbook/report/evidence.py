@@ -1,12 +1,15 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The evidence of a check as text: figures, definitions, query plans, differences of the schema."""
+"""The evidence of a gate as text: figures, definitions, query plans, differences of the schema."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 from ..ddl.index_advice import megabytes
+from ..drift import Difference, read_differences
+from ..gates import Gate
+from .value import Json
 
 SIDES = (("snapshot", "Query on the filled columns"), ("baseline", "Query that it replaces"))
 
@@ -18,46 +21,45 @@ _NODE = (
 )
 
 
-def differences(check: dict[str, Any]) -> list[dict[str, Any]]:
-    """The differences from the models, where that is what the check's evidence is."""
-    evidence = check["evidence"]
-    if check["id"] != "schema" or not isinstance(evidence, list):
+def differences(gate: Gate) -> list[Difference]:
+    """The differences from the models, where that is what the gate's evidence is."""
+    if gate.id != "schema" or not isinstance(gate.evidence, list):
         return []
-    return [difference for difference in evidence if isinstance(difference, dict)]
+    return read_differences(gate.evidence)
 
 
-def blocks(check: dict[str, Any]) -> list[tuple[str, str]]:
+def blocks(gate: Gate) -> tuple[tuple[str, str], ...]:
     """The evidence as preformatted texts with a caption each; none where there is none, or where
     it is a list of differences."""
-    evidence = check["evidence"]
-    if evidence in (None, [], {}) or differences(check):
-        return []
-    if check["id"].startswith("query:") and isinstance(evidence, dict):
-        return list(_query(evidence))
-    return [("Figures", "\n".join(_flat("", evidence)))]
+    evidence = gate.evidence
+    if evidence in (None, [], {}) or differences(gate):
+        return ()
+    if gate.id.startswith("query:") and isinstance(evidence, dict):
+        return tuple(_query(evidence))
+    return (("Figures", "\n".join(_flat("", evidence))),)
 
 
-PROPOSED = ("Query", "Index", "Size", "Build", "With the index")
+ADVICE = ("Query", "Index", "Size", "Build", "With the index")
 
 
-def proposed(checks: list[dict[str, Any]]) -> list[list[str]]:
-    """A row under PROPOSED for each query that has a proposal of an index: estimated, or tried."""
-    pairs = [c["evidence"] for c in checks if c["id"].startswith("query:") and c["evidence"]]
-    return [_proposal(pair["name"], found) for pair in pairs if (found := pair.get("proposal"))]
+def advice(gates: Iterable[Gate]) -> list[tuple[str, ...]]:
+    """A row under ADVICE for each query that an index would serve: estimated, or tried."""
+    pairs = [g.evidence for g in gates if g.id.startswith("query:") and g.evidence]
+    return [_advised(pair["name"], found) for pair in pairs if (found := pair.get("proposal"))]
 
 
-def _proposal(query: str, found: dict[str, Any]) -> list[str]:
+def _advised(query: str, found: Json) -> tuple[str, ...]:
     tried = found.get("tried")
     if not tried:
         why = found.get("not_tried")
-        return [
+        return (
             query,
             found["sql"],
             f"at most about {megabytes(found['bytes'])}",
             f"about {found['seconds']:g} s",
             f"not tried{f': {why}' if why else ''}",
-        ]
-    return [
+        )
+    return (
         query,
         found["sql"],
         megabytes(tried["bytes"]),
@@ -66,22 +68,10 @@ def _proposal(query: str, found: dict[str, Any]) -> list[str]:
         f"{tried['without']['time_ratio']} × and {tried['without']['buffer_ratio']} ×. "
         f"{'Meets' if tried['met'] else 'Misses'} the target; "
         f"{'kept' if tried['kept'] else 'dropped again'}",
-    ]
+    )
 
 
-def severity(difference: dict[str, Any]) -> str:
-    """How bad a difference is: critical, warning or note."""
-    told = difference.get("severity") or ("critical" if difference.get("breaks") else "note")
-    return str(told)
-
-
-def told(difference: dict[str, Any]) -> str:
-    """A difference in a sentence, with a word where the phase acknowledges it."""
-    known = " (acknowledged)" if difference.get("acknowledged") else ""
-    return f"{difference.get('text', '')}{known}"
-
-
-def _query(pair: dict[str, Any]) -> Iterator[tuple[str, str]]:
+def _query(pair: Json) -> Iterator[tuple[str, str]]:
     proposal = pair.get("proposal") or {}
     tried = proposal.get("tried") or {}
     without_sides = {key: value for key, value in tried.items() if key not in dict(SIDES)}
@@ -95,7 +85,7 @@ def _query(pair: dict[str, Any]) -> Iterator[tuple[str, str]]:
             yield f"{caption}, with the index", _side(tried.get(side) or {})
 
 
-def _side(measured: dict[str, Any]) -> str:
+def _side(measured: Json) -> str:
     figures = {key: value for key, value in measured.items() if key != "plan"}
     return "\n".join([*_flat("", figures), "", *_node(measured.get("plan") or {}, 0)])
 
@@ -112,7 +102,7 @@ def _flat(path: str, value: Any) -> Iterator[str]:
         yield f"{path}: {value}" if path else str(value)
 
 
-def _node(node: dict[str, Any], depth: int) -> Iterator[str]:
+def _node(node: Json, depth: int) -> Iterator[str]:
     """A plan of EXPLAIN (FORMAT JSON) as an indented line for each node."""
     if not node:
         return

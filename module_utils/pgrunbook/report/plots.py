@@ -20,8 +20,7 @@ from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-Told = dict[str, Any]
-Point = dict[str, Any]
+from .value import BatchPoint, Json, Report, SlicePoint
 
 GROUND, INK, FAINT = "#ffffff", "#1f2328", "#d0d7de"
 FIRST, SECOND, THIRD, GREY = "#0550ae", "#bc4c00", "#1a7f37", "#8c959f"
@@ -57,11 +56,11 @@ _STYLE: dict[Any, Any] = {
 }
 
 
-def draw(report: Told) -> dict[str, str]:
+def draw(report: Report) -> dict[str, str]:
     """The plots that the report has figures for, by their caption."""
-    slices, batches = report["history"]["slices"], report["history"]["batches"]
+    slices, batches = report.history.slices, report.history.batches
     work = Work(slices, batches)
-    pairs = [pair for pair in report["queries"] if "time_ratio" in pair]
+    pairs = [pair for pair in report.queries if "time_ratio" in pair]
     found: list[tuple[str, bool, float, Callable[[Axes], None]]] = [
         (
             "Rows filled over the run",
@@ -73,21 +72,21 @@ def draw(report: Told) -> dict[str, str]:
         ("Duration of batches", bool(batches), HEIGHT, lambda axes: _latency(axes, batches, work)),
         (
             "Heap-only updates, and the standby's lag",
-            any(point["hot_percent"] is not None for point in slices),
+            any(point.hot_percent is not None for point in slices),
             HEIGHT,
             lambda axes: _hot(axes, slices, work),
         ),
         (
             "Coverage by column",
-            bool(report["coverage"]),
-            _height(len(report["coverage"])),
+            bool(report.coverage),
+            _height(len(report.coverage)),
             lambda axes: _coverage(axes, report),
         ),
         (
             "Speed-up by query",
             bool(pairs),
             _height(len(pairs)),
-            lambda axes: _speed_up(axes, pairs, report["targets"].get("speedup_min")),
+            lambda axes: _speed_up(axes, pairs, report.targets.get("speedup_min")),
         ),
     ]
     return {
@@ -101,8 +100,9 @@ class Work:
     """Maps moments to seconds of work: the time in which nothing was done, such as that at a
     prompt or between two executions, takes no room."""
 
-    def __init__(self, slices: Sequence[Point], batches: Sequence[Point]) -> None:
-        ends = [(_time(point["at"]), point["seconds"] or 0.0) for point in [*slices, *batches]]
+    def __init__(self, slices: Sequence[SlicePoint], batches: Sequence[BatchPoint]) -> None:
+        points: list[SlicePoint | BatchPoint] = [*slices, *batches]
+        ends = [(_time(point.at), point.seconds or 0.0) for point in points]
         self._spans = _merged(sorted((end - seconds, end) for end, seconds in ends))
 
     def at(self, moment: str) -> float:
@@ -135,13 +135,13 @@ def _time(moment: str) -> float:
     return datetime.fromisoformat(moment).timestamp()
 
 
-def _filled(axes: Axes, report: Told, work: Work) -> None:
-    slices = report["history"]["slices"]
-    wanted = report["backfill"]["rows_eligible"]
+def _filled(axes: Axes, report: Report, work: Work) -> None:
+    slices = report.history.slices
+    wanted = report.backfill.rows_eligible
     scale = 100 / wanted if wanted else 1.0
     axes.plot(
-        [0.0, *(work.at(point["at"]) for point in slices)],
-        [0.0, *(point["rows_done"] * scale for point in slices)],
+        [0.0, *(work.at(point.at) for point in slices)],
+        [0.0, *(point.rows_done * scale for point in slices)],
         color=FIRST,
         marker=_marker(slices),
         markersize=3,
@@ -152,10 +152,10 @@ def _filled(axes: Axes, report: Told, work: Work) -> None:
     _over_time(axes, work)
 
 
-def _rate(axes: Axes, slices: Sequence[Point], work: Work) -> None:
-    ends = [work.at(point["at"]) for point in slices]
-    begin = max(ends[0] - slices[0]["seconds"], 0.0)
-    rates = [point["rows"] / max(point["seconds"], 0.001) for point in slices]
+def _rate(axes: Axes, slices: Sequence[SlicePoint], work: Work) -> None:
+    ends = [work.at(point.at) for point in slices]
+    begin = max(ends[0] - (slices[0].seconds or 0.0), 0.0)
+    rates = [point.rows / max(point.seconds or 0.0, 0.001) for point in slices]
     axes.stairs(rates, [begin, *ends], color=FIRST, linewidth=1.5)
     axes.set_ylim(bottom=0)
     axes.set_ylabel("rows/s, mean of a slice")
@@ -163,9 +163,9 @@ def _rate(axes: Axes, slices: Sequence[Point], work: Work) -> None:
     _over_time(axes, work)
 
 
-def _latency(axes: Axes, batches: Sequence[Point], work: Work) -> None:
-    at = [work.at(point["at"]) for point in batches]
-    alone = all(point["batches"] == 1 for point in batches)
+def _latency(axes: Axes, batches: Sequence[BatchPoint], work: Work) -> None:
+    at = [work.at(point.at) for point in batches]
+    alone = all(point.batches == 1 for point in batches)
     for key, label, colour in (
         (("max_ms", "each batch", FIRST),)
         if alone
@@ -177,7 +177,7 @@ def _latency(axes: Axes, batches: Sequence[Point], work: Work) -> None:
     ):
         axes.plot(
             at,
-            [point[key] for point in batches],
+            [getattr(point, key) for point in batches],
             color=colour,
             label=label,
             linewidth=1.2,
@@ -190,26 +190,26 @@ def _latency(axes: Axes, batches: Sequence[Point], work: Work) -> None:
     _over_time(axes, work)
 
 
-def _hot(axes: Axes, slices: Sequence[Point], work: Work) -> None:
-    points = [point for point in slices if point["hot_percent"] is not None]
+def _hot(axes: Axes, slices: Sequence[SlicePoint], work: Work) -> None:
+    shares = [(s.at, s.hot_percent) for s in slices if s.hot_percent is not None]
     axes.plot(
-        [work.at(point["at"]) for point in points],
-        [point["hot_percent"] for point in points],
+        [work.at(at) for at, _ in shares],
+        [share for _, share in shares],
         color=FIRST,
-        marker=_marker(points),
+        marker=_marker(shares),
         markersize=3,
         label="heap-only, %",
     )
     axes.set_ylim(0, 105)
     axes.set_ylabel("% of the updates")
-    lagging = [point for point in slices if point["replay_lag"] is not None]
+    lagging = [(s.at, s.replay_lag) for s in slices if s.replay_lag is not None]
     handles, labels = axes.get_legend_handles_labels()
     if lagging:
         right = axes.twinx()
         right.grid(False)
         right.plot(
-            [work.at(point["at"]) for point in lagging],
-            [point["replay_lag"] for point in lagging],
+            [work.at(at) for at, _ in lagging],
+            [lag for _, lag in lagging],
             color=SECOND,
             linestyle="--",
             marker=_marker(lagging),
@@ -227,12 +227,13 @@ def _hot(axes: Axes, slices: Sequence[Point], work: Work) -> None:
     _over_time(axes, work)
 
 
-def _coverage(axes: Axes, report: Told) -> None:
-    shares = report["coverage"]
+def _coverage(axes: Axes, report: Report) -> None:
+    shares = report.coverage
     for key, colour, offset in (("before", GREY, -0.2), ("after", FIRST, 0.2)):
-        there = [(row, share[key]) for row, share in enumerate(shares.values()) if key in share]
+        found = [getattr(share, key) for share in shares.values()]
+        there = [(row, share) for row, share in enumerate(found) if share is not None]
         _bars(axes, there, offset, colour, key, "{:g} %")
-    target = report["targets"].get("coverage_min")
+    target = report.targets.get("coverage_min")
     if target is not None:
         _target(axes, target, f"target {target:g} %")
     axes.set_xlim(0, 118)
@@ -242,7 +243,7 @@ def _coverage(axes: Axes, report: Told) -> None:
     _categories(axes, list(shares))
 
 
-def _speed_up(axes: Axes, pairs: Sequence[Point], target: float | None) -> None:
+def _speed_up(axes: Axes, pairs: Sequence[Json], target: float | None) -> None:
     """The ratios, each with its interval where it has one."""
     longest = target or 0.0
     kinds = (
@@ -339,7 +340,7 @@ def _legend(axes: Axes, *entries: Any, side: str = "left") -> None:
     )
 
 
-def _marker(points: Sequence[Point]) -> str:
+def _marker(points: Sequence[object]) -> str:
     return "o" if len(points) <= 40 else ""
 
 

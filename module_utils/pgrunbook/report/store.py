@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The reports in a folder: what each says of itself, and what the latest run measured."""
+"""The reports in a folder: what each says of itself, whether it is as it was written, and what the
+latest run measured."""
 
 from __future__ import annotations
 
@@ -9,10 +10,14 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
-from .report import FORMAT, verify
+from .value import FORMAT, Json, data_sha256
 
 Found = TypeVar("Found")
-Json = Mapping[str, Any]
+
+
+def verify(told: Json) -> bool:
+    """Whether a report, as read from report.json, is as it was written."""
+    return told.get("sha256") == data_sha256(told)
 
 
 def reports(folder: Path) -> tuple[list[dict[str, Any]], list[str]]:

@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from .value import Approval, BackfillFigures, Criterion, Report
 
 PASSED = {
     "run": "Every enforced gate passed.",
@@ -17,28 +17,28 @@ VERIFY = (
     's = d.pop("sha256"); print(s == hashlib.sha256(json.dumps(d, sort_keys=True, '
     'separators=(",", ":"), ensure_ascii=False).encode()).hexdigest())\''
 )
-"""A command that needs nothing but Python, and does what report.verify() does."""
+"""A command that needs nothing but Python, and does what store.verify() does."""
 
 
-def facts_line(report: dict[str, Any]) -> str:
+def facts_line(report: Report) -> str:
     """Which run, when, where."""
-    server = report["server"]
+    server = report.server
     version = f", PostgreSQL {server['version']}" if server.get("version") else ""
     return (
-        f"Run {report['run_id']}, {moment(report['started_at'])} to "
-        f"{moment(report['finished_at'])} UTC, on database {server.get('database', '?')}{version}."
+        f"Run {report.run_id}, {moment(report.started_at)} to {moment(report.finished_at)} UTC, "
+        f"on database {server.get('database', '?')}{version}."
     )
 
 
-def approver(approval: dict[str, Any]) -> str:
+def approver(approval: Approval) -> str:
     """Who approved: the name, whether it is only claimed, and whom the operating system of the
-    controller and the database knew. An approval of an older version has the name only."""
+    controller and the database knew."""
+    claimed = " (claimed)" if approval.claimed else ""
     known = [
-        approval.get("controller_user") or "",
-        f"in the database {approval['database_user']}" if approval.get("database_user") else "",
+        approval.controller_user or "",
+        f"in the database {approval.database_user}" if approval.database_user else "",
     ]
-    claimed = " (claimed)" if approval.get("claimed") else ""
-    return "; ".join([f"{approval['approved_by']}{claimed}", *(part for part in known if part)])
+    return "; ".join([f"{approval.approved_by}{claimed}", *(part for part in known if part)])
 
 
 def moment(at: str) -> str:
@@ -46,23 +46,18 @@ def moment(at: str) -> str:
     return at[:19].replace("T", " ") if at.endswith("Z") else at
 
 
-def passed_of(criterion: dict[str, Any]) -> str:
-    """How many of a criterion's checks passed."""
-    return f"{criterion['passed']} of {criterion['checks']} passed" if criterion["checks"] else ""
+def passed_of(criterion: Criterion) -> str:
+    """How many of a criterion's gates passed."""
+    return f"{criterion.passed} of {criterion.checks} passed" if criterion.checks else ""
 
 
-def refused(done: dict[str, Any]) -> list[list[str]]:
-    """The rows that the server refused, by key, with what it said."""
-    return [[each["key"], f"{each['message']} ({each['sqlstate']})"] for each in done["refused"]]
-
-
-def refused_heading(done: dict[str, Any]) -> str:
-    """What stands above them."""
-    shown, rows = len(done["refused"]), done["rows_refused"]
+def refused_heading(done: BackfillFigures) -> str:
+    """What stands above the rows that the server refused."""
+    shown, rows = len(done.refused), done.rows_refused
     first = f" The first {shown:,}:" if shown < rows else ""
     return f"Set aside, because the server refuses to fill them: {rows:,} rows.{first}"
 
 
-def skipped(done: dict[str, Any]) -> str:
+def skipped(done: BackfillFigures) -> str:
     """The rows that were not filled, by reason."""
-    return ", ".join(f"{reason} {rows:,}" for reason, rows in done["rows_skipped"].items())
+    return ", ".join(f"{reason} {rows:,}" for reason, rows in done.rows_skipped.items())

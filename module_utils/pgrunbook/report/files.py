@@ -1,0 +1,94 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""A report's files, in a folder of their own."""
+
+from __future__ import annotations
+
+import json
+import os
+import stat
+from collections.abc import Mapping
+from pathlib import Path
+
+from ..core.errors import RunbookError
+from ..core.printable import in_json, line
+from .junit import junit
+from .pages import html, markdown
+from .value import Report, as_json
+
+SUFFIXES = {"plan": "-plan", "run": "", "rollback": "-rollback"}
+"""What follows a run's id in the name of its report's folder, by the report's kind."""
+
+FILE_MODE, FOLDER_MODE = 0o640, 0o750
+_OTHERS = 0o027  # what a folder that was there may lose: writing by the group, all by others
+
+
+def write(
+    folder: Path, report: Report, plots: Mapping[str, str], templates: Path
+) -> dict[str, str]:
+    """Write the report's files to a folder of their own, and point folder/latest there.
+
+    plots are SVG drawings, as plots.draw() makes them. Returns the files' paths by kind. Each file
+    is replaced whole; report.json is the last. Because rows of the tables are in them, only the
+    owner and the group may read them, and no more than the umask lets them. Raises RunbookError
+    where the folder cannot be written to.
+    """
+    document = in_json(json.dumps(as_json(report), indent=2, ensure_ascii=False))
+    files = {
+        "html": ("report.html", html(report, plots, templates)),
+        "markdown": ("report.md", markdown(report, templates)),
+        "junit": ("junit.xml", junit(report)),
+        "json": ("report.json", f"{document}\n"),
+    }
+    target = folder / f"{report.run_id}{SUFFIXES[report.kind]}"
+    try:
+        _private_folder(target)
+        for name, content in files.values():
+            _replace(target / name, content)
+        _point(folder / "latest", target)
+    except OSError as error:
+        raise RunbookError(
+            f"The report cannot be written to {folder}: {error.strerror}. Next step: let "
+            "whoever runs ansible-playbook write there, or set runbook_reports to another folder."
+        ) from None
+    return {kind: str(target / name) for kind, (name, _) in files.items()}
+
+
+def verdict_text(report: Report) -> str:
+    """The verdict as the terminal shows it: every gate in a line, then the reasons."""
+    lines = [
+        *(f"{gate.status.upper():4}  {gate.title}: {gate.measured}" for gate in report.checks),
+        "",
+        f"{report.verdict}  {report.title}",
+        *report.reasons,
+    ]
+    return "\n".join(map(line, lines))
+
+
+def _point(link: Path, target: Path) -> None:
+    """Make the link one to the target beside it, in one step."""
+    new = link.with_name(f".{link.name}.{os.getpid()}")
+    new.unlink(missing_ok=True)
+    new.symlink_to(target.name, target_is_directory=True)
+    new.replace(link)
+
+
+def _replace(path: Path, content: str) -> None:
+    temporary = path.with_suffix(f"{path.suffix}.new")
+    temporary.unlink(missing_ok=True)
+    opened = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, FILE_MODE)
+    with open(opened, "w", encoding="utf-8") as file:
+        file.write(content)
+    temporary.replace(path)
+
+
+def _private_folder(folder: Path) -> None:
+    """Make the folder, and those above it that are missing; take from one that is there what others
+    may do."""
+    if folder.is_dir():
+        mode = stat.S_IMODE(folder.stat().st_mode)
+        if mode & _OTHERS:
+            folder.chmod(mode & ~_OTHERS)
+        return
+    for missing in [folder, *folder.parents][::-1]:
+        if not missing.exists():
+            missing.mkdir(mode=FOLDER_MODE)

@@ -1,0 +1,266 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The report as a value: what report.json holds, as docs/report.md describes it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from ..core import values
+from ..drift import Difference
+from ..gates import Gate
+
+FORMAT = 1
+
+Json = Mapping[str, Any]
+"""What came as JSON and is passed on as it is."""
+
+TableSchema = Mapping[str, Mapping[str, str]]
+"""Under columns and indexes a type or a definition by the name. Empty where nobody looked."""
+
+
+@dataclass(frozen=True)
+class Chain:
+    """How far the ledger was when the report was written: its events, and the hash of the last."""
+
+    events: int = 0
+    head: str = ""
+
+
+@dataclass(frozen=True)
+class Approval:
+    """Who approved what, and how. An older version recorded no more than the name."""
+
+    scope: str
+    plan_hash: str
+    approved_by: str
+    approved_from: str
+    method: str
+    approved_at: str
+    claimed: bool | None = None
+    database_user: str | None = None
+    controller_user: str | None = None
+
+
+@dataclass(frozen=True)
+class TimelineEntry:
+    """Something that happened; at is ISO 8601, UTC."""
+
+    at: str
+    event: str
+    text: str
+
+
+@dataclass(frozen=True)
+class SlicePoint:
+    """One or more slices of the backfill, until at."""
+
+    at: str
+    seconds: float | None
+    rows_done: int
+    rows: int
+    sweep: int
+    replay_lag: float | None = None
+    held_seconds: float | None = None
+    hot_percent: float | None = None
+    held: str = ""
+    fallback: str = ""
+
+
+@dataclass(frozen=True)
+class BatchPoint:
+    """One or more batches of the backfill, until at; seconds are those of their workers."""
+
+    at: str
+    batches: int
+    rows: int
+    seconds: float | None
+    p50_ms: float
+    p95_ms: float
+    max_ms: float
+
+
+@dataclass(frozen=True)
+class History:
+    """How the backfill went on."""
+
+    slices: tuple[SlicePoint, ...] = ()
+    batches: tuple[BatchPoint, ...] = ()
+
+
+@dataclass(frozen=True)
+class Command:
+    """What a person types to repeat a part of a test."""
+
+    what: str
+    command: str
+
+
+@dataclass(frozen=True)
+class Test:
+    """One test of the report; its gates are those with its number."""
+
+    test: int
+    title: str
+    objective: str
+    status: str
+    repeat: tuple[Command, ...] = ()
+
+
+@dataclass(frozen=True)
+class Criterion:
+    """A row of the checklist: the worst of its gates, and how many there are and have passed."""
+
+    criterion: str
+    status: str
+    checks: int
+    passed: int
+
+
+@dataclass(frozen=True)
+class Coverage:
+    """A column's values before and after, in per cent of all rows; None where nobody measured."""
+
+    before: float | None = None
+    after: float | None = None
+
+
+@dataclass(frozen=True)
+class RefusedRow:
+    """A row that the server refuses to fill; key is JSON as text."""
+
+    key: str
+    sqlstate: str
+    message: str
+
+
+@dataclass(frozen=True)
+class BackfillFigures:
+    """The rows of a run or a rollback, and how long they took."""
+
+    rows_total: int = 0
+    rows_eligible: int = 0
+    rows_changed: int = 0
+    rows_left_alone: int = 0
+    left_alone: tuple[Any, ...] = ()
+    rows_refused: int = 0
+    refused: tuple[RefusedRow, ...] = ()
+    rows_put_back: int = 0
+    rows_rewritten: int = 0
+    columns_gone: tuple[str, ...] = ()
+    rows_skipped: Mapping[str, int] = field(default_factory=dict)
+    seconds: float = 0.0
+    rows_per_second: int = 0
+    heap_only_expected_percent: float | None = None
+    heap_only_percent: float | None = None
+    batches: int = 0
+    longest_batch_ms: float = 0.0
+    after_canary_estimated_seconds: float | None = None
+    after_canary_seconds: float | None = None
+
+
+@dataclass(frozen=True)
+class Schemas:
+    """The table's columns and indexes, as planned and as validated."""
+
+    before: TableSchema
+    after: TableSchema
+
+
+@dataclass(frozen=True)
+class Undoable:
+    """A statement, and what undoes it; empty where nothing does."""
+
+    sql: str
+    undo: str
+
+
+@dataclass(frozen=True)
+class Change:
+    """A step that was approved and has SQL: its statements, each with what undoes it, both as texts
+    that can be copied too; how many others differ in the partition only; and how many changes of it
+    the ledger has recorded, and how many were taken back."""
+
+    step: str
+    title: str
+    statements: tuple[Undoable, ...]
+    lock: str
+    omitted: int
+    recorded: int
+    taken_back: int
+    sql_text: str = ""
+    undo_text: str = ""
+
+
+@dataclass(frozen=True)
+class Undo:
+    """How a run is taken back: with a command, or by hand with statements, also as one text."""
+
+    command: str
+    text: str
+    statements: tuple[str, ...] = ()
+    sql_text: str = ""
+
+
+@dataclass(frozen=True)
+class Risk:
+    """What may go wrong, because a fact of the run calls for it. impact begins with high, medium
+    or low."""
+
+    risk: str
+    likelihood: str
+    impact: str
+    mitigation: str
+
+
+@dataclass(frozen=True)
+class Report:
+    """The report of a run (kind run), of what was found before it (plan), or of a rollback."""
+
+    kind: str
+    run_id: str
+    title: str
+    verdict: str
+    reasons: tuple[str, ...]
+    error: str
+    started_at: str
+    finished_at: str
+    plan_hash: str
+    chain: Chain
+    approved_by: str | None
+    approvals: tuple[Approval, ...]
+    checks: tuple[Gate, ...]
+    timeline: tuple[TimelineEntry, ...]
+    history: History
+    tests: tuple[Test, ...]
+    schema: Schemas
+    backfill: BackfillFigures
+    format: int = FORMAT
+    plan: str = ""
+    server: Json = field(default_factory=dict)
+    health: Json = field(default_factory=dict)
+    readiness: tuple[Criterion, ...] = ()
+    coverage: Mapping[str, Coverage] = field(default_factory=dict)
+    drift: tuple[Difference, ...] = ()
+    queries: tuple[Json, ...] = ()
+    statements: tuple[str, ...] = ()
+    targets: Mapping[str, float] = field(default_factory=dict)
+    changes: tuple[Change, ...] = ()
+    undo: Undo = Undo("", "")
+    risks: tuple[Risk, ...] = ()
+    summary: tuple[str, ...] = ()
+    sha256: str = ""
+
+
+def as_json(report: Report) -> dict[str, Any]:
+    """The report as report.json has it. A coverage that nobody measured is no key there."""
+    found: dict[str, Any] = values.plain(report)
+    for column, shares in found["coverage"].items():
+        found["coverage"][column] = {k: share for k, share in shares.items() if share is not None}
+    return found
+
+
+def data_sha256(told: Json) -> str:
+    """The SHA-256 of a report's data: of report.json without that key."""
+    return values.sha256({key: value for key, value in told.items() if key != "sha256"})

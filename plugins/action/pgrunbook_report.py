@@ -1,0 +1,144 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Write the report of a run, here on the controller, from the results of its steps.
+
+The module of its name has the documentation. Only a plugin can have templates beside it: with a
+module Ansible ships Python files and nothing else.
+"""
+
+from __future__ import annotations
+
+import traceback
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import ansible.module_utils
+from ansible.errors import AnsibleError
+from ansible.plugins.action import ActionBase
+from ansible.utils.display import Display
+
+TEMPLATES = Path(__file__).resolve().parent / "templates"
+PROGRAM = str(Path(__file__).resolve().parents[2] / "module_utils")
+if PROGRAM not in ansible.module_utils.__path__:
+    ansible.module_utils.__path__.append(PROGRAM)
+
+ARGUMENTS: dict[str, Any] = {
+    "folder": {"type": "path", "required": True},
+    "kind": {"type": "str", "choices": ["plan", "run", "rollback"], "default": "run"},
+}
+
+RESULTS = {
+    "started_at": "runbook_started_at",
+    "error": "runbook_error",
+    "inventory": "runbook_inventory",
+    "login": "runbook_login",
+    "phase": "runbook_phase",
+    "preflight": "runbook_preflight",
+    "drift": "runbook_schema_before",
+    "plan": "runbook_plan",
+    "canary": "runbook_canary",
+    "canary_gates": "runbook_canary_gates",
+    "backfill": "runbook_backfill",
+    "validation": "runbook_validation",
+    "schema": "runbook_schema",
+    "queries": "runbook_queries",
+    "trial": "runbook_trial",
+    "column": "runbook_columns",
+    "record": "runbook_record",
+}
+"""What a report is made of, and the variable in which the playbooks have it."""
+
+TRACED_FROM = 3  # -vvv
+
+
+class ActionModule(ActionBase):
+    """Nothing runs on the target: neither this nor the database is asked for anything."""
+
+    _requires_connection = False
+
+    def run(
+        self, tmp: str | None = None, task_vars: dict[str, Any] | None = None
+    ) -> dict[str, Any]:
+        super().run(tmp, task_vars)
+        _, arguments = self.validate_argument_spec(ARGUMENTS)
+        found = {name: self._value(variable, task_vars) for name, variable in RESULTS.items()}
+        given = {**found, "finished_at": datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")}
+        try:
+            dry = bool(self._task.check_mode)
+            return reported(Path(arguments["folder"]), arguments["kind"], given, dry=dry)
+        except AnsibleError:
+            raise
+        except Exception as error:
+            return unforeseen(error)
+
+    def _value(self, variable: str, task_vars: dict[str, Any] | None) -> Any:
+        """A variable as it is now; None where nobody has set it."""
+        there = (task_vars or {}).get(variable)
+        return None if there is None else _plain(self._templar.template(there))
+
+
+def reported(folder: Path, kind: str, given: dict[str, Any], *, dry: bool) -> dict[str, Any]:
+    """Make the report of what is given, and write it unless dry; the result of the task."""
+    try:
+        from ansible.module_utils.pgrunbook.core import printable
+        from ansible.module_utils.pgrunbook.core.errors import RunbookError
+        from ansible.module_utils.pgrunbook.report import build, facts, files, value
+    except ImportError as error:
+        return {
+            "failed": True,
+            "msg": f"The report cannot be made: {error}. Next step: install what requirements.txt "
+            "lists for the Python that runs ansible-playbook.",
+        }
+    report = build.build(facts.read(given), kind)
+    result = {
+        "changed": False,
+        "report": value.as_json(report),
+        "paths": {},
+        "text": files.verdict_text(report),
+    }
+    if dry:
+        return result
+    plots, warnings = drawn(printable.every(report))
+    try:
+        return {
+            **result,
+            "paths": files.write(folder, report, plots, TEMPLATES),
+            "warnings": warnings,
+        }
+    except RunbookError as error:
+        return {"failed": True, "msg": printable.text(error)}
+
+
+def drawn(report: Any) -> tuple[dict[str, str], list[str]]:
+    """The plots, and a warning where they cannot be drawn: that stops no report."""
+    try:
+        from ansible.module_utils.pgrunbook.report import plots
+    except ImportError as error:
+        return {}, [
+            f"The report has no plots: {error}. Next step: install matplotlib for the Python that "
+            "runs ansible-playbook; requirements.txt has it."
+        ]
+    return plots.draw(report), []
+
+
+def unforeseen(error: Exception) -> dict[str, Any]:
+    """A failure in a sentence for the person; where it happened from verbosity 3 on."""
+    lines = traceback.format_exception(error)
+    traced = Display().verbosity >= TRACED_FROM
+    return {
+        "failed": True,
+        "msg": f"A mistake in pgrunbook: {type(error).__name__} where the report is made. Nothing "
+        "was changed in the database. Next step: run the same again with -vvv, and give what it "
+        "shows to whoever maintains pgrunbook.",
+        **({"traceback": "".join(lines).splitlines()} if traced else {}),
+    }
+
+
+def _plain(value: Any) -> Any:
+    """What Ansible holds in mappings and lists of its own, in Python's."""
+    if isinstance(value, Mapping):
+        return {str(key): _plain(inner) for key, inner in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(inner) for inner in value]
+    return value
