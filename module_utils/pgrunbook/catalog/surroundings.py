@@ -19,13 +19,11 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from psycopg.sql import SQL
-
 from ..core.connection import Connection, one, rows_as
 from ..core.errors import RunbookError
 from ..core.spec import Spec
-from ..core.sql import text, words
-from . import columns, conversion, trust
+from ..core.sql import words
+from . import columns, conversion, trust, types
 from .dependents import FIRST_OID_OF_USERS
 from .relations import READABLE, require_relation
 from .tables import TableInfo
@@ -330,8 +328,7 @@ def _columns(
 
 def _new_column(conn: Connection, spelled: str) -> str:
     """A column as ALTER TABLE … ADD COLUMN will make it, described as _COLUMNS does."""
-    result = conn.execute(SQL("SELECT NULL::{}").format(text(spelled)), ()).pgresult
-    value: str = one(conn, _NEW_COLUMN, (result.fmod(0) if result else -1, spelled))["value"]
+    value: str = one(conn, _NEW_COLUMN, (types.modifier(conn, spelled), spelled))["value"]
     return value
 
 

@@ -18,13 +18,17 @@ def resolve_type(conn: Connection, spelled: str) -> tuple[int, str] | None:
     row = one(conn, "SELECT to_regtype(%s)::oid::int8 AS oid", (spelled,))
     if row["oid"] is None:
         return None
-    result = conn.execute(SQL("SELECT NULL::{}").format(text(spelled)), ()).pgresult
-    modifier = result.fmod(0) if result else -1
     query = (
         "SELECT format_type(oid, CASE WHEN typtype = 'd' THEN -1 ELSE %s END) AS name"
         " FROM pg_type WHERE oid = %s::oid"
     )
-    return row["oid"], one(conn, query, (modifier, row["oid"]))["name"]
+    return row["oid"], one(conn, query, (modifier(conn, spelled), row["oid"]))["name"]
+
+
+def modifier(conn: Connection, spelled: str) -> int:
+    """The length or precision of a type, as pg_attribute.atttypmod has it."""
+    result = conn.execute(SQL("SELECT NULL::{}").format(text(spelled)), ()).pgresult
+    return result.fmod(0) if result else -1
 
 
 def require_type(conn: Connection, table: Table, name: str, info: ColumnInfo, wanted: str) -> None:

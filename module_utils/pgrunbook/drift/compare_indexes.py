@@ -15,7 +15,6 @@ from .. import catalog
 from ..catalog import IndexInfo, conversion
 from ..core.connection import Connection
 from ..core.spec import Index, Spec
-from ..core.sql import drop_index, name, render
 from . import index_kinds, model_index
 from .compared import Compared
 from .difference import Difference
@@ -140,14 +139,13 @@ def _changed(both: Compared, indexes: _Indexes) -> Iterator[Difference]:
 
 
 def _changed_index(on: Subject, model: ModelIndex, found: IndexInfo) -> Difference:
-    drop = drop_index(name(on.table.schema, str(model.name)))
     expected = f"{'UNIQUE ' if model.unique else ''}{model_index.definition(model)}"
     return index_kinds.changed_index(
         on,
         str(model.name),
         found.definition,
         expected,
-        [render(drop), model_index.creation(on.table, model)],
+        model_index.creation(on.table, model),
         unique=bool(model.unique) and not found.unique,
     )
 

@@ -3,11 +3,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 from psycopg.sql import SQL
 
-from ..core.sql import drop_index, name
+from ..core.sql import drop_index, name, rename_index
 from .difference import NOTE, WARNING, Difference, difference
 from .resolution import BUILDING, ONE_LINE, Subject, Way
 
@@ -35,10 +33,10 @@ def missing_index(
 
 
 def changed_index(
-    on: Subject, index: str, found: str, expected: str, sql: Sequence[str], *, unique: bool
+    on: Subject, index: str, found: str, expected: str, sql: str, *, unique: bool
 ) -> Difference:
-    """found and expected are definitions; sql drops the one index and builds the other. unique:
-    only the expected one is unique."""
+    """found and expected are definitions; sql builds the index as expected. unique: only the
+    expected one is unique."""
     return difference(
         "changed_index",
         WARNING,
@@ -51,7 +49,7 @@ def changed_index(
         Way(
             "drop the index and build it as in the models",
             True,
-            [sql],
+            [[drop_index(name(on.table.schema, index)), sql]],
             f"{BUILDING}; meanwhile there is neither index",
         ),
         Way("define it in the models as it is", costs=ONE_LINE),
@@ -70,7 +68,7 @@ def renamed_index(on: Subject, new: str, old: str, *, by_phase: bool) -> Differe
         Way(
             f"rename the index{here}",
             True,
-            SQL("ALTER INDEX {} RENAME TO {}").format(name(on.table.schema, old), name(new)),
+            rename_index(on.table, old, new),
             "SHARE UPDATE EXCLUSIVE on the index, for the catalog change only: milliseconds",
         ),
         Way(f"call it {old} in the models", costs=ONE_LINE),
