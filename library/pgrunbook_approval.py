@@ -130,28 +130,30 @@ from ansible.module_utils.basic import AnsibleModule
 
 from ansible.module_utils.pgrunbook import catalog, ledger
 from ansible.module_utils.pgrunbook.catalog import surroundings
-from ansible.module_utils.pgrunbook.module import LOGIN, RUN, execute
+from ansible.module_utils.pgrunbook.module import LOGIN, RUN, Given, execute
 
 
-def approve(conn: Any, parameters: dict[str, Any], dry: bool) -> dict[str, Any]:
-    run, by = ledger.Run(**parameters["run"]), parameters["approved_by"]
-    uid = os.getuid() if parameters["controller_uid"] is None else parameters["controller_uid"]
-    account = parameters["controller_user"] or pwd.getpwuid(uid).pw_name
-    known = ledger.is_approved(conn, run, parameters["scope"], by)
-    if not known and not dry:
-        if parameters["spec"]:
-            info = catalog.inspect(conn, parameters["spec"].table)
-            surroundings.require_unchanged(conn, parameters["spec"], info, parameters["plan"])
+def approve(conn: Any, given: Given) -> object:
+    run, by = given.run, given.options["approved_by"]
+    uid = (
+        os.getuid() if given.options["controller_uid"] is None else given.options["controller_uid"]
+    )
+    account = given.options["controller_user"] or pwd.getpwuid(uid).pw_name
+    known = ledger.is_approved(conn, run, given.options["scope"], by)
+    if not known and not given.dry:
+        if given.spec:
+            info = catalog.inspect(conn, given.spec.table)
+            surroundings.require_unchanged(conn, given.spec, info, given.options["plan"])
         ledger.approve(
             conn,
             run,
-            plan=parameters["plan"],
-            scope=parameters["scope"],
-            baseline=parameters["baseline"],
+            plan=given.options["plan"],
+            scope=given.options["scope"],
+            baseline=given.options["baseline"],
             by=ledger.Approver(
                 name=by,
-                origin=parameters["approved_from"],
-                method=parameters["method"],
+                origin=given.options["approved_from"],
+                method=given.options["method"],
                 claimed=by != account,
                 controller_user=f"{account} (uid {uid})",
             ),

@@ -228,26 +228,27 @@ from ansible.module_utils.pgrunbook.module import (
     METRICS_FILE,
     RUN,
     SPEC,
+    Given,
     alone,
     execute,
     with_metrics,
 )
 
 
-def fill(conn: Any, parameters: dict[str, Any], dry: bool) -> dict[str, Any]:
-    result = work(conn, parameters, dry)
-    path = "" if dry else parameters["metrics_file"]
+def fill(conn: Any, given: Given) -> object:
+    result = work(conn, given)
+    path = "" if given.dry else given.options["metrics_file"]
     return with_metrics(result, path, ledger.list_runs(conn) if path else [])
 
 
-def work(conn: Any, parameters: dict[str, Any], dry: bool) -> dict[str, Any]:
-    spec, run = parameters["spec"], ledger.Run(**parameters["run"])
-    if parameters["state"] == "reverted":
-        return alone(conn, spec, dry, lambda: rollback.revert_slice(conn, spec, run, dry=dry))
-    if dry:
-        return backfill.dry_run(conn, spec, run, canary=parameters["canary"])
-    canary = parameters["canary"]
-    return alone(conn, spec, dry, lambda: backfill.run_slice(conn, spec, run, canary=canary))
+def work(conn: Any, given: Given) -> object:
+    spec, run = given.spec, given.run
+    if given.options["state"] == "reverted":
+        return alone(conn, given, lambda: rollback.revert_slice(conn, spec, run, dry=given.dry))
+    if given.dry:
+        return backfill.dry_run(conn, spec, run, canary=given.options["canary"])
+    canary = given.options["canary"]
+    return alone(conn, given, lambda: backfill.run_slice(conn, spec, run, canary=canary))
 
 
 def main() -> None:

@@ -109,20 +109,20 @@ from typing import Any
 from ansible.module_utils.basic import AnsibleModule
 
 from ansible.module_utils.pgrunbook.gates import canary, data_gates, post_run
-from ansible.module_utils.pgrunbook.module import LOGIN, RUN, SPEC, execute
+from ansible.module_utils.pgrunbook.module import LOGIN, RUN, SPEC, Given, execute
 
 
-def measure(conn: Any, parameters: dict[str, Any], dry: bool) -> Any:
-    if parameters["canary_of"]:
-        return canary.measure(conn, parameters["spec"], parameters["canary_of"])
-    if parameters["unfilled_max"] is not None:
+def measure(conn: Any, given: Given) -> object:
+    if given.options["canary_of"]:
+        return canary.measure(conn, given.spec, given.options["canary_of"])
+    if given.options["unfilled_max"] is not None:
         return post_run.validate(
             conn,
-            parameters["spec"],
-            unfilled_max=parameters["unfilled_max"],
-            grace_seconds=parameters["grace_seconds"],
+            given.spec,
+            unfilled_max=given.options["unfilled_max"],
+            grace_seconds=given.options["grace_seconds"],
         )
-    return data_gates.validate(conn, parameters["spec"])
+    return data_gates.validate(conn, given.spec)
 
 
 def main() -> None:

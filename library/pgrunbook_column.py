@@ -72,15 +72,14 @@ from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
 
-from ansible.module_utils.pgrunbook import ledger
 from ansible.module_utils.pgrunbook.ddl import columns, undo_columns
-from ansible.module_utils.pgrunbook.module import LOGIN, RUN, SPEC, alone, execute
+from ansible.module_utils.pgrunbook.module import LOGIN, RUN, SPEC, Given, alone, execute
 
 
-def column(conn: Any, parameters: dict[str, Any], dry: bool) -> Any:
-    spec, run = parameters["spec"], ledger.Run(**parameters["run"])
-    work = undo_columns.revert if parameters["state"] == "reverted" else columns.apply
-    return alone(conn, spec, dry, lambda: work(conn, spec, run, dry=dry))
+def column(conn: Any, given: Given) -> object:
+    spec, run = given.spec, given.run
+    work = undo_columns.revert if given.options["state"] == "reverted" else columns.apply
+    return alone(conn, given, lambda: work(conn, spec, run, dry=given.dry))
 
 
 def main() -> None:

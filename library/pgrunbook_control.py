@@ -84,19 +84,19 @@ from typing import Any
 from ansible.module_utils.basic import AnsibleModule
 
 from ansible.module_utils.pgrunbook import ledger
-from ansible.module_utils.pgrunbook.module import LOGIN, execute
+from ansible.module_utils.pgrunbook.module import LOGIN, Given, execute
 from ansible.module_utils.pgrunbook.report import status
 
 
-def control(conn: Any, parameters: dict[str, Any], dry: bool) -> dict[str, Any]:
-    run_id = parameters["run_id"] or ledger.running(conn)
+def control(conn: Any, given: Given) -> object:
+    run_id = given.options["run_id"] or ledger.running(conn)
     told = ledger.control(
         conn,
         run_id,
-        action=parameters["action"],
-        rows_per_second=parameters["rows_per_second"],
-        by=parameters["by"],
-        dry=dry,
+        action=given.options["action"],
+        rows_per_second=given.options["rows_per_second"],
+        by=given.options["by"],
+        dry=given.dry,
     )
     return status.told(run_id, told)
 

@@ -102,21 +102,20 @@ from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
 
-from ansible.module_utils.pgrunbook import ledger
 from ansible.module_utils.pgrunbook.ddl import indexes, undo_indexes
-from ansible.module_utils.pgrunbook.module import LOGIN, RUN, SPEC, alone, execute
+from ansible.module_utils.pgrunbook.module import LOGIN, RUN, SPEC, Given, alone, execute
 
 
-def index(conn: Any, parameters: dict[str, Any], dry: bool) -> Any:
-    spec, run = parameters["spec"], ledger.Run(**parameters["run"])
+def index(conn: Any, given: Given) -> object:
+    spec, run = given.spec, given.run
 
     def work() -> Any:
-        if parameters["state"] == "reverted":
-            return undo_indexes.revert(conn, spec, run, dry=dry)
-        kinds, deferred = parameters["actions"], parameters["deferred"]
-        return indexes.apply(conn, spec, kinds, run, deferred=deferred, dry=dry)
+        if given.options["state"] == "reverted":
+            return undo_indexes.revert(conn, spec, run, dry=given.dry)
+        kinds, deferred = given.options["actions"], given.options["deferred"]
+        return indexes.apply(conn, spec, kinds, run, deferred=deferred, dry=given.dry)
 
-    return alone(conn, spec, dry, work)
+    return alone(conn, given, work)
 
 
 def main() -> None:

@@ -97,12 +97,12 @@ from typing import Any
 from ansible.module_utils.basic import AnsibleModule
 
 from ansible.module_utils.pgrunbook.ddl import login_role
-from ansible.module_utils.pgrunbook.module import LOGIN, SPEC, execute
+from ansible.module_utils.pgrunbook.module import LOGIN, SPEC, Given, execute
 
 
-def apply(conn: Any, parameters: dict[str, Any], dry: bool) -> Any:
+def apply(conn: Any, given: Given) -> object:
     return login_role.apply(
-        conn, parameters["spec"], parameters["name"], parameters["password"], dry=dry
+        conn, given.spec, given.options["name"], given.options["password"], dry=given.dry
     )
 
 

@@ -217,22 +217,22 @@ from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
 
-from ansible.module_utils.pgrunbook.module import LOGIN, SPEC, execute
+from ansible.module_utils.pgrunbook.module import LOGIN, SPEC, Given, execute
 from ansible.module_utils.pgrunbook.plan.rollback_plan import build_rollback
 from ansible.module_utils.pgrunbook.plan.run_plan import build
 from ansible.module_utils.pgrunbook.plan.text import plan_text, rollback_text
 
 
-def plan(conn: Any, parameters: dict[str, Any], dry: bool) -> dict[str, Any]:
-    if parameters["rollback_of"]:
+def plan(conn: Any, given: Given) -> object:
+    if given.options["rollback_of"]:
         undoing = build_rollback(
             conn,
-            parameters["rollback_of"],
-            acknowledged=parameters["acknowledged"],
-            accept_incomplete_journal=parameters["accept_incomplete_journal"],
+            given.options["rollback_of"],
+            acknowledged=given.options["acknowledged"],
+            accept_incomplete_journal=given.options["accept_incomplete_journal"],
         )
         return {**undoing.as_json(), "text": rollback_text(undoing)}
-    planned = build(conn, parameters["spec"], parameters["approval"])
+    planned = build(conn, given.spec, given.options["approval"])
     return {**planned.as_json(), "text": plan_text(planned)}
 
 

@@ -77,9 +77,7 @@ def main() -> None:
     )
     execute(
         module,
-        lambda conn, parameters, dry: compare(
-            conn, parameters["spec"], measure=not module.check_mode
-        ),
+        lambda conn, given: compare(conn, given.spec, measure=not module.check_mode),
         name="query",
         writes=False,
     )

@@ -99,31 +99,38 @@ from ansible.module_utils.basic import AnsibleModule
 from ansible.module_utils.pgrunbook import ledger
 from ansible.module_utils.pgrunbook.backfill import rollback_checks
 from ansible.module_utils.pgrunbook.core.values import plain
-from ansible.module_utils.pgrunbook.module import LOGIN, METRICS_FILE, RUN, execute, with_metrics
+from ansible.module_utils.pgrunbook.module import (
+    LOGIN,
+    METRICS_FILE,
+    RUN,
+    Given,
+    execute,
+    with_metrics,
+)
 
 
-def record(conn: Any, parameters: dict[str, Any], dry: bool) -> dict[str, Any]:
-    run = ledger.Run(**parameters["run"])
+def record(conn: Any, given: Given) -> object:
+    run = given.run
     if not ledger.has_run(conn, run.id):
         return {"changed": False, "approvals": [], "history": {}, "standing": []}
-    state, verdict = parameters["state"], parameters["verdict"]
-    if not dry:
+    state, verdict = given.options["state"], given.options["verdict"]
+    if not given.dry:
         ledger.require_owner(conn, run)
     row = ledger.get_run(conn, run.id)
     ends = state != "running" and (row.state, row.verdict) != (state, verdict)
-    if ends and not dry:
+    if ends and not given.dry:
         if state == "reverted":
             rollback_checks.require_taken_back(conn, run.id)
-        report = parameters["report_sha256"]
+        report = given.options["report_sha256"]
         told = {"report_sha256": report} if report else {}
-        ledger.finish(conn, run, state, verdict, detail=parameters["detail"], **told)
+        ledger.finish(conn, run, state, verdict, detail=given.options["detail"], **told)
     result = {
         "changed": ends,
         "approvals": plain(ledger.list_approvals(conn, run.id)),
         "history": plain(ledger.read_history(conn, run.id)) or {},
         "standing": plain(ledger.standing_changes(conn, run.id)),
     }
-    path = "" if dry else parameters["metrics_file"]
+    path = "" if given.dry else given.options["metrics_file"]
     return with_metrics(result, path, ledger.list_runs(conn) if path else [])
 
 

@@ -89,7 +89,7 @@ from ansible.module_utils.basic import AnsibleModule
 
 from ansible.module_utils.pgrunbook import ledger
 from ansible.module_utils.pgrunbook.ledger import evidence
-from ansible.module_utils.pgrunbook.module import LOGIN, METRICS_FILE, execute, with_metrics
+from ansible.module_utils.pgrunbook.module import LOGIN, METRICS_FILE, Given, execute, with_metrics
 from ansible.module_utils.pgrunbook.report import status
 
 
@@ -103,10 +103,10 @@ def main() -> None:
         supports_check_mode=True,
     )
 
-    def info(conn: Any, parameters: dict[str, Any], dry: bool) -> dict[str, Any]:
+    def info(conn: Any, given: Given) -> object:
         runs = ledger.list_runs(conn)
-        result = status.info(runs, *evidence.altered(conn, parameters["reports"]))
-        path = "" if module.check_mode else parameters["metrics_file"]
+        result = status.info(runs, *evidence.altered(conn, given.options["reports"]))
+        path = "" if module.check_mode else given.options["metrics_file"]
         return with_metrics(result, path, runs)
 
     execute(module, info, name="info", writes=False)

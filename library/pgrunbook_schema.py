@@ -124,16 +124,16 @@ from ansible.module_utils.basic import AnsibleModule
 from ansible.module_utils.pgrunbook.drift.compare import compare
 from ansible.module_utils.pgrunbook.drift.models import require_loadable
 from ansible.module_utils.pgrunbook.gates.schema_gate import schema_gate
-from ansible.module_utils.pgrunbook.module import LOGIN, RUN, SPEC, execute
+from ansible.module_utils.pgrunbook.module import LOGIN, RUN, SPEC, Given, execute
 
 
-def measure(conn: Any, parameters: dict[str, Any], dry: bool) -> dict[str, Any]:
-    found = compare(conn, parameters["spec"], parameters["models"])
+def measure(conn: Any, given: Given) -> object:
+    found = compare(conn, given.spec, given.options["models"])
     return {
         "changed": False,
         "differences": found.differences,
         "text": found.text,
-        "checks": [schema_gate(parameters["spec"], found.differences)],
+        "checks": [schema_gate(given.spec, found.differences)],
     }
 
 

@@ -96,20 +96,19 @@ from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
 
-from ansible.module_utils.pgrunbook import ledger
 from ansible.module_utils.pgrunbook.core.values import read
 from ansible.module_utils.pgrunbook.gates import QueryPair, index_trial
-from ansible.module_utils.pgrunbook.module import LOGIN, RUN, SPEC, alone, execute
+from ansible.module_utils.pgrunbook.module import LOGIN, RUN, SPEC, Given, alone, execute
 
 
-def work(conn: Any, parameters: dict[str, Any], dry: bool) -> Any:
-    spec, run = parameters["spec"], ledger.Run(**parameters["run"])
-    if parameters["state"] == "absent":
+def work(conn: Any, given: Given) -> object:
+    spec, run = given.spec, given.run
+    if given.options["state"] == "absent":
         return alone(
-            conn, spec, dry, lambda: index_trial.drop_left_behind(conn, spec, run, dry=dry)
+            conn, given, lambda: index_trial.drop_left_behind(conn, spec, run, dry=given.dry)
         )
-    pairs = [read(QueryPair, pair) for pair in parameters["pairs"]]
-    return alone(conn, spec, dry, lambda: index_trial.apply(conn, spec, run, pairs, dry=dry))
+    pairs = [read(QueryPair, pair) for pair in given.options["pairs"]]
+    return alone(conn, given, lambda: index_trial.apply(conn, spec, run, pairs, dry=given.dry))
 
 
 def main() -> None:

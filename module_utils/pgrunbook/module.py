@@ -8,9 +8,10 @@ import copy
 import json
 import sys
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 from ansible.module_utils.basic import AnsibleModule, missing_required_lib
 
@@ -41,8 +42,20 @@ from .gates.registry import require_declared
 from .ledger import identity
 
 METRICS_FILE = {"type": "path", "default": ""}
-Work = Callable[[Connection, dict[str, Any], bool], Any]
+Work = Callable[[Connection, "Given"], object]
 Result = TypeVar("Result")
+
+
+@dataclass(frozen=True)
+class Given:
+    """What a module was called with: the phase that counts and the run, if it takes them, its other
+    options, and whether it may only tell what it would do."""
+
+    spec: Spec
+    run: ledger.Run
+    options: Mapping[str, Any]
+    dry: bool
+
 
 LOGIN = {"type": "dict", "required": True, "no_log": True, "options": LOGIN_OPTIONS}
 """no_log, so that Ansible refuses a misspelt key without its value, which may be the password."""
@@ -59,8 +72,7 @@ def execute(
     administers: bool = False,
     first: Callable[[Connection, Spec], None] | None = None,
 ) -> None:
-    """Connect, do work(connection, parameters, dry) and exit with what it returns, a mapping or a
-    dataclass.
+    """Connect, do work(connection, given) and exit with what it returns, a mapping or a dataclass.
 
     Unless it administers, which needs nothing of the phase's but its names, the phase's schemas
     have to be trusted, and all rows of its tables to be seen. What is in the way of that is told
@@ -84,7 +96,10 @@ def execute(
             administers=administers,
             first=first,
         ) as (conn, spec):
-            result = plain(work(conn, {**parameters, "spec": spec}, dry))
+            run = taken(ledger.Run, parameters["run"]) if parameters.get("run") else None
+            # A module that takes no phase, or no run, does not ask for it.
+            given = Given(cast(Spec, spec), cast(ledger.Run, run), parameters, dry)
+            result = plain(work(conn, given))
             result.setdefault("queries", [])
             result["proof"] = proof(conn)
             if dry:
@@ -203,11 +218,12 @@ def passed_over(unreadable: list[str]) -> list[str]:
     ]
 
 
-def alone(conn: Connection, spec: Spec, dry: bool, work: Callable[[], Result]) -> Result:
+def alone(conn: Connection, given: Given, work: Callable[[], Result]) -> Result:
     """Do work(), and unless it is dry, while no other writer of pgrunbook works on the table."""
-    if dry:
+    if given.dry:
         return work()
-    with table_lock(conn, catalog.inspect(conn, spec.table).oid, str(spec.table)):
+    table = given.spec.table
+    with table_lock(conn, catalog.inspect(conn, table).oid, str(table)):
         return work()
 
 
