@@ -58,6 +58,7 @@ from pathlib import Path
 
 from ansible.module_utils.basic import AnsibleModule
 
+from ansible.module_utils.pgrunbook.core.values import plain
 from ansible.module_utils.pgrunbook.module import failures, leave, passed_over
 from ansible.module_utils.pgrunbook.report import store
 
@@ -75,7 +76,14 @@ def main() -> None:
         found, unreadable = store.latest_measured(
             Path(module.params["folder"]), module.params["phase"], module.params["server"]
         )
-        leave(module, {"changed": False, "earlier": found, "warnings": passed_over(unreadable)})
+        leave(
+            module,
+            {
+                "changed": False,
+                "earlier": plain(found) if found else {},
+                "warnings": passed_over(unreadable),
+            },
+        )
 
 
 if __name__ == "__main__":

@@ -48,6 +48,7 @@ from pathlib import Path
 
 from ansible.module_utils.basic import AnsibleModule
 
+from ansible.module_utils.pgrunbook.core.values import plain
 from ansible.module_utils.pgrunbook.module import failures, leave, passed_over
 from ansible.module_utils.pgrunbook.report import store
 
@@ -58,7 +59,9 @@ def main() -> None:
     )
     with failures(module, writes=False):
         found, unreadable = store.reports(Path(module.params["folder"]))
-        leave(module, {"changed": False, "reports": found, "warnings": passed_over(unreadable)})
+        leave(
+            module, {"changed": False, "reports": plain(found), "warnings": passed_over(unreadable)}
+        )
 
 
 if __name__ == "__main__":

@@ -13,8 +13,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ansible.module_utils.pgrunbook.core.values import read
+from ansible.module_utils.pgrunbook.ledger import BatchPoint, SlicePoint
 from ansible.module_utils.pgrunbook.report import plots
-from ansible.module_utils.pgrunbook.report.value import BatchPoint, SlicePoint
 from tests.reporting import build, draw, report_task
 from tests.unit.test_report import gate
 from tests.unit.test_report_rendering import HISTORY, HOSTILE, PAIR, a_batch, a_slice, whole

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from ansible.module_utils.pgrunbook.core.values import plain
 from ansible.module_utils.pgrunbook.report.store import latest_measured
 from tests.unit.test_post_run import pair
 
@@ -35,14 +36,15 @@ def measured_in(folder: Path, *reports: dict[str, Any]) -> str | None:
         path.write_text(json.dumps(told), encoding="utf-8")
     found, unreadable = latest_measured(folder, "phase9", SERVER)
     assert unreadable == []
-    return found.get("run_id")
+    return found.run_id if found else None
 
 
 def test_the_latest_run_that_got_to_its_queries_counts(tmp_path: Path) -> None:
     later = report(run_id="phase9-20260201T040506Z-1f2e", finished_at="2026-02-01T04:05:00Z")
     broken_off = report(finished_at="2026-03-01T04:05:00Z", queries=[])
     assert measured_in(tmp_path, later, report(), broken_off) == later["run_id"]
-    assert latest_measured(tmp_path, "phase9", SERVER)[0]["queries"] == {"by region": pair(5, 6)}
+    found, _ = latest_measured(tmp_path, "phase9", SERVER)
+    assert found and plain(found.queries) == {"by region": pair(5, 6)}
 
 
 @pytest.mark.parametrize(
@@ -73,8 +75,8 @@ def test_what_is_no_report_is_told(tmp_path: Path, text: str) -> None:
     path.parent.mkdir()
     path.write_text(text, encoding="utf-8")
     found, unreadable = latest_measured(tmp_path, "phase9", SERVER)
-    assert found["run_id"] and unreadable == [str(path)]
+    assert found and unreadable == [str(path)]
 
 
 def test_without_a_folder_there_is_no_measurement(tmp_path: Path) -> None:
-    assert latest_measured(tmp_path / "none", "phase9", SERVER) == ({}, [])
+    assert latest_measured(tmp_path / "none", "phase9", SERVER) == (None, [])

@@ -2,11 +2,12 @@
 """What has to hold before a run, during it, after it and on any later day, and whether it does."""
 
 from .gate import Gate
-from .query_pair import QueryPair
+from .query_pair import QueryPair, SpeedUp
 
 __all__ = [
     "Gate",
     "QueryPair",
+    "SpeedUp",
     "canary",
     "data_gates",
     "gate",

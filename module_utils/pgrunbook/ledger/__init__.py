@@ -47,7 +47,17 @@ from .changes import (
 from .checkpoint import Checkpoint, Progress, progress, work_left
 from .controls import Control, Told, control
 from .events import broken_links, event
-from .history import MOST_POINTS, MeasuredRate, measured_rate, read_history
+from .history import (
+    MOST_POINTS,
+    BatchPoint,
+    Chain,
+    Event,
+    History,
+    MeasuredRate,
+    SlicePoint,
+    measured_rate,
+    read_history,
+)
 from .refusals import (
     Refused,
     RefusedRow,
@@ -86,9 +96,13 @@ __all__ = [
     "NO_ENTRIES",
     "Approval",
     "Approver",
+    "BatchPoint",
+    "Chain",
     "Change",
     "Checkpoint",
     "Control",
+    "Event",
+    "History",
     "Latest",
     "MeasuredRate",
     "Progress",
@@ -96,6 +110,7 @@ __all__ = [
     "RefusedRow",
     "Run",
     "RunStatus",
+    "SlicePoint",
     "Told",
     "Unfinished",
     "approve",

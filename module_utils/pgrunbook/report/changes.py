@@ -3,13 +3,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import replace
-from itertools import zip_longest
 
 from ..core.spec import SPEC_OPTIONS
+from ..ddl.step import Step
 from ..plan.text import copyable
-from .facts import Facts, Step
+from .facts import Facts
 from .value import Change, Report, Undoable
 
 LOCK_TIMEOUT_MS: int = SPEC_OPTIONS["lock_timeout_ms"]["default"]
@@ -21,9 +20,7 @@ def changes(told: Report, facts: Facts) -> tuple[Change, ...]:
     if not told.approvals:
         return ()
     planned = facts.plan.plan
-    steps = planned.steps
-    if told.kind != "rollback" and facts.history.steps:
-        steps = facts.history.steps
+    steps = planned.steps if told.kind == "rollback" else facts.steps
     found: dict[str, Change] = {}
     for step in steps:
         if step.statements:
@@ -35,8 +32,9 @@ def changes(told: Report, facts: Facts) -> tuple[Change, ...]:
 
 def _begun(step: Step, told: Report, facts: Facts) -> Change:
     """The step, with how much of it was recorded, and without its statements."""
-    undone, rollback = facts.history.recorded(f"{step.id}_undone"), told.kind == "rollback"
-    recorded = undone if rollback else facts.history.recorded(step.id)
+    kinds, rollback = [event.kind for event in facts.history.events], told.kind == "rollback"
+    undone = kinds.count(f"{step.id}_undone")
+    recorded = undone if rollback else kinds.count(step.id)
     return Change(
         step=step.id,
         title=step.title,
@@ -49,16 +47,23 @@ def _begun(step: Step, told: Report, facts: Facts) -> Change:
 
 
 def _with_statements(change: Change, step: Step) -> Change:
-    """The change with those of the step's statements that it does not have yet."""
-    pairs = [
-        Undoable(sql, undo) for sql, undo in zip_longest(step.statements, step.undo, fillvalue="")
-    ]
-    few, omitted = _shortened(step, pairs)
+    """The change with those of the step's statements that it does not have yet, and of those that
+    differ in the partition only with the first."""
+    few = _grouped(step).distinct()
+    pairs = [Undoable(statement.sql, statement.undo) for statement in few]
     return replace(
         change,
-        statements=(*change.statements, *(pair for pair in few if pair not in change.statements)),
-        omitted=max(change.omitted, omitted),
+        statements=(*change.statements, *(pair for pair in pairs if pair not in change.statements)),
+        omitted=max(change.omitted, sum(statement.more for statement in few)),
     )
+
+
+def _grouped(step: Step) -> Step:
+    """The step as today's version plans it. An older one does not tell which statements are alike:
+    of its backfill the first one does a batch, and the last is the VACUUM."""
+    if step.alike or step.id != "backfill":
+        return step
+    return replace(step, alike=(len(step.statements) - 1, 1))
 
 
 def _with_texts(change: Change, timeout: int) -> Change:
@@ -77,13 +82,3 @@ def _with_texts(change: Change, timeout: int) -> Change:
 def _ended(text: str) -> str:
     """A statement with its semicolon; a text that has one is left alone, and so is a command."""
     return text if text.endswith(";") or text.startswith("playbooks/") else f"{text};"
-
-
-def _shortened(step: Step, pairs: Sequence[Undoable]) -> tuple[list[Undoable], int]:
-    """A step's statements without those that differ from another one in the partition only, and how
-    many these are. A plan of an older version does not tell: of its backfill the first one does a
-    batch, and the last is the VACUUM."""
-    batches = len(pairs) - 1 if step.id == "backfill" else 1
-    alike = step.alike or (batches, *[1] * (len(pairs) - batches))
-    firsts = [sum(alike[:n]) for n, number in enumerate(alike) if number]
-    return [pairs[at] for at in firsts], len(pairs) - len(firsts)

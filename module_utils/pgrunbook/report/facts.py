@@ -11,17 +11,11 @@ from typing import Any
 from ..core import values
 from ..core.connection import is_connection_string
 from ..core.spec import Spec, parse
+from ..ddl.step import Step
 from ..drift import Difference
 from ..gates import Gate
-from .value import (
-    Approval,
-    BatchPoint,
-    Chain,
-    Json,
-    RefusedRow,
-    SlicePoint,
-    TableSchema,
-)
+from ..ledger import Approval, History
+from .value import Json, TableSchema
 
 SHOWN = (
     *("service", "host", "port", "dbname", "user", "passfile"),
@@ -46,18 +40,6 @@ class Run:
 
     id: str
     plan_hash: str = ""
-
-
-@dataclass(frozen=True)
-class Step:
-    """A step of a plan. alike tells how many statements in a row differ in the partition only."""
-
-    id: str
-    title: str
-    statements: tuple[str, ...]
-    undo: tuple[str, ...]
-    lock: str
-    alike: tuple[int, ...] | None = None
 
 
 @dataclass(frozen=True)
@@ -155,39 +137,11 @@ class Column:
 
 
 @dataclass(frozen=True)
-class Event:
-    """An event of the ledger."""
-
-    at: str
-    kind: str
-    detail: Json | None = None
-
-
-@dataclass(frozen=True)
-class Recorded:
-    """What the ledger has of a run, as ledger.read_history() gives it."""
-
-    events: tuple[Event, ...] = ()
-    slices: tuple[SlicePoint, ...] = ()
-    batches: tuple[BatchPoint, ...] = ()
-    rows_refused: int = 0
-    refused: tuple[RefusedRow, ...] = ()
-    heap_only_percent: float | None = None
-    steps: tuple[Step, ...] = ()
-    before: TableSchema = field(default_factory=dict)
-    chain: Chain = field(default_factory=Chain)
-
-    def recorded(self, kind: str) -> int:
-        """How many events of the kind there are."""
-        return [event.kind for event in self.events].count(kind)
-
-
-@dataclass(frozen=True)
 class Record:
     """Who approved the run, and what was done."""
 
     approvals: tuple[Approval, ...] = ()
-    history: Recorded = Recorded()
+    history: History = field(default_factory=History)
 
 
 @dataclass(frozen=True)
@@ -222,8 +176,15 @@ class Facts:
         return self.plan.run or Run(f"{self.phase.name}-{began}")
 
     @property
-    def history(self) -> Recorded:
+    def history(self) -> History:
         return self.record.history
+
+    @property
+    def steps(self) -> tuple[Step, ...]:
+        """Those of every plan of the run that was approved; where the ledger has none, of the plan
+        at hand."""
+        approved = tuple(values.read(Step, step) for step in self.history.steps)
+        return approved or self.plan.plan.steps
 
     @property
     def queries_measured(self) -> Measured:

@@ -36,7 +36,7 @@ def of_run(facts: Facts, gates: Sequence[Gate]) -> BackfillFigures:
         heap_only_expected_percent=started_from.heap_only_percent,
         heap_only_percent=history.heap_only_percent,
         batches=sum(point.batches for point in history.batches),
-        longest_batch_ms=max((point.max_ms for point in history.batches), default=0.0),
+        longest_batch_ms=max((point.max_ms or 0.0 for point in history.batches), default=0.0),
         after_canary_estimated_seconds=estimated,
         after_canary_seconds=taken,
     )

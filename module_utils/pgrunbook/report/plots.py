@@ -20,7 +20,8 @@ from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from .value import BatchPoint, Json, Report, SlicePoint
+from ..ledger import BatchPoint, SlicePoint
+from .value import Json, Report
 
 GROUND, INK, FAINT = "#ffffff", "#1f2328", "#d0d7de"
 FIRST, SECOND, THIRD, GREY = "#0550ae", "#bc4c00", "#1a7f37", "#8c959f"
@@ -141,7 +142,7 @@ def _filled(axes: Axes, report: Report, work: Work) -> None:
     scale = 100 / wanted if wanted else 1.0
     axes.plot(
         [0.0, *(work.at(point.at) for point in slices)],
-        [0.0, *(point.rows_done * scale for point in slices)],
+        [0.0, *((point.rows_done or 0) * scale for point in slices)],
         color=FIRST,
         marker=_marker(slices),
         markersize=3,
@@ -155,7 +156,7 @@ def _filled(axes: Axes, report: Report, work: Work) -> None:
 def _rate(axes: Axes, slices: Sequence[SlicePoint], work: Work) -> None:
     ends = [work.at(point.at) for point in slices]
     begin = max(ends[0] - (slices[0].seconds or 0.0), 0.0)
-    rates = [point.rows / max(point.seconds or 0.0, 0.001) for point in slices]
+    rates = [(point.rows or 0) / max(point.seconds or 0.0, 0.001) for point in slices]
     axes.stairs(rates, [begin, *ends], color=FIRST, linewidth=1.5)
     axes.set_ylim(bottom=0)
     axes.set_ylabel("rows/s, mean of a slice")

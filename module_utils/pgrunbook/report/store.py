@@ -7,9 +7,12 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TypeVar
 
+from ..core.values import read
+from ..gates import SpeedUp
 from .value import FORMAT, Json, data_sha256
 
 Found = TypeVar("Found")
@@ -20,31 +23,46 @@ def verify(told: Json) -> bool:
     return told.get("sha256") == data_sha256(told)
 
 
-def reports(folder: Path) -> tuple[list[dict[str, Any]], list[str]]:
-    """What the reports in a folder say of themselves, and the paths of the files that are none.
+@dataclass(frozen=True)
+class Stored:
+    """What a report in a folder says of itself: intact is whether its sum is that of its data;
+    events and head are of the ledger's chain when it was written."""
 
-    Each has path, run_id, sha256, intact (whether that is the sum of its data), events and head
-    (of the chain when it was written), system_identifier and database.
-    """
+    path: str
+    run_id: str
+    sha256: str
+    intact: bool
+    events: int
+    head: str
+    system_identifier: str
+    database: str
+
+
+@dataclass(frozen=True)
+class Measured:
+    """What a run measured of its queries, by their names."""
+
+    run_id: str
+    finished_at: str
+    queries: Mapping[str, SpeedUp]
+
+
+def reports(folder: Path) -> tuple[list[Stored], list[str]]:
+    """The reports in a folder, and the paths of the files that are none."""
     return _read(folder, "*", _vouched)
 
 
-def latest_measured(
-    folder: Path, phase: str, server: Mapping[str, Any]
-) -> tuple[dict[str, Any], list[str]]:
-    """What the newest report of a finished run of the phase on that database says of its queries,
-    and the paths of the files that are no report.
-
-    server has system_identifier and database, as catalog.Server has them. The first value has
-    run_id and queries (by their names, time_ratio, buffer_ratio and read_from_outside of each); it
-    is empty where there is no such report.
-    """
+def latest_measured(folder: Path, phase: str, server: Json) -> tuple[Measured | None, list[str]]:
+    """The newest report of a finished run of the phase on that database, if there is one, and the
+    paths of the files that are no report. server has system_identifier and database, as
+    catalog.server() gives them."""
     found, unreadable = _read(
         folder,
         f"{phase}-*",
-        lambda _, report: _measured(report) if _is_of(report, phase, server) else {},
+        lambda _, report: _measured(report) if _is_of(report, phase, server) else None,
     )
-    return max(found, key=lambda run: str(run.get("finished_at", "")), default={}), unreadable
+    runs = [run for run in found if run]
+    return max(runs, key=lambda run: run.finished_at, default=None), unreadable
 
 
 def _read(
@@ -63,18 +81,18 @@ def _read(
     return found, unreadable
 
 
-def _vouched(path: Path, report: Json) -> dict[str, Any]:
+def _vouched(path: Path, report: Json) -> Stored:
     chain, server = report["chain"] or {}, report["server"]
-    return {
-        "path": str(path),
-        "run_id": report["run_id"],
-        "sha256": report["sha256"],
-        "intact": verify(report),
-        "events": chain.get("events", 0),
-        "head": chain.get("head", ""),
-        "system_identifier": server.get("system_identifier", ""),
-        "database": server.get("database", ""),
-    }
+    return Stored(
+        path=str(path),
+        run_id=report["run_id"],
+        sha256=report["sha256"],
+        intact=verify(report),
+        events=chain.get("events", 0),
+        head=chain.get("head", ""),
+        system_identifier=server.get("system_identifier", ""),
+        database=server.get("database", ""),
+    )
 
 
 def _is_of(report: Json, phase: str, server: Json) -> bool:
@@ -91,12 +109,6 @@ def _is_of(report: Json, phase: str, server: Json) -> bool:
     )
 
 
-def _measured(report: Json) -> dict[str, Any]:
-    keys = ("time_ratio", "buffer_ratio", "read_from_outside")
-    return {
-        "run_id": report["run_id"],
-        "finished_at": report["finished_at"],
-        "queries": {
-            query["name"]: {key: query[key] for key in keys} for query in report["queries"]
-        },
-    }
+def _measured(report: Json) -> Measured:
+    queries = {query["name"]: read(SpeedUp, query) for query in report["queries"]}
+    return Measured(report["run_id"], str(report["finished_at"]), queries)

@@ -5,7 +5,8 @@ from __future__ import annotations
 
 from datetime import datetime
 
-from .facts import Event, Facts
+from ..ledger import Event
+from .facts import Facts
 from .value import Json, TimelineEntry
 
 EVENTS = {
@@ -58,7 +59,7 @@ def timeline(facts: Facts) -> tuple[TimelineEntry, ...]:
 
 def _entry(event: Event) -> TimelineEntry:
     kind = EVENTS.get(event.kind, event.kind)
-    return TimelineEntry(event.at, kind, _text(event.kind, event.detail or {}))
+    return TimelineEntry(event.at, kind, _text(event.kind, event.detail))
 
 
 def _text(kind: str, detail: Json) -> str:

@@ -61,5 +61,5 @@ def _undoable(change: Change) -> tuple[Undoable, ...]:
 
 def _kept(spec: Spec | None, facts: Facts) -> list[str]:
     """What drops the indexes that were tried and kept."""
-    details = [e.detail or {} for e in facts.history.events if e.kind == INDEX_KEPT]
+    details = [e.detail for e in facts.history.events if e.kind == INDEX_KEPT]
     return [drop(spec, detail["new"]) for detail in details if spec]

@@ -8,8 +8,10 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from ..core import values
+from ..core.values import IF_ANY
 from ..drift import Difference
 from ..gates import Gate
+from ..ledger import Approval, BatchPoint, Chain, RefusedRow, SlicePoint
 
 FORMAT = 1
 
@@ -21,64 +23,12 @@ TableSchema = Mapping[str, Mapping[str, str]]
 
 
 @dataclass(frozen=True)
-class Chain:
-    """How far the ledger was when the report was written: its events, and the hash of the last."""
-
-    events: int = 0
-    head: str = ""
-
-
-@dataclass(frozen=True)
-class Approval:
-    """Who approved what, and how. An older version recorded no more than the name."""
-
-    scope: str
-    plan_hash: str
-    approved_by: str
-    approved_from: str
-    method: str
-    approved_at: str
-    claimed: bool | None = None
-    database_user: str | None = None
-    controller_user: str | None = None
-
-
-@dataclass(frozen=True)
 class TimelineEntry:
     """Something that happened; at is ISO 8601, UTC."""
 
     at: str
     event: str
     text: str
-
-
-@dataclass(frozen=True)
-class SlicePoint:
-    """One or more slices of the backfill, until at."""
-
-    at: str
-    seconds: float | None
-    rows_done: int
-    rows: int
-    sweep: int
-    replay_lag: float | None = None
-    held_seconds: float | None = None
-    hot_percent: float | None = None
-    held: str = ""
-    fallback: str = ""
-
-
-@dataclass(frozen=True)
-class BatchPoint:
-    """One or more batches of the backfill, until at; seconds are those of their workers."""
-
-    at: str
-    batches: int
-    rows: int
-    seconds: float | None
-    p50_ms: float
-    p95_ms: float
-    max_ms: float
 
 
 @dataclass(frozen=True)
@@ -122,17 +72,8 @@ class Criterion:
 class Coverage:
     """A column's values before and after, in per cent of all rows; None where nobody measured."""
 
-    before: float | None = None
-    after: float | None = None
-
-
-@dataclass(frozen=True)
-class RefusedRow:
-    """A row that the server refuses to fill; key is JSON as text."""
-
-    key: str
-    sqlstate: str
-    message: str
+    before: float | None = field(default=None, metadata=IF_ANY)
+    after: float | None = field(default=None, metadata=IF_ANY)
 
 
 @dataclass(frozen=True)
@@ -254,10 +195,8 @@ class Report:
 
 
 def as_json(report: Report) -> dict[str, Any]:
-    """The report as report.json has it. A coverage that nobody measured is no key there."""
+    """The report as report.json has it."""
     found: dict[str, Any] = values.plain(report)
-    for column, shares in found["coverage"].items():
-        found["coverage"][column] = {k: share for k, share in shares.items() if share is not None}
     return found
 
 

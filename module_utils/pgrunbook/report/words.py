@@ -3,7 +3,8 @@
 
 from __future__ import annotations
 
-from .value import Approval, BackfillFigures, Criterion, Report
+from ..ledger import Approval
+from .value import BackfillFigures, Criterion, Report
 
 PASSED = {
     "run": "Every enforced gate passed.",
