@@ -220,7 +220,7 @@ def _engine_note(results: Results, way: str) -> str:
     )
     sweeps = _text(figure(found, "details", "sweeps"), _whole)
     return (
-        f"- {LABELS[way]}: {_strategy(found)}; {parts}; closing sweeps: {sweeps}; held back: "
+        f"- {LABELS[way]}: {_strategy(found)}; {parts}; catch-up passes: {sweeps}; held back: "
         f"{_text(figure(found, 'details', 'held_seconds'), _one_decimal)} s."
     )
 
@@ -332,7 +332,7 @@ def _method(results: Results) -> str:
         "loop: of the rows up to the last that it saw.",
         "The indexes on the three columns are in place throughout for the UPDATE, the "
         "keyset and the row-at-a-time loop. pgrunbook drops those that it defers and builds them "
-        "again within its time, as it does its journal, its closing sweeps and its VACUUM.",
+        "again within its time, as it does its journal, its catch-up passes and its VACUUM.",
         "pgrunbook's modules run in one process here. Ansible starts a Python for every call, "
         "which is not counted.",
         "A statement is what fills: the UPDATE, a batch's UPDATE, pgrunbook's batch; neither the "

@@ -14,7 +14,7 @@ description:
   - One call works for about RV(ignore:slice_seconds) seconds; the action plugin of the same
     name calls the module until RV(done), and prints a line of progress for each call.
   - Nothing that has a value is ever overwritten. Rows that another session holds are left for
-    a closing sweep.
+    a catch-up pass.
 extends_documentation_fragment:
   - pgrunbook.login
   - pgrunbook.spec
@@ -84,12 +84,12 @@ rows_eligible:
   returned: success
   type: int
 sweep:
-  description: 0 in the first pass over the table, then the number of the closing sweep.
+  description: 0 in the first pass over the table, then the number of the catch-up pass.
   returned: success
   type: int
 seconds:
-  description: Seconds that the run has worked so far, not counting those in which it was held or
-    rested to keep below a rate.
+  description: Seconds that the run has worked so far, not counting those in which it was
+    throttled or paused, or rested to keep below a rate.
   returned: success
   type: float
 slice_seconds:
@@ -107,12 +107,14 @@ replay_lag:
   returned: success
   type: float
 held:
-  description: Why the workers were held in this call, such as V(replica lag 12.0 s > 10 s).
+  description:
+    - Why the workers were throttled or paused in this call, such as
+      V(replica lag 12.0 s > 10 s).
   returned: success
   type: list
   elements: str
 held_seconds:
-  description: For how many seconds of this call they were held.
+  description: For how many seconds of this call they were.
   returned: success
   type: float
 throttle:
@@ -223,6 +225,7 @@ from ansible.module_utils.basic import AnsibleModule
 
 from ansible.module_utils.pgrunbook import ledger
 from ansible.module_utils.pgrunbook.backfill import backfill, rollback
+from ansible.module_utils.pgrunbook.core.values import plain
 from ansible.module_utils.pgrunbook.module import (
     LOGIN,
     METRICS_FILE,
@@ -236,7 +239,7 @@ from ansible.module_utils.pgrunbook.module import (
 
 
 def fill(conn: Any, given: Given) -> object:
-    result = work(conn, given)
+    result = plain(work(conn, given))
     path = "" if given.dry else given.options["metrics_file"]
     return with_metrics(result, path, ledger.list_runs(conn) if path else [])
 

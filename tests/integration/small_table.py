@@ -10,6 +10,7 @@ from ansible.module_utils.pgrunbook import ledger
 from ansible.module_utils.pgrunbook.backfill import backfill
 from ansible.module_utils.pgrunbook.core import spec as spec_module
 from ansible.module_utils.pgrunbook.core.connection import connect
+from ansible.module_utils.pgrunbook.core.values import plain
 from tests.integration.conftest import Database
 from tests.integration.steps import Module, Steps
 
@@ -86,5 +87,5 @@ def one_slice(steps: Steps, seconds: int = 1) -> dict[str, Any]:
     spec = replace(spec_module.parse(steps.spec), slice_seconds=seconds)
     with connect(steps.login, name="test", read_only=False, schemas=["public"]) as conn:
         run = ledger.Run(**steps.planned["run"])
-        result: dict[str, Any] = backfill.run_slice(conn, spec, run, canary=False)
+        result: dict[str, Any] = plain(backfill.run_slice(conn, spec, run, canary=False))
         return result

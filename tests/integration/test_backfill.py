@@ -14,6 +14,7 @@ from ansible.module_utils.pgrunbook import ledger
 from ansible.module_utils.pgrunbook.backfill import backfill
 from ansible.module_utils.pgrunbook.core.connection import Connection, connect
 from ansible.module_utils.pgrunbook.core.spec import Spec
+from ansible.module_utils.pgrunbook.core.values import plain
 from tests.integration.conftest import Database, parsed
 from tests.integration.steps import TABLES, Module, Steps, content
 
@@ -47,7 +48,9 @@ def conn(database: Database) -> Iterator[Connection]:
 def batch(conn: Connection, steps: Steps, phase: Phase, *, canary: bool = False) -> dict[str, Any]:
     """One batch: a slice that is over as soon as it has done something."""
     spec: Spec = replace(parsed(phase), slice_seconds=0)
-    return backfill.run_slice(conn, spec, ledger.Run(**steps.planned["run"]), canary=canary)
+    run = ledger.Run(**steps.planned["run"])
+    result: dict[str, Any] = plain(backfill.run_slice(conn, spec, run, canary=canary))
+    return result
 
 
 def eligible(database: Database) -> int:

@@ -20,6 +20,7 @@ from ansible.module_utils.pgrunbook.backfill import backfill
 from ansible.module_utils.pgrunbook.catalog import inspect
 from ansible.module_utils.pgrunbook.core.connection import Connection, connect, proof
 from ansible.module_utils.pgrunbook.core.spec import Table, parse
+from ansible.module_utils.pgrunbook.core.values import plain
 from ansible.module_utils.pgrunbook.ddl import build_time
 from tests.integration.conftest import Database, Played
 from tests.integration.steps import Module, Steps
@@ -170,7 +171,7 @@ def one_slice(steps: Steps, **changes: Any) -> dict[str, Any]:
     spec = replace(parse(steps.spec), slice_seconds=1, **changes)
     with connect(steps.login, name="test", read_only=False, schemas=["public"]) as conn:
         run = ledger.Run(**steps.planned["run"])
-        result: dict[str, Any] = backfill.run_slice(conn, spec, run, canary=False)
+        result: dict[str, Any] = plain(backfill.run_slice(conn, spec, run, canary=False))
         return result
 
 

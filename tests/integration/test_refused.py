@@ -10,7 +10,7 @@ import pytest
 from psycopg.sql import SQL
 
 from ansible.module_utils.pgrunbook import catalog
-from ansible.module_utils.pgrunbook.backfill import backfill
+from ansible.module_utils.pgrunbook.backfill import statements
 from ansible.module_utils.pgrunbook.backfill.strategy import Strategy
 from ansible.module_utils.pgrunbook.core import spec as spec_module
 from tests.integration.conftest import Database
@@ -479,7 +479,7 @@ def test_a_batch_asks_for_rows_that_are_set_aside_only_where_there_are_some(
     with database.connect() as conn:
         spec = spec_module.parse(steps.spec)
         info = catalog.inspect(conn, spec.table)
-        (statement,) = backfill.batch_statements(spec, info, Strategy("ranges")).values()
+        (statement,) = statements.batch_statements(spec, info, Strategy("ranges")).values()
         place = {"first": 0, "last": 9, "passes": 1, "pass": 0, "most": 9, "sweep": 0}
         query = SQL("EXPLAIN {}").format(statement)
         plan = str(conn.execute(query, {**place, "aside": aside, "run": "x"}).fetchall())

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from ansible.module_utils.pgrunbook import ledger
-from ansible.module_utils.pgrunbook.backfill import workers
+from ansible.module_utils.pgrunbook.backfill import slice, workers
 from ansible.module_utils.pgrunbook.core.connection import connect
 from ansible.module_utils.pgrunbook.core.errors import RunbookError
 from ansible.module_utils.pgrunbook.ddl import indexes
@@ -105,11 +105,11 @@ def test_a_worker_that_reaches_another_server_stops_the_slice(
     moving = {**steps.login, "host": str(address)}
     with connect(moving, name="test", read_only=False, schemas=["public"]) as conn:
         owned = ledger.Run(run["id"], run["plan_hash"], run["execution"])
-        current = workers.start(conn, parsed(phase), owned, interleaved=False)
+        current = slice.start(conn, parsed(phase), owned, interleaved=False)
         address.unlink()
         address.symlink_to(standby.login["host"])
         with pytest.raises(RunbookError, match="timeline 00000002, not 00000001"):
-            workers.supervise(conn, current, lambda worker: None, 1)
+            workers.run(conn, current, lambda worker: None, 1)
 
 
 def test_an_index_statement_goes_to_no_other_server(

@@ -11,7 +11,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ansible.module_utils.pgrunbook import ledger
-from ansible.module_utils.pgrunbook.backfill.sample import sample_text
+from ansible.module_utils.pgrunbook.backfill.constraints import Refusal
+from ansible.module_utils.pgrunbook.backfill.counting import Counts
+from ansible.module_utils.pgrunbook.backfill.sample import SampledRow, sample_text
 from ansible.module_utils.pgrunbook.backfill.strategy import Strategy
 from ansible.module_utils.pgrunbook.catalog.dependents import Dependent
 from ansible.module_utils.pgrunbook.core.server import Identity
@@ -64,7 +66,7 @@ RESULT = PlanResult(
     plan=PLAN,
     run=ledger.Run("phase9-20260131T040506Z-1f2e", HASH, ""),
     resumes=False,
-    counts={"rows_eligible": 1234, "rows_total": 5678, "rows_skipped": dict(SKIPPED)},
+    counts=Counts(5678, 1234, dict(SKIPPED), {}),
     baseline={},
     conversions=[],
     refused=[],
@@ -77,8 +79,7 @@ RESULT = PlanResult(
     estimates=Estimates(backfill=0.1, index_build=2.5, index_trial=0.0),
     measured_rate="at the 12,340 rows/s of run phase9-0",
     sample=[
-        {"key": [n, "a"], "before": BEFORE, "after": {"region": "east", "zone": "north"}}
-        for n in range(7)
+        SampledRow([str(n), "a"], BEFORE, {"region": "east", "zone": "north"}) for n in range(7)
     ],
     checks=[],
 )
@@ -201,7 +202,7 @@ def test_acknowledged_triggers_are_named() -> None:
 
 
 def test_rows_that_would_be_refused_are_named_and_what_nobody_can_foresee() -> None:
-    refused = [{"what": "CHECK constraint 'k' of public.orders", "rows": 12, "keys": ["[1]"]}]
+    refused = [Refusal("CHECK constraint 'k' of public.orders", 12, ["[1]"])]
     told = " ".join(text(refused=refused, unforeseen=["trigger 'g'", "exclusion 'x'"]).split())
     assert "12 would be set aside, such as [1]: CHECK constraint 'k' of public.orders" in told
     assert "not foreseen: what trigger 'g'; exclusion 'x' would refuse" in told
@@ -222,7 +223,7 @@ def test_a_small_sample_is_shown_whole() -> None:
 )
 def test_reasons_for_skipped_rows(reason: str, words: str) -> None:
     skipped = {**SKIPPED, reason: 4321}
-    shown = text(counts={**RESULT.counts, "rows_skipped": skipped})
+    shown = text(counts=replace(RESULT.counts, rows_skipped=skipped))
     assert [line for line in shown.splitlines() if "stay as they are" in line] == [
         f"         4,321 stay as they are: {words}"
     ]
@@ -232,7 +233,7 @@ def test_nothing_to_do() -> None:
     skipped = {**SKIPPED, "already_complete": 9}
     shown = text(
         replace(PLAN, steps=tuple(replace(each, needed=False) for each in PLAN.steps)),
-        counts={"rows_eligible": 0, "rows_total": 9, "rows_skipped": skipped},
+        counts=Counts(9, 0, skipped, {}),
     )
     assert "Nothing to do: the database is as the phase wants it." in shown
     assert "9 stay as they are: they have every value already" in shown

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -10,24 +11,20 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ansible.module_utils.pgrunbook.backfill.progress import about, line, to_go
+from ansible.module_utils.pgrunbook.backfill.result import SliceResult
 
 
-def result(**changes: Any) -> dict[str, Any]:
-    return {
-        "rows_done": 25_000,
-        "rows_eligible": 100_000,
-        "rows_changed": 5_000,
-        "slice_seconds": 2.0,
-        "sweep": 0,
-        "hot_percent": None,
-        "replay_lag": None,
-        "held": [],
-        "held_seconds": 0.0,
-        "fallback": "",
-        "stopped": "",
-        "stopped_by": "",
-        **changes,
-    }
+def result(**changes: Any) -> SliceResult:
+    done = SliceResult(
+        done=False,
+        rows_done=25_000,
+        rows_eligible=100_000,
+        rows_changed=5_000,
+        slice_seconds=2.0,
+        sweep=0,
+        seconds=10.0,
+    )
+    return replace(done, **changes)
 
 
 def test_rows_share_rate_and_time_to_go() -> None:
@@ -46,9 +43,9 @@ def test_the_end() -> None:
     assert text == "100,000 of 100,000 rows  100.0%  2,500 rows/s  done"
 
 
-def test_closing_sweep() -> None:
+def test_catch_up_pass() -> None:
     text = line(result(rows_done=100_000, rows_changed=0, sweep=2), reverting=False)
-    assert text == "100,000 of 100,000 rows  100.0%  0 rows/s  done  closing sweep 2"
+    assert text == "100,000 of 100,000 rows  100.0%  0 rows/s  done  catch-up pass 2"
 
 
 def test_rows_that_arrived_meanwhile_do_not_make_more_than_all() -> None:
@@ -77,10 +74,12 @@ def test_no_heap_only_update_and_no_lag_are_shown_as_well() -> None:
     assert text.endswith("0:30 to go  HOT 0 %  lag 0.0 s")
 
 
-def test_why_and_how_long_it_was_held() -> None:
-    why = ["paused by alice", "replica lag 12.0 s > 10 s"]
+def test_why_and_how_long_it_was_throttled_or_paused() -> None:
+    why = ("paused by alice", "replica lag 12.0 s > 10 s")
     text = line(result(held=why, held_seconds=3.04), reverting=False)
-    assert text.endswith("held 3.0 s: paused by alice; replica lag 12.0 s > 10 s")
+    assert text.endswith("throttled 3.0 s: paused by alice; replica lag 12.0 s > 10 s")
+    text = line(result(held=why[:1], held_seconds=3.04), reverting=False)
+    assert text.endswith("0:30 to go  paused by alice for 3.0 s")
 
 
 def test_who_keeps_interleaved_passes_from_paying() -> None:
@@ -99,7 +98,7 @@ def test_everything_at_once_in_order() -> None:
             hot_percent=50.0,
             replay_lag=2.0,
             sweep=1,
-            held=["paused by alice"],
+            held=("paused by alice",),
             held_seconds=1.0,
             fallback="pid 7",
             stopped="window",
@@ -107,7 +106,7 @@ def test_everything_at_once_in_order() -> None:
         reverting=False,
     )
     assert text.endswith(
-        "HOT 50 %  lag 2.0 s  closing sweep 1  held 1.0 s: paused by alice"
+        "HOT 50 %  lag 2.0 s  catch-up pass 1  paused by alice for 1.0 s"
         "  single passes, because of pid 7  stopped: the maintenance window is over"
     )
 

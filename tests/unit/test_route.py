@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ansible.module_utils.pgrunbook.backfill.scan import PageRoute, Stretch
+from ansible.module_utils.pgrunbook.backfill.scan import Chunk, PageRoute
 from ansible.module_utils.pgrunbook.catalog import Leaf
 from ansible.module_utils.pgrunbook.core.spec import Table
 from ansible.module_utils.pgrunbook.core.values import plain
@@ -36,17 +36,17 @@ def everything(*pages: int) -> list[tuple[int, int]]:
     return [(leaf.oid, page) for leaf in leaves(*pages) for page in range(leaf.pages)]
 
 
-def pages_of(stretch: Stretch) -> list[tuple[int, int]]:
-    return [(stretch.leaf.oid, page) for page in range(stretch.first, stretch.last)]
+def pages_of(chunk: Chunk) -> list[tuple[int, int]]:
+    return [(chunk.leaf.oid, page) for page in range(chunk.first, chunk.last)]
 
 
 def rest(way: PageRoute, size: int = 5, passes: int = 1) -> list[tuple[int, int]]:
-    """Take all that is left, and finish every stretch. The pages, in the order of the way."""
+    """Take all that is left, and finish every chunk. The pages, in the order of the way."""
     found = []
-    while stretch := way.next(NO_CONNECTION, size, passes):
-        found += pages_of(stretch)
-        for number in range(stretch.next_pass, stretch.passes):
-            way.passed(stretch, number)
+    while chunk := way.next(NO_CONNECTION, size, passes):
+        found += pages_of(chunk)
+        for number in range(chunk.next_pass, chunk.passes):
+            way.passed(chunk, number)
     return found
 
 
@@ -55,10 +55,10 @@ def test_every_page_is_handed_out_once_whatever_the_sizes(
     counts: list[int], data: st.DataObject
 ) -> None:
     way, found = route(*counts), []
-    while stretch := way.next(NO_CONNECTION, data.draw(sizes), 1):
-        assert 0 <= stretch.first < stretch.last <= stretch.leaf.pages
-        found += pages_of(stretch)
-        way.passed(stretch, 0)
+    while chunk := way.next(NO_CONNECTION, data.draw(sizes), 1):
+        assert 0 <= chunk.first < chunk.last <= chunk.leaf.pages
+        found += pages_of(chunk)
+        way.passed(chunk, 0)
     assert found == everything(*counts)
     assert way.exhausted()
 
@@ -90,7 +90,7 @@ def test_threads_share_it() -> None:
 def test_an_interruption_loses_no_pass_and_repeats_none_that_was_finished(
     counts: list[int], data: st.DataObject
 ) -> None:
-    """Several stretches are under way at once, and the run is broken off several times."""
+    """Several chunks are under way at once, and the run is broken off several times."""
     finished: Counter[tuple[tuple[int, int], int]] = Counter()
     wanted: dict[tuple[int, int], int] = {}
     left: dict[str, Any] = {"next_page": 0, "unfinished": []}
@@ -102,20 +102,20 @@ def test_an_interruption_loses_no_pass_and_repeats_none_that_was_finished(
     assert way.exhausted() == (
         sum(finished.values()) == sum(wanted.values()) and set(wanted) == set(everything(*counts))
     )
-    while stretch := way.next(NO_CONNECTION, 3, 2):
-        note(stretch, wanted)
-        for number in range(stretch.next_pass, stretch.passes):
-            finished.update((page, number) for page in pages_of(stretch))
-            way.passed(stretch, number)
+    while chunk := way.next(NO_CONNECTION, 3, 2):
+        note(chunk, wanted)
+        for number in range(chunk.next_pass, chunk.passes):
+            finished.update((page, number) for page in pages_of(chunk))
+            way.passed(chunk, number)
     assert way.exhausted()
     assert set(wanted) == set(everything(*counts))
     assert finished == Counter((page, n) for page, passes in wanted.items() for n in range(passes))
 
 
-def note(stretch: Stretch, wanted: dict[tuple[int, int], int]) -> None:
+def note(chunk: Chunk, wanted: dict[tuple[int, int], int]) -> None:
     """Keep how many passes each page is to have; that does not change on the way."""
-    for page in pages_of(stretch):
-        assert wanted.setdefault(page, stretch.passes) == stretch.passes
+    for page in pages_of(chunk):
+        assert wanted.setdefault(page, chunk.passes) == chunk.passes
 
 
 def worked(
@@ -123,14 +123,14 @@ def worked(
 ) -> Counter[tuple[tuple[int, int], int]]:
     """Some steps of several workers in any order, and then a break. The passes that were done."""
     finished: Counter[tuple[tuple[int, int], int]] = Counter()
-    under_way: list[tuple[Stretch, int]] = []
+    under_way: list[tuple[Chunk, int]] = []
     for _ in range(data.draw(st.integers(0, 12))):
         if under_way and data.draw(st.booleans()):
-            stretch, number = under_way.pop(data.draw(st.integers(0, len(under_way) - 1)))
-            way.passed(stretch, number)
-            finished.update((page, number) for page in pages_of(stretch))
-            if number + 1 < stretch.passes:
-                under_way.append((stretch, number + 1))
+            chunk, number = under_way.pop(data.draw(st.integers(0, len(under_way) - 1)))
+            way.passed(chunk, number)
+            finished.update((page, number) for page in pages_of(chunk))
+            if number + 1 < chunk.passes:
+                under_way.append((chunk, number + 1))
         elif taken := way.next(NO_CONNECTION, data.draw(sizes), data.draw(st.integers(1, 4))):
             note(taken, wanted)
             under_way.append((taken, taken.next_pass))
@@ -140,7 +140,7 @@ def worked(
 def test_the_checkpoint_names_what_is_under_way_and_at_which_pass() -> None:
     way = route(10, 10)
     first, second = way.next(NO_CONNECTION, 4, 3), way.next(NO_CONNECTION, 9, 2)
-    assert first and second and second.last == 10, "no stretch goes beyond its leaf"
+    assert first and second and second.last == 10, "no chunk goes beyond its leaf"
     way.passed(first, 0)
     way.passed(first, 1)
     assert way.checkpoint() == Checkpoint(next_page=10, unfinished=[[0, 4, 3, 2], [4, 6, 2, 0]])
@@ -150,20 +150,20 @@ def test_the_checkpoint_names_what_is_under_way_and_at_which_pass() -> None:
 
 def test_it_is_not_exhausted_while_a_pass_is_under_way() -> None:
     way = route(4)
-    stretch = way.next(NO_CONNECTION, 9, 2)
-    assert stretch and way.next(NO_CONNECTION, 9, 2) is None
+    chunk = way.next(NO_CONNECTION, 9, 2)
+    assert chunk and way.next(NO_CONNECTION, 9, 2) is None
     assert not way.exhausted()
-    way.passed(stretch, 0)
+    way.passed(chunk, 0)
     assert not way.exhausted()
-    way.passed(stretch, 1)
+    way.passed(chunk, 1)
     assert way.exhausted()
 
 
 def test_what_was_left_unfinished_comes_first() -> None:
     way = PageRoute(leaves(10), 8, 10, [[2, 3, 4, 1]])
-    stretch = way.next(NO_CONNECTION, 9, 1)
-    assert stretch and (stretch.first, stretch.last) == (2, 5)
-    assert (stretch.passes, stretch.next_pass) == (4, 1)
+    chunk = way.next(NO_CONNECTION, 9, 1)
+    assert chunk and (chunk.first, chunk.last) == (2, 5)
+    assert (chunk.passes, chunk.next_pass) == (4, 1)
 
 
 @pytest.mark.parametrize("start", [0, 3, 5, 8, 20])
@@ -174,7 +174,7 @@ def test_a_table_that_shrank_is_exhausted_at_its_new_end(start: int) -> None:
     assert way.exhausted()
 
 
-def test_an_unfinished_stretch_behind_the_new_end_is_dropped() -> None:
+def test_an_unfinished_chunk_behind_the_new_end_is_dropped() -> None:
     way = PageRoute(leaves(5), 20, 20, [[3, 9, 2, 1], [12, 4, 2, 0]])
     assert rest(way) == [(1, 3), (1, 4)]
     assert way.exhausted()

@@ -12,6 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ansible.module_utils.pgrunbook.backfill import strategy
+from ansible.module_utils.pgrunbook.backfill.counting import Counts, Coverage
 from ansible.module_utils.pgrunbook.backfill.strategy import WORTH_ROWS, Strategy, choose, from_dict
 from ansible.module_utils.pgrunbook.catalog import TableInfo
 from ansible.module_utils.pgrunbook.core.errors import RunbookError
@@ -19,7 +20,7 @@ from ansible.module_utils.pgrunbook.core.spec import SPEC_OPTIONS
 from tests.unit.conftest import parsed, table_info
 
 NO_CONNECTION: Any = None  # what the phase asks for needs no look at the database
-COUNTS = {"rows_eligible": WORTH_ROWS, "coverage": {"region": {"before": 9.99, "after": 100.0}}}
+COUNTS = Counts(WORTH_ROWS, WORTH_ROWS, {}, {"region": Coverage(9.99, 100.0, {})})
 
 
 def info(rows: int = 2000, pages: int = 100, *, partitioned: bool = False) -> TableInfo:
@@ -57,7 +58,7 @@ def test_a_keyset_needs_one_table_and_a_key() -> None:
 
 
 def why_not(
-    counts: dict[str, Any] = COUNTS,
+    counts: Counts = COUNTS,
     table: TableInfo | None = None,
     passes: int = 8,
     blocking: tuple[str, ...] = ("ix_region",),
@@ -70,12 +71,13 @@ def test_enough_rows_on_full_pages_and_hardly_a_value_are_worth_passes() -> None
 
 
 def test_few_rows_are_not_worth_passes() -> None:
-    counts = {**COUNTS, "rows_eligible": WORTH_ROWS - 1}
+    counts = replace(COUNTS, rows_eligible=WORTH_ROWS - 1)
     assert why_not(counts) == "fewer than 20,000 rows are to be filled"
 
 
 def test_an_index_that_queries_may_use_stays() -> None:
-    counts = {**COUNTS, "coverage": {"region": {"before": 10.0}, "zone": {"before": 0.0}}}
+    covered = {"region": Coverage(10.0, 100.0, {}), "zone": Coverage(0.0, 100.0, {})}
+    counts = replace(COUNTS, coverage=covered)
     assert why_not(counts) == (
         "10.0 % of the values are there, so queries may use ix_region, which would have to go"
     )

@@ -15,7 +15,7 @@ FIRST_ROWS = 100  # of a batch before the first one was weighed
 BYTES = "bytes a row"
 
 
-class Pace:
+class BatchSizes:
     """Sizes for batches of each kind, learned from how long batches took. Threads may share it.
 
     A kind is a pass of its own cost: the first of interleaved passes moves rows to other pages, and
@@ -66,10 +66,46 @@ class Pace:
             self._row_bytes = max(latest, WEIGHT * latest + (1 - WEIGHT) * before)
 
     def learned(self) -> dict[str, Any]:
-        """What another Pace can start from: the size by kind, and the bytes of a row."""
+        """What others can start from: the size by kind, and the bytes of a row."""
         with self._lock:
             weight = {} if self._row_bytes is None else {BYTES: round(self._row_bytes, 1)}
             return {**self._sizes, **weight}
 
     def _size(self, kind: str) -> float:
         return self._sizes.get(kind, self._target_ms / FIRST_MS_PER_UNIT)
+
+
+class RowLimit:
+    """The most rows that a batch may fill, which shrinks where the server cannot do as many, and
+    grows again. Threads may share it.
+
+    left is how many rows may be filled altogether, as a canary has it; None is no limit.
+    """
+
+    def __init__(self, batch_rows: int, left: int | None = None) -> None:
+        self._batch_rows, self._most, self._left = batch_rows, batch_rows, left
+
+    def rows(self) -> int:
+        """The most rows of the next batch."""
+        return self._most if self._left is None else min(self._most, self._left)
+
+    def shrink(self, rows: int) -> None:
+        """Allow half of so many rows from now on."""
+        self._most = max(rows // 2, 1)
+
+    def halve(self) -> None:
+        """Allow half as many as now."""
+        self.shrink(self._most)
+
+    def grow(self) -> None:
+        """Allow a quarter more."""
+        self._most = min(self._most + self._most // 4 + 1, self._batch_rows)
+
+    def filled(self, rows: int) -> None:
+        """Count rows that a batch has filled."""
+        if self._left is not None:
+            self._left -= rows
+
+    def reached(self) -> bool:
+        """Whether all rows that may be filled are filled."""
+        return self._left is not None and self._left <= 0

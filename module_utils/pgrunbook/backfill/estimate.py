@@ -36,9 +36,9 @@ class Estimate:
 
 
 def backfill_seconds(conn: Connection, spec: Spec, rows: int) -> tuple[float | None, str]:
-    """About how many seconds of work filling so many rows takes, at the rate that the latest run of
-    the phase on this table had while nobody held or throttled it, and which run that was; None
-    where there is none, and then why, if there were runs."""
+    """About how many seconds of work filling so many rows takes, at the rate of the latest run of
+    the phase on this table, and which run that was; None where there is none, and then why, if
+    there were runs."""
     found = ledger.measured_rate(conn, spec.phase, str(spec.table))
     if not found:
         return None, ""

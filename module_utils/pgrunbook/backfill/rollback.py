@@ -4,8 +4,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Collection, Mapping
-from typing import Any
+from collections.abc import Collection, Mapping, Sequence
 
 from psycopg.sql import SQL, Composed, Identifier, Literal
 
@@ -16,61 +15,87 @@ from ..core.errors import RunbookError
 from ..core.locks import with_lock_retries
 from ..core.spec import Spec
 from ..core.sql import comma, name, render, table, text
-from ..ledger import taken_back
+from ..ledger import Progress, taken_back
 from ..ledger.filled import present_columns, require_key
-from ..ledger.taken_back import Totals
-from . import workers
-from .backfill import outcome, slice_outcome
+from . import slice, workers
 from .batch import BatchResult
 from .eligibility import any_of
-from .workers import Slice
+from .outcome import measure, record, result
+from .result import GivenBack, SliceResult
+from .slice import Slice
 
 LOCK = "ROW EXCLUSIVE on the table, FOR NO KEY UPDATE on the rows of one batch"
 
 
-def revert_slice(conn: Connection, spec: Spec, run: ledger.Run, *, dry: bool) -> dict[str, Any]:
+def revert_slice(conn: Connection, spec: Spec, run: ledger.Run, *, dry: bool) -> SliceResult:
     """Take back this run's batches, the latest first, for about slice_seconds.
 
     A row goes back to NULL in just the columns that the run filled, if all of them still hold
     what the run wrote, byte for byte. Rows changed or deleted since, and rows in which a trigger
-    puts a value back, are left alone and listed in left_alone, at most MOST_LEFT_ALONE of them. A
-    column that is there no more is passed over and named in columns_gone.
+    puts a value back, are left alone, and some of them are listed. A column that is there no more
+    is passed over and named.
     """
     ledger.get_run(conn, run.id)
     info = catalog.inspect(conn, spec.table)
     require_key(conn, spec, info, run.id)
     names = present_columns(conn, spec, info, run.id)
-    before, totals = ledger.progress(conn, run.id), taken_back.totals(conn, run.id)
-    query = revert_statement(spec, names, info) if names and before.rows else None
-    queries = [render(query)] if query else []
-    more: dict[str, Any] = {
-        "reverting": True,
-        "queries": queries,
-        "columns_gone": columns_gone(spec, names) if before.rows else [],
-    }
-    if dry or query is None:
-        rows = taken_back.rows_to_give_back(conn, run.id, len(spec.key)) if query else 0
-        return outcome(before, changed=rows, done=True, **more, **_told(conn, run.id, totals))
+    before = ledger.progress(conn, run.id)
+    gone = columns_gone(spec, names) if before.rows else []
+    if dry or not names or not before.rows:
+        return _dry(conn, spec, run, before, info, names, gone)
+    queries = [render(revert_statement(spec, names, info))]
     plan = ledger.approved_plan(conn, run, "rollback")
     ledger.require_statements(plan, run, queries)
     surroundings.require_unchanged(conn, spec, info, plan)
+    totals = taken_back.totals(conn, run.id)
+    current = _take_back(conn, spec, run, info, names)
+    after, now = ledger.progress(conn, run.id), taken_back.totals(conn, run.id)
+    found = result(
+        after,
+        changed=now.given_back - totals.given_back,
+        done=after.rows == 0,
+        reverting=True,
+        measured=measure(current, done=after.rows == 0, reverting=True),
+        given_back=_given_back(conn, run.id, gone),
+        queries=queries,
+    )
+    return record(conn, current, found)
+
+
+def _dry(
+    conn: Connection,
+    spec: Spec,
+    run: ledger.Run,
+    at: Progress,
+    info: TableInfo,
+    names: Mapping[str, str],
+    gone: list[str],
+) -> SliceResult:
+    """What a rollback would do, or that it has nothing to do."""
+    possible = bool(names and at.rows)
+    return result(
+        at,
+        changed=taken_back.rows_to_give_back(conn, run.id, len(spec.key)) if possible else 0,
+        done=True,
+        reverting=True,
+        given_back=_given_back(conn, run.id, gone),
+        queries=[render(revert_statement(spec, names, info))] if possible else [],
+    )
+
+
+def _take_back(
+    conn: Connection, spec: Spec, run: ledger.Run, info: TableInfo, names: Mapping[str, str]
+) -> Slice:
+    """Take batches back, in threads, for a slice."""
+    query = revert_statement(spec, names, info)
     triggers = catalog.update_triggers(conn, info, names.values())
     taken_back.merge_entries(conn, run.id, len(spec.key), len(spec.columns))
     recheck = _recheck_statement(spec, names, info) if triggers else None
-    current = workers.start(conn, spec, run, interleaved=False)
-    workers.supervise(
+    current = slice.start(conn, spec, run, interleaved=False)
+    workers.run(
         conn, current, lambda worker: _work(worker, current, info, query, recheck), spec.workers
     )
-    after, now = ledger.progress(conn, run.id), taken_back.totals(conn, run.id)
-    return slice_outcome(
-        conn,
-        current,
-        before,
-        changed=now.given_back - totals.given_back,
-        done=after.rows == 0,
-        **more,
-        **_told(conn, run.id, now),
-    )
+    return current
 
 
 def columns_gone(spec: Spec, names: Mapping[str, str]) -> list[str]:
@@ -195,15 +220,16 @@ def _kept(written: list[tuple[Identifier, Literal]]) -> Composed:
     )
 
 
-def _told(conn: Connection, run_id: str, totals: Totals) -> dict[str, Any]:
+def _given_back(conn: Connection, run_id: str, gone: Sequence[str]) -> GivenBack:
     """What a result tells of the rows of all slices so far."""
-    left = taken_back.left_alone(conn, run_id)
-    return {
-        "rows_left_alone": left.rows,
-        "left_alone": list(left.entries),
-        "rows_put_back": totals.put_back,
-        "rows_rewritten": totals.rewritten,
-    }
+    left, totals = taken_back.left_alone(conn, run_id), taken_back.totals(conn, run_id)
+    return GivenBack(
+        rows_left_alone=left.rows,
+        left_alone=left.entries,
+        rows_put_back=totals.put_back,
+        rows_rewritten=totals.rewritten,
+        columns_gone=tuple(gone),
+    )
 
 
 def _work(

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The way through the table: which stretch comes next, and up to where everything is done."""
+"""The way through the table: which chunk comes next, and up to where everything is done."""
 
 from __future__ import annotations
 
@@ -18,13 +18,10 @@ from .batch import key_values
 
 
 @dataclass(frozen=True)
-class Stretch:
-    """What one worker takes through every pass before it asks for more.
-
-    first and last are pages of the leaf, the last one excluded, or rows by key where first_key and
-    last_key, both included, are set. position counts the pages of all leaves before it. passes is
-    how many there are, next_pass the first that is not done.
-    """
+class PageChunk:
+    """Pages of a partition, the last one excluded, which one worker takes through every pass before
+    it asks for more. position counts the pages of all partitions before it; passes is how many
+    there are, next_pass the first that is not done."""
 
     leaf: Leaf
     first: int
@@ -32,48 +29,89 @@ class Stretch:
     position: int
     passes: int = 1
     next_pass: int = 0
-    first_key: list[str] | None = None
-    last_key: list[str] | None = None
+
+    def end(self, at: int, size: int) -> int:
+        """Before which page a batch ends that begins there and has so many pages."""
+        return min(at + size, self.last)
+
+    def most_rows(self, size: int) -> None:
+        """How many rows a batch of that size has: nobody knows."""
+
+    def place(self, at: int, end: int, number: int) -> dict[str, Any]:
+        """The parameters of a batch's statement that say where it works in that pass."""
+        return {"first": at, "last": end, "passes": self.passes, "pass": number}
+
+
+@dataclass(frozen=True)
+class KeyChunk:
+    """So many rows in the order of the key, from one key to another, both included, in one pass.
+    position counts the chunks before it."""
+
+    leaf: Leaf
+    last: int
+    position: int
+    first_key: list[str]
+    last_key: list[str]
+    first: int = 0
+    passes: int = 1
+    next_pass: int = 0
+
+    def end(self, at: int, size: int) -> int:
+        """Before which row a batch ends: each may fill all that is left of the chunk."""
+        return self.last
+
+    def most_rows(self, size: int) -> int:
+        """How many rows a batch of that size has."""
+        return size
+
+    def place(self, at: int, end: int, number: int) -> dict[str, Any]:
+        """The parameters of a batch's statement that say where it works."""
+        keys = {"first_key": self.first_key, "last_key": self.last_key}
+        return {"first": None, "last": None, **keys}
+
+
+Chunk = PageChunk | KeyChunk
 
 
 class PageRoute:
     """Hands out the pages from start to end, both counted over all leaves. Threads share it.
 
-    unfinished has the stretches that an earlier slice left, as checkpoint() gave them.
+    unfinished has the chunks that an earlier slice left, as checkpoint() gave them.
     """
 
     def __init__(
         self, leaves: tuple[Leaf, ...], start: int, end: int, unfinished: list[list[int]]
     ) -> None:
         self._leaves, self._next, self._end = leaves, start, end
-        self._unfinished = [s for entry in unfinished if (s := self._stretch(*entry))]
-        self._under_way: dict[int, Stretch] = {}
+        self._unfinished = [s for entry in unfinished if (s := self._chunk(*entry))]
+        self._under_way: dict[int, PageChunk] = {}
         self._lock = threading.Lock()
 
-    def next(self, conn: Connection, size: int, passes: int) -> Stretch | None:
-        """A stretch that was left, or up to size pages of one leaf for so many passes, or None at
+    def next(self, conn: Connection, size: int, passes: int) -> PageChunk | None:
+        """A chunk that was left, or up to size pages of one leaf for so many passes, or None at
         the end."""
         with self._lock:
             if self._unfinished:
-                stretch: Stretch | None = self._unfinished.pop(0)
+                chunk: PageChunk | None = self._unfinished.pop(0)
             else:
-                stretch = self._stretch(self._next, min(size, self._end - self._next), passes, 0)
-                self._next += stretch.last - stretch.first if stretch else 0
-            if stretch:
-                self._under_way[stretch.position] = stretch
-            return stretch
+                chunk = self._chunk(self._next, min(size, self._end - self._next), passes, 0)
+                self._next += chunk.last - chunk.first if chunk else 0
+            if chunk:
+                self._under_way[chunk.position] = chunk
+            return chunk
 
-    def passed(self, stretch: Stretch, number: int) -> None:
-        """Note that a pass over the stretch is done."""
+    def passed(self, chunk: Chunk, number: int) -> None:
+        """Note that a pass over the chunk is done."""
         with self._lock:
-            self._under_way[stretch.position] = replace(stretch, next_pass=number + 1)
-            if number + 1 == stretch.passes:
-                del self._under_way[stretch.position]
+            begun = self._under_way[chunk.position]
+            self._under_way[chunk.position] = replace(begun, next_pass=number + 1)
+            if number + 1 == chunk.passes:
+                del self._under_way[chunk.position]
 
     def exhausted(self) -> bool:
-        """Whether every stretch was handed out and finished."""
+        """Whether every chunk was handed out and finished."""
         with self._lock:
-            rest = self._stretch(self._next, self._end - self._next, 1, 0)
+            rest = self._chunk(self._next, self._end - self._next, 1, 0)
             return rest is None and not self._under_way and not self._unfinished
 
     def checkpoint(self) -> Checkpoint:
@@ -83,14 +121,14 @@ class PageRoute:
             unfinished = [[s.position, s.last - s.first, s.passes, s.next_pass] for s in left]
             return Checkpoint(next_page=self._next, unfinished=unfinished)
 
-    def _stretch(self, position: int, pages: int, passes: int, next_pass: int) -> Stretch | None:
-        """The stretch at a position, cut off at the end of its leaf; None behind the last leaf."""
+    def _chunk(self, position: int, pages: int, passes: int, next_pass: int) -> PageChunk | None:
+        """The chunk at a position, cut off at the end of its leaf; None behind the last leaf."""
         before = 0
         for leaf in self._leaves:
             first = position - before
             if pages > 0 and first < leaf.pages:
                 last = min(first + pages, leaf.pages)
-                return Stretch(leaf, first, last, position, passes, next_pass)
+                return PageChunk(leaf, first, last, position, passes, next_pass)
             before += leaf.pages
         return None
 
@@ -104,34 +142,27 @@ class KeyRoute:
         self._under_way: dict[int, list[str] | None] = {}
         self._lock = threading.Lock()
 
-    def next(self, conn: Connection, size: int, passes: int) -> Stretch | None:
-        """A stretch of up to size rows, or None at the end. There is only one pass."""
+    def next(self, conn: Connection, size: int, passes: int) -> KeyChunk | None:
+        """A chunk of up to size rows, or None at the end. There is only one pass."""
         with self._lock:
             if self._ended:
                 return None
-            found = self._bounds(conn, size)
-            if found["first"] is None:
+            first, last = self._bounds(conn, size)
+            if first is None:
                 self._ended = True
                 return None
-            stretch = Stretch(
-                self._info.leaves[0],
-                0,
-                size,
-                self._position,
-                first_key=found["first"],
-                last_key=found["last"],
-            )
+            chunk = KeyChunk(self._info.leaves[0], size, self._position, first, last)
             self._under_way[self._position] = self._after
-            self._after, self._position = found["last"], self._position + 1
-            return stretch
+            self._after, self._position = last, self._position + 1
+            return chunk
 
-    def passed(self, stretch: Stretch, number: int) -> None:
-        """Note that the stretch is done."""
+    def passed(self, chunk: Chunk, number: int) -> None:
+        """Note that the chunk is done."""
         with self._lock:
-            del self._under_way[stretch.position]
+            del self._under_way[chunk.position]
 
     def exhausted(self) -> bool:
-        """Whether every stretch was handed out and finished."""
+        """Whether every chunk was handed out and finished."""
         with self._lock:
             return self._ended and not self._under_way
 
@@ -141,7 +172,8 @@ class KeyRoute:
             key = self._under_way[min(self._under_way)] if self._under_way else self._after
             return Checkpoint(next_page=0, next_key=key, unfinished=[])
 
-    def _bounds(self, conn: Connection, rows: int) -> dict[str, Any]:
+    def _bounds(self, conn: Connection, rows: int) -> tuple[Any, Any]:
+        """The first and the last key of the next rows, as texts; None where there is none."""
         ours = comma(name(k) for k in self._spec.key)
         after = SQL("WHERE ROW({}) > ROW({})").format(
             ours, key_values(self._spec, self._info, "after")
@@ -158,4 +190,8 @@ class KeyRoute:
             texts=comma(SQL("{}::text").format(name(k)) for k in self._spec.key),
             downwards=comma(SQL("{} DESC").format(name(k)) for k in self._spec.key),
         )
-        return one(conn, query, {"after": self._after, "n": rows})
+        row = one(conn, query, {"after": self._after, "n": rows})
+        return row["first"], row["last"]
+
+
+Route = PageRoute | KeyRoute

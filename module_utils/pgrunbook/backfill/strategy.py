@@ -18,6 +18,7 @@ from ..catalog import BLOCK_BYTES, TableInfo, conversion
 from ..core.connection import Connection, one
 from ..core.errors import RunbookError
 from ..core.spec import Spec
+from .counting import Counts
 
 DEFER_BELOW_COVERAGE = 10.0  # per cent; above it, queries may well use the index already
 WORTH_ROWS = 20_000  # fewer are filled before an index is built again
@@ -47,9 +48,7 @@ def from_dict(plan: dict[str, Any]) -> Strategy:
     return Strategy(plan["name"], plan["passes"], tuple(plan["deferred"]))
 
 
-def choose(
-    conn: Connection, spec: Spec, info: TableInfo, counts: dict[str, Any]
-) -> tuple[Strategy, str]:
+def choose(conn: Connection, spec: Spec, info: TableInfo, counts: Counts) -> tuple[Strategy, str]:
     """The strategy for the table as it is, and the reason in a sentence.
 
     Raises RunbookError where the phase asks for one that the table does not allow.
@@ -59,10 +58,10 @@ def choose(
     if spec.strategy == "keyset":
         _require_key(spec, info)
         return Strategy("keyset"), "the phase asks for it"
-    if not counts["rows_eligible"]:
+    if not counts.rows_eligible:
         return Strategy("ranges"), "no row is to be filled"
     if not info.rows_estimate:  # never analysed, but counted
-        info = replace(info, rows_estimate=counts["rows_total"])
+        info = replace(info, rows_estimate=counts.rows_total)
     asked = spec.strategy == "interleaved"
     blocking, foreign = _blocking(conn, spec, info)
     if foreign:
@@ -94,7 +93,7 @@ class Other:
 
 
 def others(
-    conn: Connection, spec: Spec, info: TableInfo, counts: dict[str, Any], chosen: Strategy
+    conn: Connection, spec: Spec, info: TableInfo, counts: Counts, chosen: Strategy
 ) -> list[Other]:
     """The strategies that choose() could have chosen for the table with other statistics or counts.
 
@@ -108,7 +107,7 @@ def others(
     wanted = {index.renamed_from or index.name: index.name for index in spec.indexes}
     wanted |= {index.name: index.name for index in spec.indexes}
     why_not = ""
-    if not counts["rows_eligible"]:
+    if not counts.rows_eligible:
         why_not = "no row is to be filled"
     elif foreign:
         why_not = _stays(info, foreign)
@@ -155,9 +154,7 @@ def _stays(info: TableInfo, foreign: Sequence[str]) -> str:
     )
 
 
-def _why_not(
-    info: TableInfo, counts: dict[str, Any], spec: Spec, passes: int, blocking: list[str]
-) -> str:
+def _why_not(info: TableInfo, counts: Counts, spec: Spec, passes: int, blocking: list[str]) -> str:
     """Why interleaved passes would not pay, or an empty text."""
     if passes == 1:
         if _rows_per_page(info) < 2:
@@ -168,9 +165,9 @@ def _why_not(
             f"{_rows_per_page(info):.0f} rows a page leave too few of its {LINE_POINTERS} line "
             "pointers, of which a heap-only update takes one more"
         )
-    if counts["rows_eligible"] < WORTH_ROWS:
+    if counts.rows_eligible < WORTH_ROWS:
         return f"fewer than {WORTH_ROWS:,} rows are to be filled"
-    covered = max((share["before"] for share in counts["coverage"].values()), default=0.0)
+    covered = max((share.before for share in counts.coverage.values()), default=0.0)
     if blocking and covered >= DEFER_BELOW_COVERAGE:
         return (
             f"{covered} % of the values are there, so queries may use {', '.join(blocking)}, which "

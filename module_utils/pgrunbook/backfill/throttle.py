@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What the backfill does to everybody else: sampled once a second, held against thresholds."""
+"""What the backfill does to everybody else: sampled once a second, and compared with thresholds."""
 
 from __future__ import annotations
 
@@ -123,8 +123,8 @@ def sees_all_transactions(conn: Connection) -> bool:
 
 
 def reasons(spec: Spec, load: Load, active_before: int) -> dict[str, str]:
-    """Why to hold the backfill now: for every threshold that the load exceeds, by its name in the
-    spec, a text with both figures.
+    """Why to throttle the backfill now: for every threshold that the load exceeds, by its
+    name in the spec, a text with both figures.
 
     active_before is the number of active sessions when the run began.
     """

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from .. import catalog
-from ..backfill import eligibility, unfillable
+from ..backfill import eligibility, expressions, unfillable
+from ..backfill.counting import count
 from ..backfill.equality import rules
 from ..catalog import TableInfo
 from ..core.connection import Connection
@@ -34,11 +35,11 @@ class DataGates:
 def validate(conn: Connection, spec: Spec) -> DataGates:
     """Measure the data gates."""
     info = catalog.inspect(conn, spec.table)
-    eligibility.acknowledged_functions(conn, spec, info)
+    expressions.acknowledged_functions(conn, spec, info)
     by = rules(conn, spec, info)
     aside = unfillable.of_newest_run(conn, spec)
     refused = unfillable.count(conn, spec, info, aside)
-    counts = {**eligibility.count(conn, spec, info), "rows_refused": refused}
+    counts = {**plain(count(conn, spec, info)), "rows_refused": refused}
     sample = compare_sample(conn, spec, info, by, aside)
     every = compare_all(conn, spec, info, by, aside)
     drifted = count_drifted(conn, spec, info, by) if every.different else 0

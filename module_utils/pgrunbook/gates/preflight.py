@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from psycopg.sql import SQL, Composed
 
 from .. import catalog, ledger
-from ..backfill import eligibility
+from ..backfill import eligibility, expressions
 from ..catalog import Server, TableInfo
 from ..core import printable
 from ..core.connection import Connection, one
@@ -79,7 +79,7 @@ def examine(conn: Connection, spec: Spec) -> Preflight:
     target = catalog.inspect(conn, spec.table)
     source = catalog.inspect(conn, spec.source, catalog.READABLE)
     eligibility.require_joinable(conn, spec, target, source)
-    eligibility.acknowledged_of_source(conn, spec)
+    expressions.acknowledged_of_source(conn, spec)
     counts = count_rows(conn, spec)
     health = Health(
         **vars(counts),

@@ -9,7 +9,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from .. import ledger
+from ..backfill.constraints import Refusal
+from ..backfill.counting import Counts
 from ..backfill.equality import Rules
+from ..backfill.sample import SampledRow
 from ..backfill.strategy import Strategy
 from ..catalog.dependents import Dependent
 from ..core.server import Identity
@@ -95,10 +98,10 @@ class PlanResult:
     plan: Plan
     run: ledger.Run
     resumes: bool
-    counts: dict[str, Any]
+    counts: Counts
     baseline: Mapping[str, Any]
     conversions: list[Moving]
-    refused: list[dict[str, Any]]
+    refused: list[Refusal]
     unforeseen: list[str]
     compared_by: Rules
     why_strategy: str
@@ -107,14 +110,14 @@ class PlanResult:
     horizon: str
     estimates: Estimates
     measured_rate: str
-    sample: list[dict[str, Any]]
+    sample: list[SampledRow]
     checks: list[Gate]
 
     @property
     def needed(self) -> bool:
         """Whether there is anything to do."""
         steps = any(step.needed for step in self.plan.steps)
-        return steps or self.resumes or bool(self.counts["rows_eligible"])
+        return steps or self.resumes or bool(self.counts.rows_eligible)
 
     def as_json(self) -> dict[str, Any]:
         """What the module returns, except for the text."""

@@ -6,21 +6,24 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from ..backfill.counting import Counts, Coverage
 from ..core.spec import Spec
 from ..gates import Gate, registry
 from ..gates.data_gates import coverage_target
 from ..gates.gate import judge
 from .text import REASONS
 
-Counts = Mapping[str, Any]
-
 
 def measure(
-    spec: Spec, baseline: Counts, counts: Counts, proved: Mapping[str, Any], seconds: float
+    spec: Spec,
+    baseline: Mapping[str, Any],
+    counts: Counts,
+    proved: Mapping[str, Any],
+    seconds: float,
 ) -> list[Gate]:
-    """The gates. baseline has the counts that the run started from. counts are those of now, which
-    decide what coverage is possible. proved is what the server says of this session's writes, and
-    seconds is how long planning took."""
+    """The gates. baseline has the counts that the run started from, as JSON. counts are those of
+    now, which decide what coverage is possible. proved is what the server says of this session's
+    writes, and seconds is how long planning took."""
     return [
         _baseline(spec, baseline),
         _requirement(spec, baseline, counts),
@@ -28,7 +31,7 @@ def measure(
     ]
 
 
-def _baseline(spec: Spec, baseline: Counts) -> Gate:
+def _baseline(spec: Spec, baseline: Mapping[str, Any]) -> Gate:
     before = {column: share["before"] for column, share in baseline["coverage"].items()}
     return judge(
         spec,
@@ -40,8 +43,8 @@ def _baseline(spec: Spec, baseline: Counts) -> Gate:
     )
 
 
-def _requirement(spec: Spec, baseline: Counts, counts: Counts) -> Gate:
-    after = {column: share["after"] for column, share in counts["coverage"].items()}
+def _requirement(spec: Spec, baseline: Mapping[str, Any], counts: Counts) -> Gate:
+    after = {column: share.after for column, share in counts.coverage.items()}
     short = [column for column, share in after.items() if share < spec.coverage_of(column)]
     return judge(
         spec,
@@ -51,7 +54,7 @@ def _requirement(spec: Spec, baseline: Counts, counts: Counts) -> Gate:
             [
                 f"{baseline['rows_eligible']:,} of {baseline['rows_total']:,} rows",
                 ", ".join(f"{column} {share} %" for column, share in after.items()),
-                *(_short(column, counts["coverage"][column]) for column in short),
+                *(_short(column, counts.coverage[column]) for column in short),
             ]
         ),
         passed=not short,
@@ -59,10 +62,10 @@ def _requirement(spec: Spec, baseline: Counts, counts: Counts) -> Gate:
     )
 
 
-def _short(column: str, share: Mapping[str, Any]) -> str:
+def _short(column: str, share: Coverage) -> str:
     """Why a column does not get enough."""
-    why = [f"{rows:,} rows {REASONS[reason]}" for reason, rows in share["lacking"].items() if rows]
-    return f"{column} can get no more than {share['after']} %, because {', '.join(why)}"
+    why = [f"{rows:,} rows {REASONS[reason]}" for reason, rows in share.lacking.items() if rows]
+    return f"{column} can get no more than {share.after} %, because {', '.join(why)}"
 
 
 def _dry_run(spec: Spec, proved: Mapping[str, Any], seconds: float) -> Gate:

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from .. import catalog
-from ..backfill import constraints, eligibility
+from ..backfill import constraints, counting, eligibility, expressions
 from ..backfill.equality import Rules, rules
 from ..catalog import TableInfo, conversion
 from ..catalog.dependents import Dependent
@@ -39,7 +39,7 @@ def require_sound(conn: Connection, spec: Spec, info: TableInfo, names: dict[str
     later; names has the columns' present names."""
     obstacles = Obstacles(conn)
     obstacles.checked(index_checks.require_buildable, conn, spec, info)
-    called = obstacles.checked(eligibility.require_sound_expressions, conn, spec, info)
+    called = obstacles.checked(expressions.require_sound_expressions, conn, spec, info)
     asked = obstacles.checked(query_gates.require_sound_queries, conn, spec, info)
     converted = foreseen = None
     by: Rules = {}
@@ -47,7 +47,7 @@ def require_sound(conn: Connection, spec: Spec, info: TableInfo, names: dict[str
         by = rules(conn, spec, info)
         obstacles.checked(eligibility.require_unique_source, conn, spec)
         obstacles.checked(rehearsal.require_run, conn, spec, info, by)
-        fates = eligibility.fates(conn, spec, info, by)
+        fates = counting.fates(conn, spec, info, by)
         converted = obstacles.checked(convert.require_safe, conn, spec, info, fates)
         foreseen = obstacles.checked(constraints.require_fillable, conn, spec, info)
     dependents = obstacles.checked(column_dependents.require_acknowledged, conn, spec, info)

@@ -6,10 +6,10 @@ from __future__ import annotations
 import uuid
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
-from typing import Any
 
 from .. import catalog, ledger
 from ..backfill import rollback, rollback_checks
+from ..backfill.result import SliceResult
 from ..catalog import TableInfo, row_security, surroundings, trust
 from ..core.connection import Connection
 from ..core.errors import RunbookError
@@ -34,7 +34,7 @@ class _Seen:
     spec: Spec
     info: TableInfo
     journal: journal.Findings
-    rows: dict[str, Any]
+    rows: SliceResult
     triggers: list[str]
     notes: list[str]
 
@@ -65,14 +65,14 @@ def build_rollback(
         schema=info.schema(),
         surroundings=surroundings.read(conn, spec, info, with_source=False),
         triggers=seen.triggers,
-        columns_gone=rows["columns_gone"],
+        columns_gone=list(rows.columns_gone),
         notes=[*seen.notes, *renamed.warnings],
         journal_altered=[*found.altered, *found.gone],
         steps=_steps(conn, info, run_id, rows, built, renamed),
     )
-    needed = bool(rows["changed"]) or built.changed or renamed.changed
+    needed = bool(rows.changed) or built.changed or renamed.changed
     undoing = ledger.Run(run_id, plan.hash, uuid.uuid4().hex, plain(plan.server))
-    return RollbackResult(plan, undoing, needed, rows["rows_changed"], list(found.unknown))
+    return RollbackResult(plan, undoing, needed, rows.rows_changed, list(found.unknown))
 
 
 def _look(
@@ -88,7 +88,7 @@ def _look(
     rows = rollback.revert_slice(conn, spec, run, dry=True)
     obstacles = Obstacles(conn)
     triggers: list[str] = []
-    if rows["changed"]:
+    if rows.changed:
         latest = rollback_checks.require_latest
         again = obstacles.checked(latest, conn, spec, info, run.id, acknowledged)
         notes = [*notes, *(again or [])]
@@ -151,14 +151,14 @@ def _steps(
     conn: Connection,
     info: TableInfo,
     run_id: str,
-    rows: Mapping[str, Any],
+    rows: SliceResult,
     built: SchemaChange,
     renamed: SchemaChange,
 ) -> tuple[Step, ...]:
     given_back = Step(
         "backfill",
         "Give back the rows that the run changed",
-        tuple(rows["queries"]),
+        rows.queries,
         undo=(),
         lock=rollback.LOCK,
     )

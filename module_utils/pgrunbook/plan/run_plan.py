@@ -10,8 +10,10 @@ from datetime import UTC, datetime
 from typing import Any
 
 from .. import catalog, ledger
-from ..backfill import eligibility, page_space
+from ..backfill import page_space
+from ..backfill.counting import Counts, count
 from ..backfill.estimate import backfill_seconds
+from ..backfill.sample import sample
 from ..backfill.strategy import Strategy
 from ..backfill.throttle import horizon_holder
 from ..backfill.workers import OLD_TRANSACTION_SECONDS
@@ -43,7 +45,7 @@ class _Seen:
     source: TableInfo
     names: dict[str, str]
     sound: Sound
-    counts: dict[str, Any]
+    counts: Counts
     advised: list[IndexAdvice]
 
 
@@ -63,7 +65,7 @@ def build(conn: Connection, spec: Spec, approval: str = "") -> PlanResult:
     chosen = _choose(conn, spec, seen, begun, approval)
     strategy = chosen.plan.strategy
     heap_only = page_space.heap_only_percent(conn, spec, info, sound.compared_by, strategy)
-    filling, measured_rate = backfill_seconds(conn, spec, counts["rows_eligible"])
+    filling, measured_rate = backfill_seconds(conn, spec, counts.rows_eligible)
     building = build_seconds(conn, spec, info, seen.names, strategy)
     baseline = _baseline(begun, chosen.plan, counts, heap_only)
     proved, seconds = proof(conn), round(time.monotonic() - started, 2)
@@ -83,7 +85,7 @@ def build(conn: Connection, spec: Spec, approval: str = "") -> PlanResult:
         horizon=horizon_holder(conn, [conn.info.backend_pid], OLD_TRANSACTION_SECONDS),
         estimates=Estimates(filling, building, index_trial.seconds(seen.advised)),
         measured_rate=measured_rate,
-        sample=eligibility.sample(conn, spec, info, sound.compared_by, SAMPLED_ROWS),
+        sample=sample(conn, spec, info, sound.compared_by, SAMPLED_ROWS),
         checks=plan_gates.measure(spec, baseline["counts"], counts, proved, seconds),
     )
 
@@ -94,7 +96,7 @@ def _look(conn: Connection, spec: Spec) -> _Seen:
     source = catalog.inspect(conn, spec.source, catalog.READABLE)
     names = require_columns(conn, spec, info, source)
     sound = require_sound(conn, spec, info, names)
-    counts = eligibility.count(conn, spec, info)
+    counts = count(conn, spec, info)
     return _Seen(info, source, names, sound, counts, index_trial.planned(conn, spec, info))
 
 
@@ -147,11 +149,11 @@ def _without_steps(conn: Connection, spec: Spec, seen: _Seen) -> Plan:
 
 
 def _baseline(
-    begun: ledger.Unfinished | None, plan: Plan, counts: dict[str, Any], heap_only: float | None
+    begun: ledger.Unfinished | None, plan: Plan, counts: Counts, heap_only: float | None
 ) -> dict[str, Any]:
     """What the run starts from. Of a run that goes on, it is what the ledger has of its first
     start."""
-    now = {"counts": counts, "schema": plan.schema, "queries": plan.queries}
+    now = {"counts": plain(counts), "schema": plan.schema, "queries": plan.queries}
     return begun.baseline if begun else {**now, "heap_only_percent": heap_only}
 
 

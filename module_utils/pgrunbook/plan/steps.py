@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from ..backfill import backfill
+from ..backfill.statements import LOCK, statements
 from ..backfill.strategy import Strategy
 from ..catalog import TableInfo
 from ..core.connection import Connection
@@ -30,9 +30,9 @@ def _backfill(spec: Spec, info: TableInfo, strategy: Strategy) -> Step:
     return Step(
         "backfill",
         "Fill the columns",
-        statements=tuple(backfill.statements(spec, info, strategy)),
+        statements=tuple(statements(spec, info, strategy)),
         undo=("playbooks/rollback.yml gives back just the rows in the journal",),
-        lock=backfill.LOCK,
+        lock=LOCK,
         needed=False,
         alike=alike([len(info.leaves), 1]),
     )

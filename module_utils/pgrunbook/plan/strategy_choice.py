@@ -7,6 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+from ..backfill.counting import Counts
 from ..backfill.strategy import Other, Strategy, choose, kept, others, words
 from ..catalog import TableInfo
 from ..core.connection import Connection
@@ -36,7 +37,7 @@ def choose_plan(
     conn: Connection,
     spec: Spec,
     info: TableInfo,
-    counts: dict[str, Any],
+    counts: Counts,
     approved: Approved,
     planned: Callable[[Strategy], Plan],
 ) -> Chosen:

@@ -5,10 +5,10 @@ from __future__ import annotations
 
 import re
 import textwrap
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import replace
-from typing import Any
 
+from ..backfill.counting import Counts
 from ..backfill.progress import about
 from ..backfill.sample import sample_text
 from ..catalog.dependents import Dependent
@@ -67,7 +67,7 @@ def _where(plan: Plan) -> str:
 
 
 def _is_needed(step: Step, result: PlanResult) -> bool:
-    return bool(result.counts["rows_eligible"] if step.id == "backfill" else step.needed)
+    return bool(result.counts.rows_eligible if step.id == "backfill" else step.needed)
 
 
 def _called(plan: Plan) -> list[str]:
@@ -203,7 +203,7 @@ def _conversion(each: Moving) -> list[str]:
 def _rows(result: PlanResult) -> list[str]:
     counts, sample = result.counts, result.sample
     lines = [
-        f"   rows  {counts['rows_eligible']:,} of {counts['rows_total']:,} would change",
+        f"   rows  {counts.rows_eligible:,} of {counts.rows_total:,} would change",
         *_skipped(counts),
         *_refused(result),
         *_how(result),
@@ -233,19 +233,19 @@ def _refused(result: PlanResult) -> list[str]:
     """The rows that would be set aside, by what refuses them, and what nobody can know before."""
     lines = []
     for each in result.refused:
-        keys = ", ".join(each["keys"])
+        keys = ", ".join(each.keys)
         lines += _labelled(
-            "", f"{each['rows']:,} would be set aside, such as {keys}: {each['what']} refuses them"
+            "", f"{each.rows:,} would be set aside, such as {keys}: {each.what} refuses them"
         )
     if result.unforeseen:
         lines += _labelled("", f"not foreseen: what {'; '.join(result.unforeseen)} would refuse")
     return lines
 
 
-def _skipped(counts: Mapping[str, Any]) -> list[str]:
+def _skipped(counts: Counts) -> list[str]:
     return [
         f"         {number:,} stay as they are: they {REASONS[reason]}"
-        for reason, number in counts["rows_skipped"].items()
+        for reason, number in counts.rows_skipped.items()
         if number
     ]
 

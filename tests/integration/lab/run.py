@@ -14,6 +14,7 @@ from ansible.module_utils.pgrunbook import ledger
 from ansible.module_utils.pgrunbook.backfill import backfill, rollback
 from ansible.module_utils.pgrunbook.core import spec
 from ansible.module_utils.pgrunbook.core.connection import Connection
+from ansible.module_utils.pgrunbook.core.values import plain
 from ansible.module_utils.pgrunbook.ledger.taken_back import MOST_LEFT_ALONE
 from tests.integration.conftest import Database
 from tests.integration.lab.shapes import SCHEMA, Example, Script, Slice, Table, TakeOver, Way
@@ -52,11 +53,11 @@ class Run:
 
     def fill(self) -> Result:
         return self._filled(
-            lambda: backfill.run_slice(self.conn, self._spec(), self._run(), canary=False)
+            lambda: plain(backfill.run_slice(self.conn, self._spec(), self._run(), canary=False))
         )
 
     def fill_the_rest(self) -> None:
-        """Afterwards nothing is eligible. The last sweep may come too early for what the
+        """Afterwards nothing is eligible. The last pass may come too early for what the
         application did; then the next execution fills that."""
         result = self._filled(self.steps.backfill)
         if self.lab.rows() != self.lab.one_update():
@@ -68,7 +69,7 @@ class Run:
 
     def give_back(self) -> Result:
         return self._given_back(
-            lambda: rollback.revert_slice(self.conn, self._spec(), self._run(), dry=False)
+            lambda: plain(rollback.revert_slice(self.conn, self._spec(), self._run(), dry=False))
         )
 
     def give_back_the_rest(self) -> Result:

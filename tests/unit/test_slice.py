@@ -9,14 +9,15 @@ from typing import Any
 
 from ansible.module_utils.pgrunbook import ledger
 from ansible.module_utils.pgrunbook.backfill.batch import BatchResult
-from ansible.module_utils.pgrunbook.backfill.batch_size import Pace
-from ansible.module_utils.pgrunbook.backfill.workers import Slice, few_heap_only
+from ansible.module_utils.pgrunbook.backfill.batch_size import BatchSizes
+from ansible.module_utils.pgrunbook.backfill.slice import Slice
+from ansible.module_utils.pgrunbook.backfill.workers import few_heap_only
 from tests.unit.conftest import parsed
 
 
 def new(seconds: float = 60.0, **changes: Any) -> Slice:
     run = ledger.Run("phase9-1", "ab", "cd")
-    return Slice(parsed(**changes), run, Pace(100), seconds=seconds, interleaved=True)
+    return Slice(parsed(**changes), run, BatchSizes(100), seconds=seconds, interleaved=True)
 
 
 def done(*, rows_per_second: int = 0, **changes: Any) -> BatchResult:
@@ -44,26 +45,28 @@ def test_the_first_reason_to_stop_stands() -> None:
     assert current.stopped == "window"
 
 
-def test_a_pause_holds_until_the_slice_is_over_and_is_told() -> None:
+def test_a_pause_lasts_until_the_slice_is_over_and_is_told() -> None:
     current = new(seconds=0.1)
     current.obey(ledger.Control("pause", "alice", 0))
-    assert current.held() and not current.may_go_on()
-    assert list(current.why_held.values()) == ["paused by alice"]
+    assert current.waits() and not current.may_go_on()
+    assert list(current.reasons_told.values()) == ["paused by alice"]
 
 
-def test_nothing_is_held_once_there_is_no_reason_and_the_reason_is_still_told() -> None:
+def test_nothing_waits_once_there_is_no_reason_and_the_reason_is_still_told() -> None:
     current = new()
-    current.hold({"lag": "replica lag 12.0 s > 10 s"})
-    current.hold({})
+    current.wait_because({"lag": "replica lag 12.0 s > 10 s"})
+    current.wait_because({})
     assert current.may_go_on()
-    assert current.why_held == {"lag": "replica lag 12.0 s > 10 s"}
+    assert current.reasons_told == {"lag": "replica lag 12.0 s > 10 s"}
 
 
 def test_a_threshold_is_told_once_with_its_latest_figure() -> None:
     current = new()
     for seconds in (11, 12, 13):
-        current.hold({"lag": f"replica lag {seconds} s > 10 s", "control": "paused by alice"})
-    assert list(current.why_held.values()) == ["replica lag 13 s > 10 s", "paused by alice"]
+        current.wait_because(
+            {"lag": f"replica lag {seconds} s > 10 s", "control": "paused by alice"}
+        )
+    assert list(current.reasons_told.values()) == ["replica lag 13 s > 10 s", "paused by alice"]
 
 
 def test_what_batches_did_adds_up_and_later_passes_are_counted_apart() -> None:
@@ -99,16 +102,16 @@ def test_without_a_rate_nobody_waits() -> None:
 def test_the_time_in_which_no_batch_may_begin_is_counted_once() -> None:
     current = new()
     assert current.idle_seconds() == 0
-    current.hold({"lag": "replica lag 12.0 s > 10 s"})
+    current.wait_because({"lag": "replica lag 12.0 s > 10 s"})
     time.sleep(0.1)
     assert 0.1 <= current.idle_seconds() < 1, "also while it lasts"
-    current.hold({})
-    held = current.figures.held_seconds
-    assert held == current.idle_seconds()
+    current.wait_because({})
+    waited = current.figures.waited_seconds
+    assert waited == current.idle_seconds()
     current.record(done(rows_per_second=100, milliseconds=0.0), later=False)
-    assert current.figures.held_seconds == held
-    assert 0.1 <= current.figures.throttled_seconds < 1
-    assert current.idle_seconds() == held + current.figures.throttled_seconds
+    assert current.figures.waited_seconds == waited
+    assert 0.1 <= current.figures.rested_seconds < 1
+    assert current.idle_seconds() == waited + current.figures.rested_seconds
 
 
 def test_the_rate_that_somebody_set_is_told_also_when_it_was_lifted() -> None:

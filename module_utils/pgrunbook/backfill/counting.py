@@ -1,0 +1,154 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""How many rows the backfill would fill, and why it leaves the others. Only reads."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from psycopg.sql import SQL, Composable, Composed
+
+from ..catalog import TableInfo, conversion
+from ..catalog.conversion import Held
+from ..core.connection import Connection, one
+from ..core.spec import Column, Spec
+from ..core.sql import comma, name, table
+from ..ddl import convert
+from .eligibility import any_of, eligible, matches, of_source, percentage, source_query, values
+from .equality import Rules, differs
+
+REASONS = ("already_complete", "no_source_key", "no_source_row", "source_has_no_value")
+
+
+@dataclass(frozen=True)
+class Coverage:
+    """The share of rows that have a value of a column now, and would have one afterwards, in per
+    cent; and how many rows would have none, by reason."""
+
+    before: float
+    after: float
+    lacking: dict[str, int]
+
+
+@dataclass(frozen=True)
+class Counts:
+    """The rows of the table by what the backfill would do with them: those that it skips by reason,
+    and the coverage by column."""
+
+    rows_total: int
+    rows_eligible: int
+    rows_skipped: dict[str, int]
+    coverage: dict[str, Coverage]
+
+
+def count(conn: Connection, spec: Spec, info: TableInfo) -> Counts:
+    """Count the rows by what the backfill would do with them."""
+    held = conversion.held(spec, info.types)
+    query = SQL("SELECT {}, {} FROM {} t LEFT JOIN ({}) s ON {}").format(
+        _by_reason(spec, held),
+        _by_column(spec, held),
+        table(spec.table),
+        source_query(spec),
+        matches(spec),
+    )
+    row = one(conn, query, ())
+    total = row["total"]
+    return Counts(
+        total,
+        row["eligible"],
+        {reason: row[reason] for reason in REASONS},
+        {
+            c.name: Coverage(
+                percentage(row[f"now{n}"], total),
+                percentage(row[f"after{n}"], total),
+                row[f"lacking{n}"],
+            )
+            for n, c in enumerate(spec.columns)
+        },
+    )
+
+
+def _by_reason(spec: Spec, held: Mapping[str, Held]) -> Composed:
+    """The counts of rows that are eligible, and by REASONS of those that are not."""
+    return SQL(
+        "count(*) AS total,"
+        " count(*) FILTER (WHERE {eligible}) AS eligible,"
+        " count(*) FILTER (WHERE {complete}) AS already_complete,"
+        " count(*) FILTER (WHERE NOT ({complete}) AND ({no_key}) AND NOT ({eligible}))"
+        "   AS no_source_key,"
+        " count(*) FILTER (WHERE NOT ({complete}) AND NOT ({no_key}) AND s.k0 IS NULL"
+        "   AND NOT ({eligible})) AS no_source_row,"
+        " count(*) FILTER (WHERE NOT ({complete}) AND s.k0 IS NOT NULL AND NOT ({eligible}))"
+        "   AS source_has_no_value"
+    ).format(
+        eligible=eligible(spec, held),
+        complete=SQL(" AND ").join(
+            SQL("{} IS NOT NULL").format(held[c.name].filled) for c in spec.columns
+        ),
+        no_key=_no_key(spec),
+    )
+
+
+def _by_column(spec: Spec, held: Mapping[str, Held]) -> Composed:
+    """For each column by its number, how many rows have a value now, would have one afterwards, and
+    lack one by reason."""
+    return comma(
+        SQL(
+            "count({now}) AS {n}, count(coalesce({filled}, {value})) AS {a}, jsonb_build_object("
+            "'no_source_key', count(*) FILTER (WHERE {lacks} AND {no_key}), "
+            "'no_source_row', count(*) FILTER (WHERE {lacks} AND NOT {no_key} AND s.k0 IS NULL), "
+            "'source_has_no_value', count(*) FILTER (WHERE {lacks} AND s.k0 IS NOT NULL)) AS {l}"
+        ).format(
+            now=held[c.name].now,
+            filled=held[c.name].filled,
+            value=value,
+            lacks=SQL("coalesce({}, {}) IS NULL").format(held[c.name].filled, value),
+            no_key=_no_key(spec),
+            n=name(f"now{n}"),
+            a=name(f"after{n}"),
+            l=name(f"lacking{n}"),
+        )
+        for n, (c, value) in enumerate(zip(spec.columns, values(spec, held), strict=True))
+    )
+
+
+def _no_key(spec: Spec) -> Composed:
+    return any_of(SQL("t.{} IS NULL").format(name(c)) for c in spec.source_key)
+
+
+def fates(conn: Connection, spec: Spec, info: TableInfo, by: Rules) -> dict[str, convert.Fate]:
+    """What becomes of the values of each column that has still to be converted."""
+    held = conversion.held(spec, info.types)
+    old = {each.column.name: each.old for each in conversion.pending(spec, info)}
+    return {
+        c.name: _fate(conn, spec, c, n, name(old[c.name]), held[c.name], by)
+        for n, c in enumerate(spec.columns)
+        if c.name in old
+    }
+
+
+def _fate(
+    conn: Connection,
+    spec: Spec,
+    column: Column,
+    number: int,
+    old: Composable,
+    held: Held,
+    by: Rules,
+) -> convert.Fate:
+    query = SQL(
+        "SELECT count(t.{old}) AS values,"
+        " count(*) FILTER (WHERE {lost} AND {value} IS NOT NULL) AS from_source,"
+        " count(*) FILTER (WHERE {lost} AND {value} IS NULL) AS become_null,"
+        " count(*) FILTER (WHERE {differs}) AS differ"
+        " FROM {table} t LEFT JOIN ({source}) s ON {matches}"
+    ).format(
+        old=old,
+        lost=SQL("t.{} IS NOT NULL AND {} IS NULL").format(old, held.now),
+        value=of_source(number),
+        differs=differs(column, held.now, of_source(number), by),
+        table=table(spec.table),
+        source=source_query(spec),
+        matches=matches(spec),
+    )
+    return convert.Fate(**one(conn, query, ()))

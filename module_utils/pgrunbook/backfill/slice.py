@@ -1,0 +1,158 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""A slice of work as its workers and the thread that watches them share it: when a batch may begin,
+and what was measured."""
+
+from __future__ import annotations
+
+import threading
+import time
+from dataclasses import dataclass, field
+
+from .. import ledger
+from ..core.connection import Connection
+from ..core.spec import Spec
+from ..ledger import Control, checkpoint
+from .batch import BatchResult
+from .batch_size import BatchSizes
+from .throttle import Load
+
+
+@dataclass
+class Figures:
+    """What was measured in a slice; a mutable record, under the Slice's lock. later_rows and
+    later_hot are those of passes for which an earlier one made room. In waited_seconds the slice
+    was throttled or paused, in rested_seconds it kept below a rate."""
+
+    rows: int = 0
+    hot: int = 0
+    later_rows: int = 0
+    later_hot: int = 0
+    waited_seconds: float = 0.0
+    rested_seconds: float = 0.0
+    milliseconds: list[float] = field(default_factory=list)
+
+
+class Slice:
+    """The state that workers and watcher share."""
+
+    def __init__(
+        self, spec: Spec, run: ledger.Run, sizes: BatchSizes, *, seconds: float, interleaved: bool
+    ) -> None:
+        self.spec, self.run, self.sizes, self.interleaved = spec, run, sizes, interleaved
+        self.figures = Figures()
+        self.load: Load | None = None
+        self.fallback = ""
+        self.rows_aside = False
+        self.reasons_told: dict[str, str] = {}
+        self.stopped = ""
+        self.stopped_by = ""
+        self._started = time.monotonic()
+        self._deadline = self._started + seconds
+        self.throttle = 0
+        self.workers = spec.workers
+        self._reasons: dict[str, str] = {}
+        self._waits_since = 0.0
+        self._rows_per_second = 0
+        self._lock = threading.Lock()
+        self._over = threading.Event()
+
+    def seconds(self) -> float:
+        """How long the slice has lasted."""
+        return time.monotonic() - self._started
+
+    def time_left(self) -> bool:
+        """Whether a worker should begin something new."""
+        return not self._over.is_set() and time.monotonic() < self._deadline
+
+    def may_go_on(self) -> bool:
+        """Wait while the slice is throttled or paused. False when no batch may begin in it."""
+        while self._reasons and self.time_left():
+            self._over.wait(0.05)
+        return not self._over.is_set() and not self._reasons
+
+    def sleep(self, seconds: float) -> None:
+        """Wait that long, or until the slice is over."""
+        self._over.wait(seconds)
+
+    def record(self, done: BatchResult, *, later: bool) -> None:
+        """Count a batch, obey the run's control and keep below its rate. later is whether it was
+        of a pass for which an earlier one made room."""
+        with self._lock:
+            self.figures.rows += done.rows
+            self.figures.hot += done.hot
+            if later:
+                self.figures.later_rows += done.rows
+                self.figures.later_hot += done.hot
+            if done.rows:
+                self.figures.milliseconds.append(done.milliseconds)
+        self.obey(done.control)
+        if self._rows_per_second:
+            due = done.rows * self.workers / self._rows_per_second
+            self._rest(max(due - done.milliseconds / 1000, 0.0))
+
+    def most_rows(self) -> int:
+        """The most rows that a batch may change: batch_rows, or a second's worth of the rate that
+        somebody set, so that no rest between two batches is longer."""
+        if not self._rows_per_second:
+            return self.spec.batch_rows
+        return max(min(self.spec.batch_rows, self._rows_per_second // self.workers), 1)
+
+    def obey(self, control: Control) -> None:
+        """Do what somebody told the run to do."""
+        self._rows_per_second = control.rows_per_second
+        self.throttle = max(self.throttle, control.rows_per_second)
+        if control.action == "abort":
+            self.stop("abort", control.by)
+        if control.action == "pause":
+            self.wait_because({"control": f"paused by {control.by}"})
+
+    def wait_because(self, reasons: dict[str, str]) -> None:
+        """Let no batch begin while there are these reasons, by what they come from: thresholds that
+        throttle the run, or somebody who paused it. Where there is none the workers go on."""
+        with self._lock:
+            self._count_waited()
+            self._reasons = reasons
+            self.reasons_told.update(reasons)
+
+    def stop(self, why: str, by: str = "") -> None:
+        """Let no batch begin any more. why is "window" or "abort"."""
+        self.stopped, self.stopped_by = self.stopped or why, self.stopped_by or by
+        self._over.set()
+
+    def begin(self) -> None:
+        """Let batches begin, unless the slice was stopped."""
+        if not self.stopped:
+            self._over.clear()
+
+    def end(self) -> None:
+        """Let no batch begin any more, for now."""
+        self._over.set()
+
+    def waits(self) -> bool:
+        """Whether the slice is throttled or paused now."""
+        return bool(self._reasons)
+
+    def idle_seconds(self) -> float:
+        """For how long no batch could begin so far: the slice was throttled or paused, or rested to
+        keep below a rate."""
+        with self._lock:
+            self._count_waited()
+            return self.figures.waited_seconds + self.figures.rested_seconds
+
+    def _count_waited(self) -> None:
+        now = time.monotonic()
+        if self._reasons:
+            self.figures.waited_seconds += now - self._waits_since
+        self._waits_since = now
+
+    def _rest(self, seconds: float) -> None:
+        started = time.monotonic()
+        self.sleep(seconds)
+        with self._lock:
+            self.figures.rested_seconds += (time.monotonic() - started) / self.workers
+
+
+def start(conn: Connection, spec: Spec, run: ledger.Run, *, interleaved: bool) -> Slice:
+    """A slice that begins now, with what earlier ones learned."""
+    sizes = BatchSizes(spec.batch_target_ms, checkpoint.batch_sizes(conn, run.id))
+    return Slice(spec, run, sizes, seconds=spec.slice_seconds, interleaved=interleaved)

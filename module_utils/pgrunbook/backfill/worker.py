@@ -1,0 +1,243 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What one worker of the backfill does: chunk after chunk, and each chunk in passes."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+import psycopg
+
+from .. import ledger
+from ..catalog import TableInfo
+from ..core.connection import Connection
+from ..core.errors import RunbookError
+from ..core.locks import with_lock_retries
+from ..core.spec import Spec
+from ..ledger import RefusedRow
+from . import batch, unfillable
+from .batch import BatchResult
+from .batch_size import RowLimit
+from .scan import Chunk, Route
+from .slice import Slice
+from .statements import batch_statements, pick_statements
+from .strategy import LINE_POINTERS, Strategy
+from .workers import statement_timeout_ms
+
+MOST_TIMEOUTS = 10  # in a row, each batch half as large as the one before
+BATCHES_ALONE, BATCHES_TOGETHER = 2, 3
+"""Batches of one pass, at least, before the next pass over the same pages: other transactions have
+to end meanwhile, which keep pruning from making room. A worker that is not alone has to outlast a
+whole batch of another one."""
+
+
+class Worker:
+    """What the threads of a slice do; all of them share one.
+
+    sweep is the pass over the table: 0 is the first one, others are catch-up passes.
+    """
+
+    def __init__(
+        self,
+        current: Slice,
+        info: TableInfo,
+        strategy: Strategy,
+        route: Route,
+        *,
+        sweep: int,
+        limit: RowLimit,
+    ) -> None:
+        self.slice, self.limit = current, limit
+        self._route, self._sweep = route, sweep
+        self._by_key, self._passes = strategy.name == "keyset", strategy.passes
+        self._rows_per_page = max(info.rows_estimate / max(info.pages, 1), 1.0)
+        self._queries = batch_statements(current.spec, info, strategy)
+        self._picking = pick_statements(current.spec, info, strategy)
+
+    def work(self, conn: Connection) -> None:
+        """Take chunks until there is none, or no time, but do at least one pass."""
+        while self.slice.may_go_on():
+            passes = self._passes_now()
+            chunk = self._route.next(conn, self._chunk_size(passes), passes)
+            if chunk is None:
+                return
+            for number in range(chunk.next_pass, chunk.passes):
+                if not _Pass(self, conn, chunk, number).run():
+                    return
+                self._route.passed(chunk, number)
+                if not self.slice.time_left():
+                    return
+
+    def kind(self, number: int, passes: int) -> str:
+        """Which cost a batch of a pass has, for its size."""
+        if passes > 1:
+            return f"pass {number}"
+        return "catch-up pass" if self._sweep else "only pass"
+
+    def size(self, kind: str, passes: int) -> int:
+        """Pages of a batch, or rows by key: what fits into the target duration, but in the first
+        pass over the table no more than hold batch_rows rows to be filled."""
+        size, most = self.slice.sizes.size(kind), self.slice.spec.batch_rows
+        if self._by_key or self._sweep:
+            return size
+        return max(min(size, round(most * passes / self._rows_per_page)), 1)
+
+    def batch(
+        self, conn: Connection, chunk: Chunk, place: dict[str, Any], *, alone: bool
+    ) -> BatchResult:
+        """One batch; alone is whether it is of one row, which is named where it is refused."""
+        spec, leaf, run = self.slice.spec, chunk.leaf, self.slice.run
+        query, picking = self._queries[leaf.oid], self._picking[leaf.oid]
+        given = {**place, "sweep": self._sweep, "aside": self.slice.rows_aside}
+
+        def once() -> BatchResult:
+            if alone:
+                return batch.fill_one(conn, picking, query, run, leaf.oid, given)
+            return batch.fill(conn, query, run, leaf.oid, given)
+
+        return with_lock_retries(
+            conn,
+            once,
+            table_oid=leaf.oid,
+            what=f"Backfill of {leaf.table}",
+            tries=spec.lock_tries,
+            sleep=self.slice.sleep,
+        )
+
+    def set_aside(self, conn: Connection, row: RefusedRow) -> None:
+        """Set a row aside. Raises RunbookError where the phase does not allow one more."""
+        ledger.set_aside(conn, self.slice.run, row)
+        self.slice.rows_aside = True
+        unfillable.require_few(conn, self.slice.spec, self.slice.run)
+
+    def _passes_now(self) -> int:
+        fits = self.slice.interleaved and not self.slice.fallback and not self._sweep
+        return self._passes if fits else 1
+
+    def _chunk_size(self, passes: int) -> int:
+        largest = max(self.size(self.kind(n, passes), passes) for n in range(passes))
+        if passes == 1:
+            return largest
+        return largest * (BATCHES_ALONE if self.slice.spec.workers == 1 else BATCHES_TOGETHER)
+
+
+class _Pass:
+    """One pass over a chunk, in batches, by one thread."""
+
+    def __init__(self, worker: Worker, conn: Connection, chunk: Chunk, number: int) -> None:
+        self._worker, self._conn, self._chunk, self._number = worker, conn, chunk, number
+        self._slice, self._limit = worker.slice, worker.limit
+        self._kind = worker.kind(number, chunk.passes)
+        self._at, self._filled_here, self._timeouts = chunk.first, 0, 0
+        self._suspects = 0  # how many of the next rows have one among them that the server refuses
+
+    def run(self) -> bool:
+        """Do the pass. False where it was broken off."""
+        while self._at < self._chunk.last:
+            if not self._slice.may_go_on():
+                return False
+            size = self._worker.size(self._kind, self._chunk.passes)
+            end, rows = self._chunk.end(self._at, size), self._most_rows(size)
+            done = self._try(end, rows)
+            if done is None:
+                continue
+            self._learn(done, end, rows)
+            self._slice.record(done, later=self._number > 0)
+            self._limit.filled(done.rows)
+            if self._limit.reached():
+                return False
+            self._go_on(done, end, rows)
+        return True
+
+    def _most_rows(self, size: int) -> int:
+        """How many rows the next batch may fill."""
+        limits = [self._limit.rows(), self._slice.most_rows(), self._slice.sizes.most_rows()]
+        by_key = self._chunk.most_rows(size)
+        if by_key is not None:
+            limits.append(by_key)
+        if self._suspects:
+            limits.append(max(self._suspects // 2, 1))
+        return min(limits)
+
+    def _try(self, end: int, rows: int) -> BatchResult | None:
+        """Do a batch; None where it failed, and another one is to be tried in its place."""
+        alone = bool(self._suspects) and rows == 1
+        place = {**self._chunk.place(self._at, end, self._number), "most": rows}
+        started = time.monotonic()
+        try:
+            done = self._worker.batch(self._conn, self._chunk, place, alone=alone)
+        except psycopg.errors.QueryCanceled:
+            self._timeouts += 1
+            _require_timeout(self._slice.spec, started, self._timeouts)
+            self._slice.sizes.too_long(self._kind)
+            self._limit.halve()
+        except psycopg.errors.ProgramLimitExceeded as error:
+            _require_several(self._slice.spec, rows, error)
+            self._limit.shrink(rows)
+        except unfillable.RowRefused as refused:
+            self._worker.set_aside(self._conn, refused.row)
+            self._suspects = 0
+        except psycopg.Error as error:
+            if alone or not unfillable.is_refusal(error):
+                raise
+            if not self._suspects:  # another one may be near, and what is refused leaves dead rows
+                self._limit.shrink(rows)
+            self._suspects = rows
+        else:
+            self._timeouts = 0
+            return done
+        return None
+
+    def _learn(self, done: BatchResult, end: int, rows: int) -> None:
+        """Learn the size of the next batches, but not from one that looks for a refused row."""
+        if self._suspects:
+            self._suspects = self._suspects - done.rows if done.rows == rows else 0
+        else:
+            self._limit.grow()
+            self._slice.sizes.took(self._kind, end - self._at, done.milliseconds)
+        self._slice.sizes.weighed(done.rows, done.size)
+
+    def _go_on(self, done: BatchResult, end: int, rows: int) -> None:
+        """Go on behind a batch that found no more to fill. Raises RunbookError where the same place
+        was filled more often than it can have rows."""
+        self._filled_here += done.rows
+        if done.rows < rows:
+            self._at, self._filled_here = end, 0
+        elif self._filled_here > (end - self._at) * LINE_POINTERS:
+            raise RunbookError(
+                f"Rows of {self._chunk.leaf.table} are filled and then NULL again: a trigger or a "
+                "rule takes the value away. What was committed before is kept. Next step: find it, "
+                "and undo the run."
+            )
+
+
+def _require_several(spec: Spec, rows: int, error: psycopg.Error) -> None:
+    """Raise where the server's limits do not allow a batch of one row, so that no smaller one may
+    do."""
+    if rows > 1:
+        return
+    raise RunbookError(
+        f"A batch of one row of {spec.table} exceeds a limit of the server "
+        f"(SQLSTATE {error.sqlstate}): {error.diag.message_primary}. What was committed before "
+        f"is kept. Next step: find what is so large in {spec.source}, such as a value of more than "
+        "256 MB, which no journal can hold, or one that an index on the filled column cannot hold; "
+        "then run the playbook again."
+    )
+
+
+def _require_timeout(spec: Spec, started: float, tries: int) -> None:
+    """Raise, unless it was the statement timeout that cancelled a batch, and a smaller batch may
+    do."""
+    limit_ms = statement_timeout_ms(spec)
+    if (time.monotonic() - started) * 1000 < limit_ms * 0.9:
+        raise RunbookError(
+            "Somebody cancelled a batch. What was committed before is kept. Next step: find "
+            "out who and why, then run the playbook again; it goes on where it stopped."
+        )
+    if tries >= MOST_TIMEOUTS:
+        raise RunbookError(
+            f"A batch took more than {limit_ms / 1000:g} s, {tries} times, although each was "
+            "half as large as the one before. What was committed before is kept. Next step: "
+            f"look at the plan of the batch's statement; is there an index on "
+            f"{spec.source} ({', '.join(spec.source_key.values())})?"
+        )
