@@ -36,7 +36,8 @@ from .core.errors import RunbookError, detail, place, reason
 from .core.locks import table_lock
 from .core.login import LOGIN_OPTIONS
 from .core.options import argument_spec, taken
-from .core.spec import SPEC_OPTIONS, Spec, parse
+from .core.phase import parse
+from .core.spec import SPEC_OPTIONS, Spec
 from .core.values import plain
 from .gates.registry import require_declared
 from .ledger import identity

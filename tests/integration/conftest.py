@@ -28,6 +28,7 @@ from psycopg.conninfo import make_conninfo
 from psycopg.rows import dict_row
 from psycopg.sql import SQL, Identifier
 
+from ansible.module_utils.pgrunbook.core import phase as phase_module
 from ansible.module_utils.pgrunbook.core import spec as spec_module
 from demo import data
 from demo import server as demo_server
@@ -190,7 +191,7 @@ def options(phase: dict[str, Any]) -> dict[str, Any]:
 
 def parsed(phase: dict[str, Any]) -> spec_module.Spec:
     """The phase_* variables as the program's Spec."""
-    return spec_module.parse(options(phase))
+    return phase_module.parse(options(phase))
 
 
 @pytest.fixture

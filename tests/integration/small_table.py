@@ -8,6 +8,7 @@ from typing import Any
 
 from ansible.module_utils.pgrunbook import ledger
 from ansible.module_utils.pgrunbook.backfill import backfill
+from ansible.module_utils.pgrunbook.core import phase as phase_module
 from ansible.module_utils.pgrunbook.core import spec as spec_module
 from ansible.module_utils.pgrunbook.core.connection import connect
 from ansible.module_utils.pgrunbook.core.values import plain
@@ -84,7 +85,7 @@ ON_VALUE = ("ALTER TABLE t ADD PRIMARY KEY (id)", "CREATE INDEX t_value ON t (va
 
 
 def one_slice(steps: Steps, seconds: int = 1) -> dict[str, Any]:
-    spec = replace(spec_module.parse(steps.spec), slice_seconds=seconds)
+    spec = replace(phase_module.parse(steps.spec), slice_seconds=seconds)
     with connect(steps.login, name="test", read_only=False, schemas=["public"]) as conn:
         run = ledger.Run(**steps.planned["run"])
         result: dict[str, Any] = plain(backfill.run_slice(conn, spec, run, canary=False))

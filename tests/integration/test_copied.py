@@ -14,7 +14,8 @@ import pytest
 import yaml
 from psycopg.sql import SQL, Identifier
 
-from ansible.module_utils.pgrunbook.core import printable, spec
+from ansible.module_utils.pgrunbook.core import phase as phase_module
+from ansible.module_utils.pgrunbook.core import printable
 from ansible.module_utils.pgrunbook.report import repeat
 from ansible.module_utils.pgrunbook.report.facts import Facts
 from tests.integration.conftest import Database
@@ -112,7 +113,7 @@ def test_the_plans_sql_and_its_undo(database: Database, module: Module) -> None:
     after = steps.plan()
     assert [step["id"] for step in after["plan"]["steps"] if step["needed"]] == []
     assert columns(database) == {"id", KIND, f"{KIND}_before_odd", "size  of it"}
-    repeated = repeat.commands(spec.parse(steps.spec), Facts())
+    repeated = repeat.commands(phase_module.parse(steps.spec), Facts())
     commands = [each.command for test in repeated.values() for each in test]
     heredocs = [printable.text(c).splitlines()[1:-1] for c in commands if c.startswith("psql")]
     assert len(heredocs) == 4

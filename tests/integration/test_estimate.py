@@ -19,7 +19,8 @@ from ansible.module_utils.pgrunbook import ledger
 from ansible.module_utils.pgrunbook.backfill import backfill
 from ansible.module_utils.pgrunbook.catalog import inspect
 from ansible.module_utils.pgrunbook.core.connection import Connection, connect, proof
-from ansible.module_utils.pgrunbook.core.spec import Table, parse
+from ansible.module_utils.pgrunbook.core.phase import parse
+from ansible.module_utils.pgrunbook.core.spec import Table
 from ansible.module_utils.pgrunbook.core.values import plain
 from ansible.module_utils.pgrunbook.ddl import build_time
 from tests.integration.conftest import Database, Played

@@ -12,7 +12,7 @@ from psycopg.sql import SQL
 from ansible.module_utils.pgrunbook import catalog
 from ansible.module_utils.pgrunbook.backfill import statements
 from ansible.module_utils.pgrunbook.backfill.strategy import Strategy
-from ansible.module_utils.pgrunbook.core import spec as spec_module
+from ansible.module_utils.pgrunbook.core import phase as phase_module
 from tests.integration.conftest import Database
 from tests.integration.small_table import Table
 from tests.integration.steps import Module, Result, Steps
@@ -477,7 +477,7 @@ def test_a_batch_asks_for_rows_that_are_set_aside_only_where_there_are_some(
     steps.plan()
     steps.approve("plan")
     with database.connect() as conn:
-        spec = spec_module.parse(steps.spec)
+        spec = phase_module.parse(steps.spec)
         info = catalog.inspect(conn, spec.table)
         (statement,) = statements.batch_statements(spec, info, Strategy("ranges")).values()
         place = {"first": 0, "last": 9, "passes": 1, "pass": 0, "most": 9, "sweep": 0}

@@ -13,6 +13,7 @@ from typing import Any
 import psycopg
 import pytest
 
+from ansible.module_utils.pgrunbook.core import phase as phase_module
 from demo import data
 from demo import server as demo_server
 from tests.integration.conftest import Database, Played
@@ -82,13 +83,12 @@ def _slice(steps: Steps) -> Result:
     """One slice, without capturing output, which other threads need."""
     from ansible.module_utils.pgrunbook import ledger
     from ansible.module_utils.pgrunbook.backfill import backfill
-    from ansible.module_utils.pgrunbook.core import spec
     from ansible.module_utils.pgrunbook.core.connection import connect
     from ansible.module_utils.pgrunbook.core.values import plain
 
     with connect(steps.login, name="test", read_only=False, schemas=["public"]) as conn:
         run = ledger.Run(**steps.planned["run"])
-        done = backfill.run_slice(conn, spec.parse(steps.spec), run, canary=False)
+        done = backfill.run_slice(conn, phase_module.parse(steps.spec), run, canary=False)
         result: Result = plain(done)
         return result
 

@@ -8,6 +8,7 @@ from typing import Any
 from hypothesis import settings
 
 from ansible.module_utils.pgrunbook.catalog import ColumnInfo, Leaf, TableInfo
+from ansible.module_utils.pgrunbook.core import phase as phase_module
 from ansible.module_utils.pgrunbook.core import spec as spec_module
 from ansible.module_utils.pgrunbook.core.spec import Table
 from ansible.module_utils.pgrunbook.ledger import RunStatus
@@ -61,7 +62,7 @@ def options(**changes: Any) -> dict[str, Any]:
 
 
 def parsed(**changes: Any) -> spec_module.Spec:
-    return spec_module.parse(options(**changes))
+    return phase_module.parse(options(**changes))
 
 
 def table_info(*columns: str) -> TableInfo:

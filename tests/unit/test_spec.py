@@ -13,6 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ansible.module_utils.pgrunbook.core.errors import RunbookError
+from ansible.module_utils.pgrunbook.core.phase import parse
 from ansible.module_utils.pgrunbook.core.spec import (
     MAX_WORKERS,
     METHODS,
@@ -23,10 +24,9 @@ from ansible.module_utils.pgrunbook.core.spec import (
     Query,
     Spec,
     Table,
-    parse,
-    parse_stored,
 )
 from ansible.module_utils.pgrunbook.core.window import require_open_window, window_closed
+from ansible.module_utils.pgrunbook.ledger import todays_spec
 from tests.unit.conftest import options, parsed
 
 # A name has at most 63 bytes, and a character at most four of them.
@@ -309,8 +309,8 @@ def test_options_has_every_option_that_is_not_optional() -> None:
 def test_what_an_earlier_version_stored_has_the_defaults_of_what_it_did_not_know() -> None:
     stored = parsed().as_dict()
     earlier = {name: value for name, value in stored.items() if name != "index_advice"}
-    assert parse_stored(earlier).index_advice == "estimate"
-    assert parse_stored(earlier).as_dict() == stored
+    assert todays_spec(earlier).index_advice == "estimate"
+    assert todays_spec(earlier).as_dict() == stored
 
 
 @pytest.mark.parametrize("inside", ["", "columns", "queries", "indexes"])
@@ -320,7 +320,7 @@ def test_what_a_newer_version_stored_is_refused_by_name(inside: str) -> None:
     if inside:
         newer = {**stored, inside: [*stored[inside], {"colour": 1}]}
     with pytest.raises(RunbookError, match=r"colour.*newer.*Next step"):
-        parse_stored(newer)
+        todays_spec(newer)
 
 
 def test_the_order_of_a_source_key_makes_no_difference() -> None:

@@ -9,6 +9,7 @@ __all__ = [
     "login",
     "obstacles",
     "options",
+    "phase",
     "printable",
     "server",
     "sibling",

@@ -8,13 +8,10 @@ takes, what is checked, and what docs/variables.md and the modules' documentatio
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from .errors import RunbookError
-from .options import Table, argument_spec, given_by, option, taken, unknown
-from .spec_checks import require_sound
+from .options import Table, argument_spec, given_by, option
 
 __all__ = [
     "APART",
@@ -30,8 +27,6 @@ __all__ = [
     "Query",
     "Spec",
     "Table",
-    "parse",
-    "parse_stored",
 ]
 
 MAX_WORKERS = 16
@@ -334,36 +329,3 @@ class Spec:
 
 SPEC_OPTIONS = argument_spec(Spec)
 THRESHOLDS = tuple(name for name in SPEC_OPTIONS if name.startswith("max_"))
-
-RENAMED = {
-    **{f"most_{name.removeprefix('max_')}": name for name in THRESHOLDS},
-    "proposed_indexes": "index_advice",
-}
-"""What options were called in the ledgers of versions before 0.2.0."""
-
-
-def parse(options: Mapping[str, Any]) -> Spec:
-    """Turn the options of SPEC_OPTIONS into a Spec. One that is absent has its default. It does not
-    depend on the order of a mapping, which the ledger does not keep.
-
-    Raises RunbookError where a value makes no sense, naming the variable.
-    """
-    spec = taken(Spec, options)
-    require_sound(spec)
-    return spec
-
-
-def parse_stored(options: Mapping[str, Any]) -> Spec:
-    """The Spec that this program or an earlier one stored. What the earlier one did not know has
-    its default, which is what it did.
-
-    Raises RunbookError where it has an option that this program does not know.
-    """
-    today = {RENAMED.get(name, name): value for name, value in options.items()}
-    not_known = unknown(today, Spec)
-    if not_known:
-        raise RunbookError(
-            f"The phase in the ledger has {', '.join(not_known)}, which this pgrunbook does not "
-            "know: a newer one wrote it. Nothing was changed. Next step: use the newer pgrunbook."
-        )
-    return parse(today)

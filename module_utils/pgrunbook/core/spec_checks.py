@@ -5,14 +5,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
 
 from .errors import RunbookError
 from .options import require_bounds
+from .spec import Column, Spec
 from .window import window_end
-
-if TYPE_CHECKING:
-    from .spec import Column, Spec
 
 MOST_NAME_BYTES = 63
 

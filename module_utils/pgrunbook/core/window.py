@@ -4,12 +4,9 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING
 
 from .errors import RunbookError
-
-if TYPE_CHECKING:
-    from .spec import Spec
+from .spec import Spec
 
 
 def seconds_left(spec: Spec) -> float | None:

@@ -10,7 +10,8 @@ from typing import Any
 
 from ..core import values
 from ..core.connection import is_connection_string
-from ..core.spec import Spec, parse
+from ..core.phase import parse
+from ..core.spec import Spec
 from ..ddl.step import Step
 from ..drift import Difference
 from ..gates import Gate

@@ -6,7 +6,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from ansible.module_utils.pgrunbook.core import spec
+from ansible.module_utils.pgrunbook.core import phase as phase_module
 from tests.integration.conftest import Database
 from tests.unit.conftest import options as smallest
 
@@ -48,7 +48,7 @@ CREATE INDEX ix_region ON orders (region);
 CREATE UNIQUE INDEX ix_pair ON orders (customer, code);
 CREATE INDEX ix_lower ON orders (lower(region));
 """
-PHASE = spec.parse(
+PHASE = phase_module.parse(
     smallest(columns=[{"name": "region", "type": "text", "source": "geo->>'region'"}])
 )
 

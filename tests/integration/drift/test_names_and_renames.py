@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from ansible.module_utils.pgrunbook.core import spec
+from ansible.module_utils.pgrunbook.core import phase as phase_module
 from tests.integration.conftest import Database
 from tests.integration.drift.shop import (
     MODELS,
@@ -57,7 +57,7 @@ def test_the_phase_renames_what_it_says_however_far_the_names(
     database.sql(TABLES)
     database.sql("ALTER TABLE orders RENAME region TO what_it_was")
     column = {"name": "region", "type": "text", "renamed_from": "what_it_was", "source": "x"}
-    (told,) = compare(database, phase=spec.parse(smallest(columns=[column])))
+    (told,) = compare(database, phase=phase_module.parse(smallest(columns=[column])))
     assert told["kind"] == "renamed_column" and told["text"].endswith("this phase renames it")
     assert "this phase does it" in told["resolutions"][0]["option"]
     assert "missing_column" in [k for k, _, _ in kinds(compare(database))]
@@ -140,7 +140,7 @@ def test_other_schemas_and_names_that_need_quotes(database: Database, compare: C
     named = models.format(
         schemas=[f', schema="{n}"' for n in names], prefixes=[f"{n}." for n in names]
     )
-    phase = spec.parse(given)
+    phase = phase_module.parse(given)
     assert compare(database, unnamed, phase) == []
     assert compare(database, named, phase) == []
     database.sql(

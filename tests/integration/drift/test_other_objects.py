@@ -8,7 +8,7 @@ from typing import Any
 import psycopg
 import pytest
 
-from ansible.module_utils.pgrunbook.core import spec
+from ansible.module_utils.pgrunbook.core import phase as phase_module
 from tests.integration.conftest import Database
 from tests.integration.drift.shop import (
     MODELS,
@@ -32,7 +32,7 @@ def test_only_the_index_that_the_models_have_is_the_phases_own(
     models = MODELS.replace('"region"),', '"region", postgresql_include=["code"]),')
     for include, own in (([], False), (["code"], True)):
         index = {"name": "ix_region", "columns": ["region"], "include": include}
-        phase = spec.parse({**PHASE.as_dict(), "indexes": [index]})
+        phase = phase_module.parse({**PHASE.as_dict(), "indexes": [index]})
         (found,) = compare(database, models, phase)
         assert (found["kind"], found["by_phase"]) == ("missing_index", own)
 
@@ -56,7 +56,7 @@ def test_ways_out_for_a_view_and_a_partitioned_table(
         'Table("current", Base.metadata, Column("id", Integer, primary_key=True),'
         ' Column("geo", JSONB), Column("email", Text), Column("more", Text))'
     )
-    found = compare(any_database, models, spec.parse(given))
+    found = compare(any_database, models, phase_module.parse(given))
     assert {d["table"] for d in found} == {"public.current", "public.orders"}
     of_view = [d for d in found if d["table"] == "public.current"]
     assert not any(way["sql"] for told in of_view for way in told["resolutions"])
@@ -132,7 +132,7 @@ def test_source_that_is_a_view(database: Database, compare: Compare) -> None:
         'Table("current", Base.metadata, Column("id", BigInteger, primary_key=True),'
         ' Column("geo", JSONB), Column("email", Text))'
     )
-    assert kinds(compare(database, models, spec.parse(given))) == [
+    assert kinds(compare(database, models, phase_module.parse(given))) == [
         ("type", "current.id", "critical"),
         ("renamed_column", "current.email", "note"),
         ("surplus_column", "current.more", "note"),

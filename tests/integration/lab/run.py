@@ -12,6 +12,7 @@ from typing import Any
 
 from ansible.module_utils.pgrunbook import ledger
 from ansible.module_utils.pgrunbook.backfill import backfill, rollback
+from ansible.module_utils.pgrunbook.core import phase as phase_module
 from ansible.module_utils.pgrunbook.core import spec
 from ansible.module_utils.pgrunbook.core.connection import Connection
 from ansible.module_utils.pgrunbook.core.values import plain
@@ -79,7 +80,7 @@ class Run:
         return result
 
     def _spec(self) -> spec.Spec:
-        return replace(spec.parse(self.steps.spec), slice_seconds=0)
+        return replace(phase_module.parse(self.steps.spec), slice_seconds=0)
 
     def _run(self) -> ledger.Run:
         return ledger.Run(**self.steps.planned["run"])
