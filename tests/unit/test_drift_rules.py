@@ -6,7 +6,9 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -252,6 +254,30 @@ def test_the_phase_says_what_it_does_itself() -> None:
         ORDERS, ("a", "text"), ("b", "text"), spelled="text", by_phase=False
     )
     assert "probably" in other.text and "this phase" not in str(other)
+
+
+@pytest.mark.parametrize(
+    ("on", "option", "sql", "costs"),
+    [
+        ({"owner": "ops"}, "drop it", "DROP INDEX CONCURRENTLY", "; its owner ops has to do it"),
+        ({"view": True, "owner": "ops"}, "drop it, in the view's definition", "", "no lock on the"),
+        ({"partitioned": True}, "drop it", "BEGIN;", "ACCESS EXCLUSIVE on the table and its part"),
+        (
+            {"partitioned": True, "owner": "ops"},
+            "drop it",
+            'DROP INDEX "public"."i"',
+            "milliseconds; its owner ops has to do it",
+        ),
+    ],
+)
+def test_a_way_out_by_what_the_table_is(
+    on: dict[str, Any], option: str, sql: str, costs: str
+) -> None:
+    subject = replace(ORDERS, **on)
+    told = index_kinds.invalid_index(subject, "i", modelled=False, by_phase=False)
+    drop = told.resolutions[1]
+    assert drop.option == option and costs in drop.costs
+    assert sql in drop.sql and bool(drop.sql) is bool(sql)
 
 
 @given(st.text(min_size=1, max_size=80))

@@ -59,24 +59,20 @@ def _indexes(spec: Spec, both: Compared, told: Collection[str]) -> _Indexes:
     invalid = [n for n, index in found.items() if not index.valid]
     surplus = [n for n in both.changes.surplus_indexes if n not in told and n not in invalid]
     missing = [n for n in both.changes.missing_indexes if n not in told]
+    unseen = [n for n in models if n in found and n not in missing and n not in invalid]
     changed = [n for n in missing if n in surplus] + [
-        n
-        for n in models
-        if n in found
-        and n not in missing + invalid
-        and not model_index.may_be_same(found[n], models[n], both.aliases)
+        n for n in unseen if not model_index.may_be_same(found[n], models[n], both.aliases)
     ]
-    kept = [n for n in surplus if n not in _set_aside(spec, both)]
-    same = _same(both, models, missing, kept)
+    aside = _set_aside(spec, both)
+    same = _same(both, models, missing, [n for n in surplus if n not in aside])
     changed = [n for n in changed if n not in same]
-    settled = {*changed, *invalid, *same.values()}
     return _Indexes(
         models,
         invalid,
         same,
         changed,
-        [n for n in missing if n not in settled],
-        [n for n in kept if n not in {*changed, *same}],
+        [n for n in missing if n not in {*changed, *invalid, *same.values()}],
+        [n for n in surplus if n not in {*changed, *aside, *same}],
     )
 
 
