@@ -35,7 +35,7 @@ def test_rows_of_large_values_are_filled_and_given_back(database: Database, modu
     wrong = RIGHT.replace("CASE WHEN id % 25 = 0 THEN 'kept' ELSE s.value END", "s.value")
     assert database.sql(wrong) == [{"n": 0}]
     most = database.sql("SELECT max(row_count) AS n FROM pgrunbook.batch")[0]["n"]
-    assert most <= max(2 * batch_size.MOST_BYTES / BYTES, batch_size.FIRST_ROWS)
+    assert most <= max(2 * batch_size.MAX_BYTES / BYTES, batch_size.FIRST_ROWS)
 
     database.sql("UPDATE t SET value = 'theirs' WHERE id = 7")
     result = steps.back()

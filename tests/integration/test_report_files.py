@@ -117,7 +117,7 @@ def test_a_long_history_is_taken_together_and_loses_no_row(
             )
         history: dict[str, Any] = plain(ledger.read_history(conn, run))
     batches, slices = history["batches"], history["slices"]
-    assert len(batches) == len(slices) == ledger.MOST_POINTS
+    assert len(batches) == len(slices) == ledger.MAX_POINTS
     assert sum(point["batches"] for point in batches) == 1000
     assert sum(point["rows"] for point in batches) == 500_500
     assert abs(sum(point["seconds"] for point in batches) - 500.5) < 1e-6

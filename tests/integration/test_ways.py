@@ -251,7 +251,7 @@ def test_ends_although_rows_arrive_all_the_time(database: Database, module: Modu
     finally:
         over.set()
         thread.join()
-    assert result["sweep"] <= backfill.MOST_SWEEPS
+    assert result["sweep"] <= backfill.MAX_ROUNDS
     assert database.sql(f"{RIGHT} AND id < 10000") == [{"n": 0}]
 
 

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from ansible.module_utils.pgrunbook.core.errors import RunbookError
 from ansible.module_utils.pgrunbook.core.spec import Table
-from ansible.module_utils.pgrunbook.core.spec_checks import MOST_NAME_BYTES
+from ansible.module_utils.pgrunbook.core.spec_checks import MAX_NAME_BYTES
 from ansible.module_utils.pgrunbook.core.sql import cut
 from ansible.module_utils.pgrunbook.core.values import plain
 from ansible.module_utils.pgrunbook.drift import (
@@ -283,7 +283,7 @@ def test_a_way_out_by_what_the_table_is(
 @given(st.text(min_size=1, max_size=80))
 def test_a_name_with_a_suffix_is_one_that_postgresql_keeps(long: str) -> None:
     name = cut(long.encode("utf-8", "ignore").decode(), "_key")
-    assert len(name.encode()) <= MOST_NAME_BYTES and name.endswith("_key")
+    assert len(name.encode()) <= MAX_NAME_BYTES and name.endswith("_key")
 
 
 @pytest.mark.parametrize(

@@ -33,7 +33,7 @@ from .statements import statements, vacuum_statement
 from .strategy import Strategy, from_dict
 from .worker import Worker
 
-MOST_SWEEPS = 6  # passes over the table, the first one included
+MAX_ROUNDS = 6  # passes over the table, the first one included
 FIRST_WAIT_FOR_ROWS = 1.0  # seconds, doubled with each catch-up pass that found only locked rows
 SHOWN_ROWS = 100  # of a dry run
 
@@ -134,7 +134,7 @@ def _passes(conn: Connection, current: Slice, info: TableInfo, strategy: Strateg
         if not route.exhausted():
             return False
         found = ledger.progress(conn, current.run.id).rows_this_sweep
-        if at.sweep + 1 >= MOST_SWEEPS or (not found and not _any_left(conn, current, info)):
+        if at.sweep + 1 >= MAX_ROUNDS or (not found and not _any_left(conn, current, info)):
             return True
         if at.sweep and not found:
             current.sleep(FIRST_WAIT_FOR_ROWS * 2 ** (at.sweep - 1))

@@ -34,7 +34,7 @@ PAGES = SQL(
 """Every passes-th row of the pages from first to last, counted by line pointer, which is 1 for the
 first row of a page: the last two of the six bytes of a ctid (tidsend() in
 src/backend/utils/adt/tid.c)."""
-MOST_POINTERS = 65536  # more than a page can have: a pass of so many has one row of a page
+MAX_POINTERS = 65536  # more than a page can have: a pass of so many has one row of a page
 
 
 @dataclass(frozen=True)
@@ -232,7 +232,7 @@ def _only(place: dict[str, Any], row: dict[str, Any]) -> dict[str, Any]:
     return {
         "first": int(page),
         "last": int(page) + 1,
-        "passes": MOST_POINTERS,
+        "passes": MAX_POINTERS,
         "pass": int(pointer) - 1,
     }
 

@@ -7,10 +7,10 @@ import threading
 from typing import Any
 
 WEIGHT = 0.4  # of the latest batch in the exponential average
-MOST_STEP = 2.0  # a batch is at most twice, and at least half, as large as the one before
+MAX_STEP = 2.0  # a batch is at most twice, and at least half, as large as the one before
 FIRST_MS_PER_UNIT = 1.0  # cautious start: milliseconds for a page, or for a row of a keyset
 
-MOST_BYTES = 16 * 1024**2  # of its journal, which holds all values that a batch fills
+MAX_BYTES = 16 * 1024**2  # of its journal, which holds all values that a batch fills
 FIRST_ROWS = 100  # of a batch before the first one was weighed
 BYTES = "bytes a row"
 
@@ -41,7 +41,7 @@ class BatchSizes:
             before = self._costs.get(kind, cost)
             self._costs[kind] = WEIGHT * cost + (1 - WEIGHT) * before
             wanted, size = self._target_ms / self._costs[kind], self._size(kind)
-            self._sizes[kind] = max(min(max(wanted, size / MOST_STEP), size * MOST_STEP), 1.0)
+            self._sizes[kind] = max(min(max(wanted, size / MAX_STEP), size * MAX_STEP), 1.0)
 
     def too_long(self, kind: str) -> None:
         """Learn from a batch that ran into the statement timeout: half of it next time."""
@@ -49,11 +49,11 @@ class BatchSizes:
             self._costs.pop(kind, None)
             self._sizes[kind] = max(self._size(kind) / 2, 1.0)
 
-    def most_rows(self) -> int:
-        """The most rows that a batch should fill, so that its journal is about MOST_BYTES large."""
+    def max_rows(self) -> int:
+        """The most rows that a batch should fill, so that its journal is about MAX_BYTES large."""
         with self._lock:
             row_bytes = self._row_bytes
-        return FIRST_ROWS if row_bytes is None else max(int(MOST_BYTES / max(row_bytes, 1)), 1)
+        return FIRST_ROWS if row_bytes is None else max(int(MAX_BYTES / max(row_bytes, 1)), 1)
 
     def weighed(self, rows: int, size: int) -> None:
         """Learn from a batch how many bytes a row has in the journal; a heavier one counts at once,

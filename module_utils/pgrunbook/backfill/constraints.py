@@ -25,7 +25,7 @@ from .image import KEY, Image, Rule, UniqueIndex, filled_columns
 @dataclass(frozen=True)
 class Refusal:
     """What a constraint would refuse: what it is, as a message calls it, how many rows, and the
-    keys of up to unfillable.MOST_NAMED of them, as JSON."""
+    keys of up to unfillable.MAX_NAMED of them, as JSON."""
 
     what: str
     rows: int
@@ -159,7 +159,7 @@ class _Looked:
     def _note(self, said: str, rows: int, broken: Composed) -> None:
         if not rows:
             return
-        query = SQL("{} LIMIT {}").format(broken, Literal(unfillable.MOST_NAMED))
+        query = SQL("{} LIMIT {}").format(broken, Literal(unfillable.MAX_NAMED))
         keys = [row["key"] for row in self._conn.execute(query, ())]
         self.refused.append(Refusal(said, rows, keys))
 

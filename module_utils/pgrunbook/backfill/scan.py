@@ -34,7 +34,7 @@ class PageChunk:
         """Before which page a batch ends that begins there and has so many pages."""
         return min(at + size, self.last)
 
-    def most_rows(self, size: int) -> None:
+    def max_rows(self, size: int) -> None:
         """How many rows a batch of that size has: nobody knows."""
 
     def place(self, at: int, end: int, number: int) -> dict[str, Any]:
@@ -60,7 +60,7 @@ class KeyChunk:
         """Before which row a batch ends: each may fill all that is left of the chunk."""
         return self.last
 
-    def most_rows(self, size: int) -> int:
+    def max_rows(self, size: int) -> int:
         """How many rows a batch of that size has."""
         return size
 

@@ -90,7 +90,7 @@ class Slice:
             due = done.rows * self.workers / self._rows_per_second
             self._rest(max(due - done.milliseconds / 1000, 0.0))
 
-    def most_rows(self) -> int:
+    def max_rows(self) -> int:
         """The most rows that a batch may change: batch_rows, or a second's worth of the rate that
         somebody set, so that no rest between two batches is longer."""
         if not self._rows_per_second:

@@ -22,7 +22,7 @@ from . import eligibility
 REFUSALS = ("22", "23", "44", "P0")
 """Classes of SQLSTATE that are about what a row would hold: data exceptions, constraints, WITH
 CHECK OPTION, and what a trigger raises."""
-MOST_NAMED = 5
+MAX_NAMED = 5
 
 
 class RowRefused(Exception):
@@ -55,7 +55,7 @@ def require_few(conn: Connection, spec: Spec, run: ledger.Run) -> None:
     if rows <= spec.unfillable_max:
         return
     filled = ledger.rows_standing(conn, run.id)
-    named = "; ".join(f"{row.key}: {row.message}" for row in found.refused[:MOST_NAMED])
+    named = "; ".join(f"{row.key}: {row.message}" for row in found.refused[:MAX_NAMED])
     raise RunbookError(
         f"The server refuses to fill {rows:,} {'row' if rows == 1 else 'rows'} of {spec.table}, "
         f"and phase_unfillable_max lets {spec.unfillable_max:,} be set aside. By key: {named}. "

@@ -24,7 +24,7 @@ from .statements import batch_statements, pick_statements
 from .strategy import LINE_POINTERS, Strategy
 from .workers import statement_timeout_ms
 
-MOST_TIMEOUTS = 10  # in a row, each batch half as large as the one before
+MAX_TIMEOUTS = 10  # in a row, each batch half as large as the one before
 BATCHES_ALONE, BATCHES_TOGETHER = 2, 3
 """Batches of one pass, at least, before the next pass over the same pages: other transactions have
 to end meanwhile, which keep pruning from making room. A worker that is not alone has to outlast a
@@ -137,7 +137,7 @@ class _Pass:
             if not self._slice.may_go_on():
                 return False
             size = self._worker.size(self._kind, self._chunk.passes)
-            end, rows = self._chunk.end(self._at, size), self._most_rows(size)
+            end, rows = self._chunk.end(self._at, size), self._max_rows(size)
             done = self._try(end, rows)
             if done is None:
                 continue
@@ -149,10 +149,10 @@ class _Pass:
             self._go_on(done, end, rows)
         return True
 
-    def _most_rows(self, size: int) -> int:
+    def _max_rows(self, size: int) -> int:
         """How many rows the next batch may fill."""
-        limits = [self._limit.rows(), self._slice.most_rows(), self._slice.sizes.most_rows()]
-        by_key = self._chunk.most_rows(size)
+        limits = [self._limit.rows(), self._slice.max_rows(), self._slice.sizes.max_rows()]
+        by_key = self._chunk.max_rows(size)
         if by_key is not None:
             limits.append(by_key)
         if self._suspects:
@@ -234,7 +234,7 @@ def _require_timeout(spec: Spec, started: float, tries: int) -> None:
             "Somebody cancelled a batch. What was committed before is kept. Next step: find "
             "out who and why, then run the playbook again; it goes on where it stopped."
         )
-    if tries >= MOST_TIMEOUTS:
+    if tries >= MAX_TIMEOUTS:
         raise RunbookError(
             f"A batch took more than {limit_ms / 1000:g} s, {tries} times, although each was "
             "half as large as the one before. What was committed before is kept. Next step: "

@@ -28,7 +28,7 @@ from .dependents import FIRST_OID_OF_USERS
 from .relations import READABLE, require_relation
 from .tables import TableInfo
 
-MOST_NAMED = 5  # differences that a message names
+MAX_NAMED = 5  # differences that a message names
 
 
 def _hash(of: str) -> str:
@@ -269,8 +269,8 @@ def require_unchanged(
         return
     differences = changes(approved, read(conn, spec, info, with_source="undoes" not in plan))
     if differences:
-        named = "; ".join(differences[:MOST_NAMED])
-        more = len(differences) - MOST_NAMED
+        named = "; ".join(differences[:MAX_NAMED])
+        more = len(differences) - MAX_NAMED
         raise RunbookError(
             f"What the approved plan was made on is not there any more: {named}"
             f"{f'; and {more} more' if more > 0 else ''}. Nothing was changed by this call. "

@@ -20,7 +20,7 @@ import psycopg
 
 from .errors import RunbookError
 
-ASKED, ROUNDS, MOST_BETWEEN = 3, 10, 3
+ASKED, ROUNDS, MAX_BETWEEN = 3, 10, 3
 ANSWER_SECONDS = 10.0  # a pool that is used up lets a client wait for two minutes (PgBouncer)
 
 _SHARED = (
@@ -66,7 +66,7 @@ def _shared(conn: Connection, other: Connection) -> bool:
     if ours == theirs:
         return True
     for _ in range(ROUNDS):
-        if any(_pid(other) != theirs for _ in range(random.randint(0, MOST_BETWEEN))):
+        if any(_pid(other) != theirs for _ in range(random.randint(0, MAX_BETWEEN))):
             return True
         if random.random() < 0.5:
             if _pid(conn) != ours:

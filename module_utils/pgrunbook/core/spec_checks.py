@@ -11,7 +11,7 @@ from .options import require_bounds
 from .spec import Column, Spec
 from .window import window_end
 
-MOST_NAME_BYTES = 63
+MAX_NAME_BYTES = 63
 
 
 def require_sound(spec: Spec) -> None:
@@ -72,10 +72,10 @@ def _require_filled(spec: Spec) -> None:
 
 def _require_names(spec: Spec) -> None:
     for where, name in _names(spec):
-        if not 1 <= len(name.encode()) <= MOST_NAME_BYTES:
+        if not 1 <= len(name.encode()) <= MAX_NAME_BYTES:
             raise RunbookError(
                 f"{where} has the name {name!r} of {len(name.encode())} bytes; PostgreSQL's names "
-                f"have 1 to {MOST_NAME_BYTES}. Next step: correct {where} in the variables file."
+                f"have 1 to {MAX_NAME_BYTES}. Next step: correct {where} in the variables file."
             )
 
 

@@ -11,7 +11,7 @@ from psycopg.sql import SQL, Composable, Composed, Identifier, Literal
 
 from .connection import PATIENT_LOCK_TIMEOUT
 from .spec import Table
-from .spec_checks import MOST_NAME_BYTES
+from .spec_checks import MAX_NAME_BYTES
 
 
 def name(*parts: str) -> Identifier:
@@ -46,7 +46,7 @@ def drop_index(index: Composable, *, concurrently: bool = True) -> Composed:
 
 def cut(long: str, suffix: str) -> str:
     """A name with a suffix, cut to what PostgreSQL keeps of a name."""
-    kept = long.encode()[: MOST_NAME_BYTES - len(suffix.encode())].decode(errors="ignore")
+    kept = long.encode()[: MAX_NAME_BYTES - len(suffix.encode())].decode(errors="ignore")
     return kept + suffix
 
 

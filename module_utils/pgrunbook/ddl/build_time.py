@@ -12,7 +12,7 @@ from ..core.connection import Connection, one
 from ..core.spec import Table
 from ..core.sql import comma, name, table
 
-FIRST_PAGES, MOST_PAGES = 500, 2000  # of a sample; all pages of a table that has fewer
+FIRST_PAGES, MAX_PAGES = 500, 2000  # of a sample; all pages of a table that has fewer
 QUICK_SECONDS = 0.2  # for the first sample; a slower one is the only one
 
 
@@ -32,7 +32,7 @@ def index_seconds(
     order = SQL(" ORDER BY {}").format(comma(name(c) for c in by))
     seconds = _sampled(conn, on, columns, order, FIRST_PAGES / pages)
     if pages > FIRST_PAGES and seconds < QUICK_SECONDS * pages / FIRST_PAGES:
-        return _sampled(conn, on, columns, order, MOST_PAGES / pages)
+        return _sampled(conn, on, columns, order, MAX_PAGES / pages)
     return seconds
 
 

@@ -15,7 +15,7 @@ from .. import catalog
 from ..catalog import TableInfo
 from ..core.connection import Connection
 from ..core.spec import Index, Spec, Table
-from ..core.spec_checks import MOST_NAME_BYTES
+from ..core.spec_checks import MAX_NAME_BYTES
 from ..core.sql import placeholder, render
 from . import index_sql
 from .build_time import index_seconds
@@ -174,7 +174,7 @@ def _free_name(on: Table, by: Sequence[str], taken: Collection[str]) -> str:
     """A name in the manner of the others that nothing in the schema bears."""
     stem = f"ix_{on.name}_{'_'.join(by)}"
     for suffix in ("", *(f"_{n}" for n in range(1, len(taken) + 2))):
-        room = stem.encode()[: MOST_NAME_BYTES - len(suffix)].decode(errors="ignore")
+        room = stem.encode()[: MAX_NAME_BYTES - len(suffix)].decode(errors="ignore")
         if room + suffix not in taken:
             return room + suffix
     raise AssertionError("there are more suffixes than names taken")

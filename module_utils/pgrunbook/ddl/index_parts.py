@@ -21,7 +21,7 @@ from ..core.connection import Connection
 from ..core.errors import RunbookError
 from ..core.locks import run_patiently, with_lock_retries
 from ..core.spec import Index, Spec, Table
-from ..core.spec_checks import MOST_NAME_BYTES
+from ..core.spec_checks import MAX_NAME_BYTES
 from ..core.sql import drop_index, name, render, text
 from ..core.window import window_closed
 from .index_sql import concurrently, create, drop
@@ -148,7 +148,7 @@ def leaf_name(partition: str, columns: Iterable[str], number: str = "") -> str:
     """The name that PostgreSQL would give to an index of a partition (makeObjectName() and
     ChooseIndexNameAddition() in src/backend/commands/indexcmds.c)."""
     first, second = partition.encode(), "_".join(columns).encode()
-    room = MOST_NAME_BYTES - len(f"__idx{number}")
+    room = MAX_NAME_BYTES - len(f"__idx{number}")
     while len(first) + len(second) > room:
         if len(first) > len(second):
             first = first[:-1]

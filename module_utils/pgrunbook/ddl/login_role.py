@@ -17,7 +17,7 @@ from ..core.connection import Connection, one
 from ..core.errors import RunbookError
 from ..core.printable import line
 from ..core.spec import Spec, Table
-from ..core.spec_checks import MOST_NAME_BYTES
+from ..core.spec_checks import MAX_NAME_BYTES
 from ..core.sql import literal, name, render, table
 from .schema_change import Diff
 
@@ -266,9 +266,9 @@ def _held(conn: Connection, holders: list[int], test: str, *parameters: object) 
 
 def _require_name(role: str) -> None:
     size = len(role.encode())
-    if not 1 <= size <= MOST_NAME_BYTES or role in ("public", "none") or role.startswith("pg_"):
+    if not 1 <= size <= MAX_NAME_BYTES or role in ("public", "none") or role.startswith("pg_"):
         raise RunbookError(
-            f"{role!r} can be no login role's name: PostgreSQL's names have 1 to {MOST_NAME_BYTES} "
+            f"{role!r} can be no login role's name: PostgreSQL's names have 1 to {MAX_NAME_BYTES} "
             "bytes, and public, none and pg_… are its own. Next step: choose another name."
         )
 

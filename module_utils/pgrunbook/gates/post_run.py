@@ -23,7 +23,7 @@ from .gate import Gate, judge
 from .orphans import count_rows, orphans_gate
 from .preflight import connectivity
 
-MOST_LOOKED_AT_TWICE = 10_000  # rows; more than these are no handful that has just arrived
+MAX_LOOKED_AT_TWICE = 10_000  # rows; more than these are no handful that has just arrived
 LONGEST_PAUSE = 20.0  # seconds; the server ends a transaction that idles for a minute
 
 
@@ -44,7 +44,7 @@ def validate(
 
     Rows that the newest run has set aside are left out. A row counts when it can be filled at two
     looks, grace_seconds apart: what fills new rows has had that long. There is no second look where
-    the first one finds few enough, or more than MOST_LOOKED_AT_TWICE.
+    the first one finds few enough, or more than MAX_LOOKED_AT_TWICE.
     """
     measured = data_gates.validate(conn, spec)
     server, counts = catalog.inspect_server(conn), count_rows(conn, spec)
@@ -82,7 +82,7 @@ def _unfilled(
     """The gate on rows that could be filled, which is enforced by default on a later day."""
     refused = counts["rows_refused"]
     at_first = left = counts["rows_eligible"] - refused
-    looked_twice = most < at_first <= MOST_LOOKED_AT_TWICE
+    looked_twice = most < at_first <= MAX_LOOKED_AT_TWICE
     if looked_twice:
         left = _still_unfilled(conn, spec, grace_seconds)
     measured = (

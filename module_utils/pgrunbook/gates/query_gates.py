@@ -35,7 +35,7 @@ from .query_pair import (
 
 DIFFERENT = "DIFFERENT RESULTS"
 LEAST_REPETITIONS = 6  # of fewer values a median has no 95 % interval: 2 * 0.5 ** 5 > 0.05
-MOST_TIMES = 10  # as many repetitions, where it is too close to call
+MAX_TIMES = 10  # as many repetitions, where it is too close to call
 LONGEST_MORE_SECONDS = 60.0  # of the repetitions beyond those that the phase asks for
 LEAST_MS, LEAST_BUFFERS = 0.001, 1  # what a query takes at least, to divide by
 
@@ -128,7 +128,7 @@ def measure_pair(conn: Connection, spec: Spec, info: TableInfo, query: Query) ->
 
     A first run of each, whose results are compared, is not measured. Then they run spec.repetitions
     times, but LEAST_REPETITIONS at least; and twice as often again and again as long as decide()
-    finds it too close to call, but no more than MOST_TIMES as often and for LONGEST_MORE_SECONDS.
+    finds it too close to call, but no more than MAX_TIMES as often and for LONGEST_MORE_SECONDS.
     """
     columns = conversion.readable(spec, info.types)
     sides = [compile(spec, columns, side) for side in (query.snapshot, query.baseline)]
@@ -137,8 +137,8 @@ def measure_pair(conn: Connection, spec: Spec, info: TableInfo, query: Query) ->
     runs = [_in_turn(conn, sides) for _ in range(wanted)]
     pair = _pair(query.name, results, runs)
     until = time.monotonic() + LONGEST_MORE_SECONDS
-    while decide(pair, spec.speedup_min)[0] is None and len(runs) < wanted * MOST_TIMES:
-        more = min(len(runs), wanted * MOST_TIMES - len(runs))
+    while decide(pair, spec.speedup_min)[0] is None and len(runs) < wanted * MAX_TIMES:
+        more = min(len(runs), wanted * MAX_TIMES - len(runs))
         runs += [_in_turn(conn, sides) for _ in range(more) if time.monotonic() < until]
         pair = _pair(query.name, results, runs)
         if time.monotonic() >= until:

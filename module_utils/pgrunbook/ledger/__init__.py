@@ -48,7 +48,7 @@ from .checkpoint import Checkpoint, Progress, progress, work_left
 from .controls import Control, Told, control
 from .events import broken_links, event
 from .history import (
-    MOST_POINTS,
+    MAX_POINTS,
     BatchPoint,
     Chain,
     Event,
@@ -92,7 +92,7 @@ __all__ = [
     "INDEX_KEPT",
     "INDEX_PART",
     "INDEX_TRIAL",
-    "MOST_POINTS",
+    "MAX_POINTS",
     "NO_ENTRIES",
     "Approval",
     "Approver",

@@ -10,7 +10,7 @@ from ..core.connection import Connection, one
 from .refusals import RefusedRow, refused
 from .schema import exists
 
-MOST_POINTS = 300  # of a history's slices, and of its batches: as many as a plot shows apart
+MAX_POINTS = 300  # of a history's slices, and of its batches: as many as a plot shows apart
 
 
 _UTC = """to_char({} AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.MS"Z"') AS at"""
@@ -29,7 +29,7 @@ SELECT {_UTC.format("max(at)")}, sum(seconds)::float8 AS seconds,
               / nullif(sum(rows_changed) FILTER (WHERE hot_percent IS NOT NULL), 0))::numeric, 1
        )::float8 AS hot_percent,
        coalesce(max(held), '') AS held, coalesce(max(fallback), '') AS fallback
-FROM (SELECT ntile({MOST_POINTS}) OVER (ORDER BY id) AS part, id,
+FROM (SELECT ntile({MAX_POINTS}) OVER (ORDER BY id) AS part, id,
              (body ->> 'at')::timestamptz AS at, detail ->> 'fallback' AS fallback,
              detail -> 'held' ->> 0 AS held, d.*
       FROM pgrunbook.event, jsonb_extract_path(body, 'detail') detail,
@@ -48,7 +48,7 @@ SELECT {_UTC.format("max(applied_at)")}, count(*)::int AS batches,
        round(percentile_cont(0.95) WITHIN GROUP (ORDER BY milliseconds)::numeric, 1)::float8
          AS p95_ms,
        round(max(milliseconds)::numeric, 1)::float8 AS max_ms
-FROM (SELECT ntile({MOST_POINTS}) OVER (ORDER BY id) AS part, row_count, milliseconds, applied_at
+FROM (SELECT ntile({MAX_POINTS}) OVER (ORDER BY id) AS part, row_count, milliseconds, applied_at
       FROM pgrunbook.batch WHERE run_id = %s) b
 GROUP BY part ORDER BY part
 """
@@ -150,7 +150,7 @@ class Chain:
 class History:
     """What the report tells of a run; times are in ISO 8601, UTC.
 
-    events leaves the progress of slices out. slices and batches have at most MOST_POINTS each.
+    events leaves the progress of slices out. slices and batches have at most MAX_POINTS each.
     heap_only_percent is of the updates that followed the canary, None where there were none. steps
     has those of each plan that was approved, the first one first, and before the schema that the
     first plan saw, both as JSON.

@@ -16,7 +16,7 @@ from ..core.values import read
 from .runs import Run, require_owner
 from .schema import knows_refused
 
-MOST_LISTED = 100  # rows that the server refused, of a run
+MAX_LISTED = 100  # rows that the server refused, of a run
 
 
 @dataclass(frozen=True)
@@ -30,7 +30,7 @@ class RefusedRow:
 
 @dataclass(frozen=True)
 class Refused:
-    """How many rows a run has set aside, and the first MOST_LISTED of them."""
+    """How many rows a run has set aside, and the first MAX_LISTED of them."""
 
     rows_refused: int = 0
     refused: tuple[RefusedRow, ...] = ()
@@ -49,7 +49,7 @@ def refused(conn: Connection, run_id: str) -> Refused:
             "  FILTER (WHERE n <= %s), '[]') AS refused"
             " FROM (SELECT *, row_number() OVER (ORDER BY id) AS n FROM pgrunbook.unfillable"
             "       WHERE run_id = %s AND tried_again_at IS NULL) u",
-            (MOST_LISTED, run_id),
+            (MAX_LISTED, run_id),
         ),
     )
 

@@ -20,8 +20,8 @@ from . import schema
 from .controls import CONTROL, Control, control_of
 from .runs import Run, require_owner
 
-MOST_LEFT_ALONE = 100  # rows that are listed
-MOST_SHOWN = 200  # characters of a value of a row that was left alone
+MAX_LEFT_ALONE = 100  # rows that are listed
+MAX_SHOWN = 200  # characters of a value of a row that was left alone
 
 ENTRIES = SQL(
     "SELECT o.n, o.e, b.xid FROM pgrunbook.batch b,"
@@ -81,7 +81,7 @@ class Totals:
 @dataclass(frozen=True)
 class LeftAlone:
     """How many rows a rollback did not give back, and the journal's entries of the first
-    MOST_LEFT_ALONE, each value cut to MOST_SHOWN characters."""
+    MAX_LEFT_ALONE, each value cut to MAX_SHOWN characters."""
 
     rows: int
     entries: tuple[Any, ...]
@@ -130,7 +130,7 @@ def left_alone(conn: Connection, run_id: str) -> LeftAlone:
         "  FILTER (WHERE n <= %(most)s), '[]') AS entries"
         " FROM (SELECT e, row_number() OVER () AS n FROM pgrunbook.batch b,"
         "       jsonb_array_elements(b.left_alone) e WHERE b.run_id = %(run)s) l",
-        {"shown": MOST_SHOWN, "most": MOST_LEFT_ALONE, "run": run_id},
+        {"shown": MAX_SHOWN, "most": MAX_LEFT_ALONE, "run": run_id},
     )
     return LeftAlone(row["rows"], tuple(row["entries"]))
 

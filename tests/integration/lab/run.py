@@ -16,7 +16,7 @@ from ansible.module_utils.pgrunbook.core import phase as phase_module
 from ansible.module_utils.pgrunbook.core import spec
 from ansible.module_utils.pgrunbook.core.connection import Connection
 from ansible.module_utils.pgrunbook.core.values import plain
-from ansible.module_utils.pgrunbook.ledger.taken_back import MOST_LEFT_ALONE
+from ansible.module_utils.pgrunbook.ledger.taken_back import MAX_LEFT_ALONE
 from tests.integration.conftest import Database
 from tests.integration.lab.shapes import SCHEMA, Example, Script, Slice, Table, TakeOver, Way
 from tests.integration.lab.table import Entry, Lab, Stored, laboratory
@@ -62,7 +62,7 @@ class Run:
         application did; then the next execution fills that."""
         result = self._filled(self.steps.backfill)
         if self.lab.rows() != self.lab.one_update():
-            assert result["sweep"] == backfill.MOST_SWEEPS - 1
+            assert result["sweep"] == backfill.MAX_ROUNDS - 1
             self.end()
             self.begin()
             self._filled(self.steps.backfill)
@@ -130,7 +130,7 @@ class Run:
                 assert after[entry.number] == (wanted or row)
         everywhere = sum(len(b.left_alone) for b in batches.values())
         assert result["rows_left_alone"] == everywhere
-        assert len(result["left_alone"]) == min(everywhere, MOST_LEFT_ALONE)
+        assert len(result["left_alone"]) == min(everywhere, MAX_LEFT_ALONE)
         return result
 
 

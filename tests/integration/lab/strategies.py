@@ -28,7 +28,7 @@ from tests.integration.lab.shapes import (
     Write,
 )
 
-MOST_ROWS = 300
+MAX_ROWS = 300
 
 NAMES = (
     *("a", "b", "c", "d", "e", "f", "g", "h"),
@@ -55,7 +55,7 @@ def tables(draw: st.DrawFn) -> Table:
         columns=fields(*types),
         reference=fields(*reference),
         rows=tuple(rows),
-        copies=draw(st.integers(1, MOST_ROWS // max(len(rows), 1))),
+        copies=draw(st.integers(1, MAX_ROWS // max(len(rows), 1))),
         source_name=next(names),
         source_key=fields(*reference),
         source_columns=fields(*types),
