@@ -174,11 +174,12 @@ def test_says_who_claimed_to_approve(
     )
     with database.connect() as conn:
         (run,) = conn.execute("SELECT id FROM pgrunbook.run").fetchall()
-        (approval,) = plain(ledger.list_approvals(conn, run["id"]))
-    for said in (events[0]["detail"], approval):
+        (approval,) = ledger.list_approvals(conn, run["id"])
+    for said in (events[0]["detail"], plain(approval)):
         assert told.items() <= said.items()
-    said = words.approver(approval)
-    assert said == f"mallory (claimed); {account}; in the database {data.ROLE}"
+    assert words.approver(approval) == (
+        f"mallory (claimed); {account}; in the database {data.ROLE}"
+    )
     status = playbook(database.login, "status", phase=phase)
     assert "by mallory (claimed)" in status.output and status.status == 0, status.output
 
