@@ -104,10 +104,20 @@ HISTORY = {
     "chain": {"events": 17, "head": "c0ffee"},
 }  # fmt: skip
 
+
+def side(ms: float, buffers: int, plan: dict[str, Any]) -> dict[str, Any]:
+    """What one query of a pair measured."""
+    spread = {"median": ms, "min": ms, "max": ms}
+    times = {"ms": spread, "processor_ms": spread}
+    return {**times, "workers": 0, "buffers": buffers, "read": 0, "plan": plan}
+
+
 PAIR = {
     "name": "of a region",
     "equal": True,
     "rows": 1,
+    "runs": 6,
+    "seed": 7,
     "time_ratio": 2.0,
     "time_interval": [1.9, 2.4],
     "processor_ratio": 2.5,
@@ -115,11 +125,12 @@ PAIR = {
     "buffer_ratio": 20.0,
     "buffer_interval": [20.0, 20.0],
     "read_from_outside": False,
-    "snapshot": {"ms": {"median": 1.0}, "buffers": 5, "read": 0, "plan": {
+    "snapshot": side(1.0, 5, {
         "Node Type": "Aggregate", "Actual Rows": 1, "Shared Hit Blocks": 5, "Plans": [
             {"Node Type": "Index Scan", "Index Name": "ix_region", "Index Cond": "(region = 'x')"},
-        ]}},
-    "baseline": {"ms": {"median": 2.0}, "buffers": 100, "read": 0, "plan": {"Node Type": "Join"}},
+        ]}),
+    "baseline": side(2.0, 100, {"Node Type": "Join"}),
+    "proposal": None,
 }  # fmt: skip
 
 
@@ -201,6 +212,7 @@ def test_everything_that_a_board_decides_on_is_on_the_page(page: str) -> None:
             queries={"pairs": [PAIR], "checks": [pair]},
         )
     )
+    assert told["queries"] == [PAIR]
     text = shown(told)[page]
     wanted = [
         *told["reasons"],

@@ -2,9 +2,10 @@
 """What has to hold before a run, during it, after it and on any later day, and whether it does."""
 
 from .gate import Gate
-from .query_pair import QueryPair, SpeedUp
+from .query_pair import Advice, QueryPair, SpeedUp
 
 __all__ = [
+    "Advice",
     "Gate",
     "QueryPair",
     "SpeedUp",

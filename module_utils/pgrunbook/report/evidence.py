@@ -6,9 +6,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from typing import Any
 
+from ..core.values import read
 from ..ddl.index_advice import megabytes
 from ..drift import Difference, read_differences
-from ..gates import Gate
+from ..gates import Advice, Gate, QueryPair
 from .value import Json
 
 SIDES = (("snapshot", "Query on the filled columns"), ("baseline", "Query that it replaces"))
@@ -44,30 +45,30 @@ ADVICE = ("Query", "Index", "Size", "Build", "With the index")
 
 def advice(gates: Iterable[Gate]) -> list[tuple[str, ...]]:
     """A row under ADVICE for each query that an index would serve: estimated, or tried."""
-    pairs = [g.evidence for g in gates if g.id.startswith("query:") and g.evidence]
-    return [_advised(pair["name"], found) for pair in pairs if (found := pair.get("proposal"))]
+    found = [g.evidence for g in gates if g.id.startswith("query:") and g.evidence]
+    pairs = [read(QueryPair, evidence) for evidence in found]
+    return [_advised(pair.name, pair.proposal) for pair in pairs if pair.proposal]
 
 
-def _advised(query: str, found: Json) -> tuple[str, ...]:
-    tried = found.get("tried")
+def _advised(query: str, found: Advice) -> tuple[str, ...]:
+    tried = found.tried
     if not tried:
-        why = found.get("not_tried")
         return (
             query,
-            found["sql"],
-            f"at most about {megabytes(found['bytes'])}",
-            f"about {found['seconds']:g} s",
-            f"not tried{f': {why}' if why else ''}",
+            found.sql,
+            f"at most about {megabytes(found.bytes)}",
+            f"about {found.seconds:g} s",
+            f"not tried{f': {found.not_tried}' if found.not_tried else ''}",
         )
     return (
         query,
-        found["sql"],
-        megabytes(tried["bytes"]),
-        f"{tried['seconds']:g} s",
-        f"{tried['time_ratio']} × in time, {tried['buffer_ratio']} × in buffers; without it "
-        f"{tried['without']['time_ratio']} × and {tried['without']['buffer_ratio']} ×. "
-        f"{'Meets' if tried['met'] else 'Misses'} the target; "
-        f"{'kept' if tried['kept'] else 'dropped again'}",
+        found.sql,
+        megabytes(tried.bytes),
+        f"{tried.seconds:g} s",
+        f"{tried.time_ratio} × in time, {tried.buffer_ratio} × in buffers; without it "
+        f"{tried.without.time_ratio} × and {tried.without.buffer_ratio} ×. "
+        f"{'Meets' if tried.met else 'Misses'} the target; "
+        f"{'kept' if tried.kept else 'dropped again'}",
     )
 
 

@@ -14,7 +14,7 @@ from ..core.phase import parse
 from ..core.spec import Spec
 from ..ddl.step import Step
 from ..drift import Difference
-from ..gates import Gate
+from ..gates import Gate, QueryPair
 from ..ledger import Approval, History
 from .value import Json, TableSchema
 
@@ -120,7 +120,7 @@ class Measured:
 
     checks: tuple[Gate, ...] = ()
     schema: TableSchema = field(default_factory=dict)
-    pairs: tuple[Json, ...] = ()
+    pairs: tuple[QueryPair, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -20,8 +20,9 @@ from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
+from ..gates import QueryPair
 from ..ledger import BatchPoint, SlicePoint
-from .value import Json, Report
+from .value import Report
 
 GROUND, INK, FAINT = "#ffffff", "#1f2328", "#d0d7de"
 FIRST, SECOND, THIRD, GREY = "#0550ae", "#bc4c00", "#1a7f37", "#8c959f"
@@ -61,7 +62,7 @@ def draw(report: Report) -> dict[str, str]:
     """The plots that the report has figures for, by their caption."""
     slices, batches = report.history.slices, report.history.batches
     work = Work(slices, batches)
-    pairs = [pair for pair in report.queries if "time_ratio" in pair]
+    pairs = report.queries
     found: list[tuple[str, bool, float, Callable[[Axes], None]]] = [
         (
             "Rows filled over the run",
@@ -244,7 +245,7 @@ def _coverage(axes: Axes, report: Report) -> None:
     _categories(axes, list(shares))
 
 
-def _speed_up(axes: Axes, pairs: Sequence[Json], target: float | None) -> None:
+def _speed_up(axes: Axes, pairs: Sequence[QueryPair], target: float | None) -> None:
     """The ratios, each with its interval where it has one."""
     longest = target or 0.0
     kinds = (
@@ -253,8 +254,8 @@ def _speed_up(axes: Axes, pairs: Sequence[Json], target: float | None) -> None:
         ("buffer", "buffers", THIRD, 0.28),
     )
     for kind, label, colour, offset in kinds:
-        there = [(row, pair[f"{kind}_ratio"]) for row, pair in enumerate(pairs)]
-        spans = [pair.get(f"{kind}_interval", [pair[f"{kind}_ratio"]] * 2) for pair in pairs]
+        there = [(row, getattr(pair, f"{kind}_ratio")) for row, pair in enumerate(pairs)]
+        spans = [getattr(pair, f"{kind}_interval") for pair in pairs]
         ends = [high for _, high in spans]
         _bars(axes, there, offset, colour, label, "{:g} ×", height=0.26, ends=ends)
         for (row, _), span in zip(there, spans, strict=True):
@@ -264,7 +265,7 @@ def _speed_up(axes: Axes, pairs: Sequence[Json], target: float | None) -> None:
         _target(axes, target, f"target {target:g} ×")
     axes.set_xlim(0, longest * 1.25)
     axes.set_xlabel("times better; lines: 95 % intervals")
-    _categories(axes, [pair["name"] for pair in pairs])
+    _categories(axes, [pair.name for pair in pairs])
 
 
 def _bars(

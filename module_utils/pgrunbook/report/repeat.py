@@ -104,9 +104,9 @@ def _pair(spec: Spec, query: Query) -> Iterator[Composable]:
 def _trials(spec: Spec, facts: Facts) -> Iterator[tuple[str, list[Composable]]]:
     """How to try once more each index that was tried and dropped again."""
     for query, pair in zip(spec.queries, facts.queries_measured.pairs, strict=False):
-        proposal = pair.get("proposal") or {}
-        if proposal.get("tried") and not proposal["tried"]["kept"]:
-            queries = [text(proposal["sql"]), *_pair(spec, query), text(proposal["undo"])]
+        advice = pair.proposal
+        if advice and advice.tried and not advice.tried.kept:
+            queries = [text(advice.sql), *_pair(spec, query), text(advice.undo)]
             yield f"{query.name}: both with the index, which is built and dropped again", queries
 
 

@@ -113,12 +113,11 @@ def _effect(told: Report) -> Iterator[str]:
         if gate.id == "comparison":
             yield f"Compared with the source: {gate.measured}."
     for pair in told.queries:
-        if "time_ratio" in pair:
-            yield (
-                f"“{pair['name']}” takes {100 / max(pair['time_ratio'], 0.01):,.0f} % of the time "
-                f"and {100 / max(pair['buffer_ratio'], 0.01):,.0f} % of the buffers of the query "
-                "that it replaces."
-            )
+        yield (
+            f"“{pair.name}” takes {100 / max(pair.time_ratio, 0.01):,.0f} % of the time and "
+            f"{100 / max(pair.buffer_ratio, 0.01):,.0f} % of the buffers of the query that it "
+            "replaces."
+        )
 
 
 def _meaning(told: Report) -> Iterator[str]:

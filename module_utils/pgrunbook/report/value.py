@@ -10,7 +10,7 @@ from typing import Any
 from ..core import values
 from ..core.values import IF_ANY
 from ..drift import Difference
-from ..gates import Gate
+from ..gates import Gate, QueryPair
 from ..ledger import Approval, BatchPoint, Chain, RefusedRow, SlicePoint
 
 FORMAT = 1
@@ -184,7 +184,7 @@ class Report:
     readiness: tuple[Criterion, ...] = ()
     coverage: Mapping[str, Coverage] = field(default_factory=dict)
     drift: tuple[Difference, ...] = ()
-    queries: tuple[Json, ...] = ()
+    queries: tuple[QueryPair, ...] = ()
     statements: tuple[str, ...] = ()
     targets: Mapping[str, float] = field(default_factory=dict)
     changes: tuple[Change, ...] = ()
