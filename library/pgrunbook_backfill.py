@@ -17,7 +17,7 @@ description:
     a catch-up pass.
 extends_documentation_fragment:
   - pgrunbook.login
-  - pgrunbook.spec
+  - pgrunbook_spec
   - pgrunbook.run
   - pgrunbook.writes
 options:

@@ -17,7 +17,7 @@ description:
     that the source could fill fail their gate.
 extends_documentation_fragment:
   - pgrunbook.login
-  - pgrunbook.spec
+  - pgrunbook_spec
   - pgrunbook.of_run
   - pgrunbook.reads
 options:

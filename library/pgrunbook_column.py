@@ -17,7 +17,7 @@ description:
     the old name would break.
 extends_documentation_fragment:
   - pgrunbook.login
-  - pgrunbook.spec
+  - pgrunbook_spec
   - pgrunbook.run
   - pgrunbook.writes
 options:

@@ -17,7 +17,7 @@ description:
   - Fails where an index of the wanted name has another definition.
 extends_documentation_fragment:
   - pgrunbook.login
-  - pgrunbook.spec
+  - pgrunbook_spec
   - pgrunbook.run
   - pgrunbook.writes
 options:

@@ -28,7 +28,7 @@ description:
     C(REPLICATION) or C(BYPASSRLS). Refuses a table whose owner is a superuser or a member of one.
 extends_documentation_fragment:
   - pgrunbook.login
-  - pgrunbook.spec
+  - pgrunbook_spec
   - pgrunbook.writes
 options:
   login:

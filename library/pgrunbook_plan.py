@@ -14,7 +14,7 @@ description:
     hashed, so that live traffic does not void an approval.
 extends_documentation_fragment:
   - pgrunbook.login
-  - pgrunbook.spec
+  - pgrunbook_spec
   - pgrunbook.reads
 options:
   spec:

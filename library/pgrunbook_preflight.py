@@ -14,7 +14,7 @@ description:
     the table, with all that is in the way. RV(ignore:obstacles) of a failure lists it.
 extends_documentation_fragment:
   - pgrunbook.login
-  - pgrunbook.spec
+  - pgrunbook_spec
   - pgrunbook.reads
 """
 

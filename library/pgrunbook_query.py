@@ -15,7 +15,7 @@ description:
     is changed.
 extends_documentation_fragment:
   - pgrunbook.login
-  - pgrunbook.spec
+  - pgrunbook_spec
   - pgrunbook.of_run
   - pgrunbook.reads
 """

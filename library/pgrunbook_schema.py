@@ -16,7 +16,7 @@ description:
     not compared.
 extends_documentation_fragment:
   - pgrunbook.login
-  - pgrunbook.spec
+  - pgrunbook_spec
   - pgrunbook.of_run
   - pgrunbook.reads
 options:

@@ -15,7 +15,7 @@ description:
   - It touches no database. The metrics are evidence, not managed state, so the module never
     reports a change.
 extends_documentation_fragment:
-  - pgrunbook.spec
+  - pgrunbook_spec
 options:
   results:
     description: What these modules returned. One without RV(ignore:checks) was skipped.

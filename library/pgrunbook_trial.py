@@ -16,7 +16,7 @@ description:
     O(state=absent).
 extends_documentation_fragment:
   - pgrunbook.login
-  - pgrunbook.spec
+  - pgrunbook_spec
   - pgrunbook.run
   - pgrunbook.writes
 options:

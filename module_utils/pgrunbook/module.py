@@ -100,12 +100,16 @@ def execute(
             run = taken(ledger.Run, parameters["run"]) if parameters.get("run") else None
             # A module that takes no phase, or no run, does not ask for it.
             given = Given(cast(Spec, spec), cast(ledger.Run, run), parameters, dry)
-            result = plain(work(conn, given))
-            result.setdefault("queries", [])
-            result["proof"] = proof(conn)
-            if dry:
-                require_dry(result["proof"])
+            result = _proved(conn, work, given)
         leave(module, result)
+
+
+def _proved(conn: Connection, work: Work, given: Given) -> dict[str, Any]:
+    """What the work returns, with the server's word on whether it wrote."""
+    result: dict[str, Any] = {"queries": [], **plain(work(conn, given)), "proof": proof(conn)}
+    if given.dry:
+        require_dry(result["proof"])
+    return result
 
 
 @contextlib.contextmanager

@@ -65,3 +65,30 @@ def test_every_statement_on_the_ledger_is_in_its_room() -> None:
         if on_the_ledger.search(node.value)
     ]
     assert found == [], "belongs in ledger/"
+
+
+def functions() -> Iterator[tuple[Path, ast.FunctionDef]]:
+    for path in [*PROGRAM.rglob("*.py"), *(ROOT / "library").glob("*.py")]:
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.FunctionDef):
+                yield path, node
+
+
+def test_no_function_is_longer_than_a_page_and_no_file_is_a_novel() -> None:
+    assert len(list(functions())) > 1000
+    long = [(p.name, f.name) for p, f in functions() if (f.end_lineno or 0) - f.lineno >= 40]
+    assert long == []
+    files = [p for folder in (PROGRAM, ROOT / "plugins") for p in folder.rglob("*.py")]
+    assert [p.name for p in files if len(p.read_text("utf-8").splitlines()) > 400] == []
+
+
+def test_mappings_of_anything_stay_at_the_edges() -> None:
+    """What crosses a door is a dataclass."""
+    loose = [
+        (path.name, function.name)
+        for path, function in functions()
+        if PROGRAM in path.parents
+        and "dict[str, Any]"
+        in f"{ast.unparse(function.args)} {ast.unparse(function.returns or ast.Constant(0))}"
+    ]
+    assert 0 < len(loose) <= 60, loose

@@ -66,16 +66,7 @@ def with_schemas(conn: Connection, spec: Spec, metadata: MetaData) -> MetaData:
     from sqlalchemy.exc import SQLAlchemyError
 
     unnamed = [t.name for t in metadata.tables.values() if t.schema is None]
-    preferred = [spec.table.schema, spec.source.schema, "public"]
-    rows = conn.execute(
-        "SELECT DISTINCT ON (c.relname) c.relname AS name, n.nspname AS schema FROM pg_class c"
-        " JOIN pg_namespace n ON n.oid = c.relnamespace"
-        " WHERE c.relname = ANY (%s) AND c.relkind = ANY (%s)"
-        " ORDER BY c.relname, array_position(%s, n.nspname::text), n.nspname",
-        (unnamed, list(catalog.READABLE), preferred),
-    )
-    schemas = {row["name"]: row["schema"] for row in rows}
-    schemas |= {t.name: t.schema for t in (spec.source, spec.table)}
+    schemas = _schemas(conn, spec, unnamed)
 
     def schema_of(name_: str, given: str | None) -> str:
         return given or schemas.get(name_, spec.table.schema)
@@ -94,6 +85,20 @@ def with_schemas(conn: Connection, spec: Spec, metadata: MetaData) -> MetaData:
     except SQLAlchemyError as error:
         raise _incomparable(error) from None
     return copy
+
+
+def _schemas(conn: Connection, spec: Spec, names: list[str]) -> dict[str, str]:
+    """The schema of each of these tables that is there."""
+    preferred = [spec.table.schema, spec.source.schema, "public"]
+    rows = conn.execute(
+        "SELECT DISTINCT ON (c.relname) c.relname AS name, n.nspname AS schema FROM pg_class c"
+        " JOIN pg_namespace n ON n.oid = c.relnamespace"
+        " WHERE c.relname = ANY (%s) AND c.relkind = ANY (%s)"
+        " ORDER BY c.relname, array_position(%s, n.nspname::text), n.nspname",
+        (names, list(catalog.READABLE), preferred),
+    )
+    found = {row["name"]: row["schema"] for row in rows}
+    return found | {t.name: t.schema for t in (spec.source, spec.table)}
 
 
 def _keep_names(given: Iterable[Any], copied: Iterable[Any]) -> None:
