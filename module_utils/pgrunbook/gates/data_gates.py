@@ -5,11 +5,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from .. import catalog
 from ..backfill import eligibility, expressions, unfillable
-from ..backfill.counting import count
+from ..backfill.counting import Counts, count
 from ..backfill.equality import rules
 from ..catalog import TableInfo
 from ..core.connection import Connection
@@ -21,13 +20,26 @@ from .gate import Gate, judge
 from .row_comparison import Compared, compare_all, compare_sample, count_drifted
 
 
+@dataclass(frozen=True, kw_only=True)
+class RowsNow(Counts):
+    """The rows of the table now; rows_refused of those that the source could fill are set aside,
+    because the server refuses to fill them."""
+
+    rows_refused: int
+
+    @property
+    def left(self) -> int:
+        """Rows that the source could fill and that are not set aside."""
+        return self.rows_eligible - self.rows_refused
+
+
 @dataclass(frozen=True)
 class DataGates:
     """What the data gates found: the table's columns and indexes, its rows by what a backfill would
     do with them, and the gates."""
 
     schema: dict[str, dict[str, str]]
-    counts: dict[str, Any]
+    counts: RowsNow
     checks: tuple[Gate, ...]
     changed: bool = False
 
@@ -39,7 +51,7 @@ def validate(conn: Connection, spec: Spec) -> DataGates:
     by = rules(conn, spec, info)
     aside = unfillable.of_newest_run(conn, spec)
     refused = unfillable.count(conn, spec, info, aside)
-    counts = {**plain(count(conn, spec, info)), "rows_refused": refused}
+    counts = RowsNow(**vars(count(conn, spec, info)), rows_refused=refused)
     sample = compare_sample(conn, spec, info, by, aside)
     every = compare_all(conn, spec, info, by, aside)
     drifted = count_drifted(conn, spec, info, by) if every.different else 0
@@ -57,9 +69,9 @@ def validate(conn: Connection, spec: Spec) -> DataGates:
     )
 
 
-def coverage(spec: Spec, counts: dict[str, Any]) -> Gate:
+def coverage(spec: Spec, counts: RowsNow) -> Gate:
     """The gate on the share of rows that have a value, of each column."""
-    now = {column: share["before"] for column, share in counts["coverage"].items()}
+    now = {column: share.before for column, share in counts.coverage.items()}
     return judge(
         spec,
         registry.COVERAGE,
@@ -77,17 +89,16 @@ def coverage_target(spec: Spec) -> str:
     return f"≥ {spec.coverage_min:g} %" + (f" ({', '.join(own)})" if own else "")
 
 
-def remaining(spec: Spec, counts: dict[str, Any]) -> Gate:
+def remaining(spec: Spec, counts: RowsNow) -> Gate:
     """The gate on rows that a run left, though the source could fill them."""
-    refused = counts["rows_refused"]
-    left = counts["rows_eligible"] - refused
+    left, refused = counts.left, counts.rows_refused
     return judge(
         spec,
         registry.REMAINING,
         target="0",
         measured=f"{left:,}, and {set_aside(refused)}" if refused else left,
         passed=left == 0,
-        evidence={**counts["rows_skipped"], "left": left, "refused": refused},
+        evidence={**counts.rows_skipped, "left": left, "refused": refused},
     )
 
 

@@ -7,7 +7,6 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Any
 
 from psycopg.sql import SQL, Composable, Composed
 
@@ -77,11 +76,11 @@ def _journals(conn: Connection, spec: Spec) -> Gate:
 
 
 def _unfilled(
-    conn: Connection, spec: Spec, counts: dict[str, Any], most: int, grace_seconds: float
+    conn: Connection, spec: Spec, counts: data_gates.RowsNow, most: int, grace_seconds: float
 ) -> Gate:
     """The gate on rows that could be filled, which is enforced by default on a later day."""
-    refused = counts["rows_refused"]
-    at_first = left = counts["rows_eligible"] - refused
+    refused = counts.rows_refused
+    at_first = left = counts.left
     looked_twice = most < at_first <= MAX_LOOKED_AT_TWICE
     if looked_twice:
         left = _still_unfilled(conn, spec, grace_seconds)
@@ -98,7 +97,7 @@ def _unfilled(
             "at_first": at_first,
             "unfilled": left,
             "refused": refused,
-            **counts["rows_skipped"],
+            **counts.rows_skipped,
         },
     )
 
