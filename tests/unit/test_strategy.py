@@ -13,10 +13,11 @@ from hypothesis import strategies as st
 
 from ansible.module_utils.pgrunbook.backfill import strategy
 from ansible.module_utils.pgrunbook.backfill.counting import Counts, Coverage
-from ansible.module_utils.pgrunbook.backfill.strategy import WORTH_ROWS, Strategy, choose, from_dict
+from ansible.module_utils.pgrunbook.backfill.strategy import WORTH_ROWS, Strategy, choose
 from ansible.module_utils.pgrunbook.catalog import TableInfo
 from ansible.module_utils.pgrunbook.core.errors import RunbookError
 from ansible.module_utils.pgrunbook.core.spec import SPEC_OPTIONS
+from ansible.module_utils.pgrunbook.core.values import plain, read
 from tests.unit.conftest import parsed, table_info
 
 NO_CONNECTION: Any = None  # what the phase asks for needs no look at the database
@@ -34,9 +35,9 @@ strategies = st.builds(Strategy, names, st.integers(1, 16), st.lists(st.text()).
 
 @given(strategies)
 def test_the_plan_gives_back_the_strategy_that_was_put_into_it(chosen: Strategy) -> None:
-    held = json.loads(json.dumps(chosen.as_dict()))
-    assert held == chosen.as_dict(), "JSON types only, for the hash"
-    assert from_dict(held) == chosen
+    stored = json.loads(json.dumps(plain(chosen)))
+    assert stored == plain(chosen), "JSON types only, for the hash"
+    assert read(Strategy, stored) == chosen
 
 
 def test_every_strategy_has_a_way_to_be_asked_for() -> None:

@@ -13,6 +13,7 @@ __all__ = [
     "expressions",
     "page_space",
     "progress",
+    "refused_rows",
     "result",
     "rollback",
     "rollback_checks",
@@ -20,6 +21,5 @@ __all__ = [
     "statements",
     "strategy",
     "throttle",
-    "unfillable",
     "workers",
 ]

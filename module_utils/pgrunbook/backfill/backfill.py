@@ -16,10 +16,11 @@ from ..core.connection import Connection
 from ..core.locks import patient
 from ..core.spec import Spec
 from ..core.sql import literal
+from ..core.values import read
 from ..core.window import require_open_window
 from ..ledger import Progress, checkpoint
 from ..ledger.filled import require_the_filled
-from . import slice, unfillable, workers
+from . import refused_rows, slice, workers
 from .batch_size import RowLimit
 from .counting import count
 from .eligibility import any_left
@@ -30,7 +31,7 @@ from .sample import sample, sample_text
 from .scan import KeyRoute, PageRoute, Route
 from .slice import Slice
 from .statements import statements, vacuum_statement
-from .strategy import Strategy, from_dict
+from .strategy import Strategy
 from .worker import Worker
 
 MAX_ROUNDS = 6  # passes over the table, the first one included
@@ -75,7 +76,7 @@ def run_slice(conn: Connection, spec: Spec, run: ledger.Run, *, canary: bool) ->
         return result(Progress(), changed=0, done=True)
     scope = "plan" if canary else "backfill"
     plan = ledger.approved_plan(conn, run, scope)
-    strategy = from_dict(plan["strategy"])
+    strategy = read(Strategy, plan["strategy"])
     queries = statements(spec, info, strategy)
     ledger.require_statements(plan, run, queries)
     surroundings.require_unchanged(conn, spec, info, plan)
@@ -146,7 +147,7 @@ def _passes(conn: Connection, current: Slice, info: TableInfo, strategy: Strateg
 
 def _any_left(conn: Connection, current: Slice, info: TableInfo) -> bool:
     """Whether a row could still be filled, apart from those that are set aside."""
-    among = unfillable.not_aside(current.spec, literal(current.run.id))
+    among = refused_rows.not_aside(current.spec, literal(current.run.id))
     return any_left(conn, current.spec, info, among)
 
 

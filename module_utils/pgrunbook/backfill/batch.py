@@ -22,7 +22,7 @@ from ..core.connection import Connection
 from ..core.spec import Spec, Table
 from ..core.sql import comma, literal, name, render, table, text
 from ..ledger import Control
-from . import unfillable
+from . import refused_rows
 from .eligibility import any_of, eligible, joined, matches, source_query, values
 
 PAGES = SQL(
@@ -133,7 +133,7 @@ def pick(spec: Spec, held: Mapping[str, Held], leaf: Table, place: Composable) -
         "SELECT {key}::text AS key, t.ctid::text AS tid, ARRAY[{texts}]::text[] AS texts\n"
         "{free}\nLIMIT 1 FOR NO KEY UPDATE OF t SKIP LOCKED"
     ).format(
-        key=unfillable.key(spec),
+        key=refused_rows.key(spec),
         texts=comma(texts),
         free=_free(spec, held, leaf, place) + _not_aside(spec),
     )
@@ -161,7 +161,7 @@ def _free(spec: Spec, held: Mapping[str, Held], leaf: Table, place: Composable) 
 def _not_aside(spec: Spec) -> Composed:
     """The condition that a row is not set aside, which the server drops where none is."""
     return SQL("\n    AND (NOT %(aside)s::boolean OR {})").format(
-        unfillable.not_aside(spec, SQL("%(run)s"))
+        refused_rows.not_aside(spec, SQL("%(run)s"))
     )
 
 
@@ -218,8 +218,8 @@ def fill_one(
             only = {**place, **_only(place, row)} if row else place
             done = _fill(conn, query, run, leaf_oid, only)
     except psycopg.Error as error:
-        if row and unfillable.is_refusal(error):
-            raise unfillable.RowRefused(row["key"], error) from None
+        if row and refused_rows.is_refusal(error):
+            raise refused_rows.RowRefused(row["key"], error) from None
         raise
     return replace(done, milliseconds=_since(started))
 

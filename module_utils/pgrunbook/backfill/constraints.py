@@ -18,14 +18,14 @@ from ..core.errors import RunbookError, reason, require_none
 from ..core.spec import Spec
 from ..core.sql import comma, name, text
 from . import constraint_sql as sql
-from . import eligibility, unfillable
+from . import eligibility, refused_rows
 from .image import KEY, Image, Rule, UniqueIndex, filled_columns
 
 
 @dataclass(frozen=True)
 class Refusal:
     """What a constraint would refuse: what it is, as a message calls it, how many rows, and the
-    keys of up to unfillable.MAX_NAMED of them, as JSON."""
+    keys of up to refused_rows.MAX_NAMED of them, as JSON."""
 
     what: str
     rows: int
@@ -159,7 +159,7 @@ class _Looked:
     def _note(self, said: str, rows: int, broken: Composed) -> None:
         if not rows:
             return
-        query = SQL("{} LIMIT {}").format(broken, Literal(unfillable.MAX_NAMED))
+        query = SQL("{} LIMIT {}").format(broken, Literal(refused_rows.MAX_NAMED))
         keys = [row["key"] for row in self._conn.execute(query, ())]
         self.refused.append(Refusal(said, rows, keys))
 

@@ -20,7 +20,7 @@ from ..core.connection import Connection
 from ..core.spec import Spec, Table
 from ..core.sql import comma, name, table, text
 from . import constraint_sql as sql
-from . import eligibility, unfillable
+from . import eligibility, refused_rows
 
 KEY, LARGE, MOVES, VALUE = "pgrunbook key", "pgrunbook large", "pgrunbook moves", "pgrunbook value"
 """What a row has besides the table's columns; the last three are numbered by the phase's columns:
@@ -199,7 +199,7 @@ class Image:
 
     def _plain(self, everyone: bool) -> Composed:
         """The rows, with generated columns as they are now."""
-        extras = [SQL("{}::text AS {}").format(unfillable.key(self._spec), name(KEY))]
+        extras = [SQL("{}::text AS {}").format(refused_rows.key(self._spec), name(KEY))]
         then = {}
         for c in self._filled:
             moves = SQL("({} IS NULL AND {} IS NOT NULL)").format(c.filled, c.value)

@@ -81,7 +81,7 @@ def record(conn: Connection, current: Slice, told: SliceResult) -> SliceResult:
         sweep=told.sweep,
         rows_per_second=round(told.rows_changed / max(current.seconds(), 0.001)),
         progress=told.progress,
-        journal=journal.cover(conn, current.run.id),
+        journal=plain(journal.cover(conn, current.run.id)),
     )
     return told
 

@@ -10,8 +10,7 @@ absent meanwhile, which costs little before a first backfill, when those columns
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
-from typing import Any
+from dataclasses import dataclass, replace
 
 from .. import catalog
 from ..catalog import BLOCK_BYTES, TableInfo, conversion
@@ -37,15 +36,6 @@ class Strategy:
     name: str
     passes: int = 1
     deferred: tuple[str, ...] = ()
-
-    def as_dict(self) -> dict[str, Any]:
-        """As the plan holds it, in JSON types."""
-        return {**asdict(self), "deferred": list(self.deferred)}
-
-
-def from_dict(plan: dict[str, Any]) -> Strategy:
-    """The strategy that a plan holds."""
-    return Strategy(plan["name"], plan["passes"], tuple(plan["deferred"]))
 
 
 def choose(conn: Connection, spec: Spec, info: TableInfo, counts: Counts) -> tuple[Strategy, str]:
@@ -121,11 +111,10 @@ def others(
     return [other for other in found if other.strategy != chosen]
 
 
-def kept(plan: dict[str, Any], found: Sequence[Other]) -> Strategy | None:
-    """The one of others() that is the strategy of a plan which was approved before the run was
-    broken off; None where there is none that may be kept. The indexes that it drops are those that
-    are there."""
-    approved = from_dict(plan)
+def kept(approved: Strategy, found: Sequence[Other]) -> Strategy | None:
+    """The one of others() that is the strategy which was approved before the run was broken off;
+    None where there is none that may be kept. The indexes that it drops are those that are there.
+    """
     same = (o for o in found if not o.why_not)
     return next(
         (

@@ -15,7 +15,7 @@ from ..core.errors import RunbookError
 from ..core.locks import with_lock_retries
 from ..core.spec import Spec
 from ..ledger import RefusedRow
-from . import batch, unfillable
+from . import batch, refused_rows
 from .batch import BatchResult
 from .batch_size import RowLimit
 from .scan import Chunk, Route
@@ -108,7 +108,7 @@ class Worker:
         """Set a row aside. Raises RunbookError where the phase does not allow one more."""
         ledger.set_aside(conn, self.slice.run, row)
         self.slice.rows_aside = True
-        unfillable.require_few(conn, self.slice.spec, self.slice.run)
+        refused_rows.require_few(conn, self.slice.spec, self.slice.run)
 
     def _passes_now(self) -> int:
         fits = self.slice.interleaved and not self.slice.fallback and not self._sweep
@@ -174,11 +174,11 @@ class _Pass:
         except psycopg.errors.ProgramLimitExceeded as error:
             _require_several(self._slice.spec, rows, error)
             self._limit.shrink(rows)
-        except unfillable.RowRefused as refused:
+        except refused_rows.RowRefused as refused:
             self._worker.set_aside(self._conn, refused.row)
             self._suspects = 0
         except psycopg.Error as error:
-            if alone or not unfillable.is_refusal(error):
+            if alone or not refused_rows.is_refusal(error):
                 raise
             if not self._suspects:  # another one may be near, and what is refused leaves dead rows
                 self._limit.shrink(rows)

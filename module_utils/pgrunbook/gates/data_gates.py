@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from .. import catalog
-from ..backfill import eligibility, expressions, unfillable
+from ..backfill import eligibility, expressions, refused_rows
 from ..backfill.counting import Counts, count
 from ..backfill.equality import rules
 from ..catalog import TableInfo
@@ -49,8 +49,8 @@ def validate(conn: Connection, spec: Spec) -> DataGates:
     info = catalog.inspect(conn, spec.table)
     expressions.acknowledged_functions(conn, spec, info)
     by = rules(conn, spec, info)
-    aside = unfillable.of_newest_run(conn, spec)
-    refused = unfillable.count(conn, spec, info, aside)
+    aside = refused_rows.of_newest_run(conn, spec)
+    refused = refused_rows.count(conn, spec, info, aside)
     counts = RowsNow(**vars(count(conn, spec, info)), rows_refused=refused)
     sample = compare_sample(conn, spec, info, by, aside)
     every = compare_all(conn, spec, info, by, aside)

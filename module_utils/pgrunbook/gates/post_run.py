@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from psycopg.sql import SQL, Composable, Composed
 
 from .. import catalog, ledger
-from ..backfill import eligibility, unfillable
+from ..backfill import eligibility, refused_rows
 from ..catalog import Server, conversion
 from ..core.connection import Connection, one
 from ..core.spec import Spec
@@ -105,7 +105,7 @@ def _unfilled(
 def _still_unfilled(conn: Connection, spec: Spec, grace_seconds: float) -> int:
     """How many of the rows that can be filled now still can in that many seconds."""
     info = catalog.inspect(conn, spec.table)
-    aside = unfillable.of_newest_run(conn, spec)
+    aside = refused_rows.of_newest_run(conn, spec)
     unfilled = _eligible_keys(spec, conversion.held(spec, info.types), aside)
     keys = [row["key"] for row in conn.execute(unfilled, ())]
     _wait(conn, grace_seconds)

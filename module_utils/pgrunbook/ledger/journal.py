@@ -8,9 +8,8 @@ one of the run, at the latest by the one with which the run ends.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from psycopg.sql import SQL, Literal
 
@@ -79,51 +78,93 @@ class Findings:
     gone: tuple[str, ...] = ()
 
 
-def cover(conn: Connection, run_id: str) -> dict[str, Any]:
-    """What an event has to tell of the run's journal: the batches with an id above after, up to
-    upto; how many batches and rows these are, and their sha256; and standing, how many rows of all
-    batches were not taken back."""
+@dataclass(frozen=True)
+class Cover:
+    """What an event tells of the run's journal: the batches with an id above after, up to upto; how
+    many batches and rows these are, and their SHA-256; and standing, how many rows of all batches
+    were not taken back."""
+
+    after: int
+    batches: int
+    rows: int
+    upto: int
+    sha256: str
+    standing: int
+
+
+@dataclass(frozen=True)
+class _Covered:
+    """What an event told of a run's journal, and the SHA-256 of the same batches now."""
+
+    run: str
+    event: int
+    kind: str
+    standing: int
+    rows: int
+    upto: int
+    sha256: str
+    sha256_found: str
+
+
+@dataclass(frozen=True)
+class _Journal:
+    """The journal of a run as it is now. uncovered rows are in no event yet. rows_told is how many
+    the latest slice told of, rollback the latest event that approved one, 0 where there is none."""
+
+    run: str
+    batches: int
+    rows: int
+    standing: int
+    uncovered: int
+    uncovered_standing: int
+    rows_told: int | None
+    rollback: int
+
+
+def cover(conn: Connection, run_id: str) -> Cover:
+    """What an event has to tell of the run's journal now."""
     after = one(conn, _LAST, (run_id,))["after"]
     query = SQL(_FINGERPRINT).format(
         run=Literal(run_id), after=Literal(after), upto=SQL("9223372036854775807")
     )
-    return {"after": after, **one(conn, query, ()), **one(conn, _STANDING, (run_id,))}
+    return Cover(after=after, **one(conn, query, ()), **one(conn, _STANDING, (run_id,)))
 
 
 def compare(conn: Connection, run_id: str | None = None) -> Findings:
     """The journal of a run, or of each, against its events. Only reads, but every entry."""
-    covered = conn.execute(_COVERED.format(run=Literal(run_id)), ()).fetchall()
-    runs = conn.execute(_RUNS, {"run": run_id}).fetchall()
-    gone = [run for run in runs if not run["batches"] and _told(run, covered)]
+    events = conn.execute(_COVERED.format(run=Literal(run_id)), ())
+    covered = [_Covered(**row) for row in events]
+    runs = [_Journal(**row) for row in conn.execute(_RUNS, {"run": run_id})]
+    gone = [run for run in runs if not run.batches and _told(run, covered)]
     left = [run for run in runs if run not in gone]
     return Findings(
         altered=tuple(s for run in left for s in _altered(run, _of(run, covered))),
         unknown=tuple(s for run in left for s in _unknown(run, _of(run, covered))),
         gone=tuple(
-            f"The journal of run {run['run']} is gone: of the {_told(run, covered):,} rows that "
+            f"The journal of run {run.run} is gone: of the {_told(run, covered):,} rows that "
             "the events name none is left, so it cannot be rolled back."
             for run in gone
         ),
     )
 
 
-def _of(run: Mapping[str, Any], covered: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
-    return [c for c in covered if c["run"] == run["run"]]
+def _of(run: _Journal, covered: Sequence[_Covered]) -> list[_Covered]:
+    return [c for c in covered if c.run == run.run]
 
 
-def _told(run: Mapping[str, Any], covered: Sequence[dict[str, Any]]) -> int:
+def _told(run: _Journal, covered: Sequence[_Covered]) -> int:
     """How many rows the events name."""
     if ours := _of(run, covered):
-        return sum(c["rows"] for c in ours)
-    return 0 if run["rollback"] else run["rows_told"] or 0
+        return sum(c.rows for c in ours)
+    return 0 if run.rollback else run.rows_told or 0
 
 
-def _altered(run: Mapping[str, Any], covered: Sequence[Mapping[str, Any]]) -> Iterator[str]:
-    told, found = sum(c["rows"] for c in covered), run["rows"] - run["uncovered"]
+def _altered(run: _Journal, covered: Sequence[_Covered]) -> Iterator[str]:
+    told, found = sum(c.rows for c in covered), run.rows - run.uncovered
     if not covered:
-        told, found = _told(run, ()), run["rows"]
-    changed = sum(c["sha256"] != c["sha256_found"] for c in covered)
-    of = f"The journal of run {run['run']} is not as it was written: "
+        told, found = _told(run, ()), run.rows
+    changed = sum(c.sha256 != c.sha256_found for c in covered)
+    of = f"The journal of run {run.run} is not as it was written: "
     if found < told:
         yield f"{of}{told - found:,} of the {told:,} rows that the events name are missing."
     elif covered and found > told:
@@ -134,27 +175,27 @@ def _altered(run: Mapping[str, Any], covered: Sequence[Mapping[str, Any]]) -> It
         yield from _taken_back(run, covered[-1])
 
 
-def _taken_back(run: Mapping[str, Any], last: Mapping[str, Any]) -> Iterator[str]:
+def _taken_back(run: _Journal, last: _Covered) -> Iterator[str]:
     """Batches that count as taken back, or no longer do, although no rollback did that."""
-    standing = run["standing"] - run["uncovered_standing"]
-    at_work = run["rollback"] > last["event"] or (run["rollback"] and last["kind"] == "progress")
-    of = f"The journal of run {run['run']} is not as it was written: "
-    if standing > last["standing"]:
-        more = standing - last["standing"]
+    standing = run.standing - run.uncovered_standing
+    at_work = run.rollback > last.event or (run.rollback and last.kind == "progress")
+    of = f"The journal of run {run.run} is not as it was written: "
+    if standing > last.standing:
+        more = standing - last.standing
         yield f"{of}{more:,} rows that were given back count as not given back."
-    if standing < last["standing"] and not at_work:
-        less = last["standing"] - standing
+    if standing < last.standing and not at_work:
+        less = last.standing - standing
         yield f"{of}{less:,} rows count as given back, which no rollback gave back."
 
 
-def _unknown(run: Mapping[str, Any], covered: Sequence[Mapping[str, Any]]) -> Iterator[str]:
-    if run["batches"] and not covered:
+def _unknown(run: _Journal, covered: Sequence[_Covered]) -> Iterator[str]:
+    if run.batches and not covered:
         yield (
-            f"The events of run {run['run']} have no hash of its journal: an older version wrote "
+            f"The events of run {run.run} have no hash of its journal: an older version wrote "
             "them, or it has not ended its first slice. Only its row count was compared."
         )
-    elif run["uncovered"]:
+    elif run.uncovered:
         yield (
-            f"The last {run['uncovered']:,} rows in the journal of run {run['run']} are in no "
+            f"The last {run.uncovered:,} rows in the journal of run {run.run} are in no "
             "event yet. Whether one of them is missing cannot be known."
         )

@@ -10,7 +10,7 @@ from typing import Any
 from ..core.connection import Connection
 from ..core.errors import RunbookError
 from ..core.options import option
-from ..core.values import read
+from ..core.values import plain, read
 from . import journal
 from .events import event
 from .schema import exists, knows_refused
@@ -255,7 +255,7 @@ def finish(conn: Connection, run: Run, state: str, verdict: str | None, **detail
             " WHERE id = %s",
             (state, verdict, run.id),
         )
-        covered = journal.cover(conn, run.id)
+        covered = plain(journal.cover(conn, run.id))
         event(conn, run.id, state, verdict=verdict, journal=covered, **detail)
 
 

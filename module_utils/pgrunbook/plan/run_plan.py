@@ -21,7 +21,7 @@ from ..catalog import TableInfo, surroundings
 from ..core.connection import Connection, proof
 from ..core.locks import require_unlocked
 from ..core.spec import Spec
-from ..core.values import plain
+from ..core.values import plain, read
 from ..core.window import require_open_window
 from ..ddl.index_advice import IndexAdvice
 from ..gates import index_trial
@@ -111,7 +111,8 @@ def _choose(
         between = steps(conn, spec, seen.info, strategy)
         return replace(bare, strategy=strategy, steps=(*before, *between, *after))
 
-    kept = ledger.approved_strategy(conn, begun.id) if begun else None
+    stored = ledger.approved_strategy(conn, begun.id) if begun else None
+    kept = read(Strategy, stored) if stored else None
     return choose_plan(conn, spec, seen.info, seen.counts, Approved(kept, approval), planned)
 
 

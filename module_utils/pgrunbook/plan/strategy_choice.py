@@ -5,7 +5,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
 
 from ..backfill.counting import Counts
 from ..backfill.strategy import Other, Strategy, choose, kept, others, words
@@ -17,10 +16,10 @@ from .plan import Alternative, Plan
 
 @dataclass(frozen=True)
 class Approved:
-    """What was approved before: the strategy of the run that goes on, as its plan has it, and the
-    hash of a plan that somebody approves without a question."""
+    """What was approved before: the strategy of the run that goes on, if one does, and the hash of
+    a plan that somebody approves without a question."""
 
-    strategy: dict[str, Any] | None
+    strategy: Strategy | None
     plan_hash: str
 
 
