@@ -9,6 +9,7 @@ from typing import Any
 
 from ..core import values
 from ..core.values import IF_ANY
+from ..core.version import VERSION
 from ..drift import Difference
 from ..gates import Gate, QueryPair
 from ..ledger import Approval, BatchPoint, Chain, RefusedRow, SlicePoint
@@ -178,6 +179,7 @@ class Report:
     schema: Schemas
     backfill: BackfillFigures
     format: int = FORMAT
+    version: str = VERSION
     plan: str = ""
     server: Json = field(default_factory=dict)
     health: Json = field(default_factory=dict)
