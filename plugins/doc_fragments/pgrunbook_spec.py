@@ -156,7 +156,7 @@ options:
         default: []
       acknowledged_drift:
         description:
-        - Differences from the models that may be, by the RV(ignore:object) that M(pgrunbook_schema)
+        - Differences from the models that may be, by the RV(ignore:object) that M(pgrunbook_drift)
           returns of each.
         type: list
         elements: str

@@ -27,12 +27,12 @@ NEED_SPEC = {
     "column",
     "index",
     "backfill",
-    "check",
-    "query",
-    "schema",
-    "trial",
+    "data_gates",
+    "query_gates",
+    "drift",
+    "index_trial",
 }
-NEED_RUN = {"approval", "column", "index", "backfill", "run", "trial"}
+NEED_RUN = {"approval", "column", "index", "backfill", "run", "index_trial"}
 
 # An index keeps the names that its columns had when it was built, and nothing reads them.
 _CATALOG = """
@@ -141,9 +141,9 @@ class Steps:
     def forward(self) -> None:
         """The whole run, each gate on the data passed."""
         self.fill()
-        self.gates("check")
+        self.gates("data_gates")
         if self.spec["queries"]:
-            self.gates("query")
+            self.gates("query_gates")
         self.do("run", state="finished", verdict="GO")
 
     def fill(self) -> dict[str, Result]:
@@ -151,7 +151,7 @@ class Steps:
         preflight = self.do("preflight")
         self.begin()
         canary = self.backfill(canary=True)
-        self.gates("check", canary_of=self.planned["run"]["id"])
+        self.gates("data_gates", canary_of=self.planned["run"]["id"])
         self.approve("backfill")
         self.defer()
         filled = self.backfill()
@@ -161,10 +161,12 @@ class Steps:
     def report(self, folder: Path, *, models: str, trial: bool = False) -> Result:
         """The whole run to its verdict, whatever that is; the report, which is in folder."""
         facts: dict[str, Any] = self.fill()
-        facts["validation"], facts["queries"] = self.do("check"), self.do("query")
-        facts["schema"] = self.do("schema", models=models)
+        facts["validation"], facts["queries"] = self.do("data_gates"), self.do("query_gates")
+        facts["schema"] = self.do("drift", models=models)
         if trial:
-            facts["trial"] = self.do("trial", pairs=facts["queries"]["pairs"], state="present")
+            facts["trial"] = self.do(
+                "index_trial", pairs=facts["queries"]["pairs"], state="present"
+            )
         facts["record"] = self.do("run", state="running")
         written: Result = reported(folder, facts_of(**facts, login=self.login))["report"]
         ended = {"state": "finished", "verdict": written["verdict"]}
@@ -174,7 +176,7 @@ class Steps:
     def dry_report(self, folder: Path, *, models: str) -> Result:
         """What a dry run finds, up to the plan; the report of it, which is in folder."""
         preflight = self.do("preflight", check=True)
-        drift = self.do("schema", check=True, models=models)
+        drift = self.do("drift", check=True, models=models)
         facts = facts_of(preflight=preflight, plan=self.plan(check=True), drift=drift)
         written: Result = reported(folder, facts, kind="plan")["report"]
         return written

@@ -370,10 +370,10 @@ def test_the_phase_is_the_approved_one_whatever_is_passed(
     }
     assert steps.do("backfill", canary=True)["rows_done"] == approved["canary_rows"]
     run = steps.planned["run"]
-    (coverage,) = [c for c in steps.do("check", run=run)["checks"] if c["id"] == "coverage"]
+    (coverage,) = [c for c in steps.do("data_gates", run=run)["checks"] if c["id"] == "coverage"]
     assert coverage["status"] == "fail" and "95" in coverage["target"]
-    assert len(steps.do("query", run=run)["checks"]) == len(approved["queries"])
-    schema = steps.do("schema", run=run, models=phase["phase_models"])
+    assert len(steps.do("query_gates", run=run)["checks"]) == len(approved["queries"])
+    schema = steps.do("drift", run=run, models=phase["phase_models"])
     assert [check["id"] for check in schema["checks"]] == ["schema"]
 
 

@@ -196,7 +196,7 @@ def test_what_the_plan_says_of_old_values_is_what_becomes_of_them_and_of_their_g
         ("equal", rows + 5, 0),
     ):
         steps.spec["kept_values"] = how
-        gates = {c["id"]: c for c in steps.do("check")["checks"]}
+        gates = {c["id"]: c for c in steps.do("data_gates")["checks"]}
         evidence = gates["comparison"]["evidence"]
         assert (evidence["kept"], evidence["kept_alone"], evidence["drifted"]) == (10, 5, 0)
         assert (evidence["compared"], evidence["different"]) == (compared, different)
@@ -206,7 +206,7 @@ def test_what_the_plan_says_of_old_values_is_what_becomes_of_them_and_of_their_g
         )
         assert "rows keep an old value" in str(gates["accuracy"]["measured"])
     database.sql(f"UPDATE session_summaries SET {NEW} = 'X' WHERE {KEPT}[1] = 'OLD'")
-    evidence = {c["id"]: c for c in steps.do("check")["checks"]}["comparison"]["evidence"]
+    evidence = {c["id"]: c for c in steps.do("data_gates")["checks"]}["comparison"]["evidence"]
     assert (evidence["kept"], evidence["different"]) == (0, 15), "what is kept no more is wrong"
 
 
@@ -225,7 +225,7 @@ def test_a_canary_that_keeps_old_values_only_is_judged_as_the_phase_says(
     }
     steps.begin()
     steps.backfill(canary=True)
-    checks = steps.do("check", canary_of=steps.planned["run"]["id"])["checks"]
+    checks = steps.do("data_gates", canary_of=steps.planned["run"]["id"])["checks"]
     assert checks[0]["status"] == status, checks[0]
     assert checks[0]["evidence"]["kept"] > 90
 
@@ -372,7 +372,7 @@ def test_the_comparison_and_the_report_tell_of_it(
 ) -> None:
     as_array(database)
     steps = Steps.of(module, database, converting(phase))
-    said = " ".join(steps.do("schema", models=phase["phase_models"])["text"].split())
+    said = " ".join(steps.do("drift", models=phase["phase_models"])["text"].split())
     assert "as text, the database as text[]: this phase converts it" in said
     assert "in its step Rename the column" not in said and "has the same as" not in said
     told = steps.report(tmp_path, models=phase["phase_models"])

@@ -65,7 +65,7 @@ def test_a_run_broken_off_without_its_indexes_goes_on(
     again.approve("backfill")
     again.backfill()
     again.build()
-    again.gates("check")
+    again.gates("data_gates")
     again.do("run", state="finished")
     again.back()
     assert len(database.sql(INDEXES, ("session_summaries",))) == 12

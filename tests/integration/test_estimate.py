@@ -66,7 +66,7 @@ def in_an_hour() -> str:
 
 
 def gates(steps: Steps) -> dict[str, Any]:
-    checks = steps.do("check", canary_of=steps.planned["run"]["id"])["checks"]
+    checks = steps.do("data_gates", canary_of=steps.planned["run"]["id"])["checks"]
     return {check["id"]: check for check in checks}
 
 

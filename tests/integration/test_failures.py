@@ -110,16 +110,16 @@ def test_an_unforeseen_error_says_what_stands_and_what_to_do(
     assert "What was committed is kept; playbooks/status.yml tells" in quiet
     asked = {**steps.approval("plan"), "run": run, "plan": {}, "_ansible_verbosity": 3}
     assert "KeyError('spec')" in str(steps.attempt("approval", **asked)["traceback"])
-    reads = steps.refused("trial", check=True, pairs=[{"proposal": {"sql": 1}}])
+    reads = steps.refused("index_trial", check=True, pairs=[{"proposal": {"sql": 1}}])
     assert "Nothing was changed in the database." in reads
 
 
 @pytest.mark.parametrize(
     ("name", "arguments"),
     [
-        ("earlier", {"phase": "p", "server": {}}),
+        ("previous", {"phase": "p", "server": {}}),
         ("report_info", {}),
-        ("standing", {"results": [{"checks": [{}]}], "earlier": {}, "command": "c"}),
+        ("post_run", {"results": [{"checks": [{}]}], "previous": {}, "command": "c"}),
     ],
 )
 def test_modules_without_a_connection_do_so_too(
@@ -128,7 +128,7 @@ def test_modules_without_a_connection_do_so_too(
     deep = tmp_path / "p-1/report.json"
     deep.parent.mkdir()
     deep.write_text("[" * 100_000)
-    given = {"spec": options(phase)} if name == "standing" else {"folder": str(tmp_path)}
+    given = {"spec": options(phase)} if name == "post_run" else {"folder": str(tmp_path)}
     result = module(f"pgrunbook_{name}", **given, **arguments)
     assert result["msg"].startswith("A mistake in pgrunbook: ")
     assert "Nothing was changed in the database. Next step: " in result["msg"]

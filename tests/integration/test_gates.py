@@ -46,9 +46,9 @@ def test_coverage_that_only_warns_is_go_and_holds_on_a_later_day(
     assert "Missed, but not enforced by the phase: " in page and "(not enforced)" in page
     assert gate(told, "accuracy")["target"] == "≥ 99 % of 1,000 rows"
 
-    results = [steps.do("check", unfilled_max=0), steps.do("query")]
-    judged = {"spec": steps.spec, "results": results, "earlier": {}}
-    later = module("pgrunbook_standing", **judged, command="ansible-playbook")
+    results = [steps.do("data_gates", unfilled_max=0), steps.do("query_gates")]
+    judged = {"spec": steps.spec, "results": results, "previous": {}}
+    later = module("pgrunbook_post_run", **judged, command="ansible-playbook")
     assert not later["breached"] and "WARN  Coverage of each column" in later["text"]
     enforced = playbook(database.login, "validate", phase={**warned, "phase_gates": {}})
     assert enforced.status == 2, enforced.output
@@ -97,15 +97,15 @@ def test_the_models_and_the_canary_go_by_it_too(
     warning = {**phase, "phase_gates": {"schema": "warn", "canary": "warn"}}
     models = phase["phase_models"]
     enforced, warned = (Steps.of(module, database, p) for p in (phase, warning))
-    assert enforced.do("schema", models=models)["checks"][0]["status"] == "fail"
-    assert warned.do("schema", models=models)["checks"][0]["status"] == "warn"
+    assert enforced.do("drift", models=models)["checks"][0]["status"] == "fail"
+    assert warned.do("drift", models=models)["checks"][0]["status"] == "warn"
 
     enforced.begin()
     enforced.backfill(canary=True)
     database.sql("UPDATE session_summaries SET snapshot_asn = -1 WHERE snapshot_asn IS NOT NULL")
     of = {"canary_of": enforced.planned["run"]["id"]}
-    assert enforced.do("check", **of)["checks"][0]["status"] == "fail"
-    assert warned.do("check", **of)["checks"][0]["status"] == "warn"
+    assert enforced.do("data_gates", **of)["checks"][0]["status"] == "fail"
+    assert warned.do("data_gates", **of)["checks"][0]["status"] == "warn"
 
 
 def planned(module: Module, database: Database, phase: Phase, **changes: Any) -> dict[str, Any]:
@@ -150,7 +150,7 @@ def test_a_coverage_that_is_not_to_be_had_is_no_go_before_the_run(
     steps.forward()
     for own, status in ((50, "pass"), (99, "fail")):
         steps.spec["columns"][1]["coverage_min"] = own
-        checks = {c["id"]: c for c in steps.do("check")["checks"]}
+        checks = {c["id"]: c for c in steps.do("data_gates")["checks"]}
         assert checks["coverage"]["status"] == status
 
 
@@ -164,7 +164,7 @@ def test_rows_whose_source_changed_later_are_not_wrong_and_others_are(
     steps.backfill()
 
     def comparison() -> dict[str, Any]:
-        (found,) = [c for c in steps.do("check")["checks"] if c["id"] == "comparison"]
+        (found,) = [c for c in steps.do("data_gates")["checks"] if c["id"] == "comparison"]
         return dict(found)
 
     database.sql(

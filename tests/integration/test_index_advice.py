@@ -37,7 +37,7 @@ def test_the_findings_query_is_told_of_the_covering_index_and_that_serves_it(
 ) -> None:
     phase = {**reference_only(phase, any_database), **MISSED_BY_ALL}
     steps = Steps.of(module, any_database, phase)
-    missed = steps.do("query")
+    missed = steps.do("query_gates")
     check = next(c for c in missed["checks"] if c["id"] == "query:sessions of a country and type")
     assert check["status"] == "fail"
     assert "An index on (snapshot_country, snapshot_ip_type) would hold" in check["measured"]
@@ -49,7 +49,7 @@ def test_the_findings_query_is_told_of_the_covering_index_and_that_serves_it(
     size = any_database.sql("SELECT pg_relation_size(%s::regclass) AS bytes", (name,))[0]["bytes"]
     assert 0 < size < 1.2 * proposal["bytes"] + 16384
     steps.spec["speedup_min"] = 0.001
-    served = steps.do("query")
+    served = steps.do("query_gates")
     assert "Index Only Scan" in json.dumps(served["pairs"][0]["snapshot"]["plan"])
     assert served["pairs"][0]["proposal"] is None
     any_database.sql(proposal["undo"])
@@ -63,7 +63,7 @@ def test_what_has_its_index_already_is_told_of_none(
     database.sql(
         "CREATE INDEX there ON session_summaries (snapshot_country, snapshot_ip_type, session_id)"
     )
-    missed = Steps.of(module, database, phase).do("query")
+    missed = Steps.of(module, database, phase).do("query_gates")
     assert missed["checks"][0]["status"] == "fail"
     assert missed["pairs"][0]["proposal"] is None
     assert missed["pairs"][1]["proposal"]["columns"] == ["snapshot_ip_type", "snapshot_asn"]
@@ -78,7 +78,7 @@ def test_the_index_has_a_name_that_is_free(
         "CREATE INDEX ix_session_summaries_snapshot_country_snapshot_ip_type"
         " ON session_summaries (created_at)"
     )
-    missed = Steps.of(module, database, phase).do("query")
+    missed = Steps.of(module, database, phase).do("query_gates")
     database.sql(missed["pairs"][0]["proposal"]["sql"])
 
 

@@ -50,7 +50,7 @@ def flat(text: str) -> str:
 
 def index_gate(steps: Steps) -> str:
     """What the gate of the indexes measured, which has to pass."""
-    (check,) = [c for c in steps.do("check")["checks"] if c["id"] == "indexes"]
+    (check,) = [c for c in steps.do("data_gates")["checks"] if c["id"] == "indexes"]
     assert check["status"] == "pass"
     measured: str = check["measured"]
     return measured
@@ -316,13 +316,13 @@ def test_a_proposal_is_an_entry_that_the_phase_takes(
     phase = {**phase, **changed, "phase_repetitions": 1}
     steps = Steps.of(module, database, phase)
     fill(steps)
-    (check,) = steps.do("query")["checks"]
+    (check,) = steps.do("query_gates")["checks"]
     entry = yaml.safe_load(check["measured"].split("In phase_indexes: ")[1])
     assert entry["columns"] == ["snapshot_country", "snapshot_ip_type"]
     assert entry["include"] == ["session_id"]
 
     with_it = Steps.of(module, database, {**phase, "phase_indexes": [*kept, entry]})
     fill(with_it)
-    (pair,) = with_it.do("query")["pairs"]
+    (pair,) = with_it.do("query_gates")["pairs"]
     assert pair["proposal"] is None
     assert pair["snapshot"]["plan"]["Plans"][0]["Node Type"].startswith("Index Only Scan")

@@ -89,7 +89,7 @@ def test_validation_finds_it_too(database: Database, steps: Steps) -> None:
     end(steps)
 
     def journal() -> dict[str, Any]:
-        checks = steps.do("check", unfilled_max=10**6)["checks"]
+        checks = steps.do("data_gates", unfilled_max=10**6)["checks"]
         (found,) = [c for c in checks if c["id"] == "journal"]
         return dict(found)
 

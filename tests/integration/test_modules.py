@@ -67,7 +67,7 @@ class Call:
         given = dict(self.options)
         if self.module == "approval":
             given = {**steps.approval("plan"), **given}
-        if self.module == "schema":
+        if self.module == "drift":
             given["models"] = phase["phase_models"]
         if {"canary_of", "rollback_of"} & set(given):
             given = dict.fromkeys(given, steps.planned["run"]["id"])
@@ -79,10 +79,10 @@ READS = {
     "preflight": Call("preflight"),
     "plan": Call("plan"),
     "plan of a rollback": Call("plan", finished, {"rollback_of": ""}),
-    "schema": Call("schema"),
-    "check": Call("check", done),
-    "check of the canary": Call("check", done, {"canary_of": ""}),
-    "query": Call("query", done),
+    "drift": Call("drift"),
+    "data gates": Call("data_gates", done),
+    "data gates of the canary": Call("data_gates", done, {"canary_of": ""}),
+    "query gates": Call("query_gates", done),
     "run_info without a ledger": Call("run_info"),
     "run_info": Call("run_info", done),
 }

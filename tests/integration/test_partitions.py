@@ -414,7 +414,7 @@ def test_a_query_on_a_partitioned_table_is_told_of_an_entry(
     query = {"name": "q", **pair, "enforce": False}
     wanted = {"queries": [query], "speedup_min": 1e6, "repetitions": 1}
     steps = flat(2, indexes=[], **wanted).make(database, module)
-    ((found,), (check,)) = (steps.do("query")[part] for part in ("pairs", "checks"))
+    ((found,), (check,)) = (steps.do("query_gates")[part] for part in ("pairs", "checks"))
     entry = "{name: ix_t_value, columns: [value], include: [ref]}"
     assert f"In phase_indexes: {entry}" in check["measured"]
     assert found["proposal"]["sql"].startswith(f"-- {entry}")

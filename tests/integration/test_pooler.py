@@ -94,9 +94,9 @@ def test_a_dry_run_leaves_nothing_in_a_pool_that_is_not_recognised(
     steps = Steps.of(module, database, phase)
     with pgbouncer(database, "transaction", **settings) as login, application(login) as seen:
         steps.login = login
-        for name in ("preflight", "plan", "check", "query"):
+        for name in ("preflight", "plan", "data_gates", "query_gates"):
             assert steps.do(name, check=True)["proof"] == {"read_only": True, "xid": None}
-        steps.do("schema", models=phase["phase_models"])
+        steps.do("drift", models=phase["phase_models"])
     assert seen.writes > 50
     assert seen.findings == []
 

@@ -48,7 +48,7 @@ def test_a_row_that_arrives_between_the_two_is_in_both_results_or_in_neither(
     other = threading.Thread(target=insert_while_a_query_waits, args=(database, held))
     other.start()
     assert held.wait(30)
-    (check,) = steps.do("query")["checks"]
+    (check,) = steps.do("query_gates")["checks"]
     other.join(30)
     assert database.sql(COUNT.format(table="session_summaries"))[0]["count"] == 1
     assert "equal results" in check["measured"] and check["status"] == "pass"
@@ -75,7 +75,7 @@ def test_results_are_compared_whatever_the_queries_look_like(
     equal: bool,
 ) -> None:
     steps = Steps.of(module, database, {**phase, **pair(snapshot, baseline)})
-    (found,) = steps.do("query")["pairs"]
+    (found,) = steps.do("query_gates")["pairs"]
     assert found["equal"] is equal
 
 

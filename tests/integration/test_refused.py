@@ -355,7 +355,7 @@ def test_the_plan_foresees_what_the_server_then_refuses(
             refused
         )
     assert result["rows_done"] == planned["counts"]["rows_eligible"] - len(refused)
-    compared = gate(steps.do("check"), "comparison")["evidence"]
+    compared = gate(steps.do("data_gates"), "comparison")["evidence"]
     assert (compared["refused"], compared["missing"]) == (len(refused), 0)
 
 
@@ -367,7 +367,7 @@ def gate(result: Result, id: str) -> Result:
 def test_gates_status_and_record_count_them_apart(database: Database, module: Module) -> None:
     steps = late(database, module, CHECKED, unfillable_max=len(IDS), accuracy_min=95.5)
     steps.backfill()
-    measured = steps.do("check")
+    measured = steps.do("data_gates")
     left, compared = gate(measured, "remaining"), gate(measured, "comparison")
     assert left["status"] == "pass" and left["evidence"]["left"] == 0
     assert left["measured"] == "0, and 9 that the server refuses, which are set aside"
@@ -381,9 +381,9 @@ def test_gates_status_and_record_count_them_apart(database: Database, module: Mo
     assert f"{total - 9} of {total} rows (9 refused)" in steps.do("run_info")["text"]
     later = {"unfilled_max": 0, "grace_seconds": 0.1}
     steps.planned = {}
-    assert gate(steps.do("check", **later), "remaining")["status"] == "pass"
+    assert gate(steps.do("data_gates", **later), "remaining")["status"] == "pass"
     database.sql("UPDATE t SET value = NULL WHERE id = 1")
-    missed = gate(steps.do("check", **later), "remaining")
+    missed = gate(steps.do("data_gates", **later), "remaining")
     assert missed["status"] == "fail" and missed["evidence"]["unfilled"] == 1
 
 

@@ -36,7 +36,7 @@ def test_policies_that_hide_rows_are_named_and_refused(
     steps = Steps.of(module, database, phase)
     steps.begin()
     database.sql(HIDE_HALF.format(table))
-    for name, check in (("preflight", True), ("plan", False), ("check", False)):
+    for name, check in (("preflight", True), ("plan", False), ("data_gates", False)):
         refused = steps.refused(name, check=check)
         assert f"public.{table} (policies half)" in refused and "BYPASSRLS" in refused
     assert "policies half" in steps.refused("backfill", canary=True)

@@ -91,7 +91,7 @@ def test_names_of_objects_are_shown_escaped(
     assert not unseen(text)
     assert r"Trigger t\x1b[2K\u202e\nPlan hash: 0000 fires" in text
     assert r"v\x9b\u2066" in text
-    found = steps.do("schema", models=phase["phase_models"])
+    found = steps.do("drift", models=phase["phase_models"])
     told = [
         str([d["text"], d["impact"], d["resolutions"]])
         for d in found["differences"]

@@ -59,7 +59,7 @@ def gate(module: Module, database: Database, phase: Phase, **of: Any) -> dict[st
     query = {"name": "pair", "snapshot": of["snapshot"], "baseline": of["baseline"]}
     more = {"phase_queries": [query], "phase_speedup_min": of["least"], "phase_repetitions": 1}
     steps = Steps.of(module, database, {**phase, **MAY_SLEEP, **more, **of.get("more", {})})
-    (found,) = steps.do("query")["checks"]
+    (found,) = steps.do("query_gates")["checks"]
     result: dict[str, Any] = found
     return result
 

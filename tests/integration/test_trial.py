@@ -59,9 +59,9 @@ import json, signal, sys
 signal.signal(signal.SIGINT, signal.default_int_handler)
 import tests.conftest
 from ansible.module_utils.testing import patch_module_args
-import pgrunbook_trial
+import pgrunbook_index_trial
 with patch_module_args(json.loads(sys.argv[1])):
-    pgrunbook_trial.main()
+    pgrunbook_index_trial.main()
 """
 
 
@@ -84,7 +84,7 @@ def fill(steps: Steps) -> None:
 
 
 def tried(steps: Steps, **arguments: Any) -> dict[str, Any]:
-    return steps.do("trial", pairs=steps.do("query")["pairs"], **arguments)
+    return steps.do("index_trial", pairs=steps.do("query_gates")["pairs"], **arguments)
 
 
 def indexes(database: Database) -> dict[str, bool]:
@@ -137,8 +137,8 @@ def test_an_index_is_tried_measured_and_dropped_again(
 ) -> None:
     steps = begun(module, any_database, phase, "try")
     before = indexes(any_database)
-    measured = steps.do("query")
-    result = steps.do("trial", pairs=measured["pairs"])
+    measured = steps.do("query_gates")
+    result = steps.do("index_trial", pairs=measured["pairs"])
     (pair,), (check,) = result["pairs"], result["checks"]
     found = pair["proposal"]["tried"]
     assert indexes(any_database) == before
@@ -212,23 +212,23 @@ def test_a_trial_that_nobody_approved_is_refused(
     steps = begun(module, database, phase, "estimate")
     steps.spec["index_advice"] = "try"
     before = indexes(database)
-    pairs = steps.do("query")["pairs"]
-    message = steps.refused("trial", pairs=pairs)
+    pairs = steps.do("query_gates")["pairs"]
+    message = steps.refused("index_trial", pairs=pairs)
     assert "does not hold this statement: CREATE INDEX CONCURRENTLY" in message
     assert indexes(database) == before
 
 
 def test_check_mode_writes_nothing(database: Database, module: Module, phase: Phase) -> None:
     steps = begun(module, database, phase, "try")
-    pairs = steps.do("query")["pairs"]
+    pairs = steps.do("query_gates")["pairs"]
     before = database.fingerprint()
-    result = steps.do("trial", pairs=pairs, check=True)
+    result = steps.do("index_trial", pairs=pairs, check=True)
     assert result["proof"] == {"read_only": True, "xid": None}
     assert database.fingerprint() == before
-    real = steps.do("trial", pairs=pairs)
+    real = steps.do("index_trial", pairs=pairs)
     assert result["queries"] == real["queries"] and result["changed"] is real["changed"] is True
     assert result.keys() == real.keys()
-    assert keys_that_differ_from_the_documentation("trial", real) == set()
+    assert keys_that_differ_from_the_documentation("index_trial", real) == set()
 
 
 def test_a_query_that_meets_its_target_gets_no_trial(
@@ -271,7 +271,7 @@ def test_an_index_that_meets_the_target_is_kept_and_rolled_back(
 
     again = Steps.of(module, database, {**phase, "phase_index_advice": "keep"})
     assert not again.plan()["needed"], "a kept index is not what a broken trial left"
-    assert again.do("query")["pairs"][0]["proposal"] is None
+    assert again.do("query_gates")["pairs"][0]["proposal"] is None
 
     steps.back()
     assert content(database, *TABLES) == before
@@ -297,7 +297,7 @@ def started(steps: Steps) -> subprocess.Popen[str]:
         "login": steps.login,
         "spec": steps.spec,
         "run": steps.planned["run"],
-        "pairs": steps.do("query")["pairs"],
+        "pairs": steps.do("query_gates")["pairs"],
     }
     return subprocess.Popen(
         [sys.executable, "-c", PROGRAM, json.dumps(arguments)],
@@ -312,7 +312,8 @@ def at_work(database: Database, statement: str) -> list[int]:
     """The sessions of a trial that are in the midst of a statement which begins so."""
     rows = database.sql(
         "SELECT pid FROM pg_stat_activity WHERE datname = current_database()"
-        " AND application_name LIKE 'pgrunbook/trial %%' AND state = 'active' AND query LIKE %s",
+        " AND application_name LIKE 'pgrunbook/index_trial %%' AND state = 'active'"
+        " AND query LIKE %s",
         (f"{statement}%",),
     )
     return [row["pid"] for row in rows]
@@ -353,7 +354,7 @@ def test_a_measurement_that_fails_leaves_nothing(
     changed = {"phase_queries": [query], "phase_acknowledged": ["pg_advisory_lock_shared()"]}
     steps = begun(module, database, {**phase, **changed}, "try")
     before = indexes(database)
-    pairs = steps.do("query")["pairs"]
+    pairs = steps.do("query_gates")["pairs"]
     assert pairs[0]["proposal"]["name"] == NAME
     with database.connect() as other:
         other.execute("SELECT pg_advisory_lock(7)")
@@ -365,7 +366,7 @@ def test_a_measurement_that_fails_leaves_nothing(
 
         thread = threading.Thread(target=cancel)
         thread.start()
-        message = steps.refused("trial", pairs=pairs)
+        message = steps.refused("index_trial", pairs=pairs)
         thread.join()
     assert "SQLSTATE 57014" in message
     assert indexes(database) == before
@@ -407,16 +408,16 @@ def test_what_a_crash_left_is_dropped_when_the_run_goes_on(
     assert planned["plan"]["steps"][0]["statements"] == [drop]
     assert "Drop indexes that a broken trial left behind" in planned["text"]
     assert len(trial_statements(planned)) == (way == "try")
-    shown = steps.do("trial", state="absent", check=True)
+    shown = steps.do("index_trial", state="absent", check=True)
     assert shown["queries"] == [drop]
     assert NAME in shown["diff"]["before"] and NAME not in shown["diff"]["after"]
-    assert "was taken over by" in steps.refused("trial", state="absent"), "nobody approved it"
+    assert "was taken over by" in steps.refused("index_trial", state="absent"), "nobody approved it"
     an_hour_later(database)
     steps.approve("plan")
-    assert steps.do("trial", state="absent")["queries"] == [drop]
+    assert steps.do("index_trial", state="absent")["queries"] == [drop]
     assert indexes(database) == before
     assert all(change["undone"] for change in database.sql(CHANGES) if change["new"] == NAME)
-    assert steps.do("trial", state="absent")["changed"] is False
+    assert steps.do("index_trial", state="absent")["changed"] is False
     if way == "try":
         assert tried(steps)["pairs"][0]["proposal"]["tried"]["met"]
         assert indexes(database) == before
@@ -432,7 +433,7 @@ def test_what_a_crash_left_is_dropped_by_the_run_of_another_phase(
     planned = other.plan()
     assert planned["run"]["id"].startswith("phase4-")
     other.approve("plan")
-    other.do("trial", state="absent")
+    other.do("index_trial", state="absent")
     assert indexes(database) == before
 
 

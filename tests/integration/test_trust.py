@@ -40,7 +40,7 @@ def test_a_schema_in_which_others_may_make_code_is_refused(
 ) -> None:
     database.sql(HIJACK, user=mallory)
     steps = Steps.of(module, database, phase)
-    for name in ("preflight", "plan", "check", "schema"):
+    for name in ("preflight", "plan", "data_gates", "drift"):
         arguments = {"models": phase["phase_models"]} if name == "schema" else {}
         refused = steps.refused(name, check=True, **arguments)
         assert "'mallory'" in refused and "'public'" in refused

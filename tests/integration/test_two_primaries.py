@@ -48,9 +48,9 @@ def test_an_execution_stays_with_its_server_and_the_next_one_with_the_new_primar
     for call in (
         {"name": "backfill"},
         {"name": "run", "state": "finished", "verdict": "GO"},
-        {"name": "check", "run": run},
-        {"name": "query", "run": run},
-        {"name": "schema", "run": run, "models": phase["phase_models"]},
+        {"name": "data_gates", "run": run},
+        {"name": "query_gates", "run": run},
+        {"name": "drift", "run": run, "models": phase["phase_models"]},
         {"name": "approval", **steps.approval("backfill")},
     ):
         message = steps.refused(**call)
@@ -66,7 +66,7 @@ def test_an_execution_stays_with_its_server_and_the_next_one_with_the_new_primar
     steps.login = old
     for call in (
         {"name": "backfill"},
-        {"name": "check", "run": steps.planned["run"]},
+        {"name": "data_gates", "run": steps.planned["run"]},
         {"name": "run", "state": "finished", "verdict": "GO"},
     ):
         message = steps.refused(**call)
@@ -76,7 +76,7 @@ def test_an_execution_stays_with_its_server_and_the_next_one_with_the_new_primar
     steps.defer()
     steps.backfill()
     steps.build()
-    steps.gates("check", run=steps.planned["run"])
+    steps.gates("data_gates", run=steps.planned["run"])
     steps.do("run", state="finished", verdict="GO")
 
 

@@ -146,7 +146,7 @@ def test_a_column_of_each_type(any_database: Database, module: Module) -> None:
     for column in TYPES:
         (left,) = any_database.sql(LEFT.format(c=_quoted(column)))
         assert left["n"] <= kept.get(column, 0), column
-    gates = {gate["id"]: gate for gate in steps.do("check")["checks"]}
+    gates = {gate["id"]: gate for gate in steps.do("data_gates")["checks"]}
     assert gates["comparison"]["evidence"]["missing"] == 0
 
     after = content(any_database, *READINGS)

@@ -217,8 +217,8 @@ def test_an_earlier_ledger_is_only_read_until_something_is_approved(
         ("query", {}),
     ):
         steps.do(name, check=True, **arguments)
-    steps.do("check")
-    steps.do("check", canary_of=run)
+    steps.do("data_gates")
+    steps.do("data_gates", canary_of=run)
     info = steps.do("run_info", metrics_file=str(tmp_path / "metrics.prom"))
     assert [each["id"] for each in info["runs"]] == [run] and info["altered"] == []
     assert "rows_eligible" in (tmp_path / "metrics.prom").read_text(encoding="utf-8")

@@ -79,7 +79,9 @@ def breached(found: dict[tuple[str, str], float]) -> set[str]:
 
 def write_report(folder: Path, database: Database, module: Module, phase: Phase) -> str:
     """A report of a finished run, whose queries were a thousand times better than they can be."""
-    server = module("pgrunbook_check", login=database.login, spec=options(phase), unfilled_max=0)
+    server = module(
+        "pgrunbook_data_gates", login=database.login, spec=options(phase), unfilled_max=0
+    )
     pairs = [
         {"name": q["name"], "time_ratio": 9e3, "buffer_ratio": 9e3, "read_from_outside": False}
         for q in phase["phase_queries"]
@@ -176,7 +178,7 @@ def add_rows(database: Database, rows: int, prefix: str = "new") -> None:
 
 def standing_of(module: Module, database: Database, phase: Phase, **arguments: Any) -> Any:
     """The gate on rows that the source could fill."""
-    result = module("pgrunbook_check", login=database.login, spec=options(phase), **arguments)
+    result = module("pgrunbook_data_gates", login=database.login, spec=options(phase), **arguments)
     assert not result.get("failed"), result["msg"]
     assert result["proof"] == {"read_only": True, "xid": None}
     return {gate["id"]: gate for gate in result["checks"]}["remaining"]
@@ -264,9 +266,9 @@ def test_after_a_rollback_it_says_so_and_does_not_contradict_itself(
     steps.forward()
     run = steps.planned["run"]["id"]
     steps.back()
-    results = [steps.do("check", unfilled_max=0, grace_seconds=0), steps.do("query")]
+    results = [steps.do("data_gates", unfilled_max=0, grace_seconds=0), steps.do("query_gates")]
     found = module(
-        "pgrunbook_standing",
+        "pgrunbook_post_run",
         spec=steps.spec,
         results=results,
         earlier={},
@@ -295,9 +297,9 @@ def test_metrics_that_cannot_be_written_are_a_warning(
 ) -> None:
     steps = Steps.of(module, database, phase)
     told = module(
-        "pgrunbook_standing",
+        "pgrunbook_post_run",
         spec=steps.spec,
-        results=[steps.do("check", unfilled_max=0, grace_seconds=0)],
+        results=[steps.do("data_gates", unfilled_max=0, grace_seconds=0)],
         earlier={},
         command="ansible-playbook",
         metrics_file="/proc/nowhere/pgrunbook.prom",

@@ -49,7 +49,7 @@ def phase(column: str, type: str, **changes: Any) -> Spec:
 
 
 def gate(steps: Steps, id: str, **arguments: Any) -> dict[str, Any]:
-    found: dict[str, Any] = {c["id"]: c for c in steps.do("check", **arguments)["checks"]}[id]
+    found: dict[str, Any] = {c["id"]: c for c in steps.do("data_gates", **arguments)["checks"]}[id]
     return found
 
 

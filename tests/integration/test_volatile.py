@@ -52,12 +52,16 @@ def using(expression: str) -> Change:
 
 
 PLACES: dict[str, tuple[Change, str, str]] = {
-    "source": (source("coalesce(current_asn, says_so())"), "'snapshot_asn'", "plan check"),
-    "view": (of("seen"), "public.seen cannot be the source", "plan check preflight"),
-    "view of a view": (of("seen_again"), "public.seen_again cannot be", "plan check preflight"),
-    "using": (using("{snapshot_ip_type} || says_so()"), "'snapshot_ip_type'", "plan check"),
-    "query": (query("SELECT says_so() FROM {table} -- all"), "sessions of a", "plan query"),
-    "query of a view": (query("SELECT told FROM seen"), "sessions of a", "plan query"),
+    "source": (source("coalesce(current_asn, says_so())"), "'snapshot_asn'", "plan data_gates"),
+    "view": (of("seen"), "public.seen cannot be the source", "plan data_gates preflight"),
+    "view of a view": (
+        of("seen_again"),
+        "public.seen_again cannot be",
+        "plan data_gates preflight",
+    ),
+    "using": (using("{snapshot_ip_type} || says_so()"), "'snapshot_ip_type'", "plan data_gates"),
+    "query": (query("SELECT says_so() FROM {table} -- all"), "sessions of a", "plan query_gates"),
+    "query of a view": (query("SELECT told FROM seen"), "sessions of a", "plan query_gates"),
 }
 """What the phase has, where the message says that it is, and which modules would call it."""
 
@@ -151,6 +155,6 @@ def test_no_dry_run_gets_a_transaction_id_whatever_the_gates_say(
     database.sql(FUNCTIONS)
     source("coalesce(current_asn, stamped())")(phase)
     steps = Steps.of(module, database, {**phase, "phase_gates": {"dry_run": "warn"}})
-    for name in ("plan", "check"):
+    for name in ("plan", "data_gates"):
         message = steps.refused(name)
         assert "This was to write nothing" in message and "transaction id" in message

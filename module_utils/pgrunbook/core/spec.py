@@ -146,7 +146,7 @@ class Spec:
     )
     acknowledged_drift: tuple[str, ...] = option(
         "Differences from the models that may be, by the RV(ignore:object) that "
-        "M(pgrunbook_schema) returns of each.",
+        "M(pgrunbook_drift) returns of each.",
         (),
         more="report.md#schema-drift",
     )

@@ -25,13 +25,13 @@ def test_an_acknowledged_difference_is_told_and_does_not_break_the_gate(
         "ALTER TABLE ip_inventory ALTER geo_country TYPE varchar(1) USING NULL"
     )
     steps = Steps.of(module, database, phase)
-    first = steps.do("schema", models=phase["phase_models"])
+    first = steps.do("drift", models=phase["phase_models"])
     broken = {d["object"] for d in first["differences"] if d["breaks"]}
     one, other = "session_summaries.matcher", "ip_inventory.geo_country"
     assert broken >= {one, other}
     assert f'to accept it: phase_acknowledged_drift: ["{one}"]' in first["text"]
     some = {**phase, "phase_acknowledged_drift": [one, "session.typo"]}
-    second = Steps.of(module, database, some).do("schema", models=phase["phase_models"])
+    second = Steps.of(module, database, some).do("drift", models=phase["phase_models"])
     assert {d["object"] for d in second["differences"] if d["breaks"]} == broken - {one}
     told = {d["object"]: d for d in second["differences"]}
     assert (told[one]["acknowledged"], told[one]["severity"]) == (True, "critical")
@@ -41,7 +41,7 @@ def test_an_acknowledged_difference_is_told_and_does_not_break_the_gate(
     assert "session.typo" in second["text"]
     assert second["checks"][0]["status"] == "fail"
     every = {**phase, "phase_acknowledged_drift": sorted(broken)}
-    third = Steps.of(module, database, every).do("schema", models=phase["phase_models"])
+    third = Steps.of(module, database, every).do("drift", models=phase["phase_models"])
     assert third["checks"][0]["status"] == "pass"
     assert "apart from what is acknowledged" in third["checks"][0]["measured"]
 
@@ -51,7 +51,7 @@ def test_the_phases_own_drift_is_seen_before_the_rename_and_gone_after(
     any_database: Database, module: Module, phase: Phase
 ) -> None:
     steps = Steps.of(module, any_database, phase)
-    before = steps.do("schema", models=phase["phase_models"])
+    before = steps.do("drift", models=phase["phase_models"])
     assert kinds(before["differences"]) == [
         ("renamed_column", "session_summaries.snapshot_ip_type", "critical"),
         ("renamed_index", "ix_session_summaries_snapshot_ip_type", "note"),
@@ -68,10 +68,10 @@ def test_the_phases_own_drift_is_seen_before_the_rename_and_gone_after(
     steps.approve("plan")
     steps.do("column")
     steps.do("index", actions=["rename"])
-    after = steps.do("schema", models=phase["phase_models"])
+    after = steps.do("drift", models=phase["phase_models"])
     assert after["differences"] == [] and after["checks"][0]["status"] == "pass"
     steps.do("index")
-    (covering,) = steps.do("schema", models=phase["phase_models"])["differences"]
+    (covering,) = steps.do("drift", models=phase["phase_models"])["differences"]
     assert covering["kind"] == "surplus_index" and "this phase wants it" in covering["text"]
 
 

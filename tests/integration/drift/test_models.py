@@ -25,7 +25,7 @@ def test_models_that_refer_to_nothing(
     path = tmp_path / "dangling.py"
     models = 'orders(Column("id", Integer, primary_key=True), Column("a", ForeignKey("gone.id")))'
     path.write_text(HEAD + models, encoding="utf-8")
-    message = Steps.of(module, database, phase).refused("schema", models=f"{path}:Base")
+    message = Steps.of(module, database, phase).refused("drift", models=f"{path}:Base")
     assert "'gone'" in message and "phase_models" in message
 
 
@@ -62,7 +62,7 @@ def test_a_mistake_in_the_models_is_told_with_its_place_and_the_interpreter(
     path.write_text(program, encoding="utf-8")
     database.sql("DROP TABLE session_summaries CASCADE; CREATE TABLE orders (id int)")
     given = {**phase, "phase_table": "orders", "phase_schema": "public"}
-    message = Steps.of(module, database, given).refused("schema", models=f"{path}:Base")
+    message = Steps.of(module, database, given).refused("drift", models=f"{path}:Base")
     assert f"the models '{path}:Base'" in message and said in message, message
     assert line is None or f"in {path}, line {line}." in message, message
     assert sys.executable in message and "Traceback" not in message
@@ -73,7 +73,7 @@ def test_a_package_that_the_models_lack_is_told_with_what_installs_it(
 ) -> None:
     path = tmp_path / "lacking_models.py"
     path.write_text("import sys\nfrom nosuch_package.parts import Base\n", encoding="utf-8")
-    message = Steps.of(module, database, phase).refused("schema", models=f"{path}:Base")
+    message = Steps.of(module, database, phase).refused("drift", models=f"{path}:Base")
     assert f"there is no module 'nosuch_package', in {path}, line 2." in message, message
     assert f"{sys.executable} -m pip install nosuch_package" in message
 
@@ -90,5 +90,5 @@ def test_a_package_that_the_models_lack_is_told_with_what_installs_it(
 def test_models_that_are_not_there(
     database: Database, module: Module, phase: Phase, models: str, said: str
 ) -> None:
-    message = Steps.of(module, database, phase).refused("schema", models=models)
+    message = Steps.of(module, database, phase).refused("drift", models=models)
     assert f"Cannot load the models '{models}'" in message and said in message, message

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 ---
-module: pgrunbook_check
+module: pgrunbook_data_gates
 short_description: Measure the data gates
 description:
   - Measures coverage, accuracy on a random sample, the exact equality of every row with its
@@ -37,18 +37,18 @@ options:
 
 EXAMPLES = r"""
 - name: Validate
-  pgrunbook_check:
+  pgrunbook_data_gates:
     login: "{{ runbook_login }}"
     spec: "{{ phase_spec }}"
 
 - name: Validate the canary
-  pgrunbook_check:
+  pgrunbook_data_gates:
     login: "{{ runbook_login }}"
     spec: "{{ phase_spec }}"
     canary_of: phase3-20260131T040506Z-1f2e
 
 - name: Validate on a day after the run
-  pgrunbook_check:
+  pgrunbook_data_gates:
     login: "{{ runbook_login }}"
     spec: "{{ phase_spec }}"
     unfilled_max: 0
@@ -138,7 +138,7 @@ def main() -> None:
         mutually_exclusive=[("canary_of", "unfilled_max")],
         supports_check_mode=True,
     )
-    execute(module, measure, name="check", writes=False)
+    execute(module, measure, name="data_gates", writes=False)
 
 
 if __name__ == "__main__":

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Send the models to where the module pgrunbook_schema runs, if that is another machine."""
+"""Send the models to where the module pgrunbook_drift runs, if that is another machine."""
 
 from __future__ import annotations
 

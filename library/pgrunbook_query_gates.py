@@ -6,7 +6,7 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 ---
-module: pgrunbook_query
+module: pgrunbook_query_gates
 short_description: Compare queries with the ones that they replace
 description:
   - Runs each pair of queries in turn, compares their results, and judges the speed-up by one
@@ -22,7 +22,7 @@ extends_documentation_fragment:
 
 EXAMPLES = r"""
 - name: Compare the queries
-  pgrunbook_query:
+  pgrunbook_query_gates:
     login: "{{ runbook_login }}"
     spec: "{{ phase_spec }}"
 """
@@ -78,7 +78,7 @@ def main() -> None:
     execute(
         module,
         lambda conn, given: compare(conn, given.spec, measure=not module.check_mode),
-        name="query",
+        name="query_gates",
         writes=False,
     )
 

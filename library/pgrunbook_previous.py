@@ -6,7 +6,7 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 ---
-module: pgrunbook_earlier
+module: pgrunbook_previous
 short_description: Find what the latest run measured
 description:
   - Looks through the reports for the newest one of a finished run of the phase on this database,
@@ -21,7 +21,7 @@ options:
     type: str
     required: true
   server:
-    description: The database, as RV(pgrunbook_check#module:server) names it.
+    description: The database, as RV(pgrunbook_data_gates#module:server) names it.
     type: dict
     required: true
 attributes:
@@ -37,7 +37,7 @@ author:
 
 EXAMPLES = r"""
 - name: Find what the latest run measured
-  pgrunbook_earlier:
+  pgrunbook_previous:
     folder: reports
     phase: phase3
     server: "{{ validation_result.server }}"
@@ -45,7 +45,7 @@ EXAMPLES = r"""
 """
 
 RETURN = r"""
-earlier:
+previous:
   description:
     - RV(ignore:run_id), RV(ignore:finished_at) and RV(ignore:queries), with RV(ignore:time_ratio),
       RV(ignore:buffer_ratio) and RV(ignore:read_from_outside) of each by its name. Empty where
@@ -80,7 +80,7 @@ def main() -> None:
             module,
             {
                 "changed": False,
-                "earlier": plain(found) if found else {},
+                "previous": plain(found) if found else {},
                 "warnings": passed_over(unreadable),
             },
         )

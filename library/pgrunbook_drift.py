@@ -6,7 +6,7 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 ---
-module: pgrunbook_schema
+module: pgrunbook_drift
 short_description: Compare the database with the application's models
 description:
   - Compares both tables of the phase with the application's SQLAlchemy models, by Alembic's
@@ -30,7 +30,7 @@ options:
 
 EXAMPLES = r"""
 - name: Compare the schema with the models
-  pgrunbook_schema:
+  pgrunbook_drift:
     login: "{{ runbook_login }}"
     spec: "{{ phase_spec }}"
     models: models/session_snapshots.py:Base
@@ -150,7 +150,7 @@ def main() -> None:
     execute(
         module,
         measure,
-        name="schema",
+        name="drift",
         writes=False,
         first=lambda conn, spec: require_loadable(module.params["models"]),
     )

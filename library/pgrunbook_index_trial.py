@@ -6,7 +6,7 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 ---
-module: pgrunbook_trial
+module: pgrunbook_index_trial
 short_description: Try the indexes that would serve queries which miss their speed-up
 description:
   - For each query that misses its speed-up, builds the index that would serve it with
@@ -21,7 +21,7 @@ extends_documentation_fragment:
   - pgrunbook.writes
 options:
   pairs:
-    description: What M(pgrunbook_query) returned as RV(ignore:pairs).
+    description: What M(pgrunbook_query_gates) returned as RV(ignore:pairs).
     type: list
     elements: dict
     default: []
@@ -35,14 +35,14 @@ options:
 
 EXAMPLES = r"""
 - name: Drop what broken trials left behind
-  pgrunbook_trial:
+  pgrunbook_index_trial:
     login: "{{ runbook_login }}"
     spec: "{{ phase_spec }}"
     run: "{{ plan_result.run }}"
     state: absent
 
 - name: Try the indexes that would serve the queries
-  pgrunbook_trial:
+  pgrunbook_index_trial:
     login: "{{ runbook_login }}"
     spec: "{{ phase_spec }}"
     run: "{{ plan_result.run }}"
@@ -51,14 +51,14 @@ EXAMPLES = r"""
 
 RETURN = r"""
 checks:
-  description: The gates of the queries, as M(pgrunbook_query) returns them, after the trials.
+  description: The gates of the queries, as M(pgrunbook_query_gates) returns them, after the trials.
   returned: success
   type: list
   elements: dict
 pairs:
   description:
-    - The pairs, as M(pgrunbook_query) returns them. The C(proposal) of one whose index was tried
-      has the key C(tried); where the index was kept, the pair is the one measured with it.
+    - The pairs, as M(pgrunbook_query_gates) returns them. The C(proposal) of one whose index was
+      tried has the key C(tried); where the index was kept, the pair is the one measured with it.
   returned: success
   type: list
   elements: dict
@@ -122,7 +122,7 @@ def main() -> None:
         },
         supports_check_mode=True,
     )
-    execute(module, work, name="trial", writes=True)
+    execute(module, work, name="index_trial", writes=True)
 
 
 if __name__ == "__main__":

@@ -6,12 +6,12 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 ---
-module: pgrunbook_standing
+module: pgrunbook_post_run
 short_description: Give the verdict of a post-run validation
 description:
-  - Takes the gates that M(pgrunbook_check), M(pgrunbook_schema) and M(pgrunbook_query) measured,
-    adds whether each query has kept its speed-up and whether all sessions only read, tells what to
-    do, and writes the figures as Prometheus metrics.
+  - Takes the gates that M(pgrunbook_data_gates), M(pgrunbook_drift) and
+    M(pgrunbook_query_gates) measured, adds whether each query has kept its speed-up and whether all
+    sessions only read, tells what to do, and writes the figures as Prometheus metrics.
   - It touches no database. The metrics are evidence, not managed state, so the module never
     reports a change.
 extends_documentation_fragment:
@@ -22,8 +22,8 @@ options:
     type: list
     elements: dict
     required: true
-  earlier:
-    description: What the latest run measured, as M(pgrunbook_earlier) returns it.
+  previous:
+    description: What the latest run measured, as M(pgrunbook_previous) returns it.
     type: dict
     required: true
   speedup_fall_max:
@@ -53,10 +53,10 @@ author:
 
 EXAMPLES = r"""
 - name: Give the verdict
-  pgrunbook_standing:
+  pgrunbook_post_run:
     spec: "{{ phase_spec }}"
     results: ["{{ validation_result }}", "{{ validation_schema }}", "{{ validation_queries }}"]
-    earlier: {}
+    previous: {}
     command: ansible-playbook playbooks/phase3.yml
 """
 
@@ -108,7 +108,7 @@ def main() -> None:
         argument_spec={
             "spec": SPEC,
             "results": {"type": "list", "elements": "dict", "required": True},
-            "earlier": {"type": "dict", "required": True},
+            "previous": {"type": "dict", "required": True},
             "speedup_fall_max": {"type": "float", "default": 20.0},
             "command": {"type": "str", "required": True},
             "metrics_file": METRICS_FILE,
@@ -121,7 +121,7 @@ def main() -> None:
         found = post_run_verdict.conclude(
             spec,
             [read(post_run_verdict.Result, result) for result in given["results"]],
-            previous=read(post_run_verdict.Previous, given["earlier"]),
+            previous=read(post_run_verdict.Previous, given["previous"]),
             fall_max=given["speedup_fall_max"],
             command=given["command"],
         )
