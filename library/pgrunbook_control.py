@@ -37,7 +37,7 @@ options:
 """
 
 EXAMPLES = r"""
-- name: Hold the backfill
+- name: Pause the backfill
   pgrunbook_control:
     login: "{{ runbook_login }}"
     action: pause

@@ -46,7 +46,7 @@ GAUGES: dict[str, tuple[str, Callable[[RunStatus], float | None]]] = {
         lambda run: run.progress.get("replay_lag"),
     ),
     "held_seconds": (
-        "Seconds of the latest slice in which a threshold or a person held the backfill.",
+        "Seconds of the latest slice in which the backfill was throttled or paused.",
         lambda run: run.progress.get("held_seconds"),
     ),
     "batch_longest_seconds": (
