@@ -23,8 +23,8 @@ Phase = dict[str, Any]
 READS = {
     "preflight": {},
     "plan": {},
-    "check": {},
-    "query": {},
+    "data_gates": {},
+    "query_gates": {},
     "run_info": {"reports": []},
     "control": {"action": "pause", "by": "bob"},
 }

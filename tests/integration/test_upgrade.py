@@ -214,7 +214,7 @@ def test_an_earlier_ledger_is_only_read_until_something_is_approved(
         ("index", {"actions": ["drop_invalid", "defer", "build"]}),
         ("backfill", {}),
         ("run", {"state": "finished"}),
-        ("query", {}),
+        ("query_gates", {}),
     ):
         steps.do(name, check=True, **arguments)
     steps.do("data_gates")
@@ -271,7 +271,7 @@ def test_a_newer_ledger_is_neither_read_nor_written(
         ("run", {"state": "finished"}),
         ("run_info", {}),
         ("control", {"action": "abort", "run_id": run, "by": "alice"}),
-        ("check", {"canary_of": run}),
+        ("data_gates", {"canary_of": run}),
     ):
         message = steps.refused(name, **arguments)
         assert f"version {schema.VERSION + 1}" in message, (name, message)

@@ -271,7 +271,7 @@ def test_after_a_rollback_it_says_so_and_does_not_contradict_itself(
         "pgrunbook_post_run",
         spec=steps.spec,
         results=results,
-        earlier={},
+        previous={},
         command="ansible-playbook",
     )
     (ended,) = database.sql("SELECT finished_at::text AS at FROM pgrunbook.run")
@@ -300,7 +300,7 @@ def test_metrics_that_cannot_be_written_are_a_warning(
         "pgrunbook_post_run",
         spec=steps.spec,
         results=[steps.do("data_gates", unfilled_max=0, grace_seconds=0)],
-        earlier={},
+        previous={},
         command="ansible-playbook",
         metrics_file="/proc/nowhere/pgrunbook.prom",
     )
