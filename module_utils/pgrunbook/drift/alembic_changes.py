@@ -145,6 +145,7 @@ def compare_tables(
         return kind != "table" or (item.schema, item.name) in wanted
 
     engine = create_engine("postgresql+psycopg://", creator=lambda: conn, poolclass=StaticPool)
+    # A method is replaced on purpose.
     engine.dialect.do_rollback = _nothing  # type: ignore[method-assign, assignment]
     with looking_in(conn, ()), _tuple_rows(conn), engine.connect() as connection:
         connection.dialect.default_schema_name = "pg_catalog"
@@ -171,6 +172,7 @@ def _nothing(connection: Any) -> None:
 @contextlib.contextmanager
 def _tuple_rows(conn: Connection) -> Iterator[None]:
     """Give rows as tuples meanwhile: SQLAlchemy reads them by position."""
+    # For a moment the connection gives other rows than its type says.
     rows, conn.row_factory = conn.row_factory, tuple_row  # type: ignore[assignment]
     try:
         yield

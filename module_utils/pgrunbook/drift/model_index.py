@@ -115,7 +115,7 @@ def _essence(definition: str, aliases: Mapping[str, str]) -> str:
     casts, parentheses, the usual method."""
     told = _CASTS.sub("", definition.split(" ON ", 1)[1].replace(" USING btree", ""))
     for old, new in aliases.items():
-        told = re.sub(rf"(?<!\w){re.escape(old)}(?!\w)", lambda _, new=new: new, told)  # type: ignore[misc]
+        told = re.sub(rf"(?<!\w){re.escape(old)}(?!\w)", new.replace("\\", r"\\"), told)
     return re.sub(r'[\s()"]', "", told).casefold()
 
 
@@ -123,5 +123,6 @@ def _ddl(model: ModelIndex) -> str:
     from sqlalchemy.dialects.postgresql.base import PGDialect
     from sqlalchemy.schema import CreateIndex
 
+    # SQLAlchemy gives the constructor of a dialect no types.
     dialect = PGDialect(paramstyle="named")  # type: ignore[no-untyped-call]
     return str(CreateIndex(model).compile(dialect=dialect)).strip()

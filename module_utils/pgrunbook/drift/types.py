@@ -32,6 +32,7 @@ def type_of(conn: Connection, column: ModelColumn[Any]) -> Type:
     if isinstance(column.type, NullType):
         return Type(0, "")
     try:
+        # SQLAlchemy gives the constructor of a dialect no types.
         spelled = column.type.compile(dialect=PGDialect(paramstyle="named"))  # type: ignore[no-untyped-call]
     except Exception as error:
         error.add_note(f"in the type of {column}")
