@@ -320,8 +320,7 @@ _TRACED_FROM = 3  # -vvv
 def _unforeseen(error: Exception, writes: bool) -> str:
     """What a person can do about a mistake of the program. The error's own text may have values."""
     frames = traceback.extract_tb(error.__traceback__)
-    ours = [frame for frame in frames if "pgrunbook" in Path(frame.filename).parts]
-    last = (ours or frames)[-1]
+    last = ([frame for frame in frames if _PROGRAM in frame.filename] or frames)[-1]
     state = (
         "What was committed is kept; playbooks/status.yml tells how far the run is."
         if writes
@@ -336,8 +335,11 @@ def _unforeseen(error: Exception, writes: bool) -> str:
 
 def _in_the_program(filename: str) -> str:
     """A file's path below the program's folder, or its name where it is elsewhere."""
-    parts = Path(filename).parts
-    return "/".join(parts[parts.index("pgrunbook") + 1 :]) if "pgrunbook" in parts else parts[-1]
+    _, program, below = filename.rpartition(_PROGRAM)
+    return below if program else Path(filename).name
+
+
+_PROGRAM = "/module_utils/pgrunbook/"
 
 
 def _trace(error: BaseException) -> list[str]:
