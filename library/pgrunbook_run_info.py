@@ -105,7 +105,7 @@ def main() -> None:
 
     def info(conn: Any, given: Given) -> object:
         runs = ledger.list_runs(conn)
-        result = status.info(runs, *evidence.altered(conn, given.options["reports"]))
+        result = status.info(runs, evidence.compare(conn, given.options["reports"]))
         path = "" if module.check_mode else given.options["metrics_file"]
         return with_metrics(result, path, runs)
 

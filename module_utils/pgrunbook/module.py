@@ -375,11 +375,12 @@ def _approved_spec(conn: Connection, run: ledger.Run) -> Spec | None:
     """The spec that this execution of the run was approved with, None before its approval. Raises
     RunbookError on another server than the one that it was planned on."""
     with looking_in(conn, ()):  # whether the phase's schemas are to be trusted is asked after this
-        identity.require_same(conn, run.server)
+        here = identity.identity(conn)
+        identity.require_same(here, run.server)
         plan = ledger.plan_at_work(conn, run)
         if plan is None:
             return None
-        identity.require_same(conn, plan.get("server") or {})
+        identity.require_same(here, plan.get("server") or {})
     return ledger.todays_spec(plan["spec"])
 
 

@@ -31,6 +31,7 @@ ARGUMENTS: dict[str, Any] = {
 RESULTS = {
     "started_at": "runbook_started_at",
     "error": "runbook_error",
+    "obstacles": "runbook_obstacles",
     "inventory": "runbook_inventory",
     "login": "runbook_login",
     "phase": "runbook_phase",

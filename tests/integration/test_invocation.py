@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 from collections.abc import Callable
@@ -30,3 +31,14 @@ def test_a_misspelt_variable_is_refused(
     assert played.status != 0
     assert "Nothing reads phase_canary_row" in " ".join(played.output.split())
     assert database.fingerprint() == before
+
+
+def test_a_phase_that_lacks_a_variable_is_refused_by_the_names_of_all_that_it_lacks(
+    database: Database, playbook: Playbook, phase: dict[str, Any], tmp_path: Path
+) -> None:
+    short = {k: v for k, v in phase.items() if k not in ("phase_name", "phase_table")}
+    (tmp_path / "short.yml").write_text(json.dumps(short), encoding="utf-8")
+    played = playbook(database.login, "validate", phase={"phase_file": f"{tmp_path}/short.yml"})
+    assert played.status != 0
+    said = " ".join(played.output.split())
+    assert "phase_name, phase_table are not set. Next step: set them in short.yml" in said, played.output

@@ -27,15 +27,6 @@ class RunbookError(Exception):
         return "\n".join([f"There are {len(self.obstacles)} obstacles.", *numbered])
 
 
-def separate(message: str) -> list[str]:
-    """The obstacles in the message of a RunbookError, without their numbers; none where it is
-    empty."""
-    heading, *obstacles = message.splitlines() or [""]
-    if not re.fullmatch(r"There are \d+ obstacles\.", heading):
-        return [message] if message else []
-    return [re.sub(r"^\d+\. ", "", obstacle) for obstacle in obstacles if obstacle]
-
-
 def require_none(obstacles: Iterable[str]) -> None:
     """Raise RunbookError with all obstacles, if there is one."""
     found = tuple(obstacles)

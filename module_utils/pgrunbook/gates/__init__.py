@@ -9,6 +9,7 @@ __all__ = [
     "Gate",
     "QueryPair",
     "SpeedUp",
+    "alterations",
     "canary",
     "data_gates",
     "gate",

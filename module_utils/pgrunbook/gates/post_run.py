@@ -17,7 +17,7 @@ from ..core.connection import Connection, one
 from ..core.spec import Spec
 from ..core.sql import table
 from ..ledger import journal
-from . import data_gates, registry
+from . import alterations, data_gates, registry
 from .gate import Gate, judge
 from .orphans import count_rows, orphans_gate
 from .preflight import connectivity
@@ -65,7 +65,7 @@ def validate(
 def _journals(conn: Connection, spec: Spec) -> Gate:
     """The gate on the journals of all runs in the database, against the events."""
     found = journal.compare(conn)
-    said = [*found.altered, *found.gone, *found.unknown]
+    said = alterations.of_journals((*found.altered, *found.gone, *found.unknown))
     return judge(
         spec,
         registry.JOURNAL,

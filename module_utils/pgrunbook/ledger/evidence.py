@@ -8,13 +8,16 @@ saw, and the ledger has each report's SHA-256.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 from .. import catalog
 from ..core.connection import Connection
 from . import events, journal, schema
 from .approvals import plan_hash
+
+CHANGED, EVENTS_GONE, UNRECORDED = "changed", "events gone", "unrecorded"
 
 # An approval is in its own table, where the modules look it up, and in an event. An older version
 # recorded less in both.
@@ -45,54 +48,66 @@ SELECT EXISTS (SELECT FROM pgrunbook.event WHERE body ->> 'run' = %s
 """
 
 
-def altered(conn: Connection, found: Iterable[Mapping[str, Any]]) -> tuple[list[str], list[str]]:
-    """What somebody has changed since it was written, and what of the journals is gone or cannot be
-    known, a sentence each; found is what report_info.reports() gives. Reports on other databases
-    are passed over."""
-    journals = journal.compare(conn) if schema.exists(conn) else journal.Findings()
-    return [*_altered(conn, found), *journals.altered], [*journals.gone, *journals.unknown]
+@dataclass(frozen=True)
+class AlteredReport:
+    """A report that was changed since it was written, that saw events which the ledger no longer
+    has, or that the ledger did not record; events is how many it saw."""
+
+    path: str
+    what: str
+    events: int = 0
 
 
-def _altered(conn: Connection, found: Iterable[Mapping[str, Any]]) -> list[str]:
+@dataclass(frozen=True)
+class Evidence:
+    """What somebody has changed since it was written: events that do not follow from the one
+    before, approvals (run and scope) that are not the one in the events, approved plans (run and
+    hash) that no longer have their hash, reports, and journals."""
+
+    events: tuple[int, ...] = ()
+    approvals: tuple[tuple[str, str], ...] = ()
+    plans: tuple[tuple[str, str], ...] = ()
+    reports: tuple[AlteredReport, ...] = ()
+    journals: journal.Findings = field(default_factory=journal.Findings)
+
+
+def compare(conn: Connection, found: Iterable[Mapping[str, Any]]) -> Evidence:
+    """What of the ledger and of reports is not as it was written; found is what
+    report_info.reports() gives. Reports on other databases are passed over."""
+    reports = tuple(_reports(conn, found))
     if not schema.exists(conn):
-        broken, approvals, plans = [], [], []
-    else:
-        broken = events.broken_links(conn)
-        approvals = conn.execute(_APPROVALS).fetchall()
-        plans = conn.execute("SELECT run_id, plan_hash, plan FROM pgrunbook.approval").fetchall()
+        return Evidence(reports=reports)
+    approvals = conn.execute(_APPROVALS).fetchall()
+    plans = conn.execute("SELECT run_id, plan_hash, plan FROM pgrunbook.approval").fetchall()
+    return Evidence(
+        events=tuple(events.broken_links(conn)),
+        approvals=tuple((a["run"], a["scope"]) for a in approvals),
+        plans=tuple(
+            (p["run_id"], p["plan_hash"]) for p in plans if plan_hash(p["plan"]) != p["plan_hash"]
+        ),
+        reports=reports,
+        journals=journal.compare(conn),
+    )
+
+
+def _reports(conn: Connection, found: Iterable[Mapping[str, Any]]) -> Iterator[AlteredReport]:
     server = catalog.inspect_server(conn)
     here = (server.system_identifier, server.database)
-    ours = [r for r in found if (r["system_identifier"], r["database"]) == here]
-    return [
-        *(f"Event {event} does not follow from the one before it." for event in broken),
-        *(
-            f"The approval {a['scope']} of run {a['run']} is not the one in the events."
-            for a in approvals
-        ),
-        *(
-            f"The plan that was approved for run {p['run_id']} no longer has the hash "
-            f"{p['plan_hash'][:8]}."
-            for p in plans
-            if plan_hash(p["plan"]) != p["plan_hash"]
-        ),
-        *(sentence for report in ours for sentence in _altered_report(conn, report)),
-    ]
+    for report in found:
+        if (report["system_identifier"], report["database"]) == here:
+            yield from _altered(conn, report)
 
 
-def _altered_report(conn: Connection, report: Mapping[str, Any]) -> list[str]:
-    path = report["path"]
+def _altered(conn: Connection, report: Mapping[str, Any]) -> Iterator[AlteredReport]:
+    path, seen = report["path"], report["events"]
     if not report["intact"]:
-        return [f"{path} was changed since it was written."]
-    if not report["events"]:
-        return []
-    if not schema.exists(conn) or not _is(conn, _HEAD, report["events"], report["head"]):
-        return [f"The ledger no longer has the {report['events']} events that {path} saw."]
-    if not _is(conn, _RECORDED, report["run_id"], report["sha256"]):
-        return [
-            f"{path} is not the report that the ledger recorded, or was written while the database "
-            "was out of reach."
-        ]
-    return []
+        yield AlteredReport(path, CHANGED)
+    elif not seen:
+        return
+    elif not schema.exists(conn) or not _is(conn, _HEAD, seen, report["head"]):
+        yield AlteredReport(path, EVENTS_GONE, seen)
+    elif not _is(conn, _RECORDED, report["run_id"], report["sha256"]):
+        yield AlteredReport(path, UNRECORDED)
 
 
 def _is(conn: Connection, query: str, *parameters: Any) -> bool:

@@ -21,10 +21,10 @@ def identity(conn: Connection) -> Identity:
     return replace(server_identity(conn), token=token.get("token") or "")
 
 
-def require_same(conn: Connection, approved: Mapping[str, Any]) -> None:
+def require_same(here: Identity, approved: Mapping[str, Any]) -> None:
     """Raise RunbookError where this is not the server of an approved plan, or has another history.
 
     Only what the plan knew is compared: one of an older version knew less, and one that was made
     before there was a ledger had no token.
     """
-    require_equal(identity(conn), read(Identity, approved))
+    require_equal(here, read(Identity, approved))

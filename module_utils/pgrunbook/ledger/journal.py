@@ -68,14 +68,33 @@ GROUP BY r.id, c.upto ORDER BY r.started_at DESC
 """
 
 
+MISSING, MORE, DIFFERS = "missing", "more", "differs"
+COUNTED_AGAIN, COUNTED_BACK = "not given back", "given back"
+GONE, UNHASHED, UNCOVERED = "gone", "unhashed", "uncovered"
+
+
+@dataclass(frozen=True)
+class Finding:
+    """What was found of a run's journal, as one of the words above: rows that are missing, or are
+    more than the events name; events whose hash differs; rows that count as not given back, or as
+    given back, although no rollback did that; a journal of which nothing is left; one that no event
+    has a hash of; rows that no event covers yet. count is how many rows, or events, and of how many
+    it is compared with."""
+
+    run: str
+    what: str
+    count: int = 0
+    of: int = 0
+
+
 @dataclass(frozen=True)
 class Findings:
-    """What became of journals, in sentences: altered is what differs from the events, unknown what
-    the events cannot tell, gone the journals of which nothing is left."""
+    """What became of journals: altered is what differs from the events, unknown what the events
+    cannot tell, gone the journals of which nothing is left."""
 
-    altered: tuple[str, ...] = ()
-    unknown: tuple[str, ...] = ()
-    gone: tuple[str, ...] = ()
+    altered: tuple[Finding, ...] = ()
+    unknown: tuple[Finding, ...] = ()
+    gone: tuple[Finding, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -138,13 +157,9 @@ def compare(conn: Connection, run_id: str | None = None) -> Findings:
     gone = [run for run in runs if not run.batches and _told(run, covered)]
     left = [run for run in runs if run not in gone]
     return Findings(
-        altered=tuple(s for run in left for s in _altered(run, _of(run, covered))),
-        unknown=tuple(s for run in left for s in _unknown(run, _of(run, covered))),
-        gone=tuple(
-            f"The journal of run {run.run} is gone: of the {_told(run, covered):,} rows that "
-            "the events name none is left, so it cannot be rolled back."
-            for run in gone
-        ),
+        altered=tuple(f for run in left for f in _altered(run, _of(run, covered))),
+        unknown=tuple(f for run in left for f in _unknown(run, _of(run, covered))),
+        gone=tuple(Finding(run.run, GONE, of=_told(run, covered)) for run in gone),
     )
 
 
@@ -159,43 +174,33 @@ def _told(run: _Journal, covered: Sequence[_Covered]) -> int:
     return 0 if run.rollback else run.rows_told or 0
 
 
-def _altered(run: _Journal, covered: Sequence[_Covered]) -> Iterator[str]:
+def _altered(run: _Journal, covered: Sequence[_Covered]) -> Iterator[Finding]:
     told, found = sum(c.rows for c in covered), run.rows - run.uncovered
     if not covered:
         told, found = _told(run, ()), run.rows
     changed = sum(c.sha256 != c.sha256_found for c in covered)
-    of = f"The journal of run {run.run} is not as it was written: "
     if found < told:
-        yield f"{of}{told - found:,} of the {told:,} rows that the events name are missing."
+        yield Finding(run.run, MISSING, told - found, told)
     elif covered and found > told:
-        yield f"{of}it has {found - told:,} rows more than the {told:,} that the events name."
+        yield Finding(run.run, MORE, found - told, told)
     elif changed:
-        yield f"{of}what {changed:,} of {len(covered):,} events recorded of it differs."
+        yield Finding(run.run, DIFFERS, changed, len(covered))
     elif covered:
         yield from _taken_back(run, covered[-1])
 
 
-def _taken_back(run: _Journal, last: _Covered) -> Iterator[str]:
+def _taken_back(run: _Journal, last: _Covered) -> Iterator[Finding]:
     """Batches that count as taken back, or no longer do, although no rollback did that."""
     standing = run.standing - run.uncovered_standing
     at_work = run.rollback > last.event or (run.rollback and last.kind == "progress")
-    of = f"The journal of run {run.run} is not as it was written: "
     if standing > last.standing:
-        more = standing - last.standing
-        yield f"{of}{more:,} rows that were given back count as not given back."
+        yield Finding(run.run, COUNTED_AGAIN, standing - last.standing)
     if standing < last.standing and not at_work:
-        less = last.standing - standing
-        yield f"{of}{less:,} rows count as given back, which no rollback gave back."
+        yield Finding(run.run, COUNTED_BACK, last.standing - standing)
 
 
-def _unknown(run: _Journal, covered: Sequence[_Covered]) -> Iterator[str]:
+def _unknown(run: _Journal, covered: Sequence[_Covered]) -> Iterator[Finding]:
     if run.batches and not covered:
-        yield (
-            f"The events of run {run.run} have no hash of its journal: an older version wrote "
-            "them, or it has not ended its first slice. Only its row count was compared."
-        )
+        yield Finding(run.run, UNHASHED)
     elif run.uncovered:
-        yield (
-            f"The last {run.uncovered:,} rows in the journal of run {run.run} are in no "
-            "event yet. Whether one of them is missing cannot be known."
-        )
+        yield Finding(run.run, UNCOVERED, run.uncovered)

@@ -20,6 +20,7 @@ from ..core.values import plain
 from ..ddl import undo_columns, undo_indexes
 from ..ddl.schema_change import SchemaChange
 from ..ddl.step import Step
+from ..gates import alterations
 from ..ledger import filled, identity, journal
 from . import rehearsal
 from .plan import RollbackPlan, RollbackResult
@@ -67,12 +68,14 @@ def build_rollback(
         triggers=seen.triggers,
         columns_gone=list(rows.columns_gone),
         notes=[*seen.notes, *renamed.warnings],
-        journal_altered=[*found.altered, *found.gone],
+        journal_altered=alterations.of_journals((*found.altered, *found.gone)),
         steps=_steps(conn, info, run_id, rows, built, renamed),
     )
     needed = bool(rows.changed) or built.changed or renamed.changed
     undoing = ledger.Run(run_id, plan.hash, uuid.uuid4().hex, plain(plan.server))
-    return RollbackResult(plan, undoing, needed, rows.rows_changed, list(found.unknown))
+    return RollbackResult(
+        plan, undoing, needed, rows.rows_changed, alterations.of_journals(found.unknown)
+    )
 
 
 def _look(
@@ -119,9 +122,10 @@ def _require_journal(conn: Connection, run_id: str, *, accepted: bool) -> journa
     """The state of the run's journal. Raises RunbookError where it was changed since, and nobody
     accepted that."""
     found = journal.compare(conn, run_id)
-    if not accepted and (found.altered or found.gone):
+    altered = alterations.of_journals((*found.altered, *found.gone))
+    if altered and not accepted:
         raise RunbookError(
-            f"{' '.join([*found.altered, *found.gone])} A rollback would give back only what is "
+            f"{' '.join(altered)} A rollback would give back only what is "
             "left of it. Nothing was changed. Next step: find out who may write to schema "
             "pgrunbook, and restore pgrunbook.batch from a backup; or, to give back what is left, "
             "pass -e accept_incomplete_journal=true."

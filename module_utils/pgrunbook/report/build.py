@@ -7,7 +7,6 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
-from ..core.errors import separate
 from ..core.spec import Spec
 from ..gates import Gate
 from ..gates.gate import FAIL, PASS, WARN, reasons
@@ -85,7 +84,7 @@ def _report(
     """A report with what that of a run and that of a rollback have in common. unfinished is what
     there is to say where no step failed and yet it did not come to its end."""
     error, approvals = facts.error or unfinished, facts.record.approvals
-    why = (*separate(error), *reasons(gates))
+    why = (*_obstacles(facts, error), *reasons(gates))
     return Report(
         kind=kind,
         run_id=facts.run.id,
@@ -103,6 +102,13 @@ def _report(
         history=History(facts.history.slices, facts.history.batches),
         **parts,
     )
+
+
+def _obstacles(facts: Facts, error: str) -> tuple[str, ...]:
+    """Why it did not come to its end: one reason, or each where there are several."""
+    if facts.error and len(facts.obstacles) > 1:
+        return facts.obstacles
+    return (error,) if error else ()
 
 
 def _gates(facts: Facts, spec: Spec | None, kind: str) -> list[Gate]:

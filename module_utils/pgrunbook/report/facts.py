@@ -149,11 +149,13 @@ class Record:
 class Facts:
     """Everything that a report is made of. Of a rollback, plan and backfill are the rollback's, and
     the history is that of the run that is undone. backfill is None where it did not run. login is
-    how psql reaches the database, without a secret."""
+    how psql reaches the database, without a secret. error is why a step failed, and obstacles has
+    its reasons one by one where it has several."""
 
     started_at: str = ""
     finished_at: str = ""
     error: str = ""
+    obstacles: tuple[str, ...] = ()
     inventory: str = ""
     phase: Phase = Phase()
     login: Json = field(default_factory=dict)

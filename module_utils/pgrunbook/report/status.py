@@ -8,14 +8,15 @@ from typing import Any
 
 from ..core.values import plain
 from ..core.version import VERSION
+from ..gates import alterations
 from ..ledger import Control, RunStatus, Told
+from ..ledger.evidence import Evidence
 
 
-def info(
-    runs: Sequence[RunStatus], altered: list[str], notes: Sequence[str] = ()
-) -> dict[str, Any]:
-    """What the module returns: every run, what evidence.altered() found, and notes on what is gone
-    or cannot be known."""
+def info(runs: Sequence[RunStatus], found: Evidence) -> dict[str, Any]:
+    """What the module returns: every run, what of the ledger and of reports was altered, and notes
+    on what is gone or cannot be known."""
+    altered, notes = alterations.altered(found), alterations.notes(found)
     lines = [line for run in runs for line in _status(run)] or ["No run yet."]
     holds = "Events, approvals, journals and reports are as they were written."
     return {
@@ -23,7 +24,7 @@ def info(
         "version": VERSION,
         "runs": plain(runs),
         "altered": altered,
-        "notes": list(notes),
+        "notes": notes,
         "text": "\n".join(
             [
                 *lines,

@@ -1,0 +1,67 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What the ledger found to be altered, in sentences."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from ..ledger import evidence, journal
+from ..ledger.evidence import AlteredReport, Evidence
+from ..ledger.journal import Finding
+
+_OF_JOURNAL = "The journal of run {run} is not as it was written: "
+_JOURNAL = {
+    journal.MISSING: _OF_JOURNAL + "{count:,} of the {of:,} rows that the events name are missing.",
+    journal.MORE: _OF_JOURNAL + "it has {count:,} rows more than the {of:,} that the events name.",
+    journal.DIFFERS: _OF_JOURNAL + "what {count:,} of {of:,} events recorded of it differs.",
+    journal.COUNTED_AGAIN: _OF_JOURNAL
+    + "{count:,} rows that were given back count as not given back.",
+    journal.COUNTED_BACK: _OF_JOURNAL
+    + "{count:,} rows count as given back, which no rollback gave back.",
+    journal.GONE: "The journal of run {run} is gone: of the {of:,} rows that the events name none "
+    "is left, so it cannot be rolled back.",
+    journal.UNHASHED: "The events of run {run} have no hash of its journal: an older version wrote "
+    "them, or it has not ended its first slice. Only its row count was compared.",
+    journal.UNCOVERED: "The last {count:,} rows in the journal of run {run} are in no event yet. "
+    "Whether one of them is missing cannot be known.",
+}
+_REPORT = {
+    evidence.CHANGED: "{path} was changed since it was written.",
+    evidence.EVENTS_GONE: "The ledger no longer has the {events} events that {path} saw.",
+    evidence.UNRECORDED: "{path} is not the report that the ledger recorded, or was written while "
+    "the database was out of reach.",
+}
+
+
+def of_journals(findings: Iterable[Finding]) -> list[str]:
+    """A sentence for each thing that was found of a journal."""
+    return [
+        _JOURNAL[found.what].format(run=found.run, count=found.count, of=found.of)
+        for found in findings
+    ]
+
+
+def altered(found: Evidence) -> list[str]:
+    """A sentence for each thing that somebody has changed since it was written."""
+    return [
+        *(f"Event {event} does not follow from the one before it." for event in found.events),
+        *(
+            f"The approval {scope} of run {run} is not the one in the events."
+            for run, scope in found.approvals
+        ),
+        *(
+            f"The plan that was approved for run {run} no longer has the hash {plan_hash[:8]}."
+            for run, plan_hash in found.plans
+        ),
+        *(_of_report(report) for report in found.reports),
+        *of_journals(found.journals.altered),
+    ]
+
+
+def notes(found: Evidence) -> list[str]:
+    """A sentence for each journal that is gone, and for what cannot be known of one."""
+    return of_journals((*found.journals.gone, *found.journals.unknown))
+
+
+def _of_report(found: AlteredReport) -> str:
+    return _REPORT[found.what].format(path=found.path, events=found.events)
