@@ -32,6 +32,20 @@ options:
         node_exporter. Empty writes none.
     type: path
     default: ""
+  seen:
+    description:
+      - What the run was seen to have committed, and not given back, by calls before this one. What
+        a server that was promoted since has less of was lost, and is counted.
+    type: dict
+    suboptions:
+      rows:
+        description: Rows, as RV(rows_done) has them.
+        type: int
+        required: true
+      batches:
+        description: Batches, as RV(batches_done) has them.
+        type: int
+        required: true
   state:
     description:
       - V(present) makes it so. V(reverted) takes back just what this run did.
@@ -79,6 +93,24 @@ rows_done:
   description: Rows changed by the run so far.
   returned: success
   type: int
+batches_done:
+  description: Batches in which these were changed.
+  returned: success
+  type: int
+rows_lost:
+  description:
+    - Rows that the run had committed, and that a server which was promoted since had not received.
+      They are done again.
+  returned: success
+  type: int
+batches_lost:
+  description: The batches of these.
+  returned: success
+  type: int
+seen:
+  description: What the run was seen to have committed, for the option of that name.
+  returned: when the connection was lost
+  type: dict
 rows_eligible:
   description: Rows that were eligible when the run was approved.
   returned: success
@@ -225,6 +257,7 @@ from ansible.module_utils.basic import AnsibleModule
 
 from ansible.module_utils.pgrunbook import ledger
 from ansible.module_utils.pgrunbook.backfill import backfill, rollback
+from ansible.module_utils.pgrunbook.backfill.failover import Seen
 from ansible.module_utils.pgrunbook.core.values import plain
 from ansible.module_utils.pgrunbook.module import (
     LOGIN,
@@ -237,21 +270,18 @@ from ansible.module_utils.pgrunbook.module import (
     with_metrics,
 )
 
-
-def fill(conn: Any, given: Given) -> object:
-    result = plain(work(conn, given))
-    path = "" if given.dry else given.options["metrics_file"]
-    return with_metrics(result, path, ledger.list_runs(conn) if path else [])
+SEEN = {"rows": {"type": "int", "required": True}, "batches": {"type": "int", "required": True}}
 
 
-def work(conn: Any, given: Given) -> object:
-    spec, run = given.spec, given.run
+def work(conn: Any, given: Given, seen: Seen) -> object:
+    spec, run, dry, canary = given.spec, given.run, given.dry, given.options["canary"]
     if given.options["state"] == "reverted":
-        return alone(conn, given, lambda: rollback.revert_slice(conn, spec, run, dry=given.dry))
-    if given.dry:
-        return backfill.dry_run(conn, spec, run, canary=given.options["canary"])
-    canary = given.options["canary"]
-    return alone(conn, given, lambda: backfill.run_slice(conn, spec, run, canary=canary))
+        return alone(
+            conn, given, lambda: rollback.revert_slice(conn, spec, run, dry=dry, seen=seen)
+        )
+    if dry:
+        return backfill.dry_run(conn, spec, run, canary=canary)
+    return alone(conn, given, lambda: backfill.run_slice(conn, spec, run, canary=canary, seen=seen))
 
 
 def main() -> None:
@@ -262,11 +292,22 @@ def main() -> None:
             "run": RUN,
             "canary": {"type": "bool", "default": False},
             "metrics_file": METRICS_FILE,
+            "seen": {"type": "dict", "options": SEEN},
             "state": {"type": "str", "choices": ["present", "reverted"], "default": "present"},
         },
         supports_check_mode=True,
     )
-    execute(module, fill, name="backfill", writes=True)
+    seen = Seen(**(module.params["seen"] or {}))
+
+    def fill(conn: Any, given: Given) -> object:
+        result = plain(work(conn, given, seen))
+        path = "" if given.dry else given.options["metrics_file"]
+        return with_metrics(result, path, ledger.list_runs(conn) if path else [])
+
+    def told() -> dict[str, Any]:
+        return {"seen": {"rows": seen.rows, "batches": seen.batches}}
+
+    execute(module, fill, name="backfill", writes=True, told=told)
 
 
 if __name__ == "__main__":

@@ -48,6 +48,12 @@ options:
         it. What is left of it is given back, and the plan says what is missing.
     type: bool
     default: false
+  reconnect_seconds:
+    description:
+      - For how many seconds the steps of the run wait for a primary, and go on there, where their
+        connection is lost.
+    type: int
+    default: 0
 """
 
 EXAMPLES = r"""
@@ -90,7 +96,8 @@ plan_hash:
   type: str
 run:
   description:
-    - The run's id, the plan's hash and the execution, for the O(ignore:run) of other modules.
+    - The run's id, the plan's hash and the execution, for the O(ignore:run) of other modules. Also
+      a fact, C(ansible_facts.runbook_run), to which later modules add the server after a failover.
   returned: success
   type: dict
 resumes:
@@ -224,6 +231,12 @@ from ansible.module_utils.pgrunbook.plan.text import plan_text, rollback_text
 
 
 def plan(conn: Any, given: Given) -> object:
+    planned = _plan(conn, given)
+    run = {**planned["run"], "reconnect_seconds": given.options["reconnect_seconds"]}
+    return {**planned, "run": run, "ansible_facts": {"runbook_run": run}}
+
+
+def _plan(conn: Any, given: Given) -> dict[str, Any]:
     if given.options["rollback_of"]:
         undoing = build_rollback(
             conn,
@@ -245,6 +258,7 @@ def main() -> None:
             "rollback_of": {"type": "str"},
             "acknowledged": {"type": "list", "elements": "str", "default": []},
             "accept_incomplete_journal": {"type": "bool", "default": False},
+            "reconnect_seconds": {"type": "int", "default": 0},
         },
         mutually_exclusive=[("spec", "rollback_of")],
         required_one_of=[("spec", "rollback_of")],

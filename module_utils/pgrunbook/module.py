@@ -7,10 +7,8 @@ import contextlib
 import copy
 import json
 import sys
-import traceback
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
-from pathlib import Path
+from dataclasses import dataclass, replace
 from typing import Any, TypeVar, cast
 
 from ansible.module_utils.basic import AnsibleModule, missing_required_lib
@@ -30,21 +28,54 @@ from .core.connection import (
     connect,
     is_connection_string,
     looking_in,
+    probe,
     proof,
 )
-from .core.errors import RunbookError, detail, place, reason
+from .core.errors import LOST, RunbookError
+from .core.failure import database_failure, trace, unforeseen
+from .core.heartbeat import heartbeat
 from .core.locks import table_lock
 from .core.login import LOGIN_OPTIONS
 from .core.options import argument_spec, taken
 from .core.phase import parse
+from .core.reconnect import Reconnecting
+from .core.server import Identity, was_promoted
 from .core.spec import SPEC_OPTIONS, Spec
-from .core.values import plain
+from .core.values import plain, read
 from .gates.registry import require_declared
 from .ledger import identity
 
 METRICS_FILE = {"type": "path", "default": ""}
 Work = Callable[[Connection, "Given"], object]
 Result = TypeVar("Result")
+
+
+@dataclass(frozen=True)
+class _Call:
+    """A call of a module: its options, the run that it belongs to, and what execute() was told.
+    bound is whether the run's approval and server count."""
+
+    parameters: dict[str, Any]
+    run: ledger.Run | None
+    name: str
+    dry: bool
+    bound: bool
+    administers: bool
+    first: Callable[[Connection, Spec], None] | None
+
+    @property
+    def patience(self) -> int:
+        """For how many seconds the work waits for a primary where its connection is lost."""
+        return self.run.reconnect_seconds if self.run and self.bound else 0
+
+
+@dataclass(frozen=True)
+class _Opened:
+    """A connection, the phase that counts, if there is one, and of a run which server it is to."""
+
+    conn: Connection
+    spec: Spec | None
+    server: Identity | None
 
 
 @dataclass(frozen=True)
@@ -72,6 +103,7 @@ def execute(
     writes: bool,
     administers: bool = False,
     first: Callable[[Connection, Spec], None] | None = None,
+    told: Callable[[], Mapping[str, Any]] = dict,
 ) -> None:
     """Connect, do work(connection, given) and exit with what it returns, a mapping or a dataclass.
 
@@ -83,25 +115,42 @@ def execute(
     the result's proof holds what the server says of it. Every failure exits through fail_json.
 
     With a run, outside check mode, the server has to be the one that the run was planned on, and
-    from its approval on the spec is the approved plan's, whatever the parameters say.
+    from its approval on the spec is the approved plan's, whatever the parameters say. Where its
+    connection is lost, work() is done again on another one, also after a failover, for as long as
+    the run waits. Where it gives up, told() has what the result says besides.
     """
     parameters = take_secrets(module)
+    run = taken(ledger.Run, parameters["run"]) if parameters.get("run") else None
     dry = module.check_mode or not writes
-    bound = bool(parameters.get("run")) and not module.check_mode
-    with failures(module, writes=not dry):
-        with _connected(
-            parameters,
-            name=name,
-            read_only=dry,
-            bound=bound,
-            administers=administers,
-            first=first,
-        ) as (conn, spec):
-            run = taken(ledger.Run, parameters["run"]) if parameters.get("run") else None
-            # A module that takes no phase, or no run, does not ask for it.
-            given = Given(cast(Spec, spec), cast(ledger.Run, run), parameters, dry)
-            result = _proved(conn, work, given)
-        leave(module, result)
+    bound = run is not None and not module.check_mode
+    call = _Call(parameters, run, name, dry, bound, administers, first)
+    with failures(module, writes=not dry, told=told):
+        reconnecting = Reconnecting(call.patience, writes=not dry)
+        leave(module, reconnecting.run(lambda: _once(call, work, reconnecting)))
+
+
+def _once(call: _Call, work: Work, reconnecting: Reconnecting) -> dict[str, Any]:
+    """Connect and do the work; what it returns."""
+    with _connected(call) as opened:
+        reconnecting.opened(opened.conn)
+        # A module that takes no phase, or no run, does not ask for it.
+        spec, run = cast(Spec, opened.spec), cast(ledger.Run, call.run)
+        beat = heartbeat(probe(opened.conn)) if call.patience else contextlib.nullcontext()
+        with beat:
+            result = _proved(opened.conn, work, Given(spec, run, call.parameters, call.dry))
+        return {**result, **_facts(call.run, opened.server)}
+
+
+def _facts(run: ledger.Run | None, here: Identity | None) -> dict[str, Any]:
+    """For playbooks, the run on the server that it is on now, where that is another one."""
+    if run is None or here is None or not was_promoted(here, read(Identity, run.server)):
+        return {}
+    return facts_of(replace(run, server=plain(here)))
+
+
+def facts_of(run: ledger.Run) -> dict[str, Any]:
+    """What a module returns so that later steps get the run as it is now."""
+    return {"ansible_facts": {"runbook_run": plain(run)}}
 
 
 def _proved(conn: Connection, work: Work, given: Given) -> dict[str, Any]:
@@ -113,25 +162,18 @@ def _proved(conn: Connection, work: Work, given: Given) -> dict[str, Any]:
 
 
 @contextlib.contextmanager
-def _connected(
-    parameters: dict[str, Any],
-    *,
-    name: str,
-    read_only: bool,
-    bound: bool,
-    administers: bool,
-    first: Callable[[Connection, Spec], None] | None,
-) -> Iterator[tuple[Connection, Spec | None]]:
-    """The connection, and the spec that counts: once a run is approved, and bound is true, that of
-    the approved plan."""
+def _connected(call: _Call) -> Iterator[_Opened]:
+    """The connection, and the spec that counts: once a run is approved, and the call is bound to
+    it, that of the approved plan."""
+    parameters, administers = call.parameters, call.administers
     with contextlib.ExitStack() as stack:
 
         def opened(spec: Spec | None) -> Connection:
             schemas, lock_timeout_ms = _settings(None if administers else spec)
             session = connect(
                 parameters["login"],
-                name=name,
-                read_only=read_only,
+                name=call.name,
+                read_only=call.dry,
                 schemas=schemas,
                 lock_timeout_ms=lock_timeout_ms,
             )
@@ -139,18 +181,20 @@ def _connected(
 
         given = _given_spec(parameters)
         conn = opened(given)
-        approved = _approved_spec(conn, taken(ledger.Run, parameters["run"])) if bound else None
-        if approved and given and _settings(approved) != _settings(given):
+        approved, here = None, None
+        if call.run and call.bound:
+            approved, here = _approved_spec(conn, call.run)
+        if call.run and approved and given and _settings(approved) != _settings(given):
             conn = opened(approved)
-            _approved_spec(conn, taken(ledger.Run, parameters["run"]))
+            _approved_spec(conn, call.run)
         spec = approved or given
         if given and spec and not administers:
-            trust.require_all(conn, spec, first, with_source=not _undoes(parameters))
+            trust.require_all(conn, spec, call.first, with_source=not _undoes(parameters))
         elif spec:
             trusted_ledger.require_own_ledger(conn, spec)
-        elif not read_only:
+        elif not call.dry:
             trusted_ledger.require_plain_ledger(conn)
-        yield conn, spec
+        yield _Opened(conn, spec, here)
 
 
 def take_secrets(module: AnsibleModule) -> dict[str, Any]:
@@ -171,7 +215,9 @@ def take_secrets(module: AnsibleModule) -> dict[str, Any]:
 
 
 @contextlib.contextmanager
-def failures(module: AnsibleModule, *, writes: bool) -> Iterator[None]:
+def failures(
+    module: AnsibleModule, *, writes: bool, told: Callable[[], Mapping[str, Any]] = dict
+) -> Iterator[None]:
     """Exit through fail_json where the work inside fails, with a sentence for the person. writes
     says whether it may have changed the database. Where the work failed in the program is told from
     verbosity 3 on."""
@@ -184,12 +230,13 @@ def failures(module: AnsibleModule, *, writes: bool) -> Iterator[None]:
             str(error),
             error,
             **code,
+            **(told() if error.code == LOST else {}),
             obstacles=[printable.text(o) for o in error.obstacles],
         )
     except psycopg.Error as error:
         _fail(module, database_failure(error), error, sqlstate=error.sqlstate)
     except Exception as error:
-        _fail(module, _unforeseen(error, writes), error)
+        _fail(module, unforeseen(error, writes=writes), error)
 
 
 def require_dry(proved: dict[str, Any]) -> None:
@@ -259,32 +306,8 @@ def written(
     return result
 
 
-def database_failure(error: psycopg.Error) -> str:
-    """An unforeseen database error in one line: what, where, SQLSTATE and the next step. It has no
-    value of a row."""
-    diag = error.diag
-    where = ".".join(p for p in (diag.schema_name, diag.table_name, diag.column_name) if p)
-    on = f" on {where}" if where else ""
-    more = f" {detail(error)}" if detail(error) else ""
-    context = f" ({place(error)})" if place(error) else ""
-    return (
-        f"PostgreSQL: {reason(error)}{on} "
-        f"(SQLSTATE {error.sqlstate or 'none: the connection is gone'}).{more}{context} "
-        f"Next step: {_NEXT_STEPS.get((error.sqlstate or '')[:2], _ANY_STEP)}"
-    )
-
-
 MASK = "VALUE_SPECIFIED_IN_NO_LOG_PARAMETER"
 """What Ansible itself shows in place of a secret."""
-
-_ANY_STEP = "mend the cause and run the playbook again; committed batches are kept."
-_NEXT_STEPS = {
-    "": "see that the server is up, then run the playbook again; it goes on where it stopped.",
-    "42": "check names and privileges in the variables file and of the role, then run again.",
-    "57": "see that the server is up and who cancelled the statement, then run again.",
-    "53": "free the resource that the server lacks (disk, memory, connections), then run again.",
-}
-
 
 _TEXTS = ("altered", "diff", "progress", "stopped_by", "text", "verdict")
 _OF_A_CHECK = ("title", "target", "measured")
@@ -308,46 +331,13 @@ def _parts(of: dict[str, Any], keys: tuple[str, ...], how: Callable[[Any], str])
 
 def _fail(module: AnsibleModule, message: str, error: Exception, **more: Any) -> None:
     """Ansible shows exception where its configuration says so, and everything else always."""
-    trace = printable.text("\n".join(_trace(error)))
+    traced = printable.text("\n".join(trace(error)))
     if module._verbosity >= _TRACED_FROM:
-        more["traceback"] = trace.splitlines()
-    module.fail_json(msg=printable.text(message), exception=trace, **more)
+        more["traceback"] = traced.splitlines()
+    module.fail_json(msg=printable.text(message), exception=traced, **more)
 
 
 _TRACED_FROM = 3  # -vvv
-
-
-def _unforeseen(error: Exception, writes: bool) -> str:
-    """What a person can do about a mistake of the program. The error's own text may have values."""
-    frames = traceback.extract_tb(error.__traceback__)
-    last = ([frame for frame in frames if _PROGRAM in frame.filename] or frames)[-1]
-    state = (
-        "What was committed is kept; playbooks/status.yml tells how far the run is."
-        if writes
-        else "Nothing was changed in the database."
-    )
-    return (
-        f"A mistake in pgrunbook: {type(error).__name__} in {_in_the_program(last.filename)}, line "
-        f"{last.lineno}. {state} Next step: run the same again with -vvv, and give what it shows "
-        "to whoever maintains pgrunbook."
-    )
-
-
-def _in_the_program(filename: str) -> str:
-    """A file's path below the program's folder, or its name where it is elsewhere."""
-    _, program, below = filename.rpartition(_PROGRAM)
-    return below if program else Path(filename).name
-
-
-_PROGRAM = "/module_utils/pgrunbook/"
-
-
-def _trace(error: BaseException) -> list[str]:
-    """The traceback without the text of database errors, which may have a row."""
-    said = type(error).__name__ if isinstance(error, psycopg.Error) else repr(error)
-    lines = "".join(traceback.format_tb(error.__traceback__)).splitlines()
-    cause = error.__cause__ or (None if error.__suppress_context__ else error.__context__)
-    return [*([*_trace(cause), "which led to:"] if cause else []), *lines, said]
 
 
 def _undoes(parameters: dict[str, Any]) -> bool:
@@ -371,17 +361,12 @@ def phase_of(options: dict[str, Any]) -> Spec:
     return spec
 
 
-def _approved_spec(conn: Connection, run: ledger.Run) -> Spec | None:
-    """The spec that this execution of the run was approved with, None before its approval. Raises
-    RunbookError on another server than the one that it was planned on."""
+def _approved_spec(conn: Connection, run: ledger.Run) -> tuple[Spec | None, Identity]:
+    """The spec that this execution of the run was approved with, None before its approval; and
+    which server this is. Raises RunbookError on another server than the one that it is to be on."""
     with looking_in(conn, ()):  # whether the phase's schemas are to be trusted is asked after this
-        here = identity.identity(conn)
-        identity.require_same(here, run.server)
-        plan = ledger.plan_at_work(conn, run)
-        if plan is None:
-            return None
-        identity.require_same(here, plan.get("server") or {})
-    return ledger.todays_spec(plan["spec"])
+        plan, here = identity.approved_plan_here(conn, run)
+    return ledger.todays_spec(plan["spec"]) if plan else None, here
 
 
 def _settings(spec: Spec | None) -> tuple[list[str], int]:

@@ -16,12 +16,13 @@ options:
     suboptions:
       host:
         description:
-        - Host name, address, or directory of the Unix-domain socket.
+        - Host name, address, or directory of the Unix-domain socket. Several, with commas between
+          them, are tried in turn.
         type: str
       port:
         description:
-        - Port number.
-        type: int
+        - Port number; or one for each host, with commas between them.
+        type: str
       dbname:
         description:
         - Database name.
@@ -58,6 +59,11 @@ options:
         description:
         - File with the client's private key.
         type: path
+      target_session_attrs:
+        description:
+        - Which of several hosts to take, such as V(read-write). Where O(login.host) has several,
+          V(primary) unless set.
+        type: str
       connect_timeout:
         description:
         - Seconds to wait for a connection.
@@ -99,9 +105,15 @@ options:
         required: true
       server:
         description:
-        - Which server and history of it the run was planned on.
+        - Which server and history of it the run was planned on, or after a failover is on now.
         type: dict
         default: {}
+      reconnect_seconds:
+        description:
+        - For how many seconds a module waits for a primary, and goes on there, where its connection
+          is lost.
+        type: int
+        default: 0
     required: true
 """
 
@@ -131,9 +143,15 @@ options:
         required: true
       server:
         description:
-        - Which server and history of it the run was planned on.
+        - Which server and history of it the run was planned on, or after a failover is on now.
         type: dict
         default: {}
+      reconnect_seconds:
+        description:
+        - For how many seconds a module waits for a primary, and goes on there, where its connection
+          is lost.
+        type: int
+        default: 0
 """
 
     WRITES = r"""

@@ -20,11 +20,12 @@ from ..core.values import read
 from ..core.window import require_open_window
 from ..ledger import Progress, checkpoint
 from ..ledger.filled import require_the_filled
-from . import refused_rows, slice, workers
+from . import failover, refused_rows, slice, workers
 from .batch_size import RowLimit
 from .counting import count
 from .eligibility import any_left
 from .equality import rules
+from .failover import Lost, Seen
 from .outcome import measure, record, result
 from .result import SliceResult
 from .sample import sample, sample_text
@@ -64,8 +65,11 @@ def _like(spec: Spec) -> Strategy:
     return Strategy("keyset" if spec.strategy == "keyset" else "ranges")
 
 
-def run_slice(conn: Connection, spec: Spec, run: ledger.Run, *, canary: bool) -> SliceResult:
-    """Work for about slice_seconds, or until nothing is left to do.
+def run_slice(
+    conn: Connection, spec: Spec, run: ledger.Run, *, canary: bool, seen: Seen | None = None
+) -> SliceResult:
+    """Work for about slice_seconds, or until nothing is left to do. seen is what earlier slices,
+    and earlier tries of this one, have seen to be committed.
 
     A canary stops when the run has changed canary_rows rows; all else needs the approval that
     follows the canary. Where there is nothing to do, neither ledger nor approval is asked for.
@@ -82,9 +86,10 @@ def run_slice(conn: Connection, spec: Spec, run: ledger.Run, *, canary: bool) ->
     surroundings.require_unchanged(conn, spec, info, plan)
     require_the_filled(conn, spec, info, run.id)
     require_open_window(spec)
-    before = ledger.progress(conn, run.id)
+    before, seen = ledger.progress(conn, run.id), seen or Seen()
+    lost = failover.note(conn, run, seen, before)
     interleaved = strategy.passes > 1 and not canary
-    current = slice.start(conn, spec, run, interleaved=interleaved)
+    current = slice.start(conn, spec, run, interleaved=interleaved, seen=seen)
     current.rows_aside = ledger.refused(conn, run.id).rows_refused > 0
     if canary:
         done = _canary(conn, current, info, strategy, max(spec.canary_rows - before.rows, 0))
@@ -92,20 +97,21 @@ def run_slice(conn: Connection, spec: Spec, run: ledger.Run, *, canary: bool) ->
         done = _passes(conn, current, info, strategy)
         if done:
             _vacuum(conn, spec, run)
-    return _end(conn, current, before, done=done, queries=queries)
+    return _end(conn, current, lost, done=done, queries=queries)
 
 
 def _end(
-    conn: Connection, current: Slice, before: Progress, *, done: bool, queries: list[str]
+    conn: Connection, current: Slice, lost: Lost, *, done: bool, queries: list[str]
 ) -> SliceResult:
     """The result of a slice that has ended, once it is recorded."""
     after = ledger.progress(conn, current.run.id)
     found = result(
         after,
-        changed=after.rows - before.rows,
+        changed=max(after.rows - (current.seen.began or 0), 0),
         done=done,
         measured=measure(current, done=done),
         refused=ledger.refused(conn, current.run.id),
+        lost=lost,
         queries=queries,
     )
     return record(conn, current, found)

@@ -11,11 +11,13 @@ from .. import ledger
 from ..core.connection import Connection
 from ..core.values import plain
 from ..ledger import Progress, Refused, journal
+from .failover import Lost
 from .progress import line
 from .result import GivenBack, Measured, SliceResult
 from .slice import Slice
 
 _NOTHING_MEASURED, _NOTHING_REFUSED, _NOTHING_GIVEN_BACK = Measured(), Refused(), GivenBack()
+_NOTHING_LOST = Lost()
 
 
 def result(
@@ -27,6 +29,7 @@ def result(
     measured: Measured = _NOTHING_MEASURED,
     refused: Refused = _NOTHING_REFUSED,
     given_back: GivenBack = _NOTHING_GIVEN_BACK,
+    lost: Lost = _NOTHING_LOST,
     queries: Sequence[str] = (),
     sample: str = "",
 ) -> SliceResult:
@@ -36,6 +39,7 @@ def result(
         changed=changed > 0,
         rows_changed=changed,
         rows_done=at.rows,
+        batches_done=at.batches,
         rows_eligible=at.rows_eligible,
         sweep=at.sweep,
         seconds=round(at.seconds, 3),
@@ -44,6 +48,7 @@ def result(
         **vars(measured),
         **vars(refused),
         **vars(given_back),
+        **vars(lost),
     )
     return replace(found, progress=line(found, reverting=reverting))
 

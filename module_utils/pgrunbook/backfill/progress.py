@@ -49,6 +49,11 @@ def _condition(result: SliceResult) -> list[str]:
 def _hindrances(result: SliceResult) -> list[str]:
     """Why the slice did less than it could, if it did."""
     shown = []
+    if result.batches_lost:
+        shown.append(
+            f"lost by a failover, and done again: {result.rows_lost:,} rows in "
+            f"{result.batches_lost:,} batches"
+        )
     if result.held:
         shown.append(_waited(result))
     if result.fallback:

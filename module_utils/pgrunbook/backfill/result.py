@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from ..ledger import RefusedRow
+from .failover import Lost
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,7 +43,7 @@ class GivenBack:
 
 
 @dataclass(frozen=True, kw_only=True)
-class SliceResult(Measured, GivenBack):
+class SliceResult(Measured, GivenBack, Lost):
     """What a call of the module did, and how far the run is. sweep is the pass over the table: 0 is
     the first one, others are catch-up passes. diff has rows before and after, of a dry run;
     progress is the line that a person watches."""
@@ -53,6 +54,7 @@ class SliceResult(Measured, GivenBack):
     rows_eligible: int
     sweep: int
     seconds: float
+    batches_done: int = 0
     rows_refused: int = 0
     refused: tuple[RefusedRow, ...] = ()
     queries: tuple[str, ...] = ()

@@ -17,9 +17,10 @@ from ..core.spec import Spec
 from ..core.sql import comma, name, render, table, text
 from ..ledger import Progress, taken_back
 from ..ledger.filled import present_columns, require_key
-from . import slice, workers
+from . import failover, slice, workers
 from .batch import BatchResult
 from .eligibility import any_of
+from .failover import Seen
 from .outcome import measure, record, result
 from .result import GivenBack, SliceResult
 from .slice import Slice
@@ -27,8 +28,11 @@ from .slice import Slice
 LOCK = "ROW EXCLUSIVE on the table, FOR NO KEY UPDATE on the rows of one batch"
 
 
-def revert_slice(conn: Connection, spec: Spec, run: ledger.Run, *, dry: bool) -> SliceResult:
-    """Take back this run's batches, the latest first, for about slice_seconds.
+def revert_slice(
+    conn: Connection, spec: Spec, run: ledger.Run, *, dry: bool, seen: Seen | None = None
+) -> SliceResult:
+    """Take back this run's batches, the latest first, for about slice_seconds. seen is what earlier
+    slices, and earlier tries of this one, have seen to be taken back.
 
     A row goes back to NULL in just the columns that the run filled, if all of them still hold
     what the run wrote, byte for byte. Rows changed or deleted since, and rows in which a trigger
@@ -47,8 +51,9 @@ def revert_slice(conn: Connection, spec: Spec, run: ledger.Run, *, dry: bool) ->
     plan = ledger.approved_plan(conn, run, "rollback")
     ledger.require_statements(plan, run, queries)
     surroundings.require_unchanged(conn, spec, info, plan)
-    totals = taken_back.totals(conn, run.id)
-    current = _take_back(conn, spec, run, info, names)
+    totals, seen = taken_back.totals(conn, run.id), seen or Seen()
+    lost = failover.note(conn, run, seen, before, reverting=True)
+    current = _take_back(conn, spec, run, info, names, seen)
     after, now = ledger.progress(conn, run.id), taken_back.totals(conn, run.id)
     found = result(
         after,
@@ -57,6 +62,7 @@ def revert_slice(conn: Connection, spec: Spec, run: ledger.Run, *, dry: bool) ->
         reverting=True,
         measured=measure(current, done=after.rows == 0, reverting=True),
         given_back=_given_back(conn, run.id, gone),
+        lost=lost,
         queries=queries,
     )
     return record(conn, current, found)
@@ -84,14 +90,19 @@ def _dry(
 
 
 def _take_back(
-    conn: Connection, spec: Spec, run: ledger.Run, info: TableInfo, names: Mapping[str, str]
+    conn: Connection,
+    spec: Spec,
+    run: ledger.Run,
+    info: TableInfo,
+    names: Mapping[str, str],
+    seen: Seen,
 ) -> Slice:
     """Take batches back, in threads, for a slice."""
     query = revert_statement(spec, names, info)
     triggers = catalog.update_triggers(conn, info, names.values())
     taken_back.merge_entries(conn, run.id, len(spec.key), len(spec.columns))
     recheck = _recheck_statement(spec, names, info) if triggers else None
-    current = slice.start(conn, spec, run, interleaved=False)
+    current = slice.start(conn, spec, run, interleaved=False, seen=seen, reverting=True)
     workers.run(
         conn, current, lambda worker: _work(worker, current, info, query, recheck), spec.workers
     )

@@ -14,6 +14,7 @@ from ..core.spec import Spec
 from ..ledger import Control, checkpoint
 from .batch import BatchResult
 from .batch_size import BatchSizes
+from .failover import Seen
 from .throttle import Load
 
 
@@ -36,9 +37,18 @@ class Slice:
     """The state that workers and watcher share."""
 
     def __init__(
-        self, spec: Spec, run: ledger.Run, sizes: BatchSizes, *, seconds: float, interleaved: bool
+        self,
+        spec: Spec,
+        run: ledger.Run,
+        sizes: BatchSizes,
+        *,
+        seconds: float,
+        interleaved: bool,
+        seen: Seen | None = None,
+        reverting: bool = False,
     ) -> None:
         self.spec, self.run, self.sizes, self.interleaved = spec, run, sizes, interleaved
+        self.seen, self.reverting = seen or Seen(), reverting
         self.figures = Figures()
         self.load: Load | None = None
         self.fallback = ""
@@ -78,6 +88,7 @@ class Slice:
         """Count a batch, obey the run's control and keep below its rate. later is whether it was
         of a pass for which an earlier one made room."""
         with self._lock:
+            self.seen.count(done.rows, reverting=self.reverting)
             self.figures.rows += done.rows
             self.figures.hot += done.hot
             if later:
@@ -152,7 +163,22 @@ class Slice:
             self.figures.rested_seconds += (time.monotonic() - started) / self.workers
 
 
-def start(conn: Connection, spec: Spec, run: ledger.Run, *, interleaved: bool) -> Slice:
+def start(
+    conn: Connection,
+    spec: Spec,
+    run: ledger.Run,
+    *,
+    interleaved: bool,
+    seen: Seen | None = None,
+    reverting: bool = False,
+) -> Slice:
     """A slice that begins now, with what earlier ones learned."""
-    sizes = BatchSizes(spec.batch_target_ms, checkpoint.batch_sizes(conn, run.id))
-    return Slice(spec, run, sizes, seconds=spec.slice_seconds, interleaved=interleaved)
+    return Slice(
+        spec,
+        run,
+        BatchSizes(spec.batch_target_ms, checkpoint.batch_sizes(conn, run.id)),
+        seconds=spec.slice_seconds,
+        interleaved=interleaved,
+        seen=seen,
+        reverting=reverting,
+    )

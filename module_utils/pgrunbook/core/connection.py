@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, TypeVar
 
 import psycopg
@@ -13,7 +13,8 @@ from psycopg.pq import TransactionStatus
 from psycopg.rows import class_row, dict_row
 from psycopg.sql import SQL, Identifier
 
-from .errors import RunbookError
+from .errors import LOST, RunbookError
+from .heartbeat import ANSWER_SECONDS, watch
 from .pooler import answering, require_own_session
 from .version import VERSION
 
@@ -48,6 +49,7 @@ def connect(
     """
     _require_plain(login)
     parameters = {
+        **({"target_session_attrs": "primary"} if "," in str(login.get("host") or "") else {}),
         **{key: value for key, value in login.items() if value not in (None, "")},
         "application_name": f"pgrunbook/{name} {VERSION}",
         "client_encoding": "UTF8",
@@ -62,7 +64,7 @@ def connect(
         try:
             conn = stack.enter_context(_session(parameters, settings, read_only=read_only))
         except psycopg.Error as error:
-            raise RunbookError(_connection_failure(login, error)) from None
+            raise _connection_failure(login, error) from None
         require_version(conn.info.server_version)
         require_encoding(conn.info.parameter_status("server_encoding") or "")
         yield conn
@@ -155,11 +157,51 @@ SETTINGS = {
 the server refuses to read a table whose policies would hide rows, instead of hiding them."""
 
 
-@contextlib.contextmanager
-def beside(conn: Connection, settings: Mapping[str, str]) -> Iterator[Connection]:
+def probe(conn: Connection) -> Callable[[], bool]:
+    """A question whether the server of a connection answers whoever connects, with an error too."""
+    parameters = {**_parameters(conn), "connect_timeout": ANSWER_SECONDS}
+
+    def answers() -> bool:
+        try:
+            with contextlib.closing(_open(parameters, {})) as other, answering(other):
+                other.execute("SELECT")
+        except RunbookError:
+            return False
+        except psycopg.Error as error:
+            return "FATAL" in str(error)
+        return True
+
+    return answers
+
+
+def _parameters(conn: Connection) -> dict[str, Any]:
+    """What a connection was opened with, to the one server that it led to."""
     parameters: dict[str, Any] = conn.info.get_parameters()
     if conn.info.password:
         parameters["password"] = conn.info.password
+    return parameters
+
+
+@contextlib.contextmanager
+def elsewhere(conn: Connection, host: str, port: str) -> Iterator[Connection]:
+    """A connection like this one, which only reads, to another address: the directory of a
+    Unix-domain socket, or an IP address that stands for the host of this connection. Raises
+    psycopg.Error or RunbookError where there is none."""
+    where = {"host": host} if host.startswith(("/", "@")) else {"hostaddr": host}
+    parameters = {
+        **_parameters(conn),
+        **where,
+        "port": port,
+        "connect_timeout": ANSWER_SECONDS,
+        "target_session_attrs": "any",
+    }
+    with _session(parameters, SETTINGS, read_only=True, alongside=conn) as other:
+        yield other
+
+
+@contextlib.contextmanager
+def beside(conn: Connection, settings: Mapping[str, str]) -> Iterator[Connection]:
+    parameters = _parameters(conn)
     with contextlib.ExitStack() as stack:
         try:
             other = stack.enter_context(_session(parameters, settings, alongside=conn))
@@ -188,6 +230,7 @@ def _session(
     fire than for the application.
     """
     with contextlib.closing(_open(parameters, settings)) as conn:
+        watch(conn)
         with answering(conn):
             late = _late(conn, settings)
             _require_origin(conn)
@@ -283,14 +326,16 @@ def _in_one_line(error: psycopg.Error) -> str:
     return " ".join(str(error).split()).rstrip(".")
 
 
-def _connection_failure(login: Mapping[str, Any], error: psycopg.Error) -> str:
+def _connection_failure(login: Mapping[str, Any], error: psycopg.Error) -> RunbookError:
+    """Why there is no connection. What another try cannot change has no code."""
     where = login.get("host") or "the default host"
     port = f":{login['port']}" if login.get("port") else ""
     reason = _in_one_line(error)
-    next_step = next((step for part, step in _CONNECTION_STEPS.items() if part in reason), _ANY)
-    return (
+    step = next((step for part, step in _CONNECTION_STEPS.items() if part in reason), None)
+    return RunbookError(
         f"Cannot connect to {where}{port}, database {login.get('dbname') or '(default)'}, as "
-        f"{login.get('user') or '(default)'}: {reason}. Next step: {next_step}"
+        f"{login.get('user') or '(default)'}: {reason}. Next step: {step or _ANY}",
+        code="" if step else LOST,
     )
 
 
@@ -302,6 +347,7 @@ _CONNECTION_STEPS = {
     "no password supplied": "give a password, or a passfile with one for this server and role.",
     "unrecognized configuration parameter": "see which version the server is; pgrunbook needs "
     "PostgreSQL 14 or newer.",
+    "does not exist": "check user and dbname, and that this is the right server.",
     "no pg_hba.conf entry": "have the server's pg_hba.conf let this role in from here, or set "
     "sslmode as it asks.",
 }

@@ -12,6 +12,11 @@ if TYPE_CHECKING:
     import psycopg
 
 
+AT_WORK, LOST = "at_work", "lost"
+"""Codes of errors: another session works on the table; the connection is gone, or no server that
+can be used answers."""
+
+
 class RunbookError(Exception):
     """A run cannot go on: each obstacle names the object and the next step, and no secret. code is
     for playbooks, which must not depend on the words."""

@@ -14,7 +14,7 @@ from psycopg.pq import TransactionStatus
 from psycopg.sql import SQL, Composed
 
 from .connection import PATIENT_LOCK_TIMEOUT, Connection, one
-from .errors import RunbookError
+from .errors import AT_WORK, RunbookError
 from .printable import statement
 from .sibling import sibling
 
@@ -45,7 +45,7 @@ def patient(conn: Connection) -> Iterator[Connection]:
             if not try_lock(other, STATEMENT_CLASS, oid):
                 table = one(conn, "SELECT %s::oid::regclass::text AS name", (oid,))["name"]
                 require_unlocked(conn, oid, table)
-                raise RunbookError(at_work("another session", table))
+                raise RunbookError(at_work("another session", table), code=AT_WORK)
         # Where this still answers, nobody else got the table's lock before ours was there to see.
         one(conn, "SELECT 1 AS alive")
         try:
@@ -121,7 +121,7 @@ def table_lock(conn: Connection, table_oid: int, table: str) -> Iterator[None]:
     """
     if not try_lock(conn, _LOCK_CLASS, table_oid):
         require_unlocked(conn, table_oid, table)
-        raise RunbookError(at_work("another session", table))
+        raise RunbookError(at_work("another session", table), code=AT_WORK)
     try:
         require_unlocked(conn, table_oid, table)
         yield
@@ -146,11 +146,12 @@ def require_unlocked(conn: Connection, table_oid: int, table: str) -> None:
         return
     who = f"{holder['application_name']} (pid {holder['pid']})"
     if holder["class"] == _LOCK_CLASS:
-        raise RunbookError(at_work(who, table))
+        raise RunbookError(at_work(who, table), code=AT_WORK)
     raise RunbookError(
         f"A statement of {who} is under way on {table}, and does not end with the module that sent "
         f"it: {statement(holder['query'])}. Nothing was changed. Next step: wait for it to end, or "
-        f"end it with SELECT pg_terminate_backend({holder['pid']}), then run again."
+        f"end it with SELECT pg_terminate_backend({holder['pid']}), then run again.",
+        code=AT_WORK,
     )
 
 

@@ -13,8 +13,12 @@ class Login:
     """What runbook_login may have. What is left out is libpq's environment variables' and defaults'
     matter."""
 
-    host: str | None = option("Host name, address, or directory of the Unix-domain socket.", None)
-    port: int | None = option("Port number.", None)
+    host: str | None = option(
+        "Host name, address, or directory of the Unix-domain socket. Several, with commas between "
+        "them, are tried in turn.",
+        None,
+    )
+    port: str | None = option("Port number; or one for each host, with commas between them.", None)
     dbname: str | None = option("Database name.", None)
     user: str | None = option("Role to connect as. It must own the table to be changed.", None)
     password: str | None = option(
@@ -30,6 +34,11 @@ class Login:
     )
     sslcert: str | None = option("File with the client's certificate.", None, kind="path")
     sslkey: str | None = option("File with the client's private key.", None, kind="path")
+    target_session_attrs: str | None = option(
+        "Which of several hosts to take, such as V(read-write). Where O(login.host) has several, "
+        "V(primary) unless set.",
+        None,
+    )
     connect_timeout: int = option("Seconds to wait for a connection.", 10)
 
 

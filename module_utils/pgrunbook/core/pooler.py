@@ -9,16 +9,15 @@ transaction or statement, whatever is set in the session stays there for the app
 from __future__ import annotations
 
 import contextlib
-import os
 import random
-import socket
 import threading
 from collections.abc import Callable, Iterator
 from typing import Any
 
 import psycopg
 
-from .errors import RunbookError
+from .errors import LOST, RunbookError
+from .heartbeat import cut
 
 ASKED, ROUNDS, MAX_BETWEEN = 3, 10, 3
 ANSWER_SECONDS = 10.0  # a pool that is used up lets a client wait for two minutes (PgBouncer)
@@ -102,19 +101,18 @@ def answering(conn: Connection) -> Iterator[None]:
     """Cut the connection off where it has not answered within ANSWER_SECONDS, and say so."""
     late = threading.Event()
 
-    def cut() -> None:
+    def give_up() -> None:
         late.set()
-        with socket.socket(fileno=os.dup(conn.fileno())) as ours:
-            ours.shutdown(socket.SHUT_RDWR)
+        cut(conn)
 
-    timer = threading.Timer(ANSWER_SECONDS, cut)
+    timer = threading.Timer(ANSWER_SECONDS, give_up)
     timer.start()
     try:
         yield
     except psycopg.Error:
         if late.is_set():
             raise RunbookError(
-                _NO_ANSWER.format(where=_where(conn), seconds=ANSWER_SECONDS)
+                _NO_ANSWER.format(where=_where(conn), seconds=ANSWER_SECONDS), code=LOST
             ) from None
         raise
     finally:

@@ -10,9 +10,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from .connection import Connection, one
-from .errors import RunbookError
+import psycopg
+
+from .connection import Connection, elsewhere, one
+from .errors import LOST, RunbookError
 from .values import plain
+
+STANDBY = "standby"
+"""What a standby has in place of a timeline."""
 
 _WORDS = {
     "system_identifier": "system identifier",
@@ -72,6 +77,55 @@ def require_equal(found: Identity, approved: Identity) -> None:
         )
 
 
+def was_promoted(found: Identity, known: Identity) -> bool:
+    """Whether a server may be a standby of a known one that was promoted since: it is of the same
+    origin, and its timeline is the higher one. Its address may be another one."""
+    return (
+        (found.system_identifier, found.database) == (known.system_identifier, known.database)
+        and found.token == (known.token or found.token)
+        and STANDBY != found.timeline > known.timeline != ""
+    )
+
+
+def require_primary(found: Identity) -> None:
+    """Raise RunbookError where the server is a standby, which may be promoted in a moment."""
+    if found.timeline == STANDBY:
+        raise RunbookError(
+            f"The server at {found.address}:{found.port} is a standby. Nothing was changed by this "
+            "call. Next step: let runbook_login lead to the primary, or promote this one.",
+            code=LOST,
+        )
+
+
+def require_alone(conn: Connection, found: Identity, known: Identity) -> None:
+    """Raise RunbookError where the server that was known still takes connections as a primary,
+    beside the one that was promoted: one of them is a clone, or two primaries are at work."""
+    still = _primary_at(conn, known)
+    if still and still.timeline < found.timeline:
+        here, there = plain(found), plain(still)
+        raise RunbookError(
+            f"Two servers are primaries of the same origin: {_shown(there)}, on which this run was "
+            f"last seen, and {_shown(here)}. Nothing was changed by this call. Next step: see "
+            "which of them the application uses, stop the other one or let runbook_login lead to "
+            "it no more, then run the playbook again."
+        )
+
+
+def _primary_at(conn: Connection, known: Identity) -> Identity | None:
+    """What is at the address of a known server, if that is a primary of the same origin."""
+    try:
+        with elsewhere(conn, known.address, known.port) as other:
+            there = server_identity(other)
+    except (psycopg.Error, RunbookError):
+        return None
+    same = there.system_identifier == known.system_identifier
+    return there if same and there.timeline != STANDBY else None
+
+
+def _shown(of: dict[str, str]) -> str:
+    return f"{of['address']}:{of['port']} on timeline {of['timeline']}"
+
+
 def require_sibling(conn: Connection, other: Connection) -> None:
     """Raise RunbookError where two connections of one call are to different servers, as they can
     be with several hosts in runbook_login."""
@@ -85,7 +139,7 @@ def _listed(different: list[str], here: dict[str, str], known: dict[str, str]) -
 def _history(found: Identity, approved: Identity) -> str:
     """What another timeline means."""
     then, now = approved.timeline, found.timeline
-    if not then or then == now or now == "standby":
+    if not then or then == now or now == STANDBY:
         return ""
     if now < then:
         return (

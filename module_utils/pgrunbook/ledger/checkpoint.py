@@ -39,14 +39,15 @@ class Position:
 @dataclass(frozen=True)
 class Progress:
     """How far a run is: the pass over the table that it is in (0 is the first one, others are
-    catch-up passes), the rows that it wrote, in all and in this pass, how many were eligible when
-    it was approved, and for how many seconds it has worked."""
+    catch-up passes), the rows that it wrote, in all and in this pass, in how many batches, how
+    many were eligible when it was approved, and for how many seconds it has worked."""
 
     sweep: int = 0
     rows: int = 0
     rows_this_sweep: int = 0
     rows_eligible: int = 0
     seconds: float = 0.0
+    batches: int = 0
 
 
 @dataclass(frozen=True)
@@ -73,7 +74,7 @@ def progress(conn: Connection, run_id: str) -> Progress:
     row = one(
         conn,
         "SELECT r.sweep, r.seconds, r.rows_eligible,"
-        " coalesce(sum(b.row_count), 0)::int8 AS rows,"
+        " coalesce(sum(b.row_count), 0)::int8 AS rows, count(b.id)::int8 AS batches,"
         " coalesce(sum(b.row_count) FILTER (WHERE b.sweep = r.sweep), 0)::int8 AS rows_this_sweep"
         " FROM pgrunbook.run r LEFT JOIN pgrunbook.batch b"
         "   ON b.run_id = r.id AND b.reverted_at IS NULL"

@@ -9,8 +9,18 @@ from dataclasses import replace
 from typing import Any
 
 from ..core.connection import Connection, one
-from ..core.server import Identity, require_equal, server_identity
+from ..core.errors import RunbookError
+from ..core.server import (
+    Identity,
+    require_alone,
+    require_equal,
+    require_primary,
+    server_identity,
+    was_promoted,
+)
 from ..core.values import read
+from .approvals import plan_at_work
+from .runs import Run
 
 
 def identity(conn: Connection) -> Identity:
@@ -21,10 +31,47 @@ def identity(conn: Connection) -> Identity:
     return replace(server_identity(conn), token=token.get("token") or "")
 
 
-def require_same(here: Identity, approved: Mapping[str, Any]) -> None:
-    """Raise RunbookError where this is not the server of an approved plan, or has another history.
+def require_same(here: Identity, known: Mapping[str, Any]) -> None:
+    """Raise RunbookError where this is not the server of a plan, nor a standby of it that was
+    promoted since.
 
     Only what the plan knew is compared: one of an older version knew less, and one that was made
     before there was a ledger had no token.
     """
-    require_equal(here, read(Identity, approved))
+    if not was_promoted(here, read(Identity, known)):
+        require_equal(here, read(Identity, known))
+
+
+def approved_plan_here(conn: Connection, run: Run) -> tuple[dict[str, Any] | None, Identity]:
+    """The plan that this execution of the run was approved with, None before its approval; and
+    which server this is.
+
+    Raises RunbookError where the server is neither the one that the run was last seen on, nor a
+    standby of it that was promoted since, has the approval, and is the only primary.
+    """
+    here, known = identity(conn), read(Identity, run.server)
+    if known.system_identifier == here.system_identifier and known.timeline:
+        require_primary(here)
+    require_same(here, run.server)
+    plan = plan_at_work(conn, run)
+    if was_promoted(here, known):
+        _require_successor(conn, here, known, approved=plan is not None)
+    if plan is not None:
+        require_same(here, plan.get("server") or {})
+    return plan, here
+
+
+def _require_successor(
+    conn: Connection, here: Identity, known: Identity, *, approved: bool
+) -> None:
+    """Raise RunbookError where a promoted server left the history of the run before its approval,
+    or is not the only primary."""
+    if not approved:
+        raise RunbookError(
+            f"The server at {here.address}:{here.port}, on timeline {here.timeline}, does not have "
+            f"the approval that this execution got on timeline {known.timeline}: it is a standby "
+            "that had not received it, or a copy from before. Nothing was changed on it. Next "
+            "step: see which server is the primary, then run the playbook again; it plans anew "
+            "there and goes on where the ledger there says."
+        )
+    require_alone(conn, here, known)

@@ -22,13 +22,23 @@ TAKEN_OVER = "taken_over"  # the code of the error that roles/runbook/tasks/reme
 @dataclass(frozen=True)
 class Run:
     """A run as its writing steps refer to it: its id, the plan's hash, which execution of the
-    playbook owns it now, and which server it was planned on, as identity.identity() has it."""
+    playbook owns it now, which server it was planned on, or is on since a failover, as
+    identity.identity() has it, and for how long to wait for a primary."""
 
     id: str = option("The run's id.")
     plan_hash: str = option("SHA-256 of the plan, in hexadecimal.")
     execution: str = option("Which execution of the playbook owns the run.")
     server: Mapping[str, Any] = option(
-        "Which server and history of it the run was planned on.", {}, compare=False
+        "Which server and history of it the run was planned on, or after a failover is on now.",
+        {},
+        compare=False,
+    )
+    reconnect_seconds: int = option(
+        "For how many seconds a module waits for a primary, and goes on there, where its "
+        "connection is lost.",
+        0,
+        least=0,
+        compare=False,
     )
 
 

@@ -31,6 +31,7 @@ EVENTS = {
     "resume": "Resumed",
     "abort": "Aborted",
     "throttle": "Rate limited",
+    "failover": "Failover",
     "failed": "Broken off",
     "finished": "Verdict recorded",
     "reverted": "Rollback recorded",
@@ -67,6 +68,9 @@ def _text(kind: str, detail: Json) -> str:
         claimed = " (claimed)" if detail.get("claimed") else ""
         how = f"{detail.get('by')}{claimed} from {detail.get('origin')}, {detail.get('method')}"
         return f"{detail.get('scope')} {str(detail.get('plan_hash'))[:8]} by {how}"
+    if kind == "failover":
+        lost = f"{detail.get('rows_lost'):,} rows in {detail.get('batches_lost'):,} batches"
+        return f"{detail.get('old')} → {detail.get('new')}; lost and done again: {lost}"
     if detail.get("old") and detail.get("new"):
         return f"{detail['old']} → {detail['new']}"
     return ", ".join(

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import pytest
 
-from ansible.module_utils.pgrunbook import module
+from ansible.module_utils.pgrunbook.core import failure
 
 AS_SHIPPED = "/tmp/ansible_x_payload.zip/ansible/module_utils/pgrunbook"
 
@@ -20,7 +20,7 @@ AS_SHIPPED = "/tmp/ansible_x_payload.zip/ansible/module_utils/pgrunbook"
     ids=["as Ansible ships it", "a checkout of that name", "not of the program"],
 )
 def test_a_file_is_named_by_where_it_is_in_the_program(filename: str, told: str) -> None:
-    assert module._in_the_program(filename) == told
+    assert failure._in_the_program(filename) == told
 
 
 def test_a_mistake_is_placed_in_the_program_though_the_checkout_has_its_name() -> None:
@@ -29,4 +29,4 @@ def test_a_mistake_is_placed_in_the_program_though_the_checkout_has_its_name() -
     outer = compile("exec(inner)", f"{AS_SHIPPED}/ledger/runs.py", "exec")
     with pytest.raises(KeyError) as raised:
         exec(outer, {"inner": inner})
-    assert "KeyError in ledger/runs.py, line 1." in module._unforeseen(raised.value, writes=False)
+    assert "KeyError in ledger/runs.py, line 1." in failure.unforeseen(raised.value, writes=False)
