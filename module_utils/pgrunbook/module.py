@@ -135,9 +135,7 @@ def _once(call: _Call, work: Work, reconnecting: Reconnecting) -> dict[str, Any]
         reconnecting.opened(opened.conn)
         # A module that takes no phase, or no run, does not ask for it.
         spec, run = cast(Spec, opened.spec), cast(ledger.Run, call.run)
-        beat = heartbeat(probe(opened.conn)) if call.patience else contextlib.nullcontext()
-        with beat:
-            result = _proved(opened.conn, work, Given(spec, run, call.parameters, call.dry))
+        result = _proved(opened.conn, work, Given(spec, run, call.parameters, call.dry))
         return {**result, **_facts(call.run, opened.server)}
 
 
@@ -177,7 +175,10 @@ def _connected(call: _Call) -> Iterator[_Opened]:
                 schemas=schemas,
                 lock_timeout_ms=lock_timeout_ms,
             )
-            return stack.enter_context(session)
+            conn = stack.enter_context(session)
+            if call.patience:
+                stack.enter_context(heartbeat(probe(conn)))
+            return conn
 
         given = _given_spec(parameters)
         conn = opened(given)

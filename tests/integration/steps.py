@@ -73,7 +73,11 @@ class Steps:
             given["spec"] = self.spec
         if name in NEED_RUN and self.planned:
             given["run"] = self.planned["run"]
-        return self.module(f"pgrunbook_{name}", check=check, **{**given, **arguments})
+        result = self.module(f"pgrunbook_{name}", check=check, **{**given, **arguments})
+        run = (result.get("ansible_facts") or {}).get("runbook_run")
+        if run and self.planned:  # after a failover the run is on another server, as in a playbook
+            self.planned = {**self.planned, "run": run}
+        return result
 
     def do(self, name: str, *, check: bool = False, **arguments: Any) -> Result:
         """What the module returns; it must succeed."""

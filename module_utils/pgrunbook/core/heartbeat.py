@@ -35,14 +35,14 @@ def cut(conn: psycopg.Connection[Any]) -> None:
 
 
 @contextlib.contextmanager
-def heartbeat(answers: Callable[[], bool], every: float = EVERY_SECONDS) -> Iterator[None]:
-    """Ask every so many seconds whether the server answers. Where it does not, TRIES times in a
-    row, cut all connections off: whoever waits for one of them learns that it is lost."""
+def heartbeat(answers: Callable[[], bool]) -> Iterator[None]:
+    """Ask every EVERY_SECONDS whether the server answers. Where it does not, TRIES times in a row,
+    cut all connections off: whoever waits for one of them learns that it is lost."""
     over = threading.Event()
 
     def beat() -> None:
         missed = 0
-        while not over.wait(every):
+        while not over.wait(EVERY_SECONDS):
             missed = 0 if answers() else missed + 1
             if missed >= TRIES:
                 for conn in list(_open):
