@@ -83,8 +83,9 @@ options:
     description:
     - Which run this is. The module changes nothing unless the ledger holds a person's approval of
       a plan with this hash that lists what the module is about to do.
-    - The module is refused on another server than the one that the run was planned on, or after a
-      failover, and takes the phase from the approved plan, whatever O(spec) says.
+    - The module is refused on another server than the one that the run was planned on, or a standby
+      of it that was promoted since and has the approval. It takes the phase from the approved plan,
+      whatever O(spec) says.
     - Take it from the RV(ignore:run) that M(pgrunbook_plan) returned.
     type: dict
     suboptions:
@@ -123,7 +124,8 @@ options:
     description:
     - Which run this belongs to. Once it is approved, thresholds, gates and queries are those of the
       approved plan, whatever O(spec) says; and the module is refused on another server than the one
-      that the run was planned on. Without it O(spec) is taken as it is.
+      that the run was planned on, or a standby of it that was promoted since. Without it O(spec)
+      is taken as it is.
     type: dict
     suboptions:
       id:

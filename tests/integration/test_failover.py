@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import os
 import random
 import threading
 import time
@@ -22,7 +23,9 @@ Phase = dict[str, Any]
 
 SESSIONS = 4000
 RECONNECT_S = 60
+TEMPLATE = f"CREATE DATABASE {{}} TEMPLATE {data.DATABASE} OWNER {data.ROLE}"
 MOMENTS = ("canary", "backfill", "build", "validation", "rollback")
+ALL = tuple((how, during) for how in ENDS for during in MOMENTS)
 
 
 @pytest.fixture(scope="module")
@@ -43,7 +46,7 @@ class Run:
 
     def __init__(self, servers: Pair, module: Module, phase: Phase) -> None:
         self.servers, self.name = servers, f"r{time.monotonic_ns()}"
-        servers.primary.sql(f"CREATE DATABASE {self.name} TEMPLATE {data.DATABASE} OWNER {data.ROLE}")
+        servers.primary.sql(TEMPLATE.format(self.name))
         self.before = self.rows(VALUES.format("snapshot_ip_types"), servers.primary)
         self.expected = self.rows(EXPECTED, servers.primary)
         servers.caught_up()
@@ -82,11 +85,14 @@ class Run:
             steps.do("column", state="reverted")
             steps.do("run", state="reverted")
 
-    def all(self, during: str, disturb: Callable[[], Any]) -> None:
+    def begin(self) -> None:
         self.steps.plan(reconnect_seconds=RECONNECT_S)
         self.steps.approve("plan")
         self.steps.do("column")
         self.steps.do("index", actions=["rename"])
+
+    def all(self, during: str, disturb: Callable[[], Any]) -> None:
+        self.begin()
         self.servers.caught_up()
         for moment in MOMENTS[:-1]:
             self.do(moment, during, disturb)
@@ -102,10 +108,13 @@ class Run:
         assert self.rows(VALUES.format("snapshot_ip_types"), host) == self.before
 
 
-@pytest.mark.parametrize("during", MOMENTS)
-@pytest.mark.parametrize("how", ENDS)
+SAMPLE = tuple(zip(ENDS, MOMENTS, strict=True))
+"""Each way to end with another moment. `make crashpoints` takes all pairs of them."""
+
+
+@pytest.mark.parametrize(("how", "during"), ALL if os.environ.get("ALL_POINTS") else SAMPLE)
 def test_a_run_goes_on_on_the_server_that_was_promoted(
-    servers: Pair, module: Module, phase: Phase, during: str, how: str
+    servers: Pair, module: Module, phase: Phase, how: str, during: str
 ) -> None:
     run = Run(servers, module, phase)
     delay = random.Random(f"{during} {how}").uniform(0, 0.3)
@@ -116,3 +125,139 @@ def test_a_run_goes_on_on_the_server_that_was_promoted(
 
     run.all(during, disturb)
     servers.renew()
+
+
+def test_what_the_standby_had_not_received_is_counted_and_done_again(
+    servers: Pair, module: Module, phase: Phase
+) -> None:
+    run = Run(servers, module, {**phase, "phase_slice_seconds": 1})
+    steps = run.steps
+    run.begin()
+    canary = steps.backfill(canary=True)
+    steps.approve("backfill")
+    steps.defer()
+    servers.caught_up()
+    servers.cut_stream()
+    slice_ = steps.do("backfill")
+    lost = slice_["rows_done"] - canary["rows_done"]
+    assert lost > 0
+    servers.fail_over("immediate")
+    seen = {"rows": slice_["rows_done"], "batches": slice_["batches_done"]}
+    again = steps.do("backfill", seen=seen)
+    assert (again["rows_lost"], again["batches_lost"]) == (
+        lost,
+        slice_["batches_done"] - canary["batches_done"],
+    )
+    assert f"lost by a failover, and done again: {lost:,} rows in" in again["progress"]
+    steps.backfill()
+    steps.build()
+    assert run.rows(VALUES.format("snapshot_ip_type"), servers.standby) == run.expected
+    (told,) = run.rows(
+        "SELECT body -> 'detail' FROM pgrunbook.event WHERE body ->> 'kind' = 'failover'",
+        servers.standby,
+    )
+    assert told[0]["rows_lost"] == lost
+    assert told[0]["new"].endswith(steps.planned["run"]["server"]["timeline"])
+    servers.renew()
+
+
+def test_the_old_primary_is_refused_once_it_comes_back(
+    servers: Pair, module: Module, phase: Phase
+) -> None:
+    run = Run(servers, module, phase)
+    steps = run.steps
+    run.begin()
+    old, known = servers.primary, steps.planned["run"]["server"]["timeline"]
+    servers.caught_up()
+    servers.fail_over("immediate")
+    steps.backfill(canary=True)
+    steps.approve("backfill")
+    now = steps.planned["run"]["server"]["timeline"]
+    assert now > known
+    old.start()
+    before = run.rows("SELECT count(*) FROM pgrunbook.event", old)
+    steps.login = {**steps.login, "host": old.sockets}
+    steps.planned["run"]["reconnect_seconds"] = 0
+    for call in (
+        {"name": "backfill"},
+        {"name": "index", "actions": ["build"]},
+        {"name": "data_gates", "run": steps.planned["run"]},
+        {"name": "backfill", "state": "reverted"},
+        {"name": "column", "state": "reverted"},
+        {"name": "run", "state": "finished", "verdict": "GO"},
+    ):
+        message = steps.refused(**call)
+        assert f"timeline {known}, not {now}" in message, call
+        assert "what is written here would be lost" in message
+    assert run.rows("SELECT count(*) FROM pgrunbook.event", old) == before
+    servers.renew()
+
+
+def test_two_primaries_are_refused(servers: Pair, module: Module, phase: Phase) -> None:
+    run = Run(servers, module, phase)
+    run.begin()
+    servers.caught_up()
+    servers.promote()
+    run.steps.login = {**run.steps.login, "host": servers.standby.sockets}
+    message = run.steps.refused("backfill", canary=True)
+    assert message.startswith("Two servers are primaries of the same origin: "), message
+    assert servers.primary.sockets in message and servers.standby.sockets in message
+    assert run.rows("SELECT count(*) FROM pgrunbook.batch", servers.standby) == [(0,)]
+    servers.renew()
+
+
+def test_a_copy_from_before_the_approval_is_refused(
+    servers: Pair, module: Module, phase: Phase
+) -> None:
+    run = Run(servers, module, phase)
+    servers.cut_stream()
+    run.begin()
+    servers.fail_over("immediate")
+    message = run.steps.refused("backfill", canary=True)
+    assert "does not have the approval that this execution got" in message
+    assert "on timeline" in message
+    servers.renew()
+
+
+def test_another_database_of_the_same_name_is_refused(
+    servers: Pair, module: Module, phase: Phase
+) -> None:
+    run = Run(servers, module, phase)
+    run.begin()
+    servers.primary.sql(f"DROP DATABASE {run.name}")
+    servers.primary.sql(TEMPLATE.format(run.name))
+    message = run.steps.refused("backfill", canary=True)
+    assert "The ledger has no run" in message or "not the server" in message
+    assert run.rows(VALUES.format("snapshot_ip_types"), servers.primary) == run.before
+
+
+def test_a_session_that_somebody_ended_is_no_failover(
+    servers: Pair, module: Module, phase: Phase
+) -> None:
+    run = Run(servers, module, {**phase, "phase_batch_target_ms": 5})
+    run.begin()
+    run.steps.backfill(canary=True)
+    run.steps.approve("backfill")
+
+    def end_the_workers() -> None:
+        ours = f"datname = '{run.name}' AND application_name LIKE 'pgrunbook/%'"
+        while servers.primary.sql(f"SELECT count(*) < 3 FROM pg_stat_activity WHERE {ours}")[0][0]:
+            time.sleep(0.02)
+        servers.primary.sql(f"SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE {ours}")
+
+    thread = threading.Thread(target=end_the_workers)
+    thread.start()
+    message = run.steps.refused("backfill")
+    thread.join()
+    assert "Somebody ended a session of this run (SQLSTATE 57P01)" in message
+
+
+def test_a_standby_is_waited_for_and_told_of(servers: Pair, module: Module, phase: Phase) -> None:
+    run = Run(servers, module, phase)
+    run.begin()
+    servers.caught_up()
+    run.steps.login = {**run.steps.login, "host": servers.standby.sockets}
+    run.steps.planned["run"]["reconnect_seconds"] = 1
+    message = run.steps.refused("backfill", canary=True)
+    assert "there was no primary to go on with for 1 s (runbook_reconnect_seconds)" in message
+    assert "is a standby" in message
