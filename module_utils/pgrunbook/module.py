@@ -139,6 +139,8 @@ def _connected(
 
         given = _given_spec(parameters)
         conn = opened(given)
+        if bound or not given:  # these read the ledger before a phase says whom to trust
+            trusted_ledger.require_plain_ledger(conn)
         approved = _approved_spec(conn, taken(ledger.Run, parameters["run"])) if bound else None
         if approved and given and _settings(approved) != _settings(given):
             conn = opened(approved)
@@ -148,8 +150,6 @@ def _connected(
             trust.require_all(conn, spec, first, with_source=not _undoes(parameters))
         elif spec:
             trusted_ledger.require_own_ledger(conn, spec)
-        elif not read_only:
-            trusted_ledger.require_plain_ledger(conn)
         yield conn, spec
 
 
