@@ -13,7 +13,7 @@ from typing import Any
 
 from .. import catalog
 from ..core.connection import Connection
-from . import events, journal, schema
+from . import events, integrity, journal, schema
 from .approvals import plan_hash
 
 # An approval is in its own table, where the modules look it up, and in an event. An older version
@@ -49,17 +49,18 @@ def altered(conn: Connection, found: Iterable[Mapping[str, Any]]) -> tuple[list[
     """What somebody has changed since it was written, and what of the journals is gone or cannot be
     known, a sentence each; found is what report_info.reports() gives. Reports on other databases
     are passed over."""
-    journals = journal.compare(conn) if schema.exists(conn) else journal.Findings()
+    journals = integrity.compare(conn) if schema.exists(conn) else journal.Findings()
     return [*_altered(conn, found), *journals.altered], [*journals.gone, *journals.unknown]
 
 
 def _altered(conn: Connection, found: Iterable[Mapping[str, Any]]) -> list[str]:
     if not schema.exists(conn):
-        broken, approvals, plans = [], [], []
+        broken, approvals, plans, states = [], [], [], []
     else:
         broken = events.broken_links(conn)
         approvals = conn.execute(_APPROVALS).fetchall()
         plans = conn.execute("SELECT run_id, plan_hash, plan FROM pgrunbook.approval").fetchall()
+        states = list(integrity.states(conn))
     server = catalog.inspect_server(conn)
     here = (server.system_identifier, server.database)
     ours = [r for r in found if (r["system_identifier"], r["database"]) == here]
@@ -75,6 +76,7 @@ def _altered(conn: Connection, found: Iterable[Mapping[str, Any]]) -> list[str]:
             for p in plans
             if plan_hash(p["plan"]) != p["plan_hash"]
         ),
+        *states,
         *(sentence for report in ours for sentence in _altered_report(conn, report)),
     ]
 
