@@ -115,7 +115,7 @@ CHANGES = {
         "column copied of public.session_summaries is new",
     ),
     "the collation of a key": (
-        "ALTER TABLE session_summaries ALTER source_ip TYPE varchar(45) COLLATE \"C\"",
+        'ALTER TABLE session_summaries ALTER source_ip TYPE varchar(45) COLLATE "C"',
         "column source_ip of public.session_summaries was changed",
     ),
     "a constraint": (
