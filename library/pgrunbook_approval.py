@@ -133,12 +133,19 @@ from ansible.module_utils.pgrunbook.catalog import surroundings
 from ansible.module_utils.pgrunbook.module import LOGIN, RUN, Given, execute
 
 
+def _named(uid: int) -> str:
+    try:
+        return pwd.getpwuid(uid).pw_name
+    except KeyError:  # an account without a name, as in some containers
+        return str(uid)
+
+
 def approve(conn: Any, given: Given) -> object:
     run, by = given.run, given.options["approved_by"]
     uid = (
         os.getuid() if given.options["controller_uid"] is None else given.options["controller_uid"]
     )
-    account = given.options["controller_user"] or pwd.getpwuid(uid).pw_name
+    account = given.options["controller_user"] or _named(uid)
     known = ledger.is_approved(conn, run, given.options["scope"], by)
     if not known and not given.dry:
         if given.spec:

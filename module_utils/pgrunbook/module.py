@@ -182,6 +182,8 @@ def _connected(call: _Call) -> Iterator[_Opened]:
 
         given = _given_spec(parameters)
         conn = opened(given)
+        if call.bound or not given:  # these read the ledger before a phase says whom to trust
+            trusted_ledger.require_plain_ledger(conn)
         approved, here = None, None
         if call.run and call.bound:
             approved, here = _approved_spec(conn, call.run)
@@ -193,8 +195,6 @@ def _connected(call: _Call) -> Iterator[_Opened]:
             trust.require_all(conn, spec, call.first, with_source=not _undoes(parameters))
         elif spec:
             trusted_ledger.require_own_ledger(conn, spec)
-        elif not call.dry:
-            trusted_ledger.require_plain_ledger(conn)
         yield _Opened(conn, spec, here)
 
 

@@ -35,7 +35,7 @@ class ActionModule(ActionBase):
             module_args={
                 **arguments,
                 "method": "prompt" if approval is None else "unattended",
-                "controller_user": pwd.getpwuid(os.getuid()).pw_name,
+                "controller_user": account(os.getuid()),
                 "controller_uid": os.getuid(),
             },
             task_vars=task_vars,
@@ -75,10 +75,18 @@ class ActionModule(ActionBase):
         )
 
 
+def account(uid: int) -> str:
+    """The name of an account; its number where it has no name, as in some containers."""
+    try:
+        return pwd.getpwuid(uid).pw_name
+    except KeyError:
+        return str(uid)
+
+
 def _refusal(approval: str, plan_hash: str, others: list[dict[str, str]], variable: Any) -> str:
     """Why an approval that was passed does not approve this plan; empty where it does. An
     expression would approve whatever plan there is."""
-    if "{{" in str(variable) or "{%" in str(variable):
+    if str(variable) != approval:
         return (
             "approval is an expression and not a hash, so it would approve any plan. Nothing was "
             "changed. Next step: read the plan above, then pass its hash with -e approval=<hash>."

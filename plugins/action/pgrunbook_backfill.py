@@ -26,7 +26,7 @@ def unforeseen(error: Exception) -> dict[str, Any]:
     return {
         "failed": True,
         "msg": f"A mistake in pgrunbook: {type(error).__name__} where the calls of the backfill "
-        "are made. Every batch that was committed is kept; playbooks/status.yml tells how far the "
+        "are made. Every batch that the ledger has is kept; playbooks/status.yml tells how far the "
         "run is. Next step: run the same again with -vvv, and give what it shows to whoever "
         "maintains pgrunbook.",
         **({"traceback": "".join(lines).splitlines()} if display.verbosity >= TRACED_FROM else {}),

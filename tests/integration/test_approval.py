@@ -184,6 +184,23 @@ def test_says_who_claimed_to_approve(
     assert "by mallory (claimed)" in status.output and status.status == 0, status.output
 
 
+def test_an_account_without_a_name_approves_by_its_number(
+    database: Database,
+    module: Module,
+    phase: dict[str, Any],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def nameless(uid: int) -> None:
+        raise KeyError(f"uid not found: {uid}")
+
+    steps = Steps.of(module, database, phase)
+    steps.plan()
+    monkeypatch.setattr(pwd, "getpwuid", nameless)
+    steps.approve("plan", controller_uid=12345)
+    (row,) = database.sql("SELECT claimed, controller_user FROM pgrunbook.approval")
+    assert row == {"claimed": True, "controller_user": "12345 (uid 12345)"}
+
+
 @pytest.mark.representative
 def test_the_second_one_is_of_this_execution(
     database: Database, module: Module, phase: dict[str, Any]

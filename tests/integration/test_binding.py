@@ -114,6 +114,10 @@ CHANGES = {
         " STORED",
         "column copied of public.session_summaries is new",
     ),
+    "the collation of a key": (
+        'ALTER TABLE session_summaries ALTER source_ip TYPE varchar(45) COLLATE "C"',
+        "column source_ip of public.session_summaries was changed",
+    ),
     "a constraint": (
         "ALTER TABLE session_summaries ADD CONSTRAINT known CHECK (risk_score < 1000)",
         "constraint known on public.session_summaries is new",

@@ -78,6 +78,16 @@ def test_what_the_server_says_of_objects_stays(database: Database) -> None:
     assert detail(error) and not place(error) and "session_summaries" in reason(error)
 
 
+def test_an_error_as_after_a_failover_promises_nothing_of_what_was_committed(
+    database: Database,
+) -> None:
+    """The new primary may lack the last batches."""
+    error = failure(database, "SET default_transaction_read_only = on", "CREATE TABLE t ()")
+    message = database_failure(error)
+    assert "25006" in message and "playbooks/status.yml" in message
+    assert "batches are kept" not in message
+
+
 def test_a_batch_that_fails_shows_no_row_even_with_a_traceback(
     database: Database, module: Module, phase: Phase
 ) -> None:
@@ -107,7 +117,7 @@ def test_an_unforeseen_error_says_what_stands_and_what_to_do(
     run = {**steps.planned["run"], "plan_hash": ledger.plan_hash({})}
     quiet = steps.refused("approval", **{**steps.approval("plan"), "run": run, "plan": {}})
     assert quiet.startswith("A mistake in pgrunbook: KeyError in ledger/approvals.py, line ")
-    assert "What was committed is kept; playbooks/status.yml tells" in quiet
+    assert "What the ledger has is kept; playbooks/status.yml tells" in quiet
     asked = {**steps.approval("plan"), "run": run, "plan": {}, "_ansible_verbosity": 3}
     assert "KeyError('spec')" in str(steps.attempt("approval", **asked)["traceback"])
     reads = steps.refused("index_trial", check=True, pairs=[{"proposal": {"sql": 1}}])

@@ -3,10 +3,18 @@
 
 from __future__ import annotations
 
+import time
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from typing import Any
 
 import pytest
+from psycopg.sql import SQL
 
+from ansible.module_utils.pgrunbook import ledger
+from ansible.module_utils.pgrunbook.core.connection import connect
+from ansible.module_utils.pgrunbook.core.values import plain
+from ansible.module_utils.pgrunbook.ledger import journal
 from tests.integration.conftest import Database
 from tests.integration.steps import Module, Steps
 from tests.integration.test_backfill import die, end
@@ -29,6 +37,23 @@ ALTERED = {
         ' OVERRIDING SYSTEM VALUE SELECT 0, run_id, 0, 1, \'[["x", null, "DE", null]]\', 1'
         f" FROM pgrunbook.batch WHERE id = {FIRST}",
         "it has 1 rows more than",
+    ),
+    "nine tenths hidden behind what a rollback writes": (
+        "UPDATE pgrunbook.batch SET merged = '[]' WHERE id % 10 <> 0",
+        "column merged of",
+    ),
+    "a rename that is gone": (
+        "DELETE FROM pgrunbook.change WHERE kind = 'rename'",
+        "(rename of snapshot_ip_types to snapshot_ip_type) is in the events, and not in",
+    ),
+    "a rename that is said to be undone": (
+        "UPDATE pgrunbook.change SET undone_at = now() WHERE kind = 'rename'",
+        "(rename of snapshot_ip_types to snapshot_ip_type) is in the events, and not in",
+    ),
+    "an index that the run never built": (
+        "INSERT INTO pgrunbook.change (run_id, kind, old, new)"
+        " SELECT id, 'index_build', '', 'session_summaries_pkey' FROM pgrunbook.run",
+        "(index_build of session_summaries_pkey) is in the ledger's changes, and not in",
     ),
     "said to be given back": (
         "UPDATE pgrunbook.batch SET reverted_at = now()",
@@ -75,6 +100,61 @@ def test_a_journal_that_was_changed_is_found_and_only_knowingly_rolled_back(
     steps.backfill(state="reverted")
 
 
+def test_a_run_at_work_meanwhile_is_no_change_of_its_journal(
+    database: Database, steps: Steps
+) -> None:
+    """A slice ends, and records its batches, after somebody has begun to compare and before they
+    have seen everything."""
+    steps.backfill()
+    run = steps.planned["run"]["id"]
+    waiting = SQL(
+        "SELECT pid FROM pg_locks WHERE NOT granted AND relation = 'pgrunbook.run'::regclass"
+    )
+    with (
+        closing(database.connect()) as slice_,
+        connect(database.login, name="test", read_only=True) as conn,
+        ThreadPoolExecutor(1) as pool,
+    ):
+        with slice_.transaction():
+            slice_.execute("LOCK pgrunbook.run")
+            found = pool.submit(journal.compare, conn)
+            while not database.sql(waiting):
+                assert not found.done()
+                time.sleep(0.01)
+            slice_.execute(
+                "INSERT INTO pgrunbook.batch (run_id, sweep, row_count, journal, milliseconds)"
+                ' VALUES (%s, 1, 1, \'[["x", null, "DE", null]]\', 1)',
+                (run,),
+            )
+            covered = plain(journal.cover(slice_, run))
+            ledger.event(slice_, run, "progress", rows_done=1, journal=covered)
+        assert found.result(30) == journal.Findings()
+
+
+def test_a_state_or_a_verdict_that_was_changed_is_found(database: Database, steps: Steps) -> None:
+    steps.backfill()
+    steps.do("run", state="finished", verdict="NO-GO")
+    database.sql("UPDATE pgrunbook.run SET verdict = 'GO'")
+    (altered,) = run_info(steps)["altered"]
+    assert "verdict of run" in altered and "is GO in its row, and NO-GO in the events" in altered
+    database.sql("UPDATE pgrunbook.run SET verdict = 'NO-GO', state = 'reverted'")
+    (altered,) = run_info(steps)["altered"]
+    assert "is reverted in its row, and finished in the events" in altered
+
+
+def test_an_index_that_was_tried_and_kept_is_a_change_of_the_events(
+    database: Database, steps: Steps
+) -> None:
+    run = steps.planned["run"]["id"]
+    with closing(database.connect()) as conn:
+        ledger.change_made(conn, run, ledger.INDEX_TRIAL, old="", new="tried")
+        assert run_info(steps)["altered"] == []
+        ledger.trial_kept(conn, run, "tried")
+        assert run_info(steps)["altered"] == []
+        ledger.change_undone(conn, run, ledger.INDEX_KEPT, old="", new="tried")
+    assert run_info(steps)["altered"] == []
+
+
 def test_the_figures_are_told(database: Database, steps: Steps) -> None:
     steps.backfill()
     end(steps)
@@ -88,14 +168,14 @@ def test_validation_finds_it_too(database: Database, steps: Steps) -> None:
     steps.backfill()
     end(steps)
 
-    def journal() -> dict[str, Any]:
+    def gate() -> dict[str, Any]:
         checks = steps.do("data_gates", unfilled_max=10**6)["checks"]
         (found,) = [c for c in checks if c["id"] == "journal"]
         return dict(found)
 
-    assert journal()["status"] == "pass"
+    assert gate()["status"] == "pass"
     database.sql(f"DELETE FROM pgrunbook.batch WHERE id = {FIRST}")
-    assert journal()["status"] == "fail"
+    assert gate()["status"] == "fail"
 
 
 def test_a_journal_that_was_deleted_whole_is_a_note_and_no_rollback(

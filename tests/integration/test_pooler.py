@@ -126,6 +126,32 @@ def test_a_pool_by_session_works_and_is_left_as_it_was(
     assert database.state() == before
 
 
+def test_a_pool_that_passes_on_some_settings_gets_all_of_them_later(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As newer poolers do with the settings that they keep for each client, the path among them."""
+    real = psycopg.connect
+
+    def passing_on(conninfo: str = "", *, options: str = "", **given: Any) -> Any:
+        path = [part for part in options.split(" -c ") if part.startswith("search_path=")]
+        return real(conninfo, **given, options="".join(f"-c {part}" for part in path))
+
+    monkeypatch.setattr(psycopg, "connect", passing_on)
+    database.superuser(f"ALTER ROLE {data.ROLE} SET lock_timeout = '1h'")
+    try:
+        for read_only in (True, False):
+            with connection_module.connect(
+                database.login, name="test", read_only=read_only, schemas=["public"]
+            ) as conn:
+                for setting, value in {
+                    **connection_module.SETTINGS,
+                    "lock_timeout": "500ms",
+                }.items():
+                    assert connection_module.one(conn, f"SHOW {setting}")[setting] == value
+    finally:
+        database.superuser(f"ALTER ROLE {data.ROLE} RESET lock_timeout")
+
+
 def test_a_pool_without_a_session_left_is_found_by_the_dry_run(
     database: Database, module: Module, phase: Phase, monkeypatch: pytest.MonkeyPatch
 ) -> None:

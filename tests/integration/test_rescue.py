@@ -143,3 +143,18 @@ def test_a_rollback_is_refused(
     played = playbook(database.login, "rollback", *arguments)
     assert played.status != 0
     assert message in words(played).replace("''", "'")
+
+
+def test_a_report_that_cannot_be_written_hides_neither_the_failure_nor_what_stands(
+    database: Database, approved: Playbook, small: dict[str, Any], tmp_path: Path
+) -> None:
+    database.superuser(REFUSE_INDEX_RENAMES)
+    (tmp_path / "file").touch()
+    folder = f"{tmp_path}/file/reports"
+    played = approved(database, small, "-e", f"runbook_reports={folder}")
+    assert played.status != 0, played.output
+    last = words(played).rpartition("TASK [runbook : Stop]")[2]
+    assert "The schema step stopped" in last and "no index is renamed today" in last
+    assert "The schema is as it was before the run" in last
+    assert "There is no report: The report cannot be written" in last
+    assert database.sql("SELECT state FROM pgrunbook.run") == [{"state": "failed"}]

@@ -134,3 +134,102 @@ def test_a_trigger_or_a_rule_of_a_ledgers_table_is_refused(
         assert drop in steps.refused(name, **arguments)
     database.sql(drop)
     steps.backfill(canary=True)
+
+
+FOREIGN = """
+GRANT CREATE ON DATABASE {database} TO mallory;
+SET ROLE mallory;
+CREATE SCHEMA pgrunbook;
+GRANT USAGE ON SCHEMA pgrunbook TO PUBLIC;
+CREATE FUNCTION pgrunbook.caught() RETURNS text LANGUAGE plpgsql
+AS $$ BEGIN RAISE 'caught as %', current_user; END $$;
+CREATE VIEW pgrunbook.ledger AS SELECT 2 AS version, pgrunbook.caught() AS token;
+CREATE VIEW pgrunbook.event AS SELECT pgrunbook.caught() AS hash;
+CREATE VIEW pgrunbook.run AS SELECT pgrunbook.caught() AS id, 'running' AS state;
+GRANT SELECT ON ALL TABLES IN SCHEMA pgrunbook TO PUBLIC;
+"""
+WITHOUT_A_PHASE: dict[str, Phase] = {
+    "run_info": {},
+    "control": {"action": "pause", "by": "alice"},
+    "plan": {"rollback_of": "phase3-20260131T040506Z-1f2e"},
+    "run": {"state": "running"},
+}
+
+
+@pytest.mark.parametrize("check", [True, False], ids=["dry", "run"])
+@pytest.mark.parametrize("superuser", [False, True], ids=["owner", "superuser"])
+def test_views_in_the_place_of_the_ledger_are_not_read(
+    database: Database, module: Module, phase: Phase, mallory: str, superuser: bool, check: bool
+) -> None:
+    """The owner of a view decides what it calls, and it is called as whoever reads the view. A
+    superuser may act as everybody, and trusts them no more for that."""
+    database.superuser("REVOKE CREATE ON SCHEMA public FROM mallory")
+    steps = Steps.of(module, database, phase)
+    steps.plan()
+    if superuser:
+        steps.login = {**steps.login, "user": database.server.user}
+    database.superuser(FOREIGN.format(database=database.name))
+    for name, arguments in WITHOUT_A_PHASE.items():
+        refused = steps.refused(name, check=check, **arguments)
+        assert "pgrunbook.run is no table" in refused and "caught" not in refused
+    for name in ("preflight", "plan", "data_gates"):
+        assert "'mallory'" in steps.refused(name, check=check)
+
+
+ATTACHED_BY_ITS_OWNER = {
+    "a trigger": "CREATE TRIGGER t BEFORE UPDATE ON pgrunbook.run FOR EACH ROW"
+    " EXECUTE FUNCTION pgrunbook.fired()",
+    "an index": "CREATE INDEX i ON pgrunbook.run ((pgrunbook.noted(1)))",
+    "a constraint": "ALTER TABLE pgrunbook.run ADD CONSTRAINT k CHECK (pgrunbook.noted(1) > 0)",
+    "a default": "ALTER TABLE pgrunbook.event ALTER previous SET DEFAULT pgrunbook.noted(1)::text",
+    "a child": "CREATE TABLE pgrunbook.other () INHERITS (pgrunbook.run)",
+    "a type": "ALTER TABLE pgrunbook.run ADD COLUMN more pgrunbook.checked",
+}
+
+
+@pytest.mark.parametrize("attached", ATTACHED_BY_ITS_OWNER.values(), ids=ATTACHED_BY_ITS_OWNER)
+@pytest.mark.parametrize("superuser", [False, True], ids=["owner", "superuser"])
+def test_what_an_untrusted_owner_attached_to_a_ledger_does_not_run(
+    database: Database, module: Module, phase: Phase, mallory: str, attached: str, superuser: bool
+) -> None:
+    database.superuser("REVOKE CREATE ON SCHEMA public FROM mallory")
+    steps = Steps.of(module, database, phase)
+    steps.begin()
+    database.superuser(
+        "DO $$ DECLARE t regclass; BEGIN"
+        "  FOR t IN SELECT oid FROM pg_class WHERE relnamespace = 'pgrunbook'::regnamespace"
+        "    AND relkind = 'r'"
+        "  LOOP EXECUTE format('ALTER TABLE %s OWNER TO mallory', t); END LOOP; END $$;"
+        f"ALTER SCHEMA pgrunbook OWNER TO mallory; GRANT USAGE ON SCHEMA pgrunbook TO {data.ROLE};"
+        f"GRANT ALL ON ALL TABLES IN SCHEMA pgrunbook TO {data.ROLE}"
+    )
+    database.sql(
+        "CREATE FUNCTION pgrunbook.noted(int) RETURNS int LANGUAGE plpgsql IMMUTABLE"
+        " AS 'BEGIN RETURN 1; END';"
+        "CREATE DOMAIN pgrunbook.checked AS int CHECK (pgrunbook.noted(VALUE) > 0);"
+        "CREATE FUNCTION pgrunbook.fired() RETURNS trigger LANGUAGE plpgsql"
+        " AS 'BEGIN RETURN NEW; END'",
+        user=mallory,
+    )
+    database.sql(attached, user=mallory)
+    if superuser:
+        steps.login = {**steps.login, "user": database.server.user}
+    run = steps.planned["run"]["id"]
+    for check in (True, False):
+        for name, arguments in (
+            ("run_info", {}),
+            ("control", {"action": "pause", "run_id": run, "by": "alice"}),
+            ("run", {"state": "failed"}),
+        ):
+            assert "none of the ledger's" in steps.refused(name, check=check, **arguments)
+    assert "belongs to role 'mallory'" in steps.refused("plan")
+
+
+def test_a_superuser_takes_the_ledger_of_whoever_may_act_as_the_tables_owner(
+    database: Database, module: Module, phase: Phase
+) -> None:
+    steps = Steps.of(module, database, phase)
+    steps.begin()
+    steps.login = {**steps.login, "user": database.server.user}
+    steps.backfill(canary=True)
+    steps.do("run_info")

@@ -36,3 +36,21 @@ def test_a_hash_that_was_passed_is_refused_with_what_has_changed(plugin: ModuleT
     assert "mistyped" in plugin._refusal("0" * 64, NOW, OTHERS, "0" * 64)
     assert 'The approval "" is not the hash of this plan' in plugin._refusal("", NOW, OTHERS, "")
     assert plugin._refusal(NOW, NOW, OTHERS, NOW) == ""
+
+
+@pytest.mark.parametrize(
+    "expression",
+    [
+        "{{ runbook_plan.plan_hash }}",
+        "#jinja2:variable_start_string:'[[', variable_end_string:']]'\n[[ runbook_plan.x ]]{# #}",
+    ],
+)
+def test_an_expression_approves_nothing_whatever_its_delimiters(
+    plugin: ModuleType, expression: str
+) -> None:
+    assert "is an expression" in plugin._refusal(NOW, NOW, OTHERS, expression)
+
+
+def test_an_account_without_a_name_is_its_number(plugin: ModuleType) -> None:
+    nameless = 2**31 - 7
+    assert plugin.account(nameless) == str(nameless)

@@ -6,6 +6,7 @@ from __future__ import annotations
 import copy
 import hashlib
 import random
+import re
 from dataclasses import replace
 from typing import Any
 
@@ -14,7 +15,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ansible.module_utils.pgrunbook import ledger
+from ansible.module_utils.pgrunbook.catalog import trusted_ledger
 from ansible.module_utils.pgrunbook.core.errors import RunbookError
+from ansible.module_utils.pgrunbook.ledger.migrations import MIGRATIONS
 from ansible.module_utils.pgrunbook.report import status as status_module
 from tests.unit.conftest import RUN_AT_WORK, parsed
 
@@ -137,3 +140,8 @@ def test_a_run_at_work_is_not_disturbed() -> None:
 )
 def test_none_or_a_dead_one_or_a_failed_one_may_be_followed(run: ledger.Unfinished | None) -> None:
     ledger.require_idle(run)
+
+
+def test_whoever_looks_for_what_is_in_the_place_of_the_ledger_knows_its_tables() -> None:
+    made = re.findall(r"CREATE TABLE IF NOT EXISTS pgrunbook\.(\w+)", "".join(MIGRATIONS.values()))
+    assert sorted(made) == sorted(trusted_ledger.TABLES)

@@ -24,6 +24,8 @@ UNSEEN = [
     "\ufeff",
     "\u00ad",
     "\U000e0041",
+    *map(chr, range(0xFE00, 0xFE10)),
+    *"\u034f\u115f\u1160\u17b4\u180b\u180f\u2065\u2800\u3164\uffa0\ufff0\U000e0100",
 ]
 
 
@@ -37,6 +39,7 @@ UNSEEN = [
         ("a\r\nb\tc", r"a\r\nb\tc"),
         ("\U000e0041", r"\U000e0041"),
         ("\ud800", r"\ud800"),
+        ("admin\u3164", r"admin\u3164"),
     ],
 )
 def test_what_cannot_be_seen_is_escaped(hostile: str, seen: str) -> None:

@@ -131,6 +131,8 @@ FROM found, LATERAL pg_identify_object(class, oid, 0) i
 
 _COLUMNS = f"""
 SELECT a.attrelid::int8 AS of, a.attname AS name, concat_ws(' ', a.atttypid, a.atttypmod,
+    CASE WHEN a.attcollation <> (SELECT typcollation FROM pg_type WHERE oid = a.atttypid)
+         THEN 'collation ' || a.attcollation END,
     CASE WHEN a.attnotnull THEN 'not null' END, a.attidentity::text || a.attgenerated::text,
     (SELECT {_hash("f.adbin")} FROM pg_attrdef f
      WHERE f.adrelid = a.attrelid AND f.adnum = a.attnum)) AS value,

@@ -276,11 +276,20 @@ def _escaped(value: str) -> str:
     return value.replace("\\", "\\\\").replace(" ", "\\ ")
 
 
+# A pooler may pass on some of what it is given, as PgBouncer does with what track_extra_parameters
+# lists. Whatever the role or the database sets comes from them, not from the client.
+_CAME = """
+SELECT coalesce(bool_and(source = 'client'), true) AS came
+FROM pg_catalog.pg_settings WHERE name = ANY (%s)
+"""
+
+
 def _late(conn: Connection, settings: Mapping[str, str]) -> dict[str, str]:
-    """The settings that did not come with the startup packet: all of them where a pooler took them
-    away, or where the path has letters that the database spells in another encoding."""
+    """The settings that did not come with the startup packet: all of them where a pooler took one
+    of them away, or where the path has letters that the database spells in another encoding."""
     path = _shown(conn, "search_path")
-    late = {} if path == settings.get("search_path", path) else dict(settings)
+    came = one(conn, _CAME, (list(settings),))["came"]
+    late = {} if came and path == settings.get("search_path", path) else dict(settings)
     if (
         settings
         and conn.info.server_version >= 170000

@@ -10,7 +10,7 @@ import psycopg
 
 from .errors import detail, place, reason
 
-_ANY_STEP = "mend the cause and run the playbook again; committed batches are kept."
+_ANY_STEP = "mend the cause and run the playbook again; playbooks/status.yml tells what is kept."
 _NEXT_STEPS = {
     "": "see that the server is up, then run the playbook again; it goes on where it stopped.",
     "42": "check names and privileges in the variables file and of the role, then run again.",
@@ -40,7 +40,7 @@ def unforeseen(error: Exception, *, writes: bool) -> str:
     frames = traceback.extract_tb(error.__traceback__)
     last = ([frame for frame in frames if _PROGRAM in frame.filename] or frames)[-1]
     state = (
-        "What was committed is kept; playbooks/status.yml tells how far the run is."
+        "What the ledger has is kept; playbooks/status.yml tells how far the run is."
         if writes
         else "Nothing was changed in the database."
     )

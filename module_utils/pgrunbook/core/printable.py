@@ -19,6 +19,28 @@ _UNSEEN = frozenset({"Cc", "Cf", "Cs", "Zl", "Zp"})
 The direction of text and zero-width characters are format."""
 
 
+_INVISIBLE = frozenset(
+    map(
+        chr,
+        (
+            *(0x034F, 0x115F, 0x1160, 0x17B4, 0x17B5, 0x2065, 0x2800, 0x3164, 0xFFA0),
+            *range(0x180B, 0x1810),
+            *range(0xFE00, 0xFE10),
+            *range(0xFFF0, 0xFFF9),
+            *range(0xE0000, 0xE1000),
+        ),
+    )
+)
+"""What Unicode counts as letters, marks or unassigned, and shows as nothing: its property
+Default_Ignorable_Code_Point, and the empty Braille pattern."""
+_MAY_BE_UNSEEN = re.compile(f"[{''.join(sorted(_INVISIBLE))}]")
+
+
+def is_unseen(char: str) -> bool:
+    """Whether a character is shown as an escape."""
+    return unicodedata.category(char) in _UNSEEN or char in _INVISIBLE
+
+
 def line(of: Any) -> str:
     r"""The text in one line: a line break is shown as \n, ESC as \x1b, U+202E as \u202e."""
     return _escaped(str(of), "")
@@ -81,7 +103,7 @@ _YAML_WORDS = frozenset({"true", "false", "yes", "no", "on", "off", "y", "n", "n
 
 
 def _copyable(token: str) -> str:
-    if token.isprintable():
+    if _can_be_seen(token):
         return token
     if token[0] in "\"'":
         inner = token.replace("\\", "\\\\")
@@ -92,7 +114,7 @@ def _copyable(token: str) -> str:
 
 
 def _unicode(char: str, short: str, long: str) -> str:
-    if unicodedata.category(char) not in _UNSEEN:
+    if not is_unseen(char):
         return char
     return (short if ord(char) <= 0xFFFF else long).format(ord(char))
 
@@ -129,18 +151,20 @@ _PLAIN = re.compile(r"[^\n\x20-\x7e]+")
 
 
 def _json(char: str) -> str:
-    if unicodedata.category(char) not in _UNSEEN:
+    if not is_unseen(char):
         return char
     units = char.encode("utf-16-be", "surrogatepass")
     return "".join(f"\\u{units[n : n + 2].hex()}" for n in range(0, len(units), 2))
 
 
 def _escaped(of: str, kept: str) -> str:
-    if of.isprintable():
+    if _can_be_seen(of):
         return of
     return "".join(
-        char.encode("unicode_escape").decode()
-        if unicodedata.category(char) in _UNSEEN and char not in kept
-        else char
+        char.encode("unicode_escape").decode() if is_unseen(char) and char not in kept else char
         for char in of
     )
+
+
+def _can_be_seen(of: str) -> bool:
+    return of.isprintable() and (of.isascii() or not _MAY_BE_UNSEEN.search(of))

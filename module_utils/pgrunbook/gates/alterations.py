@@ -7,7 +7,8 @@ from collections.abc import Iterable
 
 from ..ledger import evidence, journal
 from ..ledger.evidence import AlteredReport, Evidence
-from ..ledger.journal import Finding
+from ..ledger.integrity import AlteredState
+from ..ledger.journal import AlteredChange, Finding
 
 _OF_JOURNAL = "The journal of run {run} is not as it was written: "
 _JOURNAL = {
@@ -18,6 +19,7 @@ _JOURNAL = {
     + "{count:,} rows that were given back count as not given back.",
     journal.COUNTED_BACK: _OF_JOURNAL
     + "{count:,} rows count as given back, which no rollback gave back.",
+    journal.MERGED: _OF_JOURNAL + "column merged of {count:,} batches does not follow from it.",
     journal.GONE: "The journal of run {run} is gone: of the {of:,} rows that the events name none "
     "is left, so it cannot be rolled back.",
     journal.UNHASHED: "The events of run {run} have no hash of its journal: an older version wrote "
@@ -33,12 +35,33 @@ _REPORT = {
 }
 
 
-def of_journals(findings: Iterable[Finding]) -> list[str]:
-    """A sentence for each thing that was found of a journal."""
+def of_journals(findings: Iterable[Finding | AlteredChange]) -> list[str]:
+    """A sentence for each thing that was found of a journal, or of a schema change."""
     return [
-        _JOURNAL[found.what].format(run=found.run, count=found.count, of=found.of)
+        _of_change(found) if isinstance(found, AlteredChange) else _of_journal(found)
         for found in findings
     ]
+
+
+def _of_journal(found: Finding) -> str:
+    return _JOURNAL[found.what].format(run=found.run, count=found.count, of=found.of)
+
+
+def _of_change(found: AlteredChange) -> str:
+    what = f"{found.old} to {found.new}" if found.old else found.new
+    said = f"A schema change of run {found.run} ({found.kind} of {what})"
+    if found.told:
+        return f"{said} is in the events, and not in the ledger's changes."
+    return f"{said} is in the ledger's changes, and not in the events."
+
+
+def _of_state(found: AlteredState) -> str:
+    if found.what == "state":
+        return f"Run {found.run} is {found.here} in its row, and {found.told} in the events."
+    return (
+        f"The verdict of run {found.run} is {found.here} in its row, and {found.told} in the "
+        "events."
+    )
 
 
 def altered(found: Evidence) -> list[str]:
@@ -53,6 +76,7 @@ def altered(found: Evidence) -> list[str]:
             f"The plan that was approved for run {run} no longer has the hash {plan_hash[:8]}."
             for run, plan_hash in found.plans
         ),
+        *(_of_state(state) for state in found.states),
         *(_of_report(report) for report in found.reports),
         *of_journals(found.journals.altered),
     ]

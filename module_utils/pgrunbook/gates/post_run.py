@@ -16,7 +16,7 @@ from ..catalog import Server, conversion
 from ..core.connection import Connection, one
 from ..core.spec import Spec
 from ..core.sql import table
-from ..ledger import journal
+from ..ledger import integrity
 from . import alterations, data_gates, registry
 from .gate import Gate, judge
 from .orphans import count_rows, orphans_gate
@@ -64,7 +64,7 @@ def validate(
 
 def _journals(conn: Connection, spec: Spec) -> Gate:
     """The gate on the journals of all runs in the database, against the events."""
-    found = journal.compare(conn)
+    found = integrity.compare(conn)
     said = alterations.of_journals((*found.altered, *found.gone, *found.unknown))
     return judge(
         spec,

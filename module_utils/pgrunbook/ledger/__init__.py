@@ -2,8 +2,8 @@
 """The ledger: schema pgrunbook in the database itself, which records runs, approvals, batches,
 schema changes and a hash-chained list of events.
 
-Other rooms say ledger.approve(), and use checkpoint, evidence, filled, identity, journal and
-taken_back by name.
+Other rooms say ledger.approve(), and use checkpoint, evidence, filled, identity, integrity,
+journal and taken_back by name.
 """
 
 from .approvals import (
@@ -133,6 +133,7 @@ __all__ = [
     "has_run",
     "identity",
     "insert_batch",
+    "integrity",
     "is_approved",
     "is_aside",
     "journal",

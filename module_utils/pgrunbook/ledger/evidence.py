@@ -14,7 +14,7 @@ from typing import Any
 
 from .. import catalog
 from ..core.connection import Connection
-from . import events, journal, schema
+from . import events, integrity, journal, schema
 from .approvals import plan_hash
 
 CHANGED, EVENTS_GONE, UNRECORDED = "changed", "events gone", "unrecorded"
@@ -62,11 +62,13 @@ class AlteredReport:
 class Evidence:
     """What somebody has changed since it was written: events that do not follow from the one
     before, approvals (run and scope) that are not the one in the events, approved plans (run and
-    hash) that no longer have their hash, reports, and journals."""
+    hash) that no longer have their hash, states of runs, reports, and journals with schema
+    changes."""
 
     events: tuple[int, ...] = ()
     approvals: tuple[tuple[str, str], ...] = ()
     plans: tuple[tuple[str, str], ...] = ()
+    states: tuple[integrity.AlteredState, ...] = ()
     reports: tuple[AlteredReport, ...] = ()
     journals: journal.Findings = field(default_factory=journal.Findings)
 
@@ -86,7 +88,8 @@ def compare(conn: Connection, found: Iterable[Mapping[str, Any]]) -> Evidence:
             (p["run_id"], p["plan_hash"]) for p in plans if plan_hash(p["plan"]) != p["plan_hash"]
         ),
         reports=reports,
-        journals=journal.compare(conn),
+        states=tuple(integrity.states(conn)),
+        journals=integrity.compare(conn),
     )
 
 

@@ -36,20 +36,18 @@ SELECT coalesce(sum(row_count), 0)::int8 AS standing
 FROM pgrunbook.batch WHERE run_id = %s AND reverted_at IS NULL
 """
 
-_COVERED = SQL(
-    """
+_COVERED = """
 SELECT c.run, c.event, c.kind, c.standing, c.rows, c.upto, c.sha256, f.sha256 AS sha256_found
 FROM (SELECT id AS event, body ->> 'run' AS run, body ->> 'kind' AS kind, j.*
       FROM pgrunbook.event, jsonb_extract_path(body, 'detail', 'journal') d,
            jsonb_to_record(d) AS j (after int8, upto int8, rows int8, standing int8, sha256 text)
       WHERE d IS NOT NULL AND ({{run}}::text IS NULL OR body ->> 'run' = {{run}})) c,
      LATERAL ({}) f
-ORDER BY c.event
 """.format(_FINGERPRINT.format(run="c.run", after="c.after", upto="c.upto"))
-)
 
 _RUNS = """
-SELECT r.id AS run, count(b.id)::int8 AS batches, coalesce(sum(b.row_count), 0)::int8 AS rows,
+SELECT r.id AS run, r.started_at, count(b.id)::int8 AS batches,
+       coalesce(sum(b.row_count), 0)::int8 AS rows,
        coalesce(sum(b.row_count) FILTER (WHERE b.reverted_at IS NULL), 0)::int8 AS standing,
        coalesce(sum(b.row_count) FILTER (WHERE b.id > c.upto), 0)::int8 AS uncovered,
        coalesce(sum(b.row_count) FILTER (WHERE b.id > c.upto AND b.reverted_at IS NULL), 0)::int8
@@ -61,16 +59,27 @@ SELECT r.id AS run, count(b.id)::int8 AS batches, coalesce(sum(b.row_count), 0):
                  AND e.body ->> 'kind' = 'approved'
                  AND e.body -> 'detail' ->> 'scope' = 'rollback'), 0) AS rollback
 FROM pgrunbook.run r LEFT JOIN pgrunbook.batch b ON b.run_id = r.id,
-     LATERAL (SELECT coalesce(max((e.body #>> '{detail,journal,upto}')::int8), 0) AS upto
+     LATERAL (SELECT coalesce(max((e.body #>> '{{detail,journal,upto}}')::int8), 0) AS upto
               FROM pgrunbook.event e WHERE e.body ->> 'run' = r.id) c
-WHERE %(run)s::text IS NULL OR r.id = %(run)s
-GROUP BY r.id, c.upto ORDER BY r.started_at DESC
+WHERE {run}::text IS NULL OR r.id = {run}
+GROUP BY r.id, c.upto
 """
+
+# In one snapshot: a run may be at work.
+_FOUND = SQL(
+    f"""
+SELECT (SELECT coalesce(jsonb_agg(to_jsonb(c) ORDER BY event), '[]')
+        FROM ({_COVERED}) c) AS covered,
+       (SELECT coalesce(jsonb_agg(to_jsonb(r) - 'started_at' ORDER BY started_at DESC), '[]')
+        FROM ({_RUNS}) r) AS runs
+"""
+)
 
 
 MISSING, MORE, DIFFERS = "missing", "more", "differs"
 COUNTED_AGAIN, COUNTED_BACK = "not given back", "given back"
 GONE, UNHASHED, UNCOVERED = "gone", "unhashed", "uncovered"
+MERGED = "merged"
 
 
 @dataclass(frozen=True)
@@ -78,7 +87,8 @@ class Finding:
     """What was found of a run's journal, as one of the words above: rows that are missing, or are
     more than the events name; events whose hash differs; rows that count as not given back, or as
     given back, although no rollback did that; a journal of which nothing is left; one that no event
-    has a hash of; rows that no event covers yet. count is how many rows, or events, and of how many
+    has a hash of; rows that no event covers yet; batches whose merged entries do not follow from
+    the journal. count is how many rows, or events, and of how many
     it is compared with."""
 
     run: str
@@ -88,11 +98,23 @@ class Finding:
 
 
 @dataclass(frozen=True)
-class Findings:
-    """What became of journals: altered is what differs from the events, unknown what the events
-    cannot tell, gone the journals of which nothing is left."""
+class AlteredChange:
+    """A schema change of a run that is in the events and not among the ledger's changes, or with
+    told false the other way round."""
 
-    altered: tuple[Finding, ...] = ()
+    run: str
+    kind: str
+    old: str
+    new: str
+    told: bool
+
+
+@dataclass(frozen=True)
+class Findings:
+    """What became of journals and schema changes: altered is what differs from the events, unknown
+    what the events cannot tell, gone the journals of which nothing is left."""
+
+    altered: tuple[Finding | AlteredChange, ...] = ()
     unknown: tuple[Finding, ...] = ()
     gone: tuple[Finding, ...] = ()
 
@@ -151,9 +173,9 @@ def cover(conn: Connection, run_id: str) -> Cover:
 
 def compare(conn: Connection, run_id: str | None = None) -> Findings:
     """The journal of a run, or of each, against its events. Only reads, but every entry."""
-    events = conn.execute(_COVERED.format(run=Literal(run_id)), ())
-    covered = [_Covered(**row) for row in events]
-    runs = [_Journal(**row) for row in conn.execute(_RUNS, {"run": run_id})]
+    found = one(conn, _FOUND.format(run=Literal(run_id)), ())
+    covered = [_Covered(**row) for row in found["covered"]]
+    runs = [_Journal(**row) for row in found["runs"]]
     gone = [run for run in runs if not run.batches and _told(run, covered)]
     left = [run for run in runs if run not in gone]
     return Findings(

@@ -158,13 +158,31 @@ def merge_entries(conn: Connection, run_id: str, key_columns: int, values: int) 
     parts = {"key": _key(range(key_columns)), "run": Literal(run_id)}
     if not one(conn, SQL(_TWICE).format(**parts), ())["any"]:
         return
+    kept = _kept_entries(run_id, key_columns, values)
+    update = " UPDATE pgrunbook.batch b SET merged = k.entries FROM kept k WHERE k.id = b.id"
+    conn.execute(kept + SQL(update), ())
+
+
+def merged_wrongly(conn: Connection, run_id: str, key_columns: int, values: int) -> int:
+    """How many batches of a run have something in merged that merge_entries() would not write."""
+    query = _kept_entries(run_id, key_columns, values) + SQL(
+        " SELECT count(*)::int8 AS batches FROM pgrunbook.batch b LEFT JOIN kept k ON k.id = b.id"
+        " WHERE b.run_id = {} AND b.merged IS NOT NULL AND b.merged IS DISTINCT FROM k.entries"
+    ).format(Literal(run_id))
+    batches: int = one(conn, query, ())["batches"]
+    return batches
+
+
+def _kept_entries(run_id: str, key_columns: int, values: int) -> Composed:
+    """The query kept(id, entries): what merge_entries() keeps of each batch that it changes."""
     latest = [
         SQL(
             "(array_agg(o.e ->> {n} ORDER BY o.id DESC) FILTER (WHERE o.e ->> {n} IS NOT NULL))[1]"
         ).format(n=Literal(n))
         for n in range(key_columns + values)
     ]
-    conn.execute(SQL(_MERGE).format(**parts, latest=comma(latest)), ())
+    key = _key(range(key_columns))
+    return SQL(_KEPT).format(key=key, run=Literal(run_id), latest=comma(latest))
 
 
 _TWICE = """
@@ -173,7 +191,7 @@ SELECT NOT EXISTS (SELECT FROM pgrunbook.batch WHERE run_id = {run} AND reverted
                WHERE b.run_id = {run} GROUP BY {key} HAVING count(*) > 1) AS any
 """
 
-_MERGE = """
+_KEPT = """
 WITH entry AS (
     SELECT b.id, o.n, o.e, {key} AS key
     FROM pgrunbook.batch b, jsonb_array_elements(b.journal) WITH ORDINALITY o(e, n)
@@ -187,9 +205,7 @@ WITH entry AS (
                           FILTER (WHERE w.key IS NULL OR w.id = o.id), '[]') AS entries
     FROM entry o LEFT JOIN twice w ON w.key = o.key
     WHERE o.id IN (SELECT x.id FROM entry x JOIN twice USING (key)) GROUP BY o.id
-)
-UPDATE pgrunbook.batch b SET merged = k.entries FROM kept k WHERE k.id = b.id
-"""
+)"""
 
 
 @dataclass(frozen=True)

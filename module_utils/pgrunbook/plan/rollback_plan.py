@@ -21,7 +21,7 @@ from ..ddl import undo_columns, undo_indexes
 from ..ddl.schema_change import SchemaChange
 from ..ddl.step import Step
 from ..gates import alterations
-from ..ledger import filled, identity, journal
+from ..ledger import filled, identity, integrity, journal
 from . import rehearsal
 from .plan import RollbackPlan, RollbackResult
 
@@ -121,14 +121,14 @@ def _require_journalled(conn: Connection, run_id: str) -> Spec:
 def _require_journal(conn: Connection, run_id: str, *, accepted: bool) -> journal.Findings:
     """The state of the run's journal. Raises RunbookError where it was changed since, and nobody
     accepted that."""
-    found = journal.compare(conn, run_id)
+    found = integrity.compare(conn, run_id)
     altered = alterations.of_journals((*found.altered, *found.gone))
     if altered and not accepted:
         raise RunbookError(
             f"{' '.join(altered)} A rollback would give back only what is "
             "left of it. Nothing was changed. Next step: find out who may write to schema "
-            "pgrunbook, and restore pgrunbook.batch from a backup; or, to give back what is left, "
-            "pass -e accept_incomplete_journal=true."
+            "pgrunbook, and restore its tables batch and change from a backup; or, to give back "
+            "what is left, pass -e accept_incomplete_journal=true."
         )
     return found
 
