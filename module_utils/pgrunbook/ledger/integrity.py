@@ -108,8 +108,8 @@ def compare(conn: Connection, run_id: str | None = None) -> Findings:
     """The journal and the schema changes of a run, or of each, against the events. Only reads, but
     every entry of the journal."""
     found = journal.compare(conn, run_id)
-    more = (*_merged(conn, run_id), *_changes(conn, run_id))
-    return replace(found, altered=found.altered + more)
+    merged, changes = _merged(conn, run_id), _changes(conn, run_id)
+    return replace(found, altered=(*found.altered, *merged, *changes))
 
 
 def states(conn: Connection) -> Iterator[AlteredState]:
