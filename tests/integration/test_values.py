@@ -10,7 +10,7 @@ import pytest
 from psycopg.sql import SQL, Identifier, Literal
 
 from tests.integration.conftest import Database
-from tests.integration.steps import Module, Steps
+from tests.integration.steps import Module, Steps, content
 
 Spec = dict[str, Any]
 
@@ -93,6 +93,25 @@ def test_a_type_without_an_equality_goes_through_and_back(
     )
     assert steps.back()["rows_left_alone"] == 0
     assert database.sql("SELECT count(doc) AS n FROM items") == [{"n": 0}]
+
+
+def test_a_composite_value_with_nulls_in_it_is_filled_and_given_back(
+    database: Database, module: Module
+) -> None:
+    """IS NOT NULL does not hold of it."""
+    values = "(ARRAY[ROW(i, NULL), ROW(NULL, NULL), ROW(i, i)]::pair[])[1 + i % 3]"
+    create(database, "doc", "pair", values, before="CREATE TYPE pair AS (a int, b int)")
+    database.sql("ALTER TABLE items ADD other text")
+    spec = phase("doc", "pair")
+    spec["columns"].append({"name": "other", "type": "text", "source": "ref"})
+    before = content(database, ("public", "items"))
+    steps = Steps(module, database.login, spec)
+    steps.forward()
+    unlike = "SELECT FROM items t JOIN origin o USING (ref) WHERE t.doc::text <> o.value::text"
+    assert database.sql(f"{unlike} OR t.doc IS NOT DISTINCT FROM NULL") == []
+    assert steps.do("plan")["counts"]["rows_skipped"]["already_complete"] == ROWS
+    steps.back()
+    assert content(database, ("public", "items")) == before
 
 
 def test_what_is_spelled_otherwise_in_the_source_and_stored_alike_is_the_same(

@@ -214,7 +214,7 @@ def _among(index: UniqueIndex) -> Composed:
     if index.predicate is not None:
         conditions.append(SQL("({})").format(text(index.predicate)))
     if not index.nulls_too:
-        conditions += [SQL("({}) IS NOT NULL").format(text(key)) for key in index.keys]
+        conditions += [SQL("({}) IS DISTINCT FROM NULL").format(text(key)) for key in index.keys]
     return SQL(" AND ").join(conditions)
 
 

@@ -83,7 +83,7 @@ def _by_reason(spec: Spec, held: Mapping[str, Held]) -> Composed:
     ).format(
         eligible=eligible(spec, held),
         complete=SQL(" AND ").join(
-            SQL("{} IS NOT NULL").format(held[c.name].filled) for c in spec.columns
+            SQL("{} IS DISTINCT FROM NULL").format(held[c.name].filled) for c in spec.columns
         ),
         no_key=_no_key(spec),
     )
@@ -102,7 +102,9 @@ def _by_column(spec: Spec, held: Mapping[str, Held]) -> Composed:
             now=held[c.name].now,
             filled=held[c.name].filled,
             value=value,
-            lacks=SQL("coalesce({}, {}) IS NULL").format(held[c.name].filled, value),
+            lacks=SQL("coalesce({}, {}) IS NOT DISTINCT FROM NULL").format(
+                held[c.name].filled, value
+            ),
             no_key=_no_key(spec),
             n=name(f"now{n}"),
             a=name(f"after{n}"),
@@ -138,13 +140,15 @@ def _fate(
 ) -> convert.Fate:
     query = SQL(
         "SELECT count(t.{old}) AS values,"
-        " count(*) FILTER (WHERE {lost} AND {value} IS NOT NULL) AS from_source,"
-        " count(*) FILTER (WHERE {lost} AND {value} IS NULL) AS become_null,"
+        " count(*) FILTER (WHERE {lost} AND {value} IS DISTINCT FROM NULL) AS from_source,"
+        " count(*) FILTER (WHERE {lost} AND {value} IS NOT DISTINCT FROM NULL) AS become_null,"
         " count(*) FILTER (WHERE {differs}) AS differ"
         " FROM {table} t LEFT JOIN ({source}) s ON {matches}"
     ).format(
         old=old,
-        lost=SQL("t.{} IS NOT NULL AND {} IS NULL").format(old, held.now),
+        lost=SQL("t.{} IS DISTINCT FROM NULL AND {} IS NOT DISTINCT FROM NULL").format(
+            old, held.now
+        ),
         value=of_source(number),
         differs=differs(column, held.now, of_source(number), by),
         table=table(spec.table),

@@ -62,10 +62,12 @@ def of_source(number: int) -> Composed:
 
 
 def eligible(spec: Spec, held: Mapping[str, Held]) -> Composed:
-    """The condition on t and s under which a row gains at least one value. IS NULL would hold of a
-    composite value of NULLs as well, which is a value."""
+    """The condition on t and s under which a row gains at least one value. Of a composite value IS
+    NULL asks for its fields; IS DISTINCT FROM NULL asks for the value itself."""
     return any_of(
-        SQL("({} IS NOT DISTINCT FROM NULL AND {} IS NOT NULL)").format(held[c.name].filled, value)
+        SQL("({} IS NOT DISTINCT FROM NULL AND {} IS DISTINCT FROM NULL)").format(
+            held[c.name].filled, value
+        )
         for c, value in zip(spec.columns, values(spec, held), strict=True)
     )
 
@@ -73,7 +75,7 @@ def eligible(spec: Spec, held: Mapping[str, Held]) -> Composed:
 def has_origin(held: Mapping[str, Held]) -> Composed:
     """The condition on t and s that there is something to fill a row from."""
     moved = [h.moved for h in held.values() if h.moved is not None]
-    return any_of(SQL("{} IS NOT NULL").format(of) for of in (SQL("s.k0"), *moved))
+    return any_of(SQL("{} IS DISTINCT FROM NULL").format(of) for of in (SQL("s.k0"), *moved))
 
 
 def identity(spec: Spec) -> Composed:

@@ -202,7 +202,9 @@ class Image:
         extras = [SQL("{}::text AS {}").format(refused_rows.key(self._spec), name(KEY))]
         then = {}
         for c in self._filled:
-            moves = SQL("({} IS NULL AND {} IS NOT NULL)").format(c.filled, c.value)
+            moves = SQL("({} IS NOT DISTINCT FROM NULL AND {} IS DISTINCT FROM NULL)").format(
+                c.filled, c.value
+            )
             large = SQL("({} AND coalesce({}, false))").format(moves, c.too_large or SQL("false"))
             fits = c.value
             if c.too_large:
@@ -245,7 +247,7 @@ class Image:
         if c.too_large:
             yield Rule(f"Type {spelled.type} {said}", self.extra(LARGE, c.number))
         for row in self._conn.execute(sql.DOMAINS, (spelled.type,)).fetchall():
-            rule = row["expression"] or "VALUE IS NOT NULL"
+            rule = row["expression"] or "VALUE IS DISTINCT FROM NULL"
             forbids = SQL("(({}) IS FALSE)").format(text(rule))
             yield Rule(
                 f"Constraint {row['name']!r} of domain {row['domain']} {said}",
@@ -262,7 +264,7 @@ class Image:
             if row["validated"] and not whole and not self.touched(row["mentions"]):
                 continue
             if row["expression"] is None:
-                broken = SQL("({} IS NULL)").format(name(row["mentions"][0]))
+                broken = SQL("({} IS NOT DISTINCT FROM NULL)").format(name(row["mentions"][0]))
                 yield Rule(f"NOT NULL of column {row['mentions'][0]!r} of {self._on}", broken)
             else:
                 broken = SQL("(({}) IS FALSE)").format(text(row["expression"]))

@@ -216,7 +216,8 @@ def _unchanged(spec: Spec, written: list[tuple[Identifier, Literal]]) -> Compose
 def _kept(written: list[tuple[Identifier, Literal]]) -> Composed:
     """The condition that a row still has a value where the run filled one."""
     return any_of(
-        SQL("(entry.e ->> {} IS NOT NULL AND t.{} IS NOT NULL)").format(n, c) for c, n in written
+        SQL("(entry.e ->> {} IS NOT NULL AND t.{} IS DISTINCT FROM NULL)").format(n, c)
+        for c, n in written
     )
 
 

@@ -212,7 +212,7 @@ def _sample(info: TableInfo, relation: _Relation, ours: list[str]) -> Composed:
     return SQL("(SELECT {} FROM {} WHERE {} LIMIT {}) r").format(
         columns,
         table(relation.table),
-        any_of(SQL("{} IS NOT NULL").format(name(c)) for c in ours),
+        any_of(SQL("{} IS DISTINCT FROM NULL").format(name(c)) for c in ours),
         Literal(SAMPLED_ROWS),
     )
 
