@@ -4,11 +4,14 @@ it is."""
 
 from __future__ import annotations
 
+import json
+import shlex
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+from psycopg.sql import SQL, Identifier
 
 from demo import server as demo_server
 from tests.integration.conftest import SESSIONS, Database, _copy
@@ -119,6 +122,25 @@ def test_a_row_whose_value_a_trigger_puts_back_is_not_given_back(
         result["rows_changed"] + result["rows_left_alone"]
         == (steps.planned["counts"]["rows_eligible"])
     )
+
+
+def test_all_triggers_are_told_at_once_with_an_option_that_a_shell_takes(
+    database: Database, steps: Steps
+) -> None:
+    names = ["it's on", 'the "third"', "two"]
+    for name in names:
+        database.sql(
+            SQL(
+                "CREATE TRIGGER {} BEFORE UPDATE ON session_summaries FOR EACH ROW"
+                " EXECUTE FUNCTION suppress_redundant_updates_trigger()"
+            ).format(Identifier(name))
+        )
+    message = steps.refused("plan", rollback_of=steps.planned["run"]["id"], acknowledged=["two"])
+    option, given = shlex.split(message.rpartition("pass ")[2].removesuffix("."))
+    assert option == "-e" and "There are" not in message
+    acknowledged = json.loads(given)["rollback_acknowledged"]
+    assert sorted(acknowledged) == names
+    assert steps.plan(rollback_of=steps.planned["run"]["id"], acknowledged=acknowledged)["needed"]
 
 
 def test_a_trigger_that_was_made_after_the_plan_stops_the_rollback(

@@ -230,7 +230,8 @@ def require_latest(
     }
     require_none(
         f"{sentence} Nothing was changed. Next step: roll run {other} back first; or, if what it "
-        f'filled there may go too, pass -e \'{{"rollback_acknowledged": ["{other}"]}}\'.'
+        "filled there may go too, pass "
+        f"{printable.extra_variable('rollback_acknowledged', [*acknowledged, other])}."
         for other, sentence in told.items()
         if sentence and other not in acknowledged
     )
