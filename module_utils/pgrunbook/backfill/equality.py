@@ -66,7 +66,7 @@ def rules(conn: Connection, spec: Spec, info: TableInfo) -> dict[str, Rule]:
 def _rule(conn: Connection, column: Column, collation: str, given: int | None) -> Rule:
     """given is the oid of the type of all values that the column gets, None where that differs."""
     base = type_limits.base_type(conn, column.type)
-    suffix = collation if comparable(conn, column.type, column.type) else "::text"
+    suffix = collation if comparable(conn, base, base) else "::text"
     return Rule(base, suffix, type_limits.cast_may_fail(base, given))
 
 

@@ -5,9 +5,11 @@ from __future__ import annotations
 
 import re
 
+import psycopg
 from psycopg.sql import SQL, Composable, Composed, Literal
 
 from ..core.connection import Connection
+from ..core.sql import text
 from . import types
 
 _WHOLE = {"smallint": 15, "integer": 31, "bigint": 63}  # their bits, the sign apart
@@ -34,6 +36,19 @@ def base_type(conn: Connection, spelled: str) -> str:
         return str(row["name"])
     found = types.resolve_type(conn, spelled)
     return found[1] if found else spelled
+
+
+def has_order(conn: Connection, spelled: str) -> bool:
+    """Whether the server can sort values of a type. It only plans."""
+    query = SQL("EXPLAIN SELECT FROM (SELECT NULL::{} AS v OFFSET 0) s ORDER BY s.v").format(
+        text(spelled)
+    )
+    try:
+        with conn.transaction():
+            conn.execute(query, ())
+    except psycopg.errors.UndefinedFunction:
+        return False
+    return True
 
 
 def is_wider(base: str, given: int) -> bool:
