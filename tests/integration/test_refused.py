@@ -220,6 +220,15 @@ FORESEEN = {
         "CHECK constraint 'sized' of public.t",
         IDS,
     ),
+    "generated column that is never NULL": (
+        [
+            "ALTER TABLE t ADD fine int NOT NULL GENERATED ALWAYS AS"
+            " (CASE WHEN value = 'bad' THEN NULL ELSE 1 END) STORED"
+        ],
+        {},
+        "NOT NULL of column 'fine' of public.t",
+        IDS,
+    ),
     "domains": (
         [
             "CREATE DOMAIN word AS text CHECK (VALUE <> 'bad')",

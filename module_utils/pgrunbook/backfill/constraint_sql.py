@@ -7,7 +7,7 @@ from __future__ import annotations
 from .. import catalog
 
 GENERATED = """
-SELECT a.attname AS name, pg_get_expr(d.adbin, d.adrelid) AS expression
+SELECT a.attname AS name, pg_get_expr(d.adbin, d.adrelid) AS expression, a.attnotnull AS not_null
 FROM pg_attribute a JOIN pg_attrdef d ON d.adrelid = a.attrelid AND d.adnum = a.attnum
 WHERE a.attrelid = %s::oid AND a.attgenerated <> '' AND NOT a.attisdropped
 """

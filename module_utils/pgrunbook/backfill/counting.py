@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from psycopg.sql import SQL, Composable, Composed
 
@@ -66,6 +66,24 @@ def count(conn: Connection, spec: Spec, info: TableInfo) -> Counts:
             for n, c in enumerate(spec.columns)
         },
     )
+
+
+def without(counts: Counts, left: Mapping[str, int]) -> Counts:
+    """The counts where the server refuses rows: left has, by column, how many get no value."""
+    return replace(
+        counts,
+        coverage={
+            column: _less(share, left.get(column, 0), counts.rows_total)
+            for column, share in counts.coverage.items()
+        },
+    )
+
+
+def _less(share: Coverage, rows: int, total: int) -> Coverage:
+    if not rows:
+        return share
+    lacking = {**share.lacking, "refused": rows}
+    return replace(share, after=percentage(total - sum(lacking.values()), total), lacking=lacking)
 
 
 def _by_reason(spec: Spec, held: Mapping[str, Held]) -> Composed:
