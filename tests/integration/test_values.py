@@ -145,6 +145,16 @@ def test_a_statement_that_could_not_run_is_found_by_the_dry_run(
     assert "The server cannot plan the statement that gives rows back" in said
 
 
+def test_a_value_that_the_column_would_cut_is_another_one(
+    database: Database, module: Module
+) -> None:
+    create(database, "doc", "text", "'longer' || i")
+    database.sql("ALTER TABLE items ALTER doc TYPE varchar(4)")
+    database.sql("UPDATE items SET doc = 'long'")
+    steps = Steps(module, database.login, phase("doc", "varchar(4)"))
+    assert gate(steps, "comparison")["evidence"]["different"] == ROWS
+
+
 @pytest.mark.parametrize("strategy", ["ranges", "keyset"])
 def test_the_statements_are_planned_before_and_after_names_and_types_are_right(
     any_database: Database, module: Module, strategy: str
@@ -183,22 +193,24 @@ def test_a_lock_that_a_batch_would_wait_for_is_told(database: Database, module: 
 def test_what_is_shown_is_what_will_be_stored(database: Database, module: Module) -> None:
     create(database, "n", "numeric", "i + 0.12345")
     database.sql("ALTER TABLE items ALTER n TYPE numeric(10,2), ADD flag boolean, ADD doc jsonb")
+    database.sql("ALTER TABLE items ADD each numeric(9,1)[]")
     spec = phase("n", "numeric(10,2)", strategy="ranges")
     spec["columns"] += [
         {"name": "flag", "type": "boolean", "source": "value > 0"},
+        {"name": "each", "type": "numeric(9,1)[]", "source": "ARRAY[value, NULL]"},
         {"name": "doc", "type": "jsonb", "source": "jsonb_build_object('b', true, 'n', NULL)"},
     ]
     steps = Steps(module, database.login, spec)
     text = steps.plan()["text"]
     shown = {row["key"][0]: row["after"] for row in steps.planned["sample"]}
     steps.forward()
-    stored = database.sql("SELECT id::text, n::text, flag::text, doc::text FROM items")
+    stored = database.sql("SELECT id::text, n::text, flag::text, doc::text, each::text FROM items")
     assert shown and all(
-        shown[row["id"]] == {c: row[c] for c in ("n", "flag", "doc")}
+        shown[row["id"]] == {c: row[c] for c in ("n", "flag", "doc", "each")}
         for row in stored
         if row["id"] in shown
     )
-    assert 'flag=true doc={"b": true, "n": null}' in text and ".12 " in text
+    assert 'doc={"b": true, "n": null}' in text and ".12 " in text
 
 
 def test_a_column_with_signs_of_formats_in_its_name_is_found_by_its_placeholder(

@@ -6,8 +6,8 @@ The server knows which has: those that DISTINCT takes, because their default ope
 B-trees or hashes has an equality. Arrays, domains and composite types go by what they are made of.
 Values of all other types are compared by their text. Where a column has a collation of its own,
 that is what its values are compared by, whatever the source's have. A value of the source that the
-column cannot hold is another one: it is not cast, which would fail, and a domain's constraints are
-not asked.
+column cannot hold is another one: it is not cast, which would fail or cut it, and a domain's
+constraints are not asked.
 """
 
 from __future__ import annotations
@@ -67,7 +67,7 @@ def _rule(conn: Connection, column: Column, collation: str, given: int | None) -
     """given is the oid of the type of all values that the column gets, None where that differs."""
     base = type_limits.base_type(conn, column.type)
     suffix = collation if comparable(conn, base, base) else "::text"
-    return Rule(base, suffix, type_limits.cast_may_fail(base, given))
+    return Rule(base, suffix, type_limits.may_be_too_large(base, given))
 
 
 def _types_of_source(conn: Connection, spec: Spec) -> list[int]:
