@@ -6,16 +6,12 @@ from __future__ import annotations
 
 import json
 import shlex
-from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
 from psycopg.sql import SQL, Identifier
 
-from demo import server as demo_server
-from tests.integration.conftest import SESSIONS, Database, _copy
-from tests.integration.servers import started
+from tests.integration.conftest import Database
 from tests.integration.steps import Module, Steps
 from tests.integration.test_backfill import end, filled, sessions
 
@@ -68,19 +64,6 @@ def give_back(steps: Steps, **arguments: Any) -> dict[str, Any]:
     while not (result := steps.do("backfill", state="reverted"))["done"]:
         rows += result["rows_changed"]
     return {**result, "rows_changed": rows + result["rows_changed"]}
-
-
-@pytest.fixture
-def icu_database(monkeypatch: pytest.MonkeyPatch) -> Iterator[Database]:
-    """A copy on a server of this machine: the embedded ones know no ICU, and without it every
-    collation tells all strings apart."""
-    installed = sorted(Path("/usr/lib/postgresql").glob("1[4-9]/bin"))
-    if not installed:
-        pytest.skip("no PostgreSQL is installed on this machine, and the embedded ones lack ICU")
-    monkeypatch.setattr(demo_server, "bin_dir", lambda version: installed[-1])
-    version = int(installed[-1].parent.name)
-    with started("icu", version, sessions=SESSIONS) as (server, _):
-        yield from _copy(server)
 
 
 def test_a_value_that_only_its_collation_takes_for_ours_is_left_alone(

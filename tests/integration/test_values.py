@@ -264,6 +264,56 @@ def test_a_source_key_that_cannot_be_compared_is_named_with_both_types(
     assert ours != "inet" or "is character varying" in message
 
 
+def test_a_source_key_of_a_collation_that_conflicts_is_named_with_both(
+    database: Database, module: Module
+) -> None:
+    database.sql(
+        'CREATE TABLE origin (ref text COLLATE "C" PRIMARY KEY, value text);'
+        'CREATE TABLE items (id int PRIMARY KEY, ref text COLLATE "POSIX", doc text)'
+    )
+    steps = Steps(module, database.login, phase("doc", "text"))
+    for step in ("preflight", "plan"):
+        message = steps.refused(step)
+        assert 'have the collations "POSIX" and "C"' in message and "SQLSTATE" not in message
+    database.sql('CREATE VIEW fitting AS SELECT ref COLLATE "POSIX" AS ref, value FROM origin')
+    steps.spec["source_table"] = "fitting"
+    steps.plan()
+
+
+def test_source_keys_that_only_the_source_tells_apart_are_refused(
+    database: Database, module: Module
+) -> None:
+    create(database, "doc", "text", "'v' || i")
+    database.sql("ALTER TABLE items ALTER ref TYPE char(5)")
+    steps = Steps(module, database.login, phase("doc", "text"))
+    assert steps.plan()["counts"]["rows_total"] == ROWS
+    database.sql("ALTER TABLE origin ALTER ref TYPE varchar")
+    database.sql("INSERT INTO origin VALUES ('r1  ', 'another')")
+    twice = "SELECT id FROM items JOIN origin USING (ref) GROUP BY 1 HAVING count(*) > 1"
+    assert len(database.sql(twice)) == ROWS // SOURCES
+    message = steps.refused("plan")
+    assert 'has 2 rows whose keys are all equal to the key ["r1' in message
+
+
+def test_what_only_a_collation_takes_for_equal(icu_database: Database, module: Module) -> None:
+    """That of the source does not count, that of an index does."""
+    icu_database.sql(
+        "CREATE COLLATION ignores_case (provider = icu, locale = 'und-u-ks-level2',"
+        " deterministic = false)"
+    )
+    create(icu_database, "doc", "text COLLATE ignores_case", "'v' || i")
+    icu_database.sql("ALTER TABLE items ALTER doc TYPE text; UPDATE items SET doc = upper(ref)")
+    icu_database.sql("UPDATE items SET doc = 'V' || substr(ref, 2)")
+    steps = Steps(module, icu_database.login, phase("doc", "text"))
+    assert gate(steps, "comparison")["evidence"]["different"] == ROWS
+    icu_database.sql(
+        f"DELETE FROM items WHERE id > {SOURCES}; UPDATE items SET doc = NULL;"
+        "UPDATE origin SET value = 'V2' WHERE ref = 'r1';"
+        "CREATE UNIQUE INDEX once ON items (doc COLLATE ignores_case)"
+    )
+    assert "Unique index 'once' would refuse 1 of" in steps.refused("plan")
+
+
 def test_columns_of_different_collations_are_compared_by_that_of_the_table(
     database: Database, module: Module
 ) -> None:

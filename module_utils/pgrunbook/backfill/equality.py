@@ -4,8 +4,8 @@
 Not every type has an = that is equality: json, xml and point have none, that of box compares areas.
 The server knows which has: those that DISTINCT takes, because their default operator class for
 B-trees or hashes has an equality. Arrays, domains and composite types go by what they are made of.
-Values of all other types are compared by their text. Where a column has a collation of its own,
-that is what its values are compared by, whatever the source's have. A value of the source that the
+Values of all other types are compared by their text. The collation is that of the column, whatever
+the source's values have. A value of the source that the
 column cannot hold is another one: it is not cast, which would fail or cut it, and a domain's
 constraints are not asked.
 """
@@ -42,7 +42,7 @@ _COLLATIONS = """
 SELECT a.attname AS name, format(' COLLATE %%I.%%I', n.nspname, c.collname) AS suffix
 FROM pg_attribute a JOIN pg_collation c ON c.oid = a.attcollation
 JOIN pg_namespace n ON n.oid = c.collnamespace
-WHERE a.attrelid = %s::oid AND c.oid <> 'pg_catalog."default"'::regcollation
+WHERE a.attrelid = %s::oid
 """
 
 
