@@ -43,6 +43,16 @@ REFUSED = {
         {"columns": [converted("old", "word")]},
         ["the domain never forbids NULL", "ALTER DOMAIN never DROP NOT NULL"],
     ),
+    "a type that is no spelling of one": (
+        [],
+        {"columns": [filled("value", 'text COLLATE "C"')]},
+        ["'text COLLATE \"C\"' is no type that this server knows", "correct the type of 'value'"],
+    ),
+    "a length that the type has not": (
+        [],
+        {"columns": [filled("value", "text(5)")]},
+        ["'text(5)' is no type that this server knows"],
+    ),
     "an expression on a name that the source has not": (
         [],
         {"columns": [filled("value", "text", "t.value")]},

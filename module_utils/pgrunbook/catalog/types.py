@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import psycopg
 from psycopg.sql import SQL
 
 from ..core.connection import Connection, one
@@ -14,15 +15,20 @@ from .tables import ColumnInfo
 
 def resolve_type(conn: Connection, spelled: str) -> tuple[int, str] | None:
     """The oid of a type and format_type()'s spelling of it, with its length or precision, as
-    ColumnInfo has them. None where the server knows no such type."""
-    row = one(conn, "SELECT to_regtype(%s)::oid::int8 AS oid", (spelled,))
-    if row["oid"] is None:
-        return None
+    ColumnInfo has them. None where the server knows no such type, or it is no spelling of one."""
     query = (
         "SELECT format_type(oid, CASE WHEN typtype = 'd' THEN -1 ELSE %s END) AS name"
         " FROM pg_type WHERE oid = %s::oid"
     )
-    return row["oid"], one(conn, query, (modifier(conn, spelled), row["oid"]))["name"]
+    try:
+        with conn.transaction():
+            row = one(conn, "SELECT to_regtype(%s)::oid::int8 AS oid", (spelled,))
+            if row["oid"] is None:
+                return None
+            name = one(conn, query, (modifier(conn, spelled), row["oid"]))["name"]
+    except (psycopg.errors.SyntaxError, psycopg.errors.InvalidParameterValue):
+        return None
+    return row["oid"], name
 
 
 def modifier(conn: Connection, spelled: str) -> int:
