@@ -96,10 +96,20 @@ plan_hash:
   type: str
 run:
   description:
-    - The run's id, the plan's hash and the execution, for the O(ignore:run) of other modules. Also
-      a fact, C(ansible_facts.runbook_run), to which later modules add the server after a failover.
+    - The run's id, the plan's hash and the execution, for the O(ignore:run) of other modules.
   returned: success
   type: dict
+ansible_facts:
+  description:
+    - The same as the fact C(runbook_run). A module that finds the run on another server, after a
+      failover, returns it anew, with that server.
+  returned: success
+  type: dict
+  contains:
+    runbook_run:
+      description: As RV(run).
+      returned: success
+      type: dict
 resumes:
   description: Whether this goes on with a run that was broken off.
   returned: unless O(rollback_of) is given

@@ -151,6 +151,19 @@ def database(server: demo_server.Server) -> Iterator[Database]:
     yield from _copy(server)
 
 
+@pytest.fixture
+def icu_database(monkeypatch: pytest.MonkeyPatch) -> Iterator[Database]:
+    """A copy on a server of this machine: the embedded ones know no ICU, and without it every
+    collation tells all strings apart."""
+    installed = sorted(Path("/usr/lib/postgresql").glob("1[4-9]/bin"))
+    if not installed:
+        pytest.skip("no PostgreSQL is installed on this machine, and the embedded ones lack ICU")
+    monkeypatch.setattr(demo_server, "bin_dir", lambda version: installed[-1])
+    version = int(installed[-1].parent.name)
+    with started("icu", version, sessions=SESSIONS) as (server, _):
+        yield from _copy(server)
+
+
 @pytest.fixture(scope="session")
 def phase3() -> dict[str, Any]:
     """The phase_* variables of phase 3, as they are."""

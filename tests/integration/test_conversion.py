@@ -5,6 +5,7 @@ gives everything back as it was."""
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -351,6 +352,8 @@ def test_values_that_came_later_are_kept_by_a_rollback(steps: Steps, database: D
     warning = json.dumps(done["warnings"])
     assert "1 rows of public.session_summaries hold values" in warning
     assert "snapshot_ip_type_after_phase3" in warning
+    (shown,) = re.findall(r'then (SET .*?;)"', warning)
+    assert shown.startswith("SET lock_timeout = '") and "DROP COLUMN" in shown
     assert columns(database)[OLD] == "text[]"
     kept = database.sql(
         "SELECT session_id FROM session_summaries WHERE snapshot_ip_type_after_phase3 IS NOT NULL"

@@ -4,15 +4,14 @@ it is."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from pathlib import Path
+import json
+import shlex
 from typing import Any
 
 import pytest
+from psycopg.sql import SQL, Identifier
 
-from demo import server as demo_server
-from tests.integration.conftest import SESSIONS, Database, _copy
-from tests.integration.servers import started
+from tests.integration.conftest import Database
 from tests.integration.steps import Module, Steps
 from tests.integration.test_backfill import end, filled, sessions
 
@@ -67,19 +66,6 @@ def give_back(steps: Steps, **arguments: Any) -> dict[str, Any]:
     return {**result, "rows_changed": rows + result["rows_changed"]}
 
 
-@pytest.fixture
-def icu_database(monkeypatch: pytest.MonkeyPatch) -> Iterator[Database]:
-    """A copy on a server of this machine: the embedded ones know no ICU, and without it every
-    collation tells all strings apart."""
-    installed = sorted(Path("/usr/lib/postgresql").glob("1[4-9]/bin"))
-    if not installed:
-        pytest.skip("no PostgreSQL is installed on this machine, and the embedded ones lack ICU")
-    monkeypatch.setattr(demo_server, "bin_dir", lambda version: installed[-1])
-    version = int(installed[-1].parent.name)
-    with started("icu", version, sessions=SESSIONS) as (server, _):
-        yield from _copy(server)
-
-
 def test_a_value_that_only_its_collation_takes_for_ours_is_left_alone(
     icu_database: Database, module: Module, phase: Phase
 ) -> None:
@@ -119,6 +105,25 @@ def test_a_row_whose_value_a_trigger_puts_back_is_not_given_back(
         result["rows_changed"] + result["rows_left_alone"]
         == (steps.planned["counts"]["rows_eligible"])
     )
+
+
+def test_all_triggers_are_told_at_once_with_an_option_that_a_shell_takes(
+    database: Database, steps: Steps
+) -> None:
+    names = ["it's on", 'the "third"', "two"]
+    for name in names:
+        database.sql(
+            SQL(
+                "CREATE TRIGGER {} BEFORE UPDATE ON session_summaries FOR EACH ROW"
+                " EXECUTE FUNCTION suppress_redundant_updates_trigger()"
+            ).format(Identifier(name))
+        )
+    message = steps.refused("plan", rollback_of=steps.planned["run"]["id"], acknowledged=["two"])
+    option, given = shlex.split(message.rpartition("pass ")[2].removesuffix("."))
+    assert option == "-e" and "There are" not in message
+    acknowledged = json.loads(given)["rollback_acknowledged"]
+    assert sorted(acknowledged) == names
+    assert steps.plan(rollback_of=steps.planned["run"]["id"], acknowledged=acknowledged)["needed"]
 
 
 def test_a_trigger_that_was_made_after_the_plan_stops_the_rollback(

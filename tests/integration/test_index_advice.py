@@ -13,11 +13,32 @@ import yaml
 
 from demo import no_go
 from tests.integration.conftest import ROOT, Database, Played
+from tests.integration.small_table import Table, fill
 from tests.integration.steps import Module, Steps
 
 REFERENCE_INDEXES = yaml.safe_load(
     (ROOT / "demo/reference-indexes.yml").read_text(encoding="utf-8")
 )
+ODD_QUERIES = {
+    "columns": [
+        {"name": "value", "type": "text", "source": "value"},
+        {"name": "doc", "type": "json", "source": "to_json(value)"},
+        {"name": "place", "type": "point", "source": "point(ref, 1)"},
+    ],
+    "queries": [
+        {
+            "name": name,
+            "snapshot": f"SELECT count({{doc}}) FROM {{table}} WHERE {where}",
+            "baseline": f"SELECT count({{doc}}) FROM {{table}} WHERE {where}",
+        }
+        for name, where in (
+            ("of a value", "{value} = 'v1'"),
+            ("of a place", "{place} ~= point(1, 1)"),
+        )
+    ],
+    "speedup_min": 1000,
+    "repetitions": 1,
+}
 MISSED_BY_ALL = {"phase_speedup_min": 1e6, "phase_repetitions": 1}
 
 
@@ -120,3 +141,14 @@ def test_the_demo_with_the_reference_indexes_ends_in_no_go_for_its_query_and_onl
         assert no_go.main([str(path)]) == 1
         assert told in capsys.readouterr().err
     assert no_go.main([str(tmp_path / "nowhere")]) == 1
+
+
+def test_a_column_without_an_order_is_only_included(database: Database, module: Module) -> None:
+    columns = ", doc json, place point"
+    table = Table(columns=columns, after=("ALTER TABLE t ADD PRIMARY KEY (id)",), spec=ODD_QUERIES)
+    steps = table.make(database, module)
+    fill(steps)
+    advised = [pair["proposal"] for pair in steps.do("query_gates")["pairs"]]
+    assert advised[1] is None
+    assert (advised[0]["columns"], advised[0]["include"]) == (["value"], ["doc"])
+    database.sql(advised[0]["sql"])

@@ -52,7 +52,7 @@ def test_large_values_behind_small_ones_halve_the_batch(database: Database, modu
     assert steps.back()["rows_done"] == 0
 
 
-def test_a_value_that_no_journal_can_hold_stops_the_run_and_says_so(
+def test_a_value_that_no_journal_can_hold_stops_the_run_and_its_row_is_named(
     database: Database, module: Module
 ) -> None:
     steps = Table(rows=50, spec={"columns": [{"name": "value", "type": "text", "source": "value"}]})
@@ -62,7 +62,11 @@ def test_a_value_that_no_journal_can_hold_stops_the_run_and_says_so(
     database.sql("UPDATE s SET value = repeat('x', 270000000) WHERE ref = 3")
     while "rows_done" in (result := run.attempt("backfill")):
         assert not result["done"]
-    assert "one row" in result["msg"] and "Next step" in result["msg"]
+    assert "refuses to fill 1 row" in result["msg"] and "Next step" in result["msg"]
+    assert "By key: [3]: " in result["msg"]
+    run.do("run", state="failed")
     database.sql("UPDATE s SET value = 'v3' WHERE ref = 3")
+    run.begin()
+    run.approve("backfill")
     run.backfill()
     all_right(database)

@@ -27,6 +27,7 @@ BEGIN IF NEW.value = 'bad' THEN RAISE 'not today'; END IF; RETURN NEW; END $$;
 CREATE {} refuse {} UPDATE ON t {} FOR EACH ROW EXECUTE FUNCTION refuse();
 """
 DEFERRED = RAISES.format("CONSTRAINT TRIGGER", "AFTER", "DEFERRABLE INITIALLY DEFERRED")
+TOO_LONG = "".join(chr(0x4E00 + n * 7919 % 20000) for n in range(4000))
 PRIMARY = "ALTER TABLE t ADD PRIMARY KEY (id)"
 NOT_FILLED = "SELECT id FROM t WHERE value IS NULL AND ref BETWEEN 1 AND 50 ORDER BY 1"
 
@@ -113,6 +114,7 @@ def test_all_other_rows_are_filled(
             "bad",
             "23503",
         ),
+        ("CREATE INDEX ON t (value)", TOO_LONG, "54000"),
     ],
     ids=[
         "check",
@@ -122,6 +124,7 @@ def test_all_other_rows_are_filled(
         "length",
         "foreign key",
         "deferred foreign key",
+        "too large for an index",
     ],
 )
 def test_whatever_refuses_a_row(
@@ -220,6 +223,15 @@ FORESEEN = {
         "CHECK constraint 'sized' of public.t",
         IDS,
     ),
+    "generated column that is never NULL": (
+        [
+            "ALTER TABLE t ADD fine int NOT NULL GENERATED ALWAYS AS"
+            " (CASE WHEN value = 'bad' THEN NULL ELSE 1 END) STORED"
+        ],
+        {},
+        "NOT NULL of column 'fine' of public.t",
+        IDS,
+    ),
     "domains": (
         [
             "CREATE DOMAIN word AS text CHECK (VALUE <> 'bad')",
@@ -247,6 +259,34 @@ FORESEEN = {
         ],
         {"columns": [{"name": "value", "type": "word", "source": "value"}]},
         "Type word of column 'value'",
+        IDS,
+    ),
+    "length in an array": (
+        ["ALTER TABLE t ADD words varchar(4)[]"],
+        {
+            "columns": [
+                {
+                    "name": "words",
+                    "type": "varchar(4)[]",
+                    "source": "ARRAY['v', NULL, CASE ref WHEN 7 THEN 'longer' END]",
+                }
+            ]
+        },
+        "Type varchar(4)[] of column 'words'",
+        IDS,
+    ),
+    "bits": (
+        ["ALTER TABLE t ADD flags bit(3)"],
+        {
+            "columns": [
+                {
+                    "name": "flags",
+                    "type": "bit(3)",
+                    "source": "CASE ref WHEN 7 THEN B'1' ELSE B'101' END",
+                }
+            ]
+        },
+        "Type bit(3) of column 'flags'",
         IDS,
     ),
     "integer": (

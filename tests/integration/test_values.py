@@ -10,7 +10,7 @@ import pytest
 from psycopg.sql import SQL, Identifier, Literal
 
 from tests.integration.conftest import Database
-from tests.integration.steps import Module, Steps
+from tests.integration.steps import Module, Steps, content
 
 Spec = dict[str, Any]
 
@@ -95,6 +95,25 @@ def test_a_type_without_an_equality_goes_through_and_back(
     assert database.sql("SELECT count(doc) AS n FROM items") == [{"n": 0}]
 
 
+def test_a_composite_value_with_nulls_in_it_is_filled_and_given_back(
+    database: Database, module: Module
+) -> None:
+    """IS NOT NULL does not hold of it."""
+    values = "(ARRAY[ROW(i, NULL), ROW(NULL, NULL), ROW(i, i)]::pair[])[1 + i % 3]"
+    create(database, "doc", "pair", values, before="CREATE TYPE pair AS (a int, b int)")
+    database.sql("ALTER TABLE items ADD other text")
+    spec = phase("doc", "pair")
+    spec["columns"].append({"name": "other", "type": "text", "source": "ref"})
+    before = content(database, ("public", "items"))
+    steps = Steps(module, database.login, spec)
+    steps.forward()
+    unlike = "SELECT FROM items t JOIN origin o USING (ref) WHERE t.doc::text <> o.value::text"
+    assert database.sql(f"{unlike} OR t.doc IS NOT DISTINCT FROM NULL") == []
+    assert steps.do("plan")["counts"]["rows_skipped"]["already_complete"] == ROWS
+    steps.back()
+    assert content(database, ("public", "items")) == before
+
+
 def test_what_is_spelled_otherwise_in_the_source_and_stored_alike_is_the_same(
     database: Database, module: Module
 ) -> None:
@@ -124,6 +143,16 @@ def test_a_statement_that_could_not_run_is_found_by_the_dry_run(
     database.sql("CREATE RULE also AS ON UPDATE TO items DO ALSO INSERT INTO seen VALUES (new.id)")
     said = steps.refused("plan", rollback_of=steps.planned["run"]["id"])
     assert "The server cannot plan the statement that gives rows back" in said
+
+
+def test_a_value_that_the_column_would_cut_is_another_one(
+    database: Database, module: Module
+) -> None:
+    create(database, "doc", "text", "'longer' || i")
+    database.sql("ALTER TABLE items ALTER doc TYPE varchar(4)")
+    database.sql("UPDATE items SET doc = 'long'")
+    steps = Steps(module, database.login, phase("doc", "varchar(4)"))
+    assert gate(steps, "comparison")["evidence"]["different"] == ROWS
 
 
 @pytest.mark.parametrize("strategy", ["ranges", "keyset"])
@@ -164,22 +193,24 @@ def test_a_lock_that_a_batch_would_wait_for_is_told(database: Database, module: 
 def test_what_is_shown_is_what_will_be_stored(database: Database, module: Module) -> None:
     create(database, "n", "numeric", "i + 0.12345")
     database.sql("ALTER TABLE items ALTER n TYPE numeric(10,2), ADD flag boolean, ADD doc jsonb")
+    database.sql("ALTER TABLE items ADD each numeric(9,1)[]")
     spec = phase("n", "numeric(10,2)", strategy="ranges")
     spec["columns"] += [
         {"name": "flag", "type": "boolean", "source": "value > 0"},
+        {"name": "each", "type": "numeric(9,1)[]", "source": "ARRAY[value, NULL]"},
         {"name": "doc", "type": "jsonb", "source": "jsonb_build_object('b', true, 'n', NULL)"},
     ]
     steps = Steps(module, database.login, spec)
     text = steps.plan()["text"]
     shown = {row["key"][0]: row["after"] for row in steps.planned["sample"]}
     steps.forward()
-    stored = database.sql("SELECT id::text, n::text, flag::text, doc::text FROM items")
+    stored = database.sql("SELECT id::text, n::text, flag::text, doc::text, each::text FROM items")
     assert shown and all(
-        shown[row["id"]] == {c: row[c] for c in ("n", "flag", "doc")}
+        shown[row["id"]] == {c: row[c] for c in ("n", "flag", "doc", "each")}
         for row in stored
         if row["id"] in shown
     )
-    assert 'flag=true doc={"b": true, "n": null}' in text and ".12 " in text
+    assert 'doc={"b": true, "n": null}' in text and ".12 " in text
 
 
 def test_a_column_with_signs_of_formats_in_its_name_is_found_by_its_placeholder(
@@ -231,6 +262,56 @@ def test_a_source_key_that_cannot_be_compared_is_named_with_both_types(
         assert said in message and "phase_source_table" in message, message
         assert "operator does not exist" not in message
     assert ours != "inet" or "is character varying" in message
+
+
+def test_a_source_key_of_a_collation_that_conflicts_is_named_with_both(
+    database: Database, module: Module
+) -> None:
+    database.sql(
+        'CREATE TABLE origin (ref text COLLATE "C" PRIMARY KEY, value text);'
+        'CREATE TABLE items (id int PRIMARY KEY, ref text COLLATE "POSIX", doc text)'
+    )
+    steps = Steps(module, database.login, phase("doc", "text"))
+    for step in ("preflight", "plan"):
+        message = steps.refused(step)
+        assert 'have the collations "POSIX" and "C"' in message and "SQLSTATE" not in message
+    database.sql('CREATE VIEW fitting AS SELECT ref COLLATE "POSIX" AS ref, value FROM origin')
+    steps.spec["source_table"] = "fitting"
+    steps.plan()
+
+
+def test_source_keys_that_only_the_source_tells_apart_are_refused(
+    database: Database, module: Module
+) -> None:
+    create(database, "doc", "text", "'v' || i")
+    database.sql("ALTER TABLE items ALTER ref TYPE char(5)")
+    steps = Steps(module, database.login, phase("doc", "text"))
+    assert steps.plan()["counts"]["rows_total"] == ROWS
+    database.sql("ALTER TABLE origin ALTER ref TYPE varchar")
+    database.sql("INSERT INTO origin VALUES ('r1  ', 'another')")
+    twice = "SELECT id FROM items JOIN origin USING (ref) GROUP BY 1 HAVING count(*) > 1"
+    assert len(database.sql(twice)) == ROWS // SOURCES
+    message = steps.refused("plan")
+    assert 'has 2 rows whose keys are all equal to the key ["r1' in message
+
+
+def test_what_only_a_collation_takes_for_equal(icu_database: Database, module: Module) -> None:
+    """That of the source does not count, that of an index does."""
+    icu_database.sql(
+        "CREATE COLLATION ignores_case (provider = icu, locale = 'und-u-ks-level2',"
+        " deterministic = false)"
+    )
+    create(icu_database, "doc", "text COLLATE ignores_case", "'v' || i")
+    icu_database.sql("ALTER TABLE items ALTER doc TYPE text; UPDATE items SET doc = upper(ref)")
+    icu_database.sql("UPDATE items SET doc = 'V' || substr(ref, 2)")
+    steps = Steps(module, icu_database.login, phase("doc", "text"))
+    assert gate(steps, "comparison")["evidence"]["different"] == ROWS
+    icu_database.sql(
+        f"DELETE FROM items WHERE id > {SOURCES}; UPDATE items SET doc = NULL;"
+        "UPDATE origin SET value = 'V2' WHERE ref = 'r1';"
+        "CREATE UNIQUE INDEX once ON items (doc COLLATE ignores_case)"
+    )
+    assert "Unique index 'once' would refuse 1 of" in steps.refused("plan")
 
 
 def test_columns_of_different_collations_are_compared_by_that_of_the_table(

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import threading
 
+import psycopg
 import pytest
 
 from ansible.module_utils.pgrunbook.backfill import backfill, workers
@@ -137,6 +138,20 @@ def test_a_trigger_is_acknowledged_and_fires(database: Database, module: Module)
     all_right(database)
     touched = "SELECT count(*) AS n FROM t WHERE other = 7"
     assert database.sql(touched)[0]["n"] == steps.planned["counts"]["rows_eligible"]
+
+
+def test_a_trigger_on_what_is_generated_from_a_filled_column_fires_too(
+    any_database: Database, module: Module
+) -> None:
+    table = Table(columns=", loud text GENERATED ALWAYS AS (upper(value)) STORED")
+    steps = table.make(any_database, module)
+    any_database.sql(TRIGGER[1].replace("NEW.other = 7;", "RAISE 'it fires';"))
+    any_database.sql(
+        "CREATE TRIGGER touch AFTER UPDATE OF loud ON t FOR EACH ROW EXECUTE FUNCTION touch()"
+    )
+    with pytest.raises(psycopg.errors.RaiseException, match="it fires"):
+        any_database.sql("UPDATE t SET value = 'x'")
+    assert "Trigger 'touch'" in steps.refused("plan")
 
 
 @pytest.mark.parametrize(

@@ -25,6 +25,7 @@ def test_both_names_are_a_question_for_a_person() -> None:
         catalog.present_names(parsed(), table_info("id", "region", "regions"))
     text = str(refused.value)
     assert "public.orders has both 'regions' and 'region'" in text and "Next step:" in text
+    assert '(SELECT count("regions"), count("region") FROM "public"."orders";)' in text
 
 
 def test_neither_name_lists_near_ones() -> None:

@@ -115,6 +115,7 @@ def test_defaults() -> None:
         "superuser",
         "orphans",
         "requirement",
+        "agreement",
         "estimate",
         "remaining",
         "given_back",

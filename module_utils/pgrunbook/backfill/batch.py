@@ -257,7 +257,7 @@ def _entry(spec: Spec, names: Mapping[str, str]) -> Composable:
     parts = [
         *(SQL("t.{}::text").format(name(k)) for k in spec.key),
         *(
-            SQL("CASE WHEN p.{} IS NOT NULL THEN t.{}::text END").format(
+            SQL("CASE WHEN p.{} IS DISTINCT FROM NULL THEN t.{}::text END").format(
                 name(f"v{n}"), name(names[c.name])
             )
             for n, c in enumerate(spec.columns)

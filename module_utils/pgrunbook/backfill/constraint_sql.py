@@ -7,7 +7,7 @@ from __future__ import annotations
 from .. import catalog
 
 GENERATED = """
-SELECT a.attname AS name, pg_get_expr(d.adbin, d.adrelid) AS expression
+SELECT a.attname AS name, pg_get_expr(d.adbin, d.adrelid) AS expression, a.attnotnull AS not_null
 FROM pg_attribute a JOIN pg_attrdef d ON d.adrelid = a.attrelid AND d.adnum = a.attnum
 WHERE a.attrelid = %s::oid AND a.attgenerated <> '' AND NOT a.attisdropped
 """
@@ -44,8 +44,10 @@ ORDER BY 1
 UNIQUE = f"""
 SELECT c.relname AS name, pg_get_expr(i.indpred, i.indrelid) AS predicate,
        coalesce((to_jsonb(i) ->> 'indnullsnotdistinct')::boolean, false) AS nulls_too,
-       ARRAY(SELECT pg_get_indexdef(c.oid, n, false) FROM generate_series(1, i.indnkeyatts) n)
-         AS keys, {catalog.MENTIONS} AS mentions
+       ARRAY(SELECT pg_get_indexdef(c.oid, n, false)
+               || coalesce(' COLLATE ' || nullif(i.indcollation[n - 1], 0)::regcollation::text, '')
+             FROM generate_series(1, i.indnkeyatts) n ORDER BY n) AS keys,
+       {catalog.MENTIONS} AS mentions
 FROM pg_index i JOIN pg_class c ON c.oid = i.indexrelid
 WHERE i.indrelid = %s::oid AND i.indisunique AND NOT i.indisexclusion AND i.indisready
 AND (%s OR NOT c.relispartition) ORDER BY 1

@@ -5,7 +5,7 @@ reads. Every row to be filled is looked at as it would be afterwards (image.py).
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 import psycopg
@@ -19,7 +19,7 @@ from ..core.spec import Spec
 from ..core.sql import comma, name, text
 from . import constraint_sql as sql
 from . import eligibility, refused_rows
-from .image import KEY, Image, Rule, UniqueIndex, filled_columns
+from .image import KEY, LARGE, MOVES, Image, Rule, UniqueIndex, filled_columns
 
 
 @dataclass(frozen=True)
@@ -35,11 +35,13 @@ class Refusal:
 @dataclass(frozen=True)
 class Foreseen:
     """What the server would refuse: by each constraint, and rows in all. unforeseen names what
-    could not be evaluated without writing."""
+    could not be evaluated without writing. left has, by the phase's columns, how many rows at
+    least would be without a value for that."""
 
     refused: list[Refusal] = field(default_factory=list)
     rows: int = 0
     unforeseen: list[str] = field(default_factory=list)
+    left: Mapping[str, int] = field(default_factory=dict)
 
 
 def foresee(conn: Connection, spec: Spec, info: TableInfo) -> Foreseen:
@@ -55,6 +57,7 @@ def foresee(conn: Connection, spec: Spec, info: TableInfo) -> Foreseen:
     refused: list[Refusal] = []
     unforeseen: list[str] = []
     rows = 0
+    left = []
     for image in images:
         rules = list(image.rules())
         looked = _Looked(conn, spec, image)
@@ -62,10 +65,16 @@ def foresee(conn: Connection, spec: Spec, info: TableInfo) -> Foreseen:
         for index in image.unique_indexes():
             rows += looked.at_unique(index)
         refused += looked.refused
+        left.append(looked.left)
         unforeseen += [*looked.unforeseen, *image.exclusions()]
     triggers = catalog.update_triggers(conn, info, [c.present for c in columns if c.present])
     unforeseen += [f"trigger {trigger!r}" for trigger in triggers]
-    return Foreseen(refused, rows, unforeseen)
+    whole, *parts = left
+    at_least = {
+        c.name: max(whole.get(n, 0), sum(part.get(n, 0) for part in parts))
+        for n, c in enumerate(spec.columns)
+    }
+    return Foreseen(refused, rows, unforeseen, at_least)
 
 
 def require_fillable(conn: Connection, spec: Spec, info: TableInfo) -> Foreseen:
@@ -94,6 +103,8 @@ class _Looked:
         self._conn, self._spec, self._image = conn, spec, image
         self.refused: list[Refusal] = []
         self.unforeseen: list[str] = []
+        self.left: dict[int, int] = {}
+        """By the numbers of the columns, how many rows at least would get no value for that."""
 
     def at(self, rules: Sequence[Rule]) -> int:
         """Count the rows that each of the rules refuses; how many they are together."""
@@ -110,6 +121,7 @@ class _Looked:
             return sum(map(self._alone, usable))
         for n, rule in enumerate(usable):
             self._note(rule.said, found[f"n{n}"], self._broken(rule))
+        self.left |= {c.number: found[f"left{c.number}"] for c in self._image.filled}
         rows: int = found["rows"]
         return rows
 
@@ -118,13 +130,15 @@ class _Looked:
         filled, unless another row has it already."""
         said = f"Unique index {index.name!r}"
         query = self._unique(index)
-        rule = Rule(said, SQL(""))
+        rule, touched = Rule(said, SQL("")), self._image.touched(index.mentions)
         if not self._is_stable(rule, query):
             return 0
         try:
             with self._conn.transaction():
                 rows: int = one(self._conn, query, ())["n"]
                 self._note(said, rows, self._of_unique(index))
+            for column in touched if len(touched) == 1 else ():
+                self.left[column.number] = max(self.left.get(column.number, 0), rows)
         except psycopg.Error as error:
             self.unforeseen.append(f"{said} ({reason(error)})")
             return 0
@@ -168,9 +182,18 @@ class _Looked:
             SQL("count(*) FILTER (WHERE {}) AS {}").format(rule.broken, name(f"n{n}"))
             for n, rule in enumerate(rules)
         ]
+        broken = eligibility.any_of(rule.broken for rule in rules)
+        counts += [
+            SQL("count(*) FILTER (WHERE ({} OR {}) AND {}) AS {}").format(
+                *(self._image.extra(kind, c.number) for kind in (MOVES, LARGE)),
+                broken,
+                name(f"left{c.number}"),
+            )
+            for c in self._image.filled
+        ]
         return SQL("SELECT {}, count(*) FILTER (WHERE {}) AS rows FROM {}").format(
             comma(counts),
-            eligibility.any_of(rule.broken for rule in rules),
+            broken,
             self._image.rows(whole_row=any(rule.whole_row for rule in rules)),
         )
 
@@ -214,7 +237,7 @@ def _among(index: UniqueIndex) -> Composed:
     if index.predicate is not None:
         conditions.append(SQL("({})").format(text(index.predicate)))
     if not index.nulls_too:
-        conditions += [SQL("({}) IS NOT NULL").format(text(key)) for key in index.keys]
+        conditions += [SQL("({}) IS DISTINCT FROM NULL").format(text(key)) for key in index.keys]
     return SQL(" AND ").join(conditions)
 
 

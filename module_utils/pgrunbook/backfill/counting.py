@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from psycopg.sql import SQL, Composable, Composed
 
@@ -68,6 +68,24 @@ def count(conn: Connection, spec: Spec, info: TableInfo) -> Counts:
     )
 
 
+def without(counts: Counts, left: Mapping[str, int]) -> Counts:
+    """The counts where the server refuses rows: left has, by column, how many get no value."""
+    return replace(
+        counts,
+        coverage={
+            column: _less(share, left.get(column, 0), counts.rows_total)
+            for column, share in counts.coverage.items()
+        },
+    )
+
+
+def _less(share: Coverage, rows: int, total: int) -> Coverage:
+    if not rows:
+        return share
+    lacking = {**share.lacking, "refused": rows}
+    return replace(share, after=percentage(total - sum(lacking.values()), total), lacking=lacking)
+
+
 def _by_reason(spec: Spec, held: Mapping[str, Held]) -> Composed:
     """The counts of rows that are eligible, and by REASONS of those that are not."""
     return SQL(
@@ -83,7 +101,7 @@ def _by_reason(spec: Spec, held: Mapping[str, Held]) -> Composed:
     ).format(
         eligible=eligible(spec, held),
         complete=SQL(" AND ").join(
-            SQL("{} IS NOT NULL").format(held[c.name].filled) for c in spec.columns
+            SQL("{} IS DISTINCT FROM NULL").format(held[c.name].filled) for c in spec.columns
         ),
         no_key=_no_key(spec),
     )
@@ -102,7 +120,9 @@ def _by_column(spec: Spec, held: Mapping[str, Held]) -> Composed:
             now=held[c.name].now,
             filled=held[c.name].filled,
             value=value,
-            lacks=SQL("coalesce({}, {}) IS NULL").format(held[c.name].filled, value),
+            lacks=SQL("coalesce({}, {}) IS NOT DISTINCT FROM NULL").format(
+                held[c.name].filled, value
+            ),
             no_key=_no_key(spec),
             n=name(f"now{n}"),
             a=name(f"after{n}"),
@@ -138,13 +158,15 @@ def _fate(
 ) -> convert.Fate:
     query = SQL(
         "SELECT count(t.{old}) AS values,"
-        " count(*) FILTER (WHERE {lost} AND {value} IS NOT NULL) AS from_source,"
-        " count(*) FILTER (WHERE {lost} AND {value} IS NULL) AS become_null,"
+        " count(*) FILTER (WHERE {lost} AND {value} IS DISTINCT FROM NULL) AS from_source,"
+        " count(*) FILTER (WHERE {lost} AND {value} IS NOT DISTINCT FROM NULL) AS become_null,"
         " count(*) FILTER (WHERE {differs}) AS differ"
         " FROM {table} t LEFT JOIN ({source}) s ON {matches}"
     ).format(
         old=old,
-        lost=SQL("t.{} IS NOT NULL AND {} IS NULL").format(old, held.now),
+        lost=SQL("t.{} IS DISTINCT FROM NULL AND {} IS NOT DISTINCT FROM NULL").format(
+            old, held.now
+        ),
         value=of_source(number),
         differs=differs(column, held.now, of_source(number), by),
         table=table(spec.table),

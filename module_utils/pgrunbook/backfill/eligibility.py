@@ -9,15 +9,16 @@ come before those of the source.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 
 from psycopg.sql import SQL, Composable, Composed, Literal
 
 from ..catalog import TableInfo, conversion
 from ..catalog.conversion import Held
-from ..core.connection import Connection, one
+from ..core.connection import Connection, one, rows_as
 from ..core.errors import RunbookError, require_none
 from ..core.spec import Spec
-from ..core.sql import comma, expression, name, table
+from ..core.sql import comma, expression, name, render, table
 from .equality import comparable
 
 
@@ -62,10 +63,12 @@ def of_source(number: int) -> Composed:
 
 
 def eligible(spec: Spec, held: Mapping[str, Held]) -> Composed:
-    """The condition on t and s under which a row gains at least one value. IS NULL would hold of a
-    composite value of NULLs as well, which is a value."""
+    """The condition on t and s under which a row gains at least one value. Of a composite value IS
+    NULL asks for its fields; IS DISTINCT FROM NULL asks for the value itself."""
     return any_of(
-        SQL("({} IS NOT DISTINCT FROM NULL AND {} IS NOT NULL)").format(held[c.name].filled, value)
+        SQL("({} IS NOT DISTINCT FROM NULL AND {} IS DISTINCT FROM NULL)").format(
+            held[c.name].filled, value
+        )
         for c, value in zip(spec.columns, values(spec, held), strict=True)
     )
 
@@ -73,7 +76,7 @@ def eligible(spec: Spec, held: Mapping[str, Held]) -> Composed:
 def has_origin(held: Mapping[str, Held]) -> Composed:
     """The condition on t and s that there is something to fill a row from."""
     moved = [h.moved for h in held.values() if h.moved is not None]
-    return any_of(SQL("{} IS NOT NULL").format(of) for of in (SQL("s.k0"), *moved))
+    return any_of(SQL("{} IS DISTINCT FROM NULL").format(of) for of in (SQL("s.k0"), *moved))
 
 
 def identity(spec: Spec) -> Composed:
@@ -101,7 +104,7 @@ def _value(moved: Composable | None, value: Composed) -> Composed:
 
 def require_joinable(conn: Connection, spec: Spec, info: TableInfo, source: TableInfo) -> None:
     """Raise RunbookError with the columns of the source key that cannot be compared with those of
-    the table, because of their types."""
+    the table, because of their types or collations."""
     pairs = (
         (ours, info.columns[ours].type, theirs, source.columns[theirs].type)
         for ours, theirs in spec.source_key.items()
@@ -119,6 +122,48 @@ def require_joinable(conn: Connection, spec: Spec, info: TableInfo, source: Tabl
         for ours, our_type, theirs, their_type in pairs
         if not comparable(conn, our_type, their_type)
     )
+    require_none(
+        f"Columns {each.ours!r} of {spec.table} and {each.theirs!r} of {spec.source}, which "
+        f"phase_source_key compares, have the collations {each.our_collation} and "
+        f"{each.their_collation}, and PostgreSQL does not choose between them. Next step: make a "
+        f"view of the source that has {each.theirs} COLLATE {each.our_collation}, and name that "
+        "view as phase_source_table."
+        for each in _compared_keys(conn, spec)
+        if each.conflict
+    )
+
+
+@dataclass(frozen=True)
+class _ComparedKey:
+    """A column of the table, the one of the source that it is compared with, and the collations of
+    both. conflict is whether PostgreSQL does not know by which to compare them; otherwise is
+    whether it may compare them otherwise than the source compares its own keys."""
+
+    ours: str
+    theirs: str
+    our_collation: str
+    their_collation: str
+    conflict: bool
+    otherwise: bool
+
+
+_COMPARED_KEYS = """
+SELECT a.attname AS ours, b.attname AS theirs, a.attcollation::regcollation::text AS our_collation,
+    b.attcollation::regcollation::text AS their_collation,
+    a.attcollation <> b.attcollation
+      AND NOT ARRAY[a.attcollation, b.attcollation] && ARRAY[0, d.oid] AS conflict,
+    a.atttypid <> b.atttypid OR a.attcollation <> b.attcollation AS otherwise
+FROM unnest(%s::text[], %s::text[]) u(ours, theirs)
+JOIN pg_attribute a ON a.attrelid = to_regclass(%s) AND a.attname = u.ours
+JOIN pg_attribute b ON b.attrelid = to_regclass(%s) AND b.attname = u.theirs,
+(SELECT 'pg_catalog."default"'::regcollation::oid AS oid) d
+"""
+
+
+def _compared_keys(conn: Connection, spec: Spec) -> list[_ComparedKey]:
+    columns = ([*spec.source_key], [*spec.source_key.values()])
+    tables = (render(table(spec.table)), render(table(spec.source)))
+    return rows_as(conn, _ComparedKey, _COMPARED_KEYS, (*columns, *tables))
 
 
 def require_unique_source(conn: Connection, spec: Spec) -> None:
@@ -134,6 +179,37 @@ def require_unique_source(conn: Connection, spec: Spec) -> None:
             f"{spec.source} has {row['n']} rows for the key {row['key']}, so it is undefined "
             "which one fills. Next step: name a table or a view with one row a key as "
             "phase_source_table."
+        )
+    if any(each.otherwise for each in _compared_keys(conn, spec)):
+        _require_one_match(conn, spec)
+
+
+def _require_one_match(conn: Connection, spec: Spec) -> None:
+    """The same as the join compares the keys: the table's type or collation may tell less apart."""
+    ours = comma(SQL("t.{}").format(name(column)) for column in spec.source_key)
+    keys = [
+        SQL("{} AS {}").format(name(column), name(f"k{n}"))
+        for n, column in enumerate(spec.source_key.values())
+    ]
+    query = SQL(
+        "SELECT jsonb_build_array({ours})::text AS key, count(*) AS n"
+        " FROM (SELECT DISTINCT {ours} FROM {table} t) t"
+        " JOIN (SELECT {keys} FROM {source}) s ON {matches}"
+        " GROUP BY {ours} HAVING count(*) > 1 LIMIT 1"
+    ).format(
+        ours=ours,
+        table=table(spec.table),
+        keys=comma(keys),
+        source=table(spec.source),
+        matches=matches(spec),
+    )
+    row = conn.execute(query, ()).fetchone()
+    if row:
+        raise RunbookError(
+            f"{spec.source} has {row['n']} rows whose keys are all equal to the key {row['key']} "
+            f"of {spec.table}, because the types or collations of the two differ. So it is "
+            "undefined which one fills. Next step: name a view with one row a key, of the "
+            "table's type and collation, as phase_source_table."
         )
 
 

@@ -4,10 +4,10 @@
 Not every type has an = that is equality: json, xml and point have none, that of box compares areas.
 The server knows which has: those that DISTINCT takes, because their default operator class for
 B-trees or hashes has an equality. Arrays, domains and composite types go by what they are made of.
-Values of all other types are compared by their text. Where a column has a collation of its own,
-that is what its values are compared by, whatever the source's have. A value of the source that the
-column cannot hold is another one: it is not cast, which would fail, and a domain's constraints are
-not asked.
+Values of all other types are compared by their text. The collation is that of the column, whatever
+the source's values have. A value of the source that the
+column cannot hold is another one: it is not cast, which would fail or cut it, and a domain's
+constraints are not asked.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ _COLLATIONS = """
 SELECT a.attname AS name, format(' COLLATE %%I.%%I', n.nspname, c.collname) AS suffix
 FROM pg_attribute a JOIN pg_collation c ON c.oid = a.attcollation
 JOIN pg_namespace n ON n.oid = c.collnamespace
-WHERE a.attrelid = %s::oid AND c.oid <> 'pg_catalog."default"'::regcollation
+WHERE a.attrelid = %s::oid
 """
 
 
@@ -66,8 +66,8 @@ def rules(conn: Connection, spec: Spec, info: TableInfo) -> dict[str, Rule]:
 def _rule(conn: Connection, column: Column, collation: str, given: int | None) -> Rule:
     """given is the oid of the type of all values that the column gets, None where that differs."""
     base = type_limits.base_type(conn, column.type)
-    suffix = collation if comparable(conn, column.type, column.type) else "::text"
-    return Rule(base, suffix, type_limits.cast_may_fail(base, given))
+    suffix = collation if comparable(conn, base, base) else "::text"
+    return Rule(base, suffix, type_limits.may_be_too_large(base, given))
 
 
 def _types_of_source(conn: Connection, spec: Spec) -> list[int]:

@@ -14,7 +14,7 @@ from ..catalog import TableInfo, conversion, type_limits, volatile
 from ..core.connection import Connection
 from ..core.errors import RunbookError, reason, require_none
 from ..core.obstacles import Obstacles
-from ..core.spec import Column, Spec, Table
+from ..core.spec import Column, Spec
 from ..core.sql import expression, table, text
 
 
@@ -31,7 +31,7 @@ def require_sound_expressions(conn: Connection, spec: Spec, info: TableInfo) -> 
     require_none(
         f"{each.said}: {why}. Next step: {each.mend}."
         for each in _expressions(spec, info)
-        if (why := _refusal(conn, each.column, each.on, each.of))
+        if (why := _refusal(conn, each))
     )
     return found
 
@@ -51,7 +51,7 @@ def acknowledged_functions(conn: Connection, spec: Spec, info: TableInfo) -> lis
 
 
 def _acknowledged(conn: Connection, spec: Spec, each: _Expression) -> set[str]:
-    asked = SQL("SELECT {} FROM {} t").format(each.of, table(each.on))
+    asked = SQL("SELECT {} FROM {}").format(each.of, each.rows)
     try:
         return volatile.acknowledged(conn, spec, asked, each.said)
     except psycopg.Error as error:
@@ -69,11 +69,11 @@ def acknowledged_of_source(conn: Connection, spec: Spec) -> set[str]:
 
 @dataclass(frozen=True)
 class _Expression:
-    """An expression on the rows t of a table, which fills a column; how a message about it begins,
-    and what to do about it."""
+    """An expression that fills a column; the rows that it is on, as an item of FROM; how a message
+    about it begins, and what to do about it."""
 
     column: Column
-    on: Table
+    rows: Composable
     of: Composable
     said: str
     mend: str
@@ -84,7 +84,7 @@ def _expressions(spec: Spec, info: TableInfo) -> Iterator[_Expression]:
     for c in spec.columns:
         yield _Expression(
             c,
-            spec.source,
+            table(spec.source),
             expression(c.source),
             f"The source expression of column {c.name!r}, {c.source!r}, cannot be used on "
             f"{spec.source}",
@@ -94,21 +94,20 @@ def _expressions(spec: Spec, info: TableInfo) -> Iterator[_Expression]:
         if moved:
             yield _Expression(
                 c,
-                spec.table,
+                SQL("{} t").format(table(spec.table)),
                 moved,
                 f"The expression {c.using!r} cannot convert column {c.name!r} of {spec.table}",
                 "correct using in phase_columns",
             )
 
 
-def _refusal(conn: Connection, column: Column, on: Table, of: Composable) -> str:
-    """Why an expression on the rows of a table cannot fill the column; empty where it can."""
+def _refusal(conn: Connection, each: _Expression) -> str:
+    """Why an expression cannot fill its column; empty where it can."""
     try:
         with conn.transaction():
-            limited = (
-                type_limits.too_large(type_limits.base_type(conn, column.type), of) is not None
-            )
-            for query in _trials(column, on, of, limited=limited):
+            base = type_limits.base_type(conn, each.column.type)
+            limited = type_limits.too_large(base, each.of) is not None
+            for query in _trials(each, limited=limited):
                 conn.execute(query, (), binary=True)
     except psycopg.errors.ReadOnlySqlTransaction as error:
         return f"it tries to write: {reason(error)}"
@@ -117,17 +116,17 @@ def _refusal(conn: Connection, column: Column, on: Table, of: Composable) -> str
     return ""
 
 
-def _trials(column: Column, on: Table, of: Composable, *, limited: bool) -> list[Composed]:
-    """Queries that fail where an expression on the rows t of a table would make a batch fail.
+def _trials(each: _Expression, *, limited: bool) -> list[Composed]:
+    """Queries that fail where an expression would make a batch fail.
 
     A cast cuts a value that is too long; reading it as a record's field refuses it, as UPDATE does.
     limited is whether constraints.foresee() tells for each row that the type is too small.
     """
-    parts = {"e": of, "type": text(column.type), "on": table(on)}
-    trials = ["SELECT count({e}), count(coalesce(NULL::{type}, {e})) FROM {on} t"]
-    if column.type.endswith(")") and not limited:
+    parts = {"e": each.of, "type": text(each.column.type), "rows": each.rows}
+    trials = ["SELECT count({e}), count(coalesce(NULL::{type}, {e})) FROM {rows}"]
+    if each.column.type.endswith(")") and not limited:
         trials.append(
-            "SELECT count(r.v) FROM (SELECT {e}::text AS v FROM {on} t) s,"
+            "SELECT count(r.v) FROM (SELECT {e}::text AS v FROM {rows}) s,"
             " jsonb_to_record(jsonb_build_object('v', s.v)) AS r(v {type})"
         )
     return [SQL(trial).format(**parts) for trial in trials]

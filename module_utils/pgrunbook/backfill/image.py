@@ -107,12 +107,12 @@ class Image:
         whole: bool,
     ) -> None:
         self._conn, self._spec, self._on, self._info = conn, spec, on, info
-        self._filled, self._whole = columns, whole
+        self.filled, self._whole = columns, whole
         self._asked = (info.oid, whole)
         self._held = conversion.held(spec, info.types)
-        self._generated = {
-            row["name"]: row["expression"] for row in conn.execute(sql.GENERATED, (info.oid,))
-        }
+        generated = conn.execute(sql.GENERATED, (info.oid,)).fetchall()
+        self._generated = {row["name"]: row["expression"] for row in generated}
+        self._never_null = [row["name"] for row in generated if row["not_null"]]
 
     @property
     def alias(self) -> Composable:
@@ -122,8 +122,9 @@ class Image:
     def rules(self) -> Iterator[Rule]:
         """What may refuse one of the rows, whatever the others hold."""
         if self._whole:
-            for c in self._filled:
+            for c in self.filled:
                 yield from self._types(c)
+            yield from map(self._not_null, self._never_null)
         yield from self._checks()
         yield from self._foreign_keys()
 
@@ -156,8 +157,8 @@ class Image:
         """The filled columns that are mentioned; all of them where a generated column is."""
         mentioned = set(mentions)
         if mentioned & set(self._generated):
-            return list(self._filled)
-        return [c for c in self._filled if c.present in mentioned]
+            return list(self.filled)
+        return [c for c in self.filled if c.present in mentioned]
 
     def moves(self, columns: Iterable[FilledColumn]) -> Composed:
         """The condition that one of these columns is filled."""
@@ -194,15 +195,17 @@ class Image:
         kinds = (LARGE, MOVES, VALUE)
         return [
             name(KEY),
-            *(name(f"{kind} {c.number}") for kind in kinds for c in self._filled),
+            *(name(f"{kind} {c.number}") for kind in kinds for c in self.filled),
         ]
 
     def _plain(self, everyone: bool) -> Composed:
         """The rows, with generated columns as they are now."""
         extras = [SQL("{}::text AS {}").format(refused_rows.key(self._spec), name(KEY))]
         then = {}
-        for c in self._filled:
-            moves = SQL("({} IS NULL AND {} IS NOT NULL)").format(c.filled, c.value)
+        for c in self.filled:
+            moves = SQL("({} IS NOT DISTINCT FROM NULL AND {} IS DISTINCT FROM NULL)").format(
+                c.filled, c.value
+            )
             large = SQL("({} AND coalesce({}, false))").format(moves, c.too_large or SQL("false"))
             fits = c.value
             if c.too_large:
@@ -245,7 +248,7 @@ class Image:
         if c.too_large:
             yield Rule(f"Type {spelled.type} {said}", self.extra(LARGE, c.number))
         for row in self._conn.execute(sql.DOMAINS, (spelled.type,)).fetchall():
-            rule = row["expression"] or "VALUE IS NOT NULL"
+            rule = row["expression"] or "VALUE IS DISTINCT FROM NULL"
             forbids = SQL("(({}) IS FALSE)").format(text(rule))
             yield Rule(
                 f"Constraint {row['name']!r} of domain {row['domain']} {said}",
@@ -262,11 +265,14 @@ class Image:
             if row["validated"] and not whole and not self.touched(row["mentions"]):
                 continue
             if row["expression"] is None:
-                broken = SQL("({} IS NULL)").format(name(row["mentions"][0]))
-                yield Rule(f"NOT NULL of column {row['mentions'][0]!r} of {self._on}", broken)
+                yield self._not_null(row["mentions"][0])
             else:
                 broken = SQL("(({}) IS FALSE)").format(text(row["expression"]))
                 yield Rule(f"CHECK constraint {row['name']!r} of {self._on}", broken, whole)
+
+    def _not_null(self, column: str) -> Rule:
+        broken = SQL("({} IS NOT DISTINCT FROM NULL)").format(name(column))
+        return Rule(f"NOT NULL of column {column!r} of {self._on}", broken)
 
     def _foreign_keys(self) -> Iterator[Rule]:
         for row in self._conn.execute(sql.FOREIGN_KEYS, self._asked).fetchall():

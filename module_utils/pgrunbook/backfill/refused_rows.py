@@ -19,9 +19,10 @@ from ..core.sql import literal, table
 from ..ledger import RefusedRow
 from . import eligibility
 
-REFUSALS = ("22", "23", "44", "P0")
+TOO_LARGE = "54000"
+REFUSALS = ("22", "23", "44", "P0", TOO_LARGE)
 """Classes of SQLSTATE that are about what a row would hold: data exceptions, constraints, WITH
-CHECK OPTION, and what a trigger raises."""
+CHECK OPTION, what a trigger raises, and what is too large, such as for an index."""
 MAX_NAMED = 5
 
 

@@ -10,6 +10,7 @@ from psycopg.sql import SQL, Composed, Identifier, Literal
 
 from .. import catalog, ledger
 from ..catalog import TableInfo, surroundings
+from ..core import printable
 from ..core.connection import Connection
 from ..core.errors import RunbookError
 from ..core.locks import with_lock_retries
@@ -121,17 +122,18 @@ def require_triggers(
     names: Mapping[str, str],
     acknowledged: Collection[str],
 ) -> list[str]:
-    """The triggers that giving the rows back would fire. Raises RunbookError where one of them is
+    """The triggers that giving the rows back would fire. Raises RunbookError with those that are
     neither among the acknowledged nor among those that the phase acknowledges."""
     found = catalog.update_triggers(conn, info, names.values())
-    for trigger in found:
-        if trigger not in {*spec.acknowledged, *acknowledged}:
-            raise RunbookError(
-                f"Trigger {trigger!r} of {spec.table} would fire for every row that is given back. "
-                "It may put values back, and nothing takes back what else it does. Nothing was "
-                "changed. Next step: find out what it does; disable it, or if it may fire, pass "
-                f'-e \'{{"rollback_acknowledged": ["{trigger}"]}}\'.'
-            )
+    missing = [t for t in found if t not in {*spec.acknowledged, *acknowledged}]
+    if missing:
+        told = f"Trigger {', '.join(map(repr, missing))} of {spec.table}"
+        raise RunbookError(
+            f"{told} would fire for every row that is given back. It may put values back, and "
+            "nothing takes back what else it does. Nothing was changed. Next step: find out what "
+            "it does; disable it, or if it may fire, pass "
+            f"{printable.extra_variable('rollback_acknowledged', [*acknowledged, *missing])}."
+        )
     return found
 
 
@@ -227,7 +229,8 @@ def _unchanged(spec: Spec, written: list[tuple[Identifier, Literal]]) -> Compose
 def _kept(written: list[tuple[Identifier, Literal]]) -> Composed:
     """The condition that a row still has a value where the run filled one."""
     return any_of(
-        SQL("(entry.e ->> {} IS NOT NULL AND t.{} IS NOT NULL)").format(n, c) for c, n in written
+        SQL("(entry.e ->> {} IS NOT NULL AND t.{} IS DISTINCT FROM NULL)").format(n, c)
+        for c, n in written
     )
 
 

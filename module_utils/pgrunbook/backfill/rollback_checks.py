@@ -212,7 +212,7 @@ def _sample(info: TableInfo, relation: _Relation, ours: list[str]) -> Composed:
     return SQL("(SELECT {} FROM {} WHERE {} LIMIT {}) r").format(
         columns,
         table(relation.table),
-        any_of(SQL("{} IS NOT NULL").format(name(c)) for c in ours),
+        any_of(SQL("{} IS DISTINCT FROM NULL").format(name(c)) for c in ours),
         Literal(SAMPLED_ROWS),
     )
 
@@ -230,7 +230,8 @@ def require_latest(
     }
     require_none(
         f"{sentence} Nothing was changed. Next step: roll run {other} back first; or, if what it "
-        f'filled there may go too, pass -e \'{{"rollback_acknowledged": ["{other}"]}}\'.'
+        "filled there may go too, pass "
+        f"{printable.extra_variable('rollback_acknowledged', [*acknowledged, other])}."
         for other, sentence in told.items()
         if sentence and other not in acknowledged
     )

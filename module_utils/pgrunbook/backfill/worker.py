@@ -171,9 +171,13 @@ class _Pass:
             _require_timeout(self._slice.spec, started, self._timeouts)
             self._slice.sizes.too_long(self._kind)
             self._limit.halve()
-        except psycopg.errors.ProgramLimitExceeded as error:
-            _require_several(self._slice.spec, rows, error)
-            self._limit.shrink(rows)
+        except psycopg.errors.ProgramLimitExceeded:
+            if alone:
+                raise
+            if rows > 1:
+                self._limit.shrink(rows)
+            else:
+                self._suspects = rows
         except refused_rows.RowRefused as refused:
             self._worker.set_aside(self._conn, refused.row)
             self._suspects = 0
@@ -209,20 +213,6 @@ class _Pass:
                 "rule takes the value away. What was committed before is kept. Next step: find it, "
                 "and undo the run."
             )
-
-
-def _require_several(spec: Spec, rows: int, error: psycopg.Error) -> None:
-    """Raise where the server's limits do not allow a batch of one row, so that no smaller one may
-    do."""
-    if rows > 1:
-        return
-    raise RunbookError(
-        f"A batch of one row of {spec.table} exceeds a limit of the server "
-        f"(SQLSTATE {error.sqlstate}): {error.diag.message_primary}. What was committed before "
-        f"is kept. Next step: find what is so large in {spec.source}, such as a value of more than "
-        "256 MB, which no journal can hold, or one that an index on the filled column cannot hold; "
-        "then run the playbook again."
-    )
 
 
 def _require_timeout(spec: Spec, started: float, tries: int) -> None:

@@ -56,6 +56,7 @@ __all__ = [
     "trust",
     "trusted_ledger",
     "type_limits",
+    "types",
     "update_triggers",
     "volatile",
     "with_partitions",

@@ -5,9 +5,13 @@ from __future__ import annotations
 
 from collections.abc import Container, Iterable, Iterator
 
+from psycopg.sql import SQL
+
+from ..core import printable
 from ..core.connection import Connection
 from ..core.errors import require_none
 from ..core.spec import Column, Spec, Table
+from ..core.sql import name, render, table
 from .relations import near_names
 from .tables import TableInfo
 
@@ -58,10 +62,13 @@ def _obstacles(spec: Spec, column: Column, info: TableInfo) -> Iterator[str]:
     """Why it cannot be told which column of the table is meant; nothing where it can."""
     new, old = column.name, column.renamed_from
     if new in info.columns and old in info.columns:
+        counting = SQL("SELECT count({}), count({}) FROM {}").format(
+            name(old), name(new), table(spec.table)
+        )
         yield (
             f"Table {spec.table} has both {old!r} and {new!r}. A rename would lose neither, but "
             "would not know which to keep. Next step: find out which one the application writes "
-            "(SELECT count(*) … WHERE … IS NOT NULL), and drop or rename the other by hand."
+            f"({printable.sql(render(counting))};), and drop or rename the other by hand."
         )
     if new not in info.columns and old not in info.columns:
         names = f"{old!r} nor {new!r}" if old else repr(new)

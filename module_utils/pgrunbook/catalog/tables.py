@@ -142,12 +142,14 @@ def indexes_on(conn: Connection, info: TableInfo, columns: Iterable[str]) -> lis
 
 
 def update_triggers(conn: Connection, info: TableInfo, columns: Iterable[str]) -> list[str]:
-    """The names of the triggers of users that an UPDATE of these columns fires."""
+    """The names of the triggers of users that an UPDATE of these columns fires. One on a generated
+    column may be computed from them."""
     rows = conn.execute(
         "SELECT DISTINCT g.tgname FROM pg_trigger g WHERE g.tgrelid = ANY (%s::oid[])"
         " AND NOT g.tgisinternal AND g.tgenabled IN ('O', 'A') AND g.tgtype & 16 <> 0"
         " AND (g.tgattr = '' OR EXISTS (SELECT FROM pg_attribute a WHERE a.attrelid = g.tgrelid"
-        "      AND a.attnum = ANY (g.tgattr::int2[]) AND a.attname = ANY (%s)))"
+        "      AND a.attnum = ANY (g.tgattr::int2[]) AND (a.attname = ANY (%s)"
+        "           OR a.attgenerated <> '')))"
         " ORDER BY 1",
         ([info.oid, *(leaf.oid for leaf in info.leaves)], list(columns)),
     )

@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import json
 import re
+import shlex
 import unicodedata
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import fields, is_dataclass, replace
 from typing import Any
 
@@ -89,6 +90,12 @@ def yaml(of: str) -> str:
     if re.fullmatch(r"[A-Za-z][A-Za-z0-9_]*", of) and of.lower() not in _YAML_WORDS:
         return of
     return in_json(json.dumps(of, ensure_ascii=False))
+
+
+def extra_variable(variable: str, values: Iterable[str]) -> str:
+    """The option that passes a playbook a list, as a shell takes it."""
+    document = json.dumps({variable: list(values)}, ensure_ascii=False)
+    return f"-e {shlex.quote(in_json(document))}"
 
 
 SQL_TOKEN = re.compile(

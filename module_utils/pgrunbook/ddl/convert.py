@@ -11,15 +11,16 @@ name back.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from itertools import combinations
 
 from psycopg.sql import SQL, Composed
 
-from ..catalog import TableInfo, find_relation
+from ..catalog import TableInfo, find_relation, types
 from ..catalog.conversion import Conversion, aside, pending, superseded
 from ..core.connection import Connection, one
-from ..core.errors import RunbookError
+from ..core.errors import RunbookError, require_none
 from ..core.obstacles import Obstacles
 from ..core.printable import yaml
 from ..core.spec import Spec, Table
@@ -129,8 +130,10 @@ def require_safe(
     """
     obstacles = Obstacles(conn)
     found = []
+    obstacles.checked(require_none, _kept_under_one_name(spec, pending(spec, info)))
     for each in pending(spec, info):
         obstacles.checked(_require_free, conn, spec, info, each)
+        obstacles.checked(_require_no_rewrite, conn, spec, each)
         obstacles.checked(_require_plain, conn, spec, info, each)
         moving = obstacles.checked(_moving, spec, each, fates[each.column.name])
         found += [moving] if moving else []
@@ -158,6 +161,32 @@ def _moving(spec: Spec, conversion: Conversion, fate: Fate) -> Moving:
         using=column.using or "",
         **asdict(fate),
     )
+
+
+def _kept_under_one_name(spec: Spec, conversions: Sequence[Conversion]) -> Iterator[str]:
+    """Columns, and indexes, whose long names are told apart only by an end that is cut off."""
+    indexes = dict.fromkeys(index for each in conversions for index in each.indexes)
+    for what, names in (("Columns", [c.column.name for c in conversions]), ("Indexes", [*indexes])):
+        for first, second in combinations(names, 2):
+            if aside(spec, first) == aside(spec, second):
+                yield (
+                    f"{what} {first!r} and {second!r} of {spec.table} would both be kept as "
+                    f"{aside(spec, first)!r}, because PostgreSQL's names have 63 bytes. Next step: "
+                    "convert the columns in two phases, one after the other."
+                )
+
+
+def _require_no_rewrite(conn: Connection, spec: Spec, conversion: Conversion) -> None:
+    column = conversion.column
+    found = types.constrained_domain(conn, column.type)
+    if found:
+        raise RunbookError(
+            f"Column {conversion.old!r} of {spec.table} is to become {column.type}, and the domain "
+            f"{found[0]} has a constraint: PostgreSQL would write the whole table anew for such a "
+            f"column, and nobody could read it meanwhile. Next step: set type of {column.name!r} "
+            "in phase_columns to the type that the domain is made of, and put the constraint on "
+            "the column itself, with NOT VALID."
+        )
 
 
 def _require_free(conn: Connection, spec: Spec, info: TableInfo, conversion: Conversion) -> None:

@@ -12,7 +12,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from .. import catalog
-from ..catalog import TableInfo
+from ..catalog import TableInfo, type_limits
 from ..core.connection import Connection
 from ..core.spec import Index, Spec, Table
 from ..core.spec_checks import MAX_NAME_BYTES
@@ -52,12 +52,16 @@ def advise(
     filled columns reads; None where the table has such an index already, or the query names no
     column of the phase. names has the present names of the phase's columns.
 
-    Where the index of an earlier query holds all that a later one reads, that one has the same.
+    A column of a type without an order, such as json, is only included. Where the index of an
+    earlier query holds all that a later one reads, that one has the same.
     """
     taken = {*info.indexes, *_names_of_others(conn, spec.table, info)}
+    ordered = {c for c in names.values() if _has_order(conn, info, c)}
     found: list[IndexAdvice | None] = []
     for query in spec.queries:
-        by, include = index_columns(query.snapshot, names, info.columns)
+        named, others = index_columns(query.snapshot, names, info.columns)
+        by = [c for c in named if c in ordered]
+        include = [*(c for c in named if c not in ordered), *others]
         shared = (
             advice
             for advice in found
@@ -70,6 +74,11 @@ def advise(
             taken |= {advice.name}
         found.append(advice)
     return found
+
+
+def _has_order(conn: Connection, info: TableInfo, column: str) -> bool:
+    of = type_limits.base_type(conn, info.types[column])
+    return type_limits.has_order(conn, of)
 
 
 def _served(info: TableInfo, by: Sequence[str], include: Sequence[str]) -> bool:

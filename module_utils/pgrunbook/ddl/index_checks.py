@@ -6,7 +6,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping
 
-from ..catalog import TableInfo, find_relation
+from ..catalog import TableInfo, find_relation, type_limits
 from ..core.connection import Connection, one
 from ..core.errors import RunbookError, require_none
 from ..core.obstacles import Obstacles
@@ -44,10 +44,7 @@ def _require_columns(spec: Spec, index: Index, columns: Collection[str]) -> None
 # Whether a type has a usual operator class for a method, as GetDefaultOpClass() finds one: for
 # the type itself, for one that its values are stored like, or for any array, enum or the like.
 _HAS_CLASS = """
-WITH asked AS (
-    SELECT coalesce(nullif(y.typbasetype, 0), y.oid) AS oid FROM pg_type y
-    WHERE y.oid = to_regtype(%(type)s)
-)
+WITH asked AS (SELECT to_regtype(%(type)s)::oid AS oid)
 SELECT EXISTS (
     SELECT FROM pg_opclass o JOIN pg_am m ON m.oid = o.opcmethod, asked JOIN pg_type y USING (oid)
     WHERE m.amname = %(method)s AND o.opcdefault AND (o.opcintype = y.oid
@@ -58,7 +55,7 @@ SELECT EXISTS (
             WHEN 'c' THEN 'record'::regtype ELSE NULL END
         OR (o.opcintype = 'anyarray'::regtype
             AND (y.typcategory = 'A' OR y.typname IN ('int2vector', 'oidvector'))))
-) OR NOT EXISTS (SELECT FROM asked JOIN pg_type y USING (oid) WHERE y.typtype <> 'd') AS there
+) OR NOT EXISTS (SELECT FROM asked JOIN pg_type y USING (oid)) AS there
 """
 
 
@@ -78,13 +75,20 @@ def _require_method(conn: Connection, spec: Spec, index: Index, types: Mapping[s
     if len(index.columns) > 1 and not able["several"]:
         why.append("that method takes one column only. Next step: name one")
     for column in index.columns:
-        asked = {"type": types[column], "method": index.method}
-        if not one(conn, _HAS_CLASS, asked)["there"]:
+        if not _has_class(conn, index.method, type_limits.base_type(conn, types[column])):
             why.append(
                 f"column {column!r} is {types[column]}, which has no usual operator class for it. "
                 "Next step: choose another method, or another column"
             )
     require_none(f"{said}: {each} in phase_indexes." for each in why)
+
+
+def _has_class(conn: Connection, method: str, of: str) -> bool:
+    """Whether a method takes a type that is no domain. A B-tree takes arrays and composite types
+    only of what has an order itself, which the server knows that plans to sort them."""
+    if method == "btree" and not type_limits.has_order(conn, of):
+        return False
+    return bool(one(conn, _HAS_CLASS, {"type": of, "method": method})["there"])
 
 
 def _require_free(conn: Connection, spec: Spec, index: Index) -> None:

@@ -12,6 +12,7 @@ from .. import catalog, ledger
 from ..catalog import TableInfo, conversion
 from ..catalog.conversion import Conversion
 from ..catalog.dependents import Dependent, dependents
+from ..core import printable
 from ..core.connection import Connection, one
 from ..core.errors import require_none
 from ..core.spec import Spec
@@ -213,7 +214,7 @@ def _convert_back(
     return [
         f"{kept:,} rows of {spec.table} hold values in {new!r} that the run did not write, so the "
         f"column was not dropped: it is now {superseded!r}. Next step: find out what wrote them, "
-        f"then {render(drop)}"
+        f"then SET lock_timeout = '{spec.lock_timeout_ms}ms'; {printable.sql(render(drop))};"
     ]
 
 

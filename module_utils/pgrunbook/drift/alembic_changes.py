@@ -104,10 +104,12 @@ def _schemas(conn: Connection, spec: Spec, names: list[str]) -> dict[str, str]:
 def _keep_names(given: Iterable[Any], copied: Iterable[Any]) -> None:
     """Give copied indexes or constraints their old names. Those that come from a column's
     index=True or unique=True are made anew by SQLAlchemy, with the schema in their names."""
-    names = {tuple(c.name for c in g.columns): g.name for g in given}
-    for each in copied:
-        if each.name not in names.values():
-            each.name = names[tuple(c.name for c in each.columns)]
+    old, new = list(given), list(copied)
+    known, kept = {g.name for g in old}, {each.name for each in new}
+    lost = {tuple(c.name for c in g.columns): g.name for g in old if g.name not in kept}
+    for each in new:
+        if each.name not in known:
+            each.name = lost[tuple(c.name for c in each.columns)]
 
 
 def _unique_constraints(model: ModelTable) -> list[UniqueConstraint]:

@@ -27,14 +27,14 @@ def column_names(model: ModelIndex) -> tuple[str, ...]:
 
 def is_plain(model: ModelIndex) -> bool:
     """Whether the models' index is a whole B-tree on columns, in their usual order."""
-    options = model.dialect_options["postgresql"]
-    special = any(options.get(key) for key in ("where", "include"))
+    special = _has_condition(model) or _include(model)
     return not special and _method(model) == "btree" and _is_on_columns(model)
 
 
 def creation(on: Table, model: ModelIndex) -> str:
     """The statement that builds the models' index without blocking writers."""
-    if is_plain(model):
+    options = model.dialect_options["postgresql"]
+    if is_plain(model) and not any(options.get(key) for key in _BESIDES):
         query = SQL("CREATE {}INDEX CONCURRENTLY {} ON {} ({})").format(
             SQL("UNIQUE " if model.unique else ""),
             name(str(model.name)),
@@ -43,6 +43,10 @@ def creation(on: Table, model: ModelIndex) -> str:
         )
         return render(query)
     return _ddl(model).replace("INDEX ", "INDEX CONCURRENTLY ", 1)
+
+
+_BESIDES = ("ops", "nulls_not_distinct", "with", "tablespace")
+"""Options of an index that Alembic does not compare, and that it is built with."""
 
 
 def definition(model: ModelIndex) -> str:

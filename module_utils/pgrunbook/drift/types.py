@@ -4,6 +4,7 @@ one becomes a value of the other."""
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from psycopg.sql import SQL, Composable
@@ -24,6 +25,10 @@ class Type(NamedTuple):
     spelling: str
 
 
+_COLLATION = re.compile(r' COLLATE "(?:[^"]|"")*"$')
+"""What SQLAlchemy's spelling of a type has besides the type."""
+
+
 def type_of(conn: Connection, column: ModelColumn[Any]) -> Type:
     """The type that the models give a column."""
     from sqlalchemy.dialects.postgresql.base import PGDialect
@@ -37,7 +42,8 @@ def type_of(conn: Connection, column: ModelColumn[Any]) -> Type:
     except Exception as error:
         error.add_note(f"in the type of {column}")
         raise
-    return Type(*(catalog.resolve_type(conn, spelled) or (0, spelled)))
+    bare = _COLLATION.sub("", spelled)
+    return Type(*(catalog.resolve_type(conn, bare) or (0, bare)))
 
 
 def is_same(found: Type, expected: Type) -> bool:

@@ -79,6 +79,13 @@ REQUIREMENT = Declared(
     default=WARN,
     enforced_with="coverage",
 )
+AGREEMENT = Declared(
+    "agreement",
+    "Rows that can equal their source",
+    test=6,
+    default=WARN,
+    enforced_with="comparison",
+)
 ESTIMATE = Declared("estimate", "Rows, batches and time that are left", test=3, default=WARN)
 DRY_RUN = Declared("dry_run", "Dry run writes nothing", test=4, readiness="Dry-run validation")
 READ_ONLY = Declared(

@@ -11,6 +11,7 @@ from psycopg.types.json import Jsonb
 
 from .. import catalog
 from ..catalog import TableInfo
+from ..core import printable
 from ..core.connection import Connection, one
 from ..core.errors import RunbookError
 from ..core.spec import Spec
@@ -77,8 +78,8 @@ def require_same_table(
         raise RunbookError(
             f"{told} Nothing was changed. Next step: see whether its rows are those of the run, "
             "restored from a dump, say; if they are, pass "
-            f'-e \'{{"rollback_acknowledged": ["{spec.table}"]}}\': rows and columns are told by '
-            "their key and names only."
+            f"{printable.extra_variable('rollback_acknowledged', [*acknowledged, str(spec.table)])}"
+            ": rows and columns are told by their key and names only."
         )
     return [f"{told} Its rows and columns are told by their key and names only."]
 

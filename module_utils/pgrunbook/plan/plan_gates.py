@@ -7,10 +7,13 @@ from collections.abc import Mapping
 from typing import Any
 
 from ..backfill.counting import Counts, Coverage
+from ..backfill.eligibility import percentage
 from ..core.spec import Spec
+from ..core.values import plain
 from ..gates import Gate, registry
-from ..gates.data_gates import coverage_target
+from ..gates.data_gates import coverage_target, kept_measured, kept_target
 from ..gates.gate import judge
+from ..gates.row_comparison import Compared
 from .text import REASONS
 
 
@@ -29,6 +32,23 @@ def measure(
         _requirement(spec, baseline, counts),
         _dry_run(spec, proved, seconds),
     ]
+
+
+def agreement(spec: Spec, already: Compared, drifted: int) -> Gate:
+    """The gate on rows that differ from their source before the run, which no run overwrites.
+    drifted is how many do because the source has changed since they were filled."""
+    right = already.compared - already.different + drifted
+    share = percentage(right, already.compared)
+    return judge(
+        spec,
+        registry.AGREEMENT,
+        target=f"≥ {spec.accuracy_min:g} % afterwards{kept_target(spec, already)}",
+        measured=f"{share} % of {already.compared:,} rows at most; {already.different:,} differ "
+        f"already, {drifted:,} of them because the source changed since"
+        f"{kept_measured(spec, already)}",
+        passed=share >= spec.accuracy_min,
+        evidence={**plain(already), "drifted": drifted},
+    )
 
 
 def _baseline(spec: Spec, baseline: Mapping[str, Any]) -> Gate:

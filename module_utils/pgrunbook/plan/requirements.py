@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from .. import catalog
 from ..backfill import constraints, counting, eligibility, expressions
 from ..backfill.equality import Rules, rules
-from ..catalog import TableInfo, conversion
+from ..catalog import TableInfo, conversion, types
 from ..catalog.dependents import Dependent
 from ..core.connection import Connection
 from ..core.errors import require_none
@@ -128,6 +128,7 @@ def _require_type(
     else:
         present = names[column.name]
         catalog.require_type(conn, spec.table, present, info.columns[present], column.type)
+    types.require_nullable(conn, column)
 
 
 def _require_triggers(

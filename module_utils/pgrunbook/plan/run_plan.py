@@ -11,7 +11,7 @@ from typing import Any
 
 from .. import catalog, ledger
 from ..backfill import page_space
-from ..backfill.counting import Counts, count
+from ..backfill.counting import Counts, count, without
 from ..backfill.estimate import backfill_seconds
 from ..backfill.sample import sample
 from ..backfill.strategy import Strategy
@@ -24,7 +24,8 @@ from ..core.spec import Spec
 from ..core.values import plain, read
 from ..core.window import require_open_window
 from ..ddl.index_advice import IndexAdvice
-from ..gates import index_trial
+from ..gates import Gate, index_trial
+from ..gates.row_comparison import compare_all, count_drifted
 from ..ledger import identity
 from . import plan_gates
 from .estimates import Estimates, build_seconds
@@ -39,13 +40,15 @@ SAMPLED_ROWS = 100
 @dataclass(frozen=True)
 class _Seen:
     """What was found for a plan: both tables, the columns' present names, what does not stop the
-    run, the counts of rows, and the indexes that trials could build."""
+    run, the counts of rows, the gate on those that differ already, and the indexes that trials
+    could build."""
 
     info: TableInfo
     source: TableInfo
     names: dict[str, str]
     sound: Sound
     counts: Counts
+    agreement: Gate
     advised: list[IndexAdvice]
 
 
@@ -69,6 +72,7 @@ def build(conn: Connection, spec: Spec, approval: str = "") -> PlanResult:
     building = build_seconds(conn, spec, info, seen.names, strategy)
     baseline = _baseline(begun, chosen.plan, counts, heap_only)
     proved, seconds = proof(conn), round(time.monotonic() - started, 2)
+    gates = plan_gates.measure(spec, baseline["counts"], counts, proved, seconds)
     return PlanResult(
         plan=chosen.plan,
         run=_run(spec, chosen.plan, begun),
@@ -86,7 +90,7 @@ def build(conn: Connection, spec: Spec, approval: str = "") -> PlanResult:
         estimates=Estimates(filling, building, index_trial.seconds(seen.advised)),
         measured_rate=measured_rate,
         sample=sample(conn, spec, info, sound.compared_by, SAMPLED_ROWS),
-        checks=plan_gates.measure(spec, baseline["counts"], counts, proved, seconds),
+        checks=[*gates, seen.agreement],
     )
 
 
@@ -96,8 +100,12 @@ def _look(conn: Connection, spec: Spec) -> _Seen:
     source = catalog.inspect(conn, spec.source, catalog.READABLE)
     names = require_columns(conn, spec, info, source)
     sound = require_sound(conn, spec, info, names)
-    counts = count(conn, spec, info)
-    return _Seen(info, source, names, sound, counts, index_trial.planned(conn, spec, info))
+    counts = without(count(conn, spec, info), sound.foreseen.left)
+    already = compare_all(conn, spec, info, sound.compared_by, None)
+    drifted = count_drifted(conn, spec, info, sound.compared_by) if already.different else 0
+    agreement = plan_gates.agreement(spec, already, drifted)
+    advised = index_trial.planned(conn, spec, info)
+    return _Seen(info, source, names, sound, counts, agreement, advised)
 
 
 def _choose(

@@ -30,6 +30,7 @@ REASONS = {
     "no_source_key": "have no source key",
     "no_source_row": "have no source row",
     "source_has_no_value": "lack a value, and the source has none",
+    "refused": "are such that the server refuses to fill them",
 }
 
 

@@ -10,6 +10,7 @@ from typing import Any
 from ..core.spec import Spec
 from ..gates import Gate
 from ..gates.gate import FAIL, PASS, WARN, reasons
+from ..gates.registry import declared
 from ..gates.schema_gate import schema_gate_before
 from . import figures, repeat
 from .changes import changes
@@ -129,13 +130,12 @@ def _gates(facts: Facts, spec: Spec | None, kind: str) -> list[Gate]:
 
 
 def _measured_since(gates: list[Gate]) -> list[Gate]:
-    """The gates; what the plan foresaw of the coverage only warns where more was measured after
-    the run."""
-    if not any(gate.id == "coverage" and gate.status == PASS for gate in gates):
-        return gates
+    """The gates; what the plan foresaw of another one only warns where more was measured after the
+    run."""
+    passed = {gate.id for gate in gates if gate.status == PASS}
     return [
         replace(gate, status=WARN, measured=f"{gate.measured}; more was measured after the run")
-        if gate.id == "requirement" and gate.status == FAIL
+        if declared(gate.id).enforced_with in passed and gate.status == FAIL
         else gate
         for gate in gates
     ]

@@ -331,6 +331,50 @@ def test_no_drift(any_database: Database, compare: Compare) -> None:
     assert compare(any_database) == []
 
 
+def test_no_drift_of_indexes_on_one_column_conditions_and_collations(
+    any_database: Database, compare: Compare
+) -> None:
+    any_database.sql(TABLES)
+    any_database.sql(
+        'ALTER TABLE orders ADD spelled text COLLATE "C", ADD words text[] COLLATE "C";'
+        "CREATE INDEX ix_orders_kind ON orders (kind); CREATE INDEX ix_low ON orders (lower(kind));"
+        "CREATE INDEX ix_like ON orders (kind text_pattern_ops);"
+        "CREATE INDEX ix_some ON orders (kind) WHERE region IS NULL;"
+        "CREATE INDEX ix_others ON orders (code) WHERE region = 'x'"
+    )
+    more = """
+    Column("spelled", Text(collation="C")), Column("words", ARRAY(Text(collation="C"))),
+    Index("ix_low", func.lower(column("kind"))),
+    Index("ix_like", "kind", postgresql_ops={"kind": "text_pattern_ops"}),
+    Index("ix_some", "kind", postgresql_where=column("region").is_(None)),
+    Index("ix_others", "code", postgresql_where=text("region = 'x'")),
+)
+"""
+    models = MODELS.replace('Column("kind", Text)', 'Column("kind", Text, index=True)')
+    assert compare(any_database, models.rstrip().removesuffix(")") + more) == []
+
+
+def test_a_missing_index_is_built_with_all_its_options(
+    database: Database, compare: Compare
+) -> None:
+    database.sql(TABLES)
+    more = """
+    Index("ix_like", "kind", postgresql_ops={"kind": "text_pattern_ops"}),
+    Index("ix_once", "kind", unique=True, postgresql_nulls_not_distinct=True),
+)
+"""
+    found = compare(database, MODELS.rstrip().removesuffix(")") + more)
+    assert [told["object"] for told in found] == ["ix_like", "ix_once"]
+    for told in found:
+        run(database, told["resolutions"][0]["sql"])
+    built = database.sql(
+        "SELECT pg_get_indexdef(indexrelid) AS sql FROM pg_index"
+        " WHERE indexrelid IN ('ix_like'::regclass, 'ix_once'::regclass) ORDER BY 1"
+    )
+    assert "kind text_pattern_ops" in built[0]["sql"]
+    assert "NULLS NOT DISTINCT" in built[1]["sql"]
+
+
 @pytest.mark.parametrize("case", DRIFTS.values(), ids=DRIFTS.keys())
 def test_drift(database: Database, compare: Compare, case: Drift) -> None:
     """It is found, and nothing else is; where the way out that is recommended has SQL, that SQL
