@@ -36,11 +36,12 @@ class Trial:
 
 def change_made(conn: Connection, run_id: str, kind: str, *, old: str, new: str) -> None:
     """Record a schema change, in the transaction that makes it where it has one."""
-    conn.execute(
-        "INSERT INTO pgrunbook.change (run_id, kind, old, new) VALUES (%s, %s, %s, %s)",
-        (run_id, kind, old, new),
-    )
-    event(conn, run_id, kind, old=old, new=new)
+    with conn.transaction():
+        conn.execute(
+            "INSERT INTO pgrunbook.change (run_id, kind, old, new) VALUES (%s, %s, %s, %s)",
+            (run_id, kind, old, new),
+        )
+        event(conn, run_id, kind, old=old, new=new)
 
 
 def change_left(conn: Connection, run_id: str, kind: str, *, old: str, new: str) -> None:
@@ -56,12 +57,13 @@ def change_left(conn: Connection, run_id: str, kind: str, *, old: str, new: str)
 
 def change_undone(conn: Connection, run_id: str, kind: str, *, old: str, new: str) -> None:
     """Record that a schema change was taken back."""
-    conn.execute(
-        "UPDATE pgrunbook.change SET undone_at = clock_timestamp()"
-        " WHERE run_id = %s AND kind = %s AND old = %s AND new = %s AND undone_at IS NULL",
-        (run_id, kind, old, new),
-    )
-    event(conn, run_id, f"{kind}_undone", old=old, new=new)
+    with conn.transaction():
+        conn.execute(
+            "UPDATE pgrunbook.change SET undone_at = clock_timestamp()"
+            " WHERE run_id = %s AND kind = %s AND old = %s AND new = %s AND undone_at IS NULL",
+            (run_id, kind, old, new),
+        )
+        event(conn, run_id, f"{kind}_undone", old=old, new=new)
 
 
 def part_made(conn: Connection, run_id: str, kind: str, *, old: str, new: str) -> None:
