@@ -29,6 +29,7 @@ from tests.crashpoints.small_run import (
     ROLLBACK,
     RUN,
     TEMPLATE,
+    WRONG,
     SmallRun,
     Step,
     copy,
@@ -92,8 +93,8 @@ class Explorer:
 
     def __init__(self, server: Any, folder: Path, admin: psycopg.Connection[Any]) -> None:
         self._admin = admin
-        self._proxy = Proxy(Path(server.host) / f".s.PGSQL.{server.port}", folder)
-        self._proxy.start()
+        self.proxy = Proxy(Path(server.host) / f".s.PGSQL.{server.port}", folder)
+        self.proxy.start()
         self.database = Database(server, WORK)
         self._clean = -1  # before which step the work database is
         self._done: dict[str, set[str]] = {}  # aftermaths, by the state that they began with
@@ -102,26 +103,27 @@ class Explorer:
         self.given_back: state.State = {}
 
     def stop(self) -> None:
-        self._proxy.stop()
+        self.proxy.stop()
 
     def go_uncut(self) -> None:
         """The run and its rollback, with a copy of the database before each step."""
         copy(self._admin, WORK, TEMPLATE)
         beginning = state.content(self.database, *state.TABLES)
-        steps = steps_through({**self.database.login, **self._proxy.login})
+        steps = steps_through({**self.database.login, **self.proxy.login})
         for number, step in enumerate(STEPS):
             if step is ROLLBACK[0]:
                 self.finished = state.finished(self.database)
+                assert not (wrong := self.database.sql(WRONG)), wrong
                 steps.undoes = steps.planned["run"]["id"]
             here = _Before(f"before_{number}", copies.deepcopy(steps), self._state())
             copy(self._admin, here.database, WORK)
-            self._do(steps, step)
-            here.messages = self._proxy.counted
+            self.do(steps, step)
+            here.messages = self.proxy.counted
             self.before.append(here)
         self.given_back = state.given_back(self.database)
         taken_back = {"entries taken back": self.finished["journal"], "journal": []}
-        wrong = state.differences(self.given_back, {**beginning, **taken_back})
-        assert not wrong, wrong
+        differ = state.differences(self.given_back, {**beginning, **taken_back})
+        assert not differ, differ
 
     def points(self) -> Iterator[Point]:
         """All points. Where one connection is open, to cut it and to cut all is the same."""
@@ -136,21 +138,21 @@ class Explorer:
         to be the one whose turn it is."""
         began = time.monotonic()
         number, step = point.step, STEPS[point.step]
-        steps = self._restore(number)
-        failure = self._do(steps, step, Cut(point.number, point.everything))
-        message, carried_on, wrong = self._proxy.hit, False, _said(failure)
+        steps = self.restore(number)
+        failure = self.do(steps, step, Cut(point.number, point.everything))
+        message, carried_on, wrong = self.proxy.hit, False, _said(failure)
         if message and not wrong:
             try:
-                carried_on, wrong = self._carry_on(steps, number, failure, way)
+                carried_on, wrong = self.carry_on(steps, number, failure, way)
             except AssertionError as error:
                 wrong = [f"not carried on: {error}"]
         if not message or wrong:
             self._clean = -1
         return Outcome(point, message, tuple(wrong), carried_on, time.monotonic() - began)
 
-    def _do(self, steps: SmallRun, step: Step, cut: Cut | None = None) -> str:
+    def do(self, steps: SmallRun, step: Step, cut: Cut | None = None) -> str:
         """Do a step; how it failed, empty where it did not."""
-        with self._proxy.counting(cut), self._held(step):
+        with self.proxy.counting(cut), self._held(step):
             try:
                 step.do(steps)
             except AssertionError as error:
@@ -165,11 +167,11 @@ class Explorer:
             yield
             return
         with rows_held(self.database) as release:
-            self._proxy.at_statement = (NEXT_PASS, release)
+            self.proxy.at_statement = (NEXT_PASS, release)
             yield
-            self._proxy.at_statement = None
+            self.proxy.at_statement = None
 
-    def _restore(self, number: int) -> SmallRun:
+    def restore(self, number: int) -> SmallRun:
         """The work database as it was before a step, and the steps."""
         if self._clean != number:
             copy(self._admin, WORK, self.before[number].database)
@@ -181,7 +183,7 @@ class Explorer:
             state.wait_until_nobody_is_left(session)
             return hashlib.sha256(repr(state.everything(session)).encode()).hexdigest()
 
-    def _carry_on(
+    def carry_on(
         self, steps: SmallRun, number: int, failure: str, way: str
     ) -> tuple[bool, list[str]]:
         """Do what comes after a cut, unless that was done from the same state. Whether it was

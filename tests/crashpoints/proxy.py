@@ -89,7 +89,7 @@ class Proxy:
         self._cut: Cut | None = None
         self.hit: Message | None = None
         """The message behind which was cut."""
-        self.at_statement: tuple[str, Callable[[], None]] | None = None
+        self.at_statement: tuple[str, Callable[[], object]] | None = None
         """What to do, once, when a statement with this text goes to the server."""
 
     @contextmanager

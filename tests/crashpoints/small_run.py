@@ -26,6 +26,14 @@ LOCKED = "SELECT FROM visits WHERE id IN (20, 40, 60) FOR UPDATE"
 them."""
 NEXT_PASS = "SET sweep ="  # in the statement with which a catch-up pass begins
 
+_COUNTRY = "CASE WHEN id % 24 = 0 THEN 'kept' WHEN id % 9 = 0 THEN 'c' || id % 24 END"
+WRONG = f"""
+SELECT v.id, v.country, v.kind FROM visits v LEFT JOIN places p USING (ref)
+WHERE v.country IS DISTINCT FROM coalesce({_COUNTRY}, p.country)
+    OR v.kind IS DISTINCT FROM CASE WHEN id = 30 THEN 'mine' ELSE p.kind END
+"""
+"""The rows that are not as the run has to leave them."""
+
 _MAKE = (
     "CREATE TABLE places (ref int PRIMARY KEY, country text, kind text)",
     "INSERT INTO places SELECT i, 'c' || i, CASE WHEN i % 4 > 0 THEN 'k' || i END"
@@ -35,9 +43,8 @@ _MAKE = (
     "CREATE TABLE visits (id int PRIMARY KEY, ref int, countries text, kind text[],"
     " pad text DEFAULT repeat('x', 1800)) WITH (autovacuum_enabled = off)",
     "ALTER TABLE visits ALTER pad SET STORAGE PLAIN",
-    "INSERT INTO visits (id, ref, countries, kind) SELECT i, i % 24,"
-    " CASE WHEN i % 24 = 0 THEN 'kept' WHEN i % 9 = 0 THEN 'c' || i % 24 END,"
-    f" CASE WHEN i = 30 THEN ARRAY['mine', 'more'] END FROM generate_series(1, {ROWS}) i",
+    f"INSERT INTO visits (id, ref, countries, kind) SELECT id, id % 24, {_COUNTRY},"
+    f" CASE WHEN id = 30 THEN ARRAY['mine', 'more'] END FROM generate_series(1, {ROWS}) id",
     "CREATE INDEX visits_countries ON visits (countries)",
     "VACUUM (ANALYZE) visits",
     "VACUUM (ANALYZE) places",

@@ -34,14 +34,14 @@ def explored() -> Iterator[Explorer]:
 
 def point(explored: Explorer, step: str, kind: str, statement: str, nth: int = 0) -> Point:
     """The point behind the nth message of a step that is of a kind, and of a statement with this
-    text."""
+    text. All connections are cut before a statement is sent, one of them afterwards."""
     (number,) = [n for n, each in enumerate(STEPS) if each.name == step]
     found = [
         message
         for message in explored.before[number].messages
         if message.kind == kind and statement in " ".join(message.statement.split())
     ]
-    return Point(number, found[nth].number)
+    return Point(number, found[nth].number, everything=kind == STARTUP)
 
 
 POINTS = {
@@ -60,7 +60,7 @@ POINTS = {
     ),
     "it is undone at once": ("indexes built", "Query", '"visits_country_kind" ON', 0, UNDONE),
     "a build is answered": ("indexes built", REPLY, '"visits_country_kind" ON', 0, RESCUED),
-    "a build is recorded": ("indexes built", REPLY, "INSERT INTO pgrunbook.change", 0, UNDONE),
+    "a build is recorded and not sent": ("indexes built", STARTUP, "", 1, UNDONE),
     "COMMIT of the columns is sent": (
         "columns renamed and converted",
         "Query",
@@ -85,6 +85,19 @@ def test_ends_as_without_a_cut(
 ) -> None:
     outcome = explored.try_out(point(explored, step, kind, statement, nth), way)
     assert outcome.message and outcome.carried_on and not outcome.wrong, str(outcome)
+
+
+def test_a_build_that_waits_when_its_connection_is_lost(explored: Explorer) -> None:
+    """There is no index yet when the module ends, and there is one afterwards."""
+    sent = '"visits_country_kind" ON'
+    lost = point(explored, "indexes built", "Query", sent)
+    steps = explored.restore(lost.step)
+    lock = "LOCK TABLE visits IN SHARE UPDATE EXCLUSIVE MODE"
+    with closing(explored.database.connect()) as holder, holder.transaction():
+        explored.proxy.at_statement = (sent, lambda: holder.execute(lock))
+        failure = explored.do(steps, STEPS[lost.step], Cut(lost.number, everything=False))
+        assert "Next step" in failure
+    assert explored.carry_on(steps, lost.step, failure, UNDONE) == (True, [])
 
 
 def test_a_sample_ends_as_without_a_cut(explored: Explorer) -> None:
