@@ -10,7 +10,7 @@ export LC_ALL ?= C.UTF-8
 PYTEST := -m pytest -q -n auto
 INTEGRATION := --dist worksteal tests/integration
 
-.PHONY: help demo demo-no-go demo-clean setup check test generate lint unit integration molecule coverage mutants bench lock
+.PHONY: help demo demo-no-go demo-clean setup check test generate lint unit integration molecule coverage mutants crashpoints bench lock
 
 help: ## List the targets
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 14
@@ -61,6 +61,9 @@ coverage: .venv/.dev ## Lines and branches that the unit and integration tests r
 
 mutants: .venv/.dev ## Break the program in 150 places, one at a time: a test has to notice each
 	@python -m tests.mutants
+
+crashpoints: .venv/.dev ## Cut a small run's connections behind each message, one at a time: all has to end as without
+	@python -m tests.crashpoints
 
 bench: .venv/.dev ## Compare the backfill with other ways, SESSIONS=1682827 rows; see docs/benchmark.md
 	python -m benchmarks.run

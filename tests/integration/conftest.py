@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import copy
-import importlib
 import itertools
 import json
 import os
@@ -16,14 +15,10 @@ from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-from unittest.mock import patch
 
 import psycopg
 import pytest
 import yaml
-from ansible.module_utils import _internal
-from ansible.module_utils.common import warnings
-from ansible.module_utils.testing import patch_module_args
 from psycopg.conninfo import make_conninfo
 from psycopg.rows import dict_row
 from psycopg.sql import SQL, Identifier
@@ -33,6 +28,7 @@ from ansible.module_utils.pgrunbook.core import spec as spec_module
 from demo import data
 from demo import server as demo_server
 from tests.integration import servers
+from tests.integration.in_process import call_module
 from tests.integration.servers import started, superuser
 
 pytest.register_assert_rewrite("tests.integration.lab.run", "tests.integration.steps")
@@ -208,28 +204,9 @@ def parsed(phase: dict[str, Any]) -> spec_module.Spec:
 
 
 @pytest.fixture
-def module(capsys: pytest.CaptureFixture[str]) -> Callable[..., dict[str, Any]]:
-    """Run a module of library/ in this process: module("pgrunbook_plan", check=True, login=…).
-
-    As in a process of its own, the warnings of an earlier module are not among its own, and nothing
-    takes it for a part of ansible-playbook.
-    """
-
-    def run(name: str, /, *, check: bool = False, **arguments: Any) -> dict[str, Any]:
-        loaded = importlib.import_module(name)
-        arguments["_ansible_check_mode"] = check
-        capsys.readouterr()
-        with (
-            patch.dict(warnings._global_warnings, clear=True),
-            patch.object(_internal, "is_controller", False),
-            patch_module_args(arguments),
-            pytest.raises(SystemExit),
-        ):
-            loaded.main()
-        result: dict[str, Any] = json.loads(capsys.readouterr().out)
-        return result
-
-    return run
+def module() -> Callable[..., dict[str, Any]]:
+    """Run a module of library/ in this process: module("pgrunbook_plan", check=True, login=…)."""
+    return call_module
 
 
 @dataclass(frozen=True)

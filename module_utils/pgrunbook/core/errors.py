@@ -39,6 +39,12 @@ def require_none(obstacles: Iterable[str]) -> None:
         raise RunbookError(*found)
 
 
+def unanswered(error: BaseException) -> bool:
+    """Whether the connection was lost before the server had answered. Then it may have done what it
+    was sent, or may still be at it."""
+    return getattr(error, "sqlstate", "") is None
+
+
 def reason(error: psycopg.Error) -> str:
     """The first line of what the server, or the driver, says of an error, without the value that it
     quotes where it says that a value is wrong (class 22): that may be a whole document of a row."""

@@ -18,7 +18,7 @@ from psycopg.sql import SQL, Composed
 from .. import catalog, ledger
 from ..catalog import IndexInfo, Partition, TableInfo
 from ..core.connection import Connection
-from ..core.errors import RunbookError
+from ..core.errors import RunbookError, unanswered
 from ..core.locks import run_patiently, with_lock_retries
 from ..core.spec import Index, Spec, Table
 from ..core.spec_checks import MAX_NAME_BYTES
@@ -269,8 +269,8 @@ def _doing(conn: Connection, run: ledger.Run, part: Part) -> Callable[[], None]:
         ledger.part_made(conn, run.id, ledger.INDEX_PART, old="", new=part.index)
         try:
             run_patiently(conn, part.statement)
-        except BaseException:
-            if not conn.closed:
+        except BaseException as error:
+            if not conn.closed and not unanswered(error):
                 _drop_broken(conn, part.index)
                 ledger.part_undone(conn, run.id, ledger.INDEX_PART, new=part.index)
             raise

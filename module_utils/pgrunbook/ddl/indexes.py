@@ -8,6 +8,7 @@ from collections.abc import Collection
 from .. import catalog, ledger
 from ..catalog import TableInfo, surroundings
 from ..core.connection import Connection
+from ..core.errors import unanswered
 from ..core.locks import run_patiently, with_lock_retries
 from ..core.spec import Spec
 from ..core.sql import render
@@ -122,12 +123,9 @@ def _do(conn: Connection, spec: Spec, info: TableInfo, run: ledger.Run, action: 
         ledger.change_made(conn, run.id, "index_build", old="", new=action.index.name)
         try:
             run_patiently(conn, statement)
-        except BaseException:
-            if not conn.closed:
-                left = catalog.inspect(conn, spec.table).indexes.get(action.index.name)
-                if left and not left.valid:
-                    run_patiently(conn, drop(spec.table, action.index.name))
-                ledger.change_undone(conn, run.id, "index_build", old="", new=action.index.name)
+        except BaseException as error:
+            if not conn.closed and not unanswered(error):
+                _clear(conn, spec, run, action.index.name)
             raise
 
     def drop_invalid() -> None:
@@ -145,3 +143,14 @@ def _do(conn: Connection, spec: Spec, info: TableInfo, run: ledger.Run, action: 
         what=render(statement),
         tries=spec.lock_tries if action.kind == "rename" else 2,
     )
+
+
+def _clear(conn: Connection, spec: Spec, run: ledger.Run, index: str) -> None:
+    """Drop what a failed build has left, and record that there is nothing of it. An index that is
+    valid all the same stays a change of the run."""
+    left = catalog.inspect(conn, spec.table).indexes.get(index)
+    if left and left.valid:
+        return
+    if left:
+        run_patiently(conn, drop(spec.table, index))
+    ledger.change_undone(conn, run.id, "index_build", old="", new=index)

@@ -95,7 +95,7 @@ def _drops(
     conn: Connection, spec: Spec, info: TableInfo, run: ledger.Run, dropped: Collection[str]
 ) -> list[_Undo]:
     """Drop the indexes that the run built. One that it had dropped for the backfill before it
-    stays."""
+    stays. Of one that is not there nothing is left but the record."""
     there = {n: i.definition for n, i in info.indexes.items() if i.valid}
     built = [
         change
@@ -108,6 +108,7 @@ def _drops(
     return [
         *(_Undo(c, drop(spec.table, c.new, concurrently=concurrently)) for c in gone),
         *(_Undo(c, None, there[c.new]) for c in kept),
+        *(_Undo(c, None) for c in built if c.new not in info.indexes),
     ]
 
 

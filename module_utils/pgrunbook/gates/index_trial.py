@@ -14,6 +14,7 @@ import psycopg
 from .. import catalog, ledger
 from ..catalog import TableInfo
 from ..core.connection import STATEMENT_TIMEOUT, Connection, one
+from ..core.errors import unanswered
 from ..core.locks import run_patiently, with_lock_retries
 from ..core.spec import Query, Spec, Table
 from ..core.sql import text
@@ -190,8 +191,8 @@ def _try(
         except psycopg.errors.DuplicateTable:
             ledger.change_undone(conn, run.id, ledger.INDEX_TRIAL, old="", new=index)
             raise
-        except BaseException:
-            if not conn.closed:
+        except BaseException as error:
+            if not conn.closed and not unanswered(error):
                 _drop(conn, spec, run.id, index)
             raise
         return _Tried(size, seconds, kept, measured)

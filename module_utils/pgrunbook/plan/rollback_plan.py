@@ -71,11 +71,17 @@ def build_rollback(
         journal_altered=alterations.of_journals((*found.altered, *found.gone)),
         steps=_steps(conn, info, run_id, rows, built, renamed),
     )
-    needed = bool(rows.changed) or built.changed or renamed.changed
+    needed = bool(rows.changed) or built.changed or renamed.changed or _unrecorded(conn, run_id)
     undoing = ledger.Run(run_id, plan.hash, uuid.uuid4().hex, plain(plan.server))
     return RollbackResult(
         plan, undoing, needed, rows.rows_changed, alterations.of_journals(found.unknown)
     )
+
+
+def _unrecorded(conn: Connection, run_id: str) -> bool:
+    """Whether a rollback of the run was begun, and the ledger does not say that it has ended."""
+    begun = any(approval.scope == "rollback" for approval in ledger.list_approvals(conn, run_id))
+    return begun and ledger.get_run(conn, run_id).state != "reverted"
 
 
 def _look(

@@ -93,6 +93,8 @@ def rollback_text(result: RollbackResult) -> str:
     lines = [f"Rollback of run {result.run.id}", ""]
     if not result.needed:
         lines.append("Nothing to undo: the run left no change that still stands.")
+    elif not any(step.statements for step in steps):
+        lines.append("Everything is undone. What is left is to record that the rollback has ended.")
     for number, step in enumerate((step for step in steps if step.statements), 1):
         lines += _step(number, step)
         if step.id == "backfill":
