@@ -270,6 +270,22 @@ def test_a_column_that_is_renamed_after_the_approval_of_a_rollback_stops_it(
     assert steps.backfill(state="reverted")["rows_changed"] == 60
 
 
+@pytest.mark.parametrize("table", ["t", "s"])
+def test_row_security_that_is_switched_on_before_a_rollback_stops_it(
+    database: Database, module: Module, table: str
+) -> None:
+    """It would give back the rows that the role sees, and count the others as left alone."""
+    steps = KEYED.make(database, module)
+    run = canary_filled(steps)
+    steps.do("run", state="failed")
+    steps.plan(rollback_of=run)
+    steps.approve("rollback")
+    change, _ = CHANGES["row security" if table == "t" else "row security of the source"]
+    database.sql(change)
+    message = steps.refused("backfill", state="reverted")
+    assert f"public.{table} (policies half)" in message
+
+
 @pytest.mark.parametrize(
     ("index", "enough"),
     [

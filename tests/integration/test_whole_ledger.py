@@ -85,3 +85,21 @@ def test_what_is_whole_follows_from_the_migrations(database: Database, module: M
     )
     assert {(r["relname"], r["attname"]) for r in rows} == whole.parts(schema.VERSION)
     assert {table for table, _ in whole.parts(schema.VERSION)} == set(TABLES)
+
+
+@pytest.mark.parametrize("state", ["present", "reverted"])
+def test_a_ledger_that_is_made_over_to_others_in_the_middle_is_refused(
+    database: Database, module: Module, mallory: str, state: str
+) -> None:
+    database.superuser(f"REVOKE CREATE ON SCHEMA public FROM {mallory}")
+    steps = KEYED.make(database, module)
+    run = canary_filled(steps)
+    if state == "present":
+        steps.approve("backfill")
+    else:
+        steps.do("run", state="failed")
+        steps.plan(rollback_of=run)
+        steps.approve("rollback")
+    database.superuser(f"ALTER TABLE pgrunbook.batch OWNER TO {mallory}")
+    message = steps.refused("backfill", state=state)
+    assert "pgrunbook.batch" in message and f"belongs to role '{mallory}'" in message
