@@ -191,6 +191,17 @@ def test_an_emptied_table_is_no_go_and_a_rollback_lists_its_rows(
     assert (result["rows_left_alone"], result["rows_changed"]) == (480, 0)
 
 
+def test_a_table_that_is_emptied_between_approval_and_run_stops_it(
+    database: Database, module: Module
+) -> None:
+    steps = KEYED.make(database, module)
+    steps.begin()
+    database.sql("TRUNCATE t")
+    assert "was to fill 480 rows of it" in steps.refused("backfill", canary=True)
+    checks = steps.do("data_gates")["checks"]
+    assert [check["id"] for check in checks if check["status"] == "fail"] == ["coverage"]
+
+
 def test_a_table_that_was_always_empty_is_go(database: Database, module: Module) -> None:
     steps = Table(rows=0).make(database, module)
     steps.gates("data_gates")

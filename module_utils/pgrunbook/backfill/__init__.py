@@ -11,6 +11,7 @@ __all__ = [
     "equality",
     "estimate",
     "expressions",
+    "meanwhile",
     "page_space",
     "progress",
     "refused_rows",

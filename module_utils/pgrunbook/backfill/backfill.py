@@ -85,7 +85,7 @@ def run_slice(conn: Connection, spec: Spec, run: ledger.Run, *, canary: bool) ->
     require_the_filled(conn, spec, info, run.id)
     require_open_window(spec)
     before = ledger.progress(conn, run.id)
-    meanwhile.require_rows(spec, info, run, before.rows)
+    meanwhile.require_rows(spec, info, run, before)
     interleaved = strategy.passes > 1 and not canary
     current = slice.start(conn, spec, run, interleaved=interleaved)
     current.rows_aside = ledger.refused(conn, run.id).rows_refused > 0
@@ -103,7 +103,7 @@ def _complete(conn: Connection, spec: Spec, run: ledger.Run, plan: Mapping[str, 
     """Complete the last slice: no other one follows that would compare what the plan was made
     on."""
     info = meanwhile.require_as_approved(conn, spec, plan)
-    meanwhile.require_rows(spec, info, run, ledger.progress(conn, run.id).rows)
+    meanwhile.require_rows(spec, info, run, ledger.progress(conn, run.id))
     _vacuum(conn, spec, run)
 
 

@@ -14,6 +14,7 @@ from ..catalog import TableInfo, surroundings
 from ..core.connection import Connection
 from ..core.errors import RunbookError
 from ..core.spec import Spec
+from ..ledger import Progress
 
 _OF_NAMES = "42"  # the class of errors about what is not there, is of another type, or not allowed
 
@@ -41,13 +42,25 @@ def require_as_approved(conn: Connection, spec: Spec, plan: Mapping[str, Any]) -
     return info
 
 
-def require_rows(spec: Spec, info: TableInfo, run: ledger.Run, filled: int) -> None:
-    """Raise RunbookError where the run has filled rows, and the table has none any more."""
-    if not filled or info.pages:
+def emptied(run_id: str, at: Progress) -> str:
+    """What is to be said of a table without rows, where the run is so far; nothing where it never
+    had a row to fill."""
+    if at.rows:
+        return f"is empty, although run {run_id} has filled {at.rows:,} rows of it"
+    if at.rows_eligible:
+        return f"is empty, although run {run_id} was to fill {at.rows_eligible:,} rows of it"
+    return ""
+
+
+def require_rows(spec: Spec, info: TableInfo, run: ledger.Run, at: Progress) -> None:
+    """Raise RunbookError where the run has filled rows, or was to, and the table has none any
+    more."""
+    told = "" if info.pages else emptied(run.id, at)
+    if not told:
         return
     raise RunbookError(
-        f"{spec.table} is empty, although run {run.id} has filled {filled:,} rows of it: somebody "
-        "has emptied it, with TRUNCATE or with DELETE and VACUUM. No row is left to be filled or "
-        "judged. Next step: find out who did that and why. Once it has its rows, run the playbook "
-        f"again, which goes on; or playbooks/rollback.yml -e run={run.id} ends the run."
+        f"{spec.table} {told}: somebody has emptied it, with TRUNCATE or with DELETE and VACUUM. "
+        "No row is left to be filled or judged. Next step: find out who did that and why. Once it "
+        "has its rows, run the playbook again, which goes on; or playbooks/rollback.yml -e "
+        f"run={run.id} ends the run."
     )

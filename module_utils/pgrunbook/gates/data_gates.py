@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from .. import catalog, ledger
-from ..backfill import eligibility, expressions, refused_rows
+from ..backfill import eligibility, expressions, meanwhile, refused_rows
 from ..backfill.counting import Counts, count
 from ..backfill.equality import rules
 from ..catalog import TableInfo
@@ -80,12 +80,12 @@ def _require_names(conn: Connection, spec: Spec, info: TableInfo) -> None:
 
 def _emptied(conn: Connection, spec: Spec, counts: RowsNow) -> str:
     """What is to be said of a table that has no rows any more, although the newest run of the phase
-    has filled some; else nothing."""
+    has filled some, or was to; else nothing."""
     run = None if counts.rows_total else ledger.latest(conn, spec.phase, str(spec.table))
-    filled = ledger.rows_standing(conn, run.id) if run else 0
-    if not run or not filled:
+    if run is None or run.state == "reverted":
         return ""
-    return f"; the table is empty, although run {run.id} has filled {filled:,} rows of it"
+    told = meanwhile.emptied(run.id, ledger.progress(conn, run.id))
+    return f"; the table {told}" if told else ""
 
 
 def coverage(spec: Spec, counts: RowsNow, emptied: str = "") -> Gate:
