@@ -41,6 +41,5 @@ def test_a_phase_that_lacks_a_variable_is_refused_by_the_names_of_all_that_it_la
     played = playbook(database.login, "validate", phase={"phase_file": f"{tmp_path}/short.yml"})
     assert played.status != 0
     said = " ".join(played.output.split())
-    assert "phase_name, phase_table are not set. Next step: set them in short.yml" in said, (
-        played.output
-    )
+    lacking = "phase_name, phase_table are not set. Next step: set them in short.yml"
+    assert lacking in said, played.output

@@ -12,6 +12,7 @@ __all__ = [
     "estimate",
     "expressions",
     "failover",
+    "meanwhile",
     "page_space",
     "progress",
     "refused_rows",

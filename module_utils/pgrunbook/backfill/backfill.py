@@ -9,6 +9,8 @@ catch-up passes. A value is never overwritten, and nothing is eligible once the 
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping
+from typing import Any
 
 from .. import catalog, ledger
 from ..catalog import TableInfo, surroundings
@@ -20,7 +22,7 @@ from ..core.values import read
 from ..core.window import require_open_window
 from ..ledger import Progress, checkpoint
 from ..ledger.filled import require_the_filled
-from . import failover, refused_rows, slice, workers
+from . import failover, meanwhile, refused_rows, slice, workers
 from .batch_size import RowLimit
 from .counting import count
 from .eligibility import any_left
@@ -82,22 +84,32 @@ def run_slice(
     plan = ledger.approved_plan(conn, run, scope)
     strategy = read(Strategy, plan["strategy"])
     queries = statements(spec, info, strategy)
-    ledger.require_statements(plan, run, queries)
     surroundings.require_unchanged(conn, spec, info, plan)
+    ledger.require_statements(plan, run, queries)
     require_the_filled(conn, spec, info, run.id)
     require_open_window(spec)
     before, seen = ledger.progress(conn, run.id), seen or Seen()
     lost = failover.note(conn, run, seen, before)
+    meanwhile.require_rows(spec, info, run, before)
     interleaved = strategy.passes > 1 and not canary
     current = slice.start(conn, spec, run, interleaved=interleaved, seen=seen)
     current.rows_aside = ledger.refused(conn, run.id).rows_refused > 0
-    if canary:
-        done = _canary(conn, current, info, strategy, max(spec.canary_rows - before.rows, 0))
-    else:
-        done = _passes(conn, current, info, strategy)
-        if done:
-            _vacuum(conn, spec, run)
+    with meanwhile.explained(conn, spec, run, plan):
+        if canary:
+            done = _canary(conn, current, info, strategy, max(spec.canary_rows - before.rows, 0))
+        else:
+            done = _passes(conn, current, info, strategy)
+    if done and not canary:
+        _complete(conn, spec, run, plan)
     return _end(conn, current, lost, done=done, queries=queries)
+
+
+def _complete(conn: Connection, spec: Spec, run: ledger.Run, plan: Mapping[str, Any]) -> None:
+    """Complete the last slice: no other one follows that would compare what the plan was made
+    on."""
+    info = meanwhile.require_as_approved(conn, spec, plan)
+    meanwhile.require_rows(spec, info, run, ledger.progress(conn, run.id))
+    _vacuum(conn, spec, run)
 
 
 def _end(

@@ -18,7 +18,7 @@ from ..core.spec import Spec
 from ..core.sql import comma, name, render, table, text
 from ..ledger import Progress, taken_back
 from ..ledger.filled import present_columns, require_key
-from . import failover, slice, workers
+from . import failover, meanwhile, slice, workers
 from .batch import BatchResult
 from .eligibility import any_of
 from .failover import Seen
@@ -46,15 +46,18 @@ def revert_slice(
     names = present_columns(conn, spec, info, run.id)
     before = ledger.progress(conn, run.id)
     gone = columns_gone(spec, names) if before.rows else []
-    if dry or not names or not before.rows:
+    if dry or not before.rows:
+        return _dry(conn, spec, run, before, info, names, gone)
+    plan = ledger.approved_plan(conn, run, "rollback")
+    surroundings.require_unchanged(conn, spec, info, plan)
+    if not names:
         return _dry(conn, spec, run, before, info, names, gone)
     queries = [render(revert_statement(spec, names, info))]
-    plan = ledger.approved_plan(conn, run, "rollback")
     ledger.require_statements(plan, run, queries)
-    surroundings.require_unchanged(conn, spec, info, plan)
     totals, seen = taken_back.totals(conn, run.id), seen or Seen()
     lost = failover.note(conn, run, seen, before, reverting=True)
-    current = _take_back(conn, spec, run, info, names, seen)
+    with meanwhile.explained(conn, spec, run, plan):
+        current = _take_back(conn, spec, run, info, names, seen)
     after, now = ledger.progress(conn, run.id), taken_back.totals(conn, run.id)
     found = result(
         after,

@@ -6,16 +6,17 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
+import psycopg
 from psycopg.sql import SQL, Composed, Literal
 
 from .. import catalog, ledger
-from ..catalog import TableInfo
+from ..catalog import IndexInfo, TableInfo
 from ..core import printable
 from ..core.connection import Connection, one
 from ..core.errors import RunbookError, require_none
 from ..core.spec import Spec, Table
 from ..core.sql import comma, name, render, table, text
-from ..ledger import taken_back
+from ..ledger import filled, taken_back
 from ..ledger.filled import present_columns
 from ..ledger.taken_back import Entries
 from .eligibility import any_of
@@ -41,6 +42,28 @@ def require_taken_back(conn: Connection, run_id: str) -> None:
             f"Run {run_id} is not taken back: there are still {'; '.join(standing)}. Nothing was "
             f"recorded. Next step: playbooks/rollback.yml -e run={run_id}, the whole of it."
         )
+
+
+def require_unique_key(spec: Spec, info: TableInfo) -> None:
+    """Raise RunbookError where the key is not unique any more: another row could bear a key that is
+    in the journal."""
+    if not any(_tells_apart(index, spec.key) for index in info.indexes.values()):
+        build = SQL("CREATE UNIQUE INDEX {} ON {} ({})").format(
+            SQL("" if info.partitioned else "CONCURRENTLY"),
+            table(spec.table),
+            comma(name(k) for k in spec.key),
+        )
+        raise RunbookError(
+            f"{spec.table} has no unique index on ({', '.join(spec.key)}) any more, so the rows in "
+            "the journal could not be told from others of the same key. Nothing was changed. Next "
+            f"step: {printable.sql(render(build))}; then plan the rollback again."
+        )
+
+
+def _tells_apart(index: IndexInfo, key: Collection[str]) -> bool:
+    """Whether no two rows of a table with this index have the same key."""
+    whole = bool(index.key) and not index.predicate
+    return index.unique and index.valid and whole and set(index.key) <= set(key)
 
 
 @dataclass(frozen=True)
@@ -260,6 +283,76 @@ def _places(spec: Spec, names: Mapping[str, str]) -> dict[str, int]:
     """For each column by its present name, where an entry of the journal has its value."""
     width = len(spec.key)
     return {names[c.name]: width + n for n, c in enumerate(spec.columns) if c.name in names}
+
+
+def require_columns_left(
+    conn: Connection, spec: Spec, info: TableInfo, run_id: str, acknowledged: Collection[str]
+) -> list[str]:
+    """What a person has to know of later runs that have renamed or converted a column of this run.
+    Raises RunbookError with those that are not acknowledged, by their ids: rolled back after this
+    one, they would bring back values that nobody could take back any more."""
+    names = present_columns(conn, spec, info, run_id)
+    table_name = ledger.get_run(conn, run_id).table_name
+    told = {
+        other: f"Run {other} has {_DONE[change.kind]} column {change.old!r} of {spec.table}, which "
+        f"run {run_id} filled, so its values could not be given back."
+        for other, change in ledger.later_changes(conn, run_id, table_name)
+        if any(change.old == c.name and c.name not in names for c in spec.columns)
+    }
+    require_none(
+        f"{sentence} Nothing was changed. Next step: roll run {other} back first; or, if the "
+        f'values may stay, pass -e \'{{"rollback_acknowledged": ["{other}"]}}\'.'
+        for other, sentence in told.items()
+        if other not in acknowledged
+    )
+    return [f"{sentence} They stay (acknowledged)." for sentence in told.values()]
+
+
+_DONE = {"rename": "renamed", "convert": "converted"}
+
+
+def require_partitions(
+    conn: Connection, spec: Spec, info: TableInfo, run_id: str, acknowledged: Collection[str]
+) -> list[str]:
+    """What a person has to know of partitions that the table has no more. Raises RunbookError with
+    those that were detached and hold rows of the run, unless they are acknowledged by their names:
+    attached again after this rollback, they could not be rolled back any more."""
+    gone = filled.partitions_gone(conn, info, run_id)
+    held = {each: _rows_held(conn, spec, info, run_id, each.now) for each in gone if each.now}
+    told = {
+        each.was: f"{each.was} is no partition of {spec.table} any more, and holds {rows} that the "
+        "run filled: they would be left alone for good."
+        for each, rows in held.items()
+        if rows
+    }
+    require_none(
+        f"{sentence} Nothing was changed. Next step: attach it again, roll back, then detach it; "
+        f'or, if they may stay, pass -e \'{{"rollback_acknowledged": ["{was}"]}}\'.'
+        for was, sentence in told.items()
+        if was not in acknowledged
+    )
+    dropped = [f"{each.was} was dropped, with its rows." for each in gone if not each.now]
+    return [*(f"{sentence} (Acknowledged.)" for sentence in told.values()), *dropped]
+
+
+def _rows_held(
+    conn: Connection, spec: Spec, info: TableInfo, run_id: str, now: Table | None
+) -> str:
+    """How many rows of the run a table that was a partition holds, in words; nothing for none."""
+    assert now is not None
+    keys = SQL(" AND ").join(
+        SQL("t.{} = (j.e ->> {})::{}").format(name(k), Literal(n), text(info.columns[k].type))
+        for n, k in enumerate(spec.key)
+    )
+    query = SQL("SELECT count(*) AS n FROM ({}) j JOIN {} t ON {}").format(
+        ledger.standing_entries(Literal(run_id)), table(now), keys
+    )
+    try:
+        with conn.transaction():
+            rows: int = one(conn, query, ())["n"]
+    except psycopg.Error:
+        return "rows, as many as nobody can tell,"
+    return f"{rows:,} rows" if rows else ""
 
 
 def require_no_references(

@@ -81,4 +81,7 @@ def _no_table(conn: Connection, table: Table) -> str:
         " WHERE c.relkind IN ('r', 'p') AND n.nspname NOT IN ('pg_catalog', 'information_schema')"
     )
     near = near_names(str(table), [r["name"] for r in rows])
-    return f"There is no table {table}.{near} Next step: correct the name in the variables file."
+    return (
+        f"There is no table {table}.{near} Next step: correct the name in the variables file; or, "
+        "if it was there before, find out who has dropped or renamed it."
+    )

@@ -262,10 +262,16 @@ def read(
 
 
 def require_unchanged(
-    conn: Connection, spec: Spec, info: TableInfo, plan: Mapping[str, Any]
+    conn: Connection,
+    spec: Spec,
+    info: TableInfo,
+    plan: Mapping[str, Any],
+    *,
+    written: bool = False,
 ) -> None:
     """Raise RunbookError, naming what is different, unless the surroundings are those of the plan.
-    A plan of an older version has none to compare with."""
+    written is whether this call may have written rows before. A plan of an older version has none
+    to compare with."""
     approved = plan.get("surroundings")
     if approved is None:
         return
@@ -275,10 +281,14 @@ def require_unchanged(
         more = len(differences) - MAX_NAMED
         raise RunbookError(
             f"What the approved plan was made on is not there any more: {named}"
-            f"{f'; and {more} more' if more > 0 else ''}. Nothing was changed by this call. "
+            f"{f'; and {more} more' if more > 0 else ''}. {_KEPT if written else _UNCHANGED} "
             "Next step: find out who did that and what it does to the rows that are filled, then "
             "run the playbook again and read the new plan."
         )
+
+
+_UNCHANGED = "Nothing was changed by this call."
+_KEPT = "It happened while rows were written; batches that were committed are kept."
 
 
 def changes(before: Mapping[str, str], after: Mapping[str, str]) -> list[str]:

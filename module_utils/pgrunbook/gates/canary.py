@@ -13,7 +13,7 @@ from ..core.values import plain
 from . import registry
 from .data_gates import kept_measured, kept_target
 from .gate import Gate, judge
-from .row_comparison import Compared, compare_run
+from .row_comparison import ComparedRun, compare_run
 
 
 @dataclass(frozen=True)
@@ -32,17 +32,29 @@ def measure(conn: Connection, spec: Spec, run_id: str) -> CanaryGates:
     return CanaryGates((compared, estimate(spec, left)) if left else (compared,))
 
 
-def canary(spec: Spec, found: Compared) -> Gate:
+def canary(spec: Spec, run: ComparedRun) -> Gate:
     """The gate on the rows that the canary filled."""
+    found, gone = run.compared, run.gone
     some = found.compared + (found.kept or 0) + (found.kept_alone or 0) > 0
     return judge(
         spec,
         registry.CANARY,
         target=f"≥ {spec.accuracy_min:g} % of {spec.canary_rows:,} rows{kept_target(spec, found)}",
-        measured=f"{found.share} % of {found.compared:,} rows{kept_measured(spec, found)}",
+        measured=f"{found.share} % of {found.compared:,} rows{kept_measured(spec, found)}"
+        f"{_not_found(spec, gone)}",
         passed=some and found.share >= spec.accuracy_min,
-        evidence=plain(found),
+        evidence={**plain(found), **({"gone": gone} if gone else {})},
     )
+
+
+def _not_found(spec: Spec, gone: int) -> str:
+    """What is known of rows that the canary filled and that are not there any more."""
+    if not gone:
+        return ""
+    why = "deleted since, or given another key"
+    if spec.waive_rollback:
+        why = "somebody has written them again, or the whole table (pg_repack, ALTER TABLE)"
+    return f"; {gone:,} more were not found again: {why}"
 
 
 def estimate(spec: Spec, left: Estimate) -> Gate:

@@ -6,8 +6,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from .. import catalog
-from ..backfill import eligibility, expressions, refused_rows
+from .. import catalog, ledger
+from ..backfill import eligibility, expressions, meanwhile, refused_rows
 from ..backfill.counting import Counts, count
 from ..backfill.equality import rules
 from ..catalog import TableInfo
@@ -47,6 +47,7 @@ class DataGates:
 def validate(conn: Connection, spec: Spec) -> DataGates:
     """Measure the data gates."""
     info = catalog.inspect(conn, spec.table)
+    _require_names(conn, spec, info)
     expressions.acknowledged_functions(conn, spec, info)
     by = rules(conn, spec, info)
     aside = refused_rows.of_newest_run(conn, spec)
@@ -60,7 +61,7 @@ def validate(conn: Connection, spec: Spec) -> DataGates:
         schema=info.schema(),
         counts=counts,
         checks=(
-            coverage(spec, counts),
+            coverage(spec, counts, emptied=_emptied(conn, spec, counts)),
             remaining(spec, counts),
             accuracy(spec, sample),
             comparison(spec, every, drifted),
@@ -69,15 +70,35 @@ def validate(conn: Connection, spec: Spec) -> DataGates:
     )
 
 
-def coverage(spec: Spec, counts: RowsNow) -> Gate:
-    """The gate on the share of rows that have a value, of each column."""
+def _require_names(conn: Connection, spec: Spec, info: TableInfo) -> None:
+    """Raise RunbookError where a column of the phase is not there, or not any more."""
+    source = catalog.inspect(conn, spec.source, catalog.READABLE)
+    catalog.require_columns(spec.table, info, [*spec.key, *spec.source_key])
+    catalog.require_columns(spec.source, source, spec.source_key.values())
+    catalog.present_names(spec, info)
+
+
+def _emptied(conn: Connection, spec: Spec, counts: RowsNow) -> str:
+    """What is to be said of a table that has no rows any more, although the newest run of the phase
+    has filled some, or was to; else nothing."""
+    run = None if counts.rows_total else ledger.latest(conn, spec.phase, str(spec.table))
+    if run is None or run.state == "reverted":
+        return ""
+    told = meanwhile.emptied(run.id, ledger.progress(conn, run.id))
+    return f"; the table {told}" if told else ""
+
+
+def coverage(spec: Spec, counts: RowsNow, emptied: str = "") -> Gate:
+    """The gate on the share of rows that have a value, of each column. emptied is what _emptied()
+    says."""
     now = {column: share.before for column, share in counts.coverage.items()}
     return judge(
         spec,
         registry.COVERAGE,
         target=f"{coverage_target(spec)} of all rows",
-        measured=", ".join(f"{column} {share} %" for column, share in now.items()),
-        passed=all(share >= spec.coverage_of(column) for column, share in now.items()),
+        measured=", ".join(f"{column} {share} %" for column, share in now.items()) + emptied,
+        passed=not emptied
+        and all(share >= spec.coverage_of(column) for column, share in now.items()),
         evidence=now,
     )
 

@@ -62,11 +62,23 @@ def compare_sample(
     return _compare(conn, spec, info, by, _random_rows(spec), aside)
 
 
-def compare_run(conn: Connection, spec: Spec, run_id: str) -> Compared:
+@dataclass(frozen=True)
+class ComparedRun:
+    """What came of comparing the rows that a run has changed; gone are those of them that were not
+    found again."""
+
+    compared: Compared
+    gone: int
+
+
+def compare_run(conn: Connection, spec: Spec, run_id: str) -> ComparedRun:
     """Compare every row that a run has changed."""
     info = catalog.inspect(conn, spec.table)
-    rows = _rows_of_run(spec, info, ledger.standing_entries(Literal(run_id)))
-    return _compare(conn, spec, info, rules(conn, spec, info), rows)
+    catalog.present_names(spec, info)
+    standing = ledger.rows_standing(conn, run_id)
+    rows, found = _found_rows(conn, spec, info, run_id, standing)
+    compared = _compare(conn, spec, info, rules(conn, spec, info), rows)
+    return ComparedRun(compared, max(standing - found, 0))
 
 
 def count_drifted(conn: Connection, spec: Spec, info: TableInfo, by: Rules) -> int:
@@ -216,13 +228,46 @@ def _random_rows(spec: Spec) -> Composed:
 def _rows_of_run(spec: Spec, info: TableInfo, journal: Composable) -> Composed:
     """The rows that the journal lists, by their place where the rollback is waived."""
     if spec.waive_rollback:
-        return SQL(
-            "SELECT t.* FROM ({}) j JOIN {} t ON t.tableoid = (j.e ->> 0)::oid"
-            " AND t.ctid = (j.e ->> 1)::tid"
-        ).format(journal, table(spec.table))
+        return _rows_by_place(spec, ledger.NO_ENTRIES)
     return SQL("SELECT t.* FROM ({}) j JOIN {} t ON {}").format(
         journal, table(spec.table), _journal_keys(spec, info)
     )
+
+
+def _found_rows(
+    conn: Connection, spec: Spec, info: TableInfo, run_id: str, standing: int
+) -> tuple[Composed, int]:
+    """The rows that a run has changed, and how many are found of so many that are standing.
+
+    Where the rollback is waived the journal has their places only. VACUUM FULL and CLUSTER give
+    each row another place and leave it its transaction, so that is what they go by then.
+    """
+    if not spec.waive_rollback:
+        rows = _rows_of_run(spec, info, ledger.standing_entries(Literal(run_id)))
+        return rows, _number_of(conn, rows)
+    writers = ledger.standing_writers(Literal(run_id))
+    rows = _rows_by_place(spec, writers)
+    found = _number_of(conn, rows)
+    if found < standing:
+        rows = SQL(
+            "SELECT t.* FROM {} t WHERE t.xmin::text::int8 IN (SELECT j.xid FROM ({}) j)"
+        ).format(table(spec.table), writers)
+        found = _number_of(conn, rows)
+    return rows, found
+
+
+def _rows_by_place(spec: Spec, writers: Composable) -> Composed:
+    """The rows at the places of a journal's entries, without those that others have written there
+    since."""
+    return SQL(
+        "SELECT t.* FROM ({}) j JOIN {} t ON t.tableoid = (j.e ->> 0)::oid"
+        " AND t.ctid = (j.e ->> 1)::tid AND (j.xid IS NULL OR t.xmin::text::int8 = j.xid)"
+    ).format(writers, table(spec.table))
+
+
+def _number_of(conn: Connection, rows: Composable) -> int:
+    count: int = one(conn, SQL("SELECT count(*) AS n FROM ({}) t").format(rows), ())["n"]
+    return count
 
 
 def _journal_keys(spec: Spec, info: TableInfo) -> Composed:

@@ -26,6 +26,7 @@ from .batches import (
     insert_batch,
     rows_standing,
     standing_entries,
+    standing_writers,
 )
 from .changes import (
     INDEX_ATTACHED,
@@ -36,6 +37,7 @@ from .changes import (
     change_left,
     change_made,
     change_undone,
+    later_changes,
     list_changes,
     open_trials,
     part_made,
@@ -137,6 +139,7 @@ __all__ = [
     "is_approved",
     "is_aside",
     "journal",
+    "later_changes",
     "later_runs",
     "latest",
     "list_approvals",
@@ -166,6 +169,7 @@ __all__ = [
     "set_aside",
     "standing_changes",
     "standing_entries",
+    "standing_writers",
     "taken_back",
     "todays_spec",
     "trial_kept",

@@ -27,16 +27,16 @@ class Begun:
 
 
 def begin_batch(conn: Connection, run: Run, leaf_oid: int) -> Begun:
-    """Begin a batch, in its transaction. Raises RunbookError where the run belongs to another
-    execution."""
-    row = one(
-        conn,
+    """Begin a batch, in its transaction. Raises RunbookError where the run is not there any more,
+    or belongs to another execution."""
+    row = conn.execute(
         f"SELECT execution, {CONTROL}, pg_stat_get_xact_tuples_hot_updated(%s::oid) AS hot"
         " FROM pgrunbook.run WHERE id = %s",
         (leaf_oid, run.id),
-    )
-    if row["execution"] != run.execution:
+    ).fetchone()
+    if row is None or row["execution"] != run.execution:
         require_owner(conn, run)
+    assert row is not None, "require_owner() raises where the run is not there"
     return Begun(control_of(row), row["hot"])
 
 
@@ -79,5 +79,14 @@ def standing_entries(run: Composable | None) -> Composed:
     ).format(of_run)
 
 
-NO_ENTRIES = SQL("SELECT NULL::jsonb AS e LIMIT 0")
-"""The same where there is no ledger."""
+NO_ENTRIES = SQL("SELECT NULL::jsonb AS e, NULL::int8 AS xid LIMIT 0")
+"""Entries with the transactions that wrote them where there is no ledger."""
+
+
+def standing_writers(run: Composable) -> Composed:
+    """A query for the entries e of a run's journals, each with the id of the transaction that wrote
+    it as a row's xmin has it, 32 bits; null where an older version wrote it."""
+    return SQL(
+        "SELECT e, b.xid & 4294967295 AS xid FROM pgrunbook.batch b,"
+        " jsonb_array_elements(b.journal) e WHERE b.reverted_at IS NULL AND b.run_id = {}"
+    ).format(run)

@@ -136,6 +136,21 @@ def list_changes(conn: Connection, run_id: str, kind: str) -> list[Change]:
     return [Change(**row) for row in found]
 
 
+def later_changes(conn: Connection, run_id: str, table: str) -> list[tuple[str, Change]]:
+    """The renames and conversions of columns that other runs have made on the table since this run
+    began, and that still stand, the latest first, each after its run's id."""
+    found = conn.execute(
+        "SELECT c.run_id, c.kind, c.old, c.new FROM pgrunbook.change c"
+        " JOIN pgrunbook.run r ON r.id = c.run_id"
+        " WHERE r.table_name = %(table)s AND r.id <> %(run)s AND c.undone_at IS NULL"
+        " AND c.kind IN ('rename', 'convert')"
+        " AND c.made_at > (SELECT started_at FROM pgrunbook.run WHERE id = %(run)s)"
+        " ORDER BY c.id DESC",
+        {"table": table, "run": run_id},
+    )
+    return [(row["run_id"], Change(row["kind"], row["old"], row["new"])) for row in found]
+
+
 def standing_changes(conn: Connection, run_id: str) -> list[Change]:
     """All schema changes of a run that still stand, apart from parts of them, the latest first."""
     found = conn.execute(

@@ -12,7 +12,7 @@ from psycopg.types.json import Jsonb
 from ..core.connection import Connection, one
 from ..core.values import read
 from .controls import CONTROL, Control, control_of
-from .runs import Run, require_owner
+from .runs import Run, get_run, require_owner
 
 
 @dataclass(frozen=True)
@@ -70,9 +70,8 @@ class Watched:
 
 
 def progress(conn: Connection, run_id: str) -> Progress:
-    """How far a run is."""
-    row = one(
-        conn,
+    """How far a run is. Raises RunbookError where it is not there any more."""
+    row = conn.execute(
         "SELECT r.sweep, r.seconds, r.rows_eligible,"
         " coalesce(sum(b.row_count), 0)::int8 AS rows, count(b.id)::int8 AS batches,"
         " coalesce(sum(b.row_count) FILTER (WHERE b.sweep = r.sweep), 0)::int8 AS rows_this_sweep"
@@ -80,7 +79,10 @@ def progress(conn: Connection, run_id: str) -> Progress:
         "   ON b.run_id = r.id AND b.reverted_at IS NULL"
         " WHERE r.id = %s GROUP BY r.id",
         (run_id,),
-    )
+    ).fetchone()
+    if row is None:
+        get_run(conn, run_id)
+    assert row is not None, "get_run() raises where the run is not there"
     return read(Progress, row)
 
 

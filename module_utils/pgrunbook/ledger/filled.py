@@ -5,7 +5,7 @@ by now."""
 from __future__ import annotations
 
 from collections.abc import Collection
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from psycopg.types.json import Jsonb
 
@@ -14,27 +14,42 @@ from ..catalog import TableInfo
 from ..core import printable
 from ..core.connection import Connection, one
 from ..core.errors import RunbookError
-from ..core.spec import Spec
+from ..core.spec import Spec, Table
 from ..core.values import plain, read
 from .runs import get_run
 
 
 @dataclass(frozen=True)
 class Filled:
-    """What a run fills: the table's oid, and the number of each column by the name that it had."""
+    """What a run fills: the table's oid, and the number of each column by the name that it had; and
+    the names of the table's partitions by their oids, none where it has none or an older version
+    recorded that."""
 
     table: int
     columns: dict[str, int]
+    partitions: dict[str, str] = field(default_factory=dict, compare=False)
+
+
+@dataclass(frozen=True)
+class Gone:
+    """A partition that is none any more, by the name that it had; and the table that it is now,
+    None where it was dropped."""
+
+    was: str
+    now: Table | None
 
 
 def note(conn: Connection, run_id: str, filled: Filled) -> Filled:
-    """Record what a run fills, unless it has filled something already. Returns what is recorded."""
+    """Record what a run fills, unless it has filled something already; then partitions are added.
+    Returns what is recorded."""
     row = one(
         conn,
         "UPDATE pgrunbook.run r SET filled = CASE WHEN filled IS NULL OR NOT EXISTS ("
         " SELECT FROM pgrunbook.batch b WHERE b.run_id = r.id AND b.reverted_at IS NULL)"
-        " THEN %s ELSE filled END WHERE id = %s RETURNING filled",
-        (Jsonb(plain(filled)), run_id),
+        " THEN %(filled)s ELSE filled || jsonb_build_object('partitions',"
+        " coalesce(filled -> 'partitions', '{}') || (%(filled)s -> 'partitions')) END"
+        " WHERE id = %(run)s RETURNING filled",
+        {"filled": Jsonb(plain(filled)), "run": run_id},
     )
     return read(Filled, row["filled"])
 
@@ -50,7 +65,8 @@ def require_the_filled(conn: Connection, spec: Spec, info: TableInfo, run_id: st
     it has filled others of the same names: its journal could not tell them apart."""
     numbers = catalog.column_numbers(conn, info)
     ours = {c: numbers[c] for c in (*spec.key, *(c.name for c in spec.columns)) if c in numbers}
-    noted = note(conn, run_id, Filled(info.oid, ours))
+    parts = {str(leaf.oid): str(leaf.table) for leaf in info.leaves if info.partitioned}
+    noted = note(conn, run_id, Filled(info.oid, ours, parts))
     if noted == Filled(info.oid, ours):
         return
     others = [c for c, number in ours.items() if noted.columns.get(c) != number]
@@ -82,6 +98,22 @@ def require_same_table(
             ": rows and columns are told by their key and names only."
         )
     return [f"{told} Its rows and columns are told by their key and names only."]
+
+
+def partitions_gone(conn: Connection, info: TableInfo, run_id: str) -> list[Gone]:
+    """The partitions that the table had when the run worked on it, and has no more."""
+    filled = recorded(conn, run_id)
+    leaves = {leaf.oid for leaf in info.leaves}
+    if filled is None or filled.table != info.oid:
+        return []
+    gone = {int(oid): was for oid, was in filled.partitions.items() if int(oid) not in leaves}
+    rows = conn.execute(
+        "SELECT c.oid::int8 AS oid, n.nspname AS schema, c.relname AS name FROM pg_class c"
+        " JOIN pg_namespace n ON n.oid = c.relnamespace WHERE c.oid = ANY (%s::oid[])",
+        (list(gone),),
+    )
+    there = {row["oid"]: Table(row["schema"], row["name"]) for row in rows}
+    return [Gone(was, there.get(oid)) for oid, was in gone.items()]
 
 
 def require_key(conn: Connection, spec: Spec, info: TableInfo, run_id: str) -> None:

@@ -19,27 +19,37 @@ from ..core.server import (
     was_promoted,
 )
 from ..core.values import read
+from . import schema
 from .approvals import plan_at_work
 from .runs import Run
 
 
 def identity(conn: Connection) -> Identity:
     """The identity of the server, with the ledger's token, which is empty where there is none
-    yet."""
-    made = one(conn, "SELECT to_regclass('pgrunbook.ledger') IS NOT NULL AS made")["made"]
+    yet. Raises RunbookError where the ledger is not whole."""
+    made = schema.known_version(conn) >= 2
     token = one(conn, "SELECT max(token) AS token FROM pgrunbook.ledger") if made else {}
     return replace(server_identity(conn), token=token.get("token") or "")
 
 
-def require_same(here: Identity, known: Mapping[str, Any]) -> None:
+def require_same(here: Identity, approved: Mapping[str, Any]) -> None:
     """Raise RunbookError where this is not the server of a plan, nor a standby of it that was
-    promoted since.
+    promoted since; or where it is, and its ledger is gone.
 
     Only what the plan knew is compared: one of an older version knew less, and one that was made
     before there was a ledger had no token.
     """
-    if not was_promoted(here, read(Identity, known)):
-        require_equal(here, read(Identity, known))
+    known = read(Identity, approved)
+    if known.token and not here.token:
+        require_equal(here, replace(known, token=""))
+        raise RunbookError(
+            "There is no ledger any more: somebody has dropped schema pgrunbook since the plan was "
+            "made. Nothing was changed by this call. Next step: find out who did that, and restore "
+            "the schema from a backup: without it nobody knows which rows earlier runs filled. To "
+            "begin anew with no way back for these, run the whole playbook again."
+        )
+    if not was_promoted(here, known):
+        require_equal(here, known)
 
 
 def approved_plan_here(conn: Connection, run: Run) -> tuple[dict[str, Any] | None, Identity]:

@@ -212,8 +212,10 @@ def require_owner(conn: Connection, run: Run) -> None:
         ).fetchone()
     if row is None:
         raise RunbookError(
-            f"The ledger has no run {run.id}: nobody approved a plan. Nothing was changed. "
-            "Next step: run the whole playbook, without --tags or --start-at-task."
+            f"The ledger has no run {run.id}: nobody approved a plan, or somebody has dropped or "
+            "emptied schema pgrunbook since. This call stops here. Next step: run the whole "
+            "playbook, without --tags or --start-at-task; if the run has filled rows already, "
+            "restore schema pgrunbook from a backup first, because no rollback knows them without."
         )
     if row["execution"] != run.execution:
         raise RunbookError(

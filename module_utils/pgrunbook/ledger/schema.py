@@ -12,6 +12,7 @@ from psycopg.sql import SQL, Composed, Identifier
 
 from ..core.connection import Connection, one
 from ..core.errors import RunbookError, reason
+from . import whole
 from .migrations import MIGRATIONS
 
 NONE = 0  # the version of a ledger that is not there
@@ -50,20 +51,22 @@ GROUP BY g.grantee
 
 
 def version(conn: Connection) -> int:
-    """The version of this database's ledger; NONE where there is none."""
-    found = one(
-        conn,
-        "SELECT to_regclass('pgrunbook.event') IS NOT NULL AS made,"
-        " to_regclass('pgrunbook.ledger') IS NOT NULL AS versioned",
-    )
-    if found["versioned"]:
-        return int(one(conn, "SELECT version FROM pgrunbook.ledger")["version"])
-    return 1 if found["made"] else NONE
+    """The version of this database's ledger; NONE where there is none. Raises RunbookError where
+    somebody has taken away what tells it."""
+    found = _tables(conn) & {table for table, _ in whole.parts(VERSION)}
+    if "ledger" in found:
+        row = conn.execute("SELECT version FROM pgrunbook.ledger").fetchone()
+        if row is None:
+            raise whole.not_whole("the row of table ledger, which has its version")
+        return int(row["version"])
+    if found - {table for table, _ in whole.parts(1)}:
+        raise whole.not_whole("table ledger, which has its version")
+    return 1 if found else NONE
 
 
 def known_version(conn: Connection) -> int:
-    """The same. Raises RunbookError where a newer program made or migrated the ledger: what it
-    means by it nobody knows here."""
+    """The same. Raises RunbookError where a newer program made or migrated the ledger, and nobody
+    knows here what it means by it; or where the ledger lacks a table or a column."""
     found = version(conn)
     if found > VERSION:
         raise RunbookError(
@@ -71,6 +74,8 @@ def known_version(conn: Connection) -> int:
             f"this one knows versions up to {VERSION}. Nothing was read from it or changed. "
             "Next step: use the newer pgrunbook, also for status, control and rollback."
         )
+    if found != NONE:
+        whole.require_whole(conn, found)
     return found
 
 
@@ -83,7 +88,7 @@ def exists(conn: Connection) -> bool:
 def knows_refused(conn: Connection) -> bool:
     """Whether the ledger can hold rows that were refused; an older one gets that with the next
     approval."""
-    return version(conn) >= 2
+    return known_version(conn) >= 2
 
 
 def may_write(conn: Connection) -> bool:

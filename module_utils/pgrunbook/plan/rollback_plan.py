@@ -97,10 +97,11 @@ def _look(
     rows = rollback.revert_slice(conn, spec, run, dry=True)
     obstacles = Obstacles(conn)
     triggers: list[str] = []
+    given = (conn, spec, info, run.id, acknowledged)
+    notes += obstacles.checked(rollback_checks.require_columns_left, *given) or []
     if rows.changed:
-        latest = rollback_checks.require_latest
-        again = obstacles.checked(latest, conn, spec, info, run.id, acknowledged)
-        notes = [*notes, *(again or [])]
+        notes += obstacles.checked(rollback_checks.require_partitions, *given) or []
+        notes += obstacles.checked(rollback_checks.require_latest, *given) or []
         triggers = _check_rows(conn, spec, info, names, acknowledged, obstacles)
     obstacles.checked(undo_columns.require_revertible, conn, spec, run)
     obstacles.require_none()
@@ -150,6 +151,7 @@ def _check_rows(
     """Collect what would stop the rows from being given back. Returns the triggers that would fire.
     names has the columns that are still there."""
     columns = names.values()
+    obstacles.checked(rollback_checks.require_unique_key, spec, info)
     obstacles.checked(rollback_checks.require_possible, conn, spec, info, columns)
     obstacles.checked(rollback_checks.require_no_references, conn, spec, info, columns)
     obstacles.checked(rehearsal.require_rollback, conn, spec, info, names)
