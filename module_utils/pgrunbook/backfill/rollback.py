@@ -21,7 +21,7 @@ from ..ledger.filled import present_columns, require_key
 from . import failover, meanwhile, slice, workers
 from .batch import BatchResult
 from .eligibility import any_of
-from .failover import Seen
+from .failover import Lost, Seen
 from .outcome import measure, record, result
 from .result import GivenBack, SliceResult
 from .slice import Slice
@@ -58,14 +58,27 @@ def revert_slice(
     lost = failover.note(conn, run, seen, before, reverting=True)
     with meanwhile.explained(conn, spec, run, plan):
         current = _take_back(conn, spec, run, info, names, seen)
-    after, now = ledger.progress(conn, run.id), taken_back.totals(conn, run.id)
+    return _end(conn, current, totals, lost, gone, queries)
+
+
+def _end(
+    conn: Connection,
+    current: Slice,
+    totals: taken_back.Totals,
+    lost: Lost,
+    gone: list[str],
+    queries: list[str],
+) -> SliceResult:
+    """The result of a slice that has ended, once it is recorded. totals are those before it."""
+    run_id = current.run.id
+    after, now = ledger.progress(conn, run_id), taken_back.totals(conn, run_id)
     found = result(
         after,
         changed=now.given_back - totals.given_back,
         done=after.rows == 0,
         reverting=True,
         measured=measure(current, done=after.rows == 0, reverting=True),
-        given_back=_given_back(conn, run.id, gone),
+        given_back=_given_back(conn, run_id, gone),
         lost=lost,
         queries=queries,
     )

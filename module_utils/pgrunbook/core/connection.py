@@ -340,11 +340,12 @@ def _connection_failure(login: Mapping[str, Any], error: psycopg.Error) -> Runbo
     where = login.get("host") or "the default host"
     port = f":{login['port']}" if login.get("port") else ""
     reason = _in_one_line(error)
-    step = next((step for part, step in _CONNECTION_STEPS.items() if part in reason), None)
+    lasting = next((step for part, step in _CONNECTION_STEPS.items() if part in reason), "")
+    step = lasting or (_FULL if any(part in reason for part in _NO_ROOM) else _ANY)
     return RunbookError(
         f"Cannot connect to {where}{port}, database {login.get('dbname') or '(default)'}, as "
-        f"{login.get('user') or '(default)'}: {reason}. Next step: {step or _ANY}",
-        code="" if step else LOST,
+        f"{login.get('user') or '(default)'}: {reason}. Next step: {step}",
+        code="" if lasting else LOST,
     )
 
 
@@ -360,4 +361,6 @@ _CONNECTION_STEPS = {
     "no pg_hba.conf entry": "have the server's pg_hba.conf let this role in from here, or set "
     "sslmode as it asks.",
 }
+_NO_ROOM = ("too many connections", "too many clients", "connection slots are reserved")
+_FULL = "let server, role and database allow more connections, or end some that nobody needs."
 _ANY = "check how to connect (runbook_login in the inventory), and that the server is up."
