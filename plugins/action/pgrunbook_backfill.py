@@ -13,7 +13,7 @@ from ansible.plugins.action import ActionBase
 from ansible.utils.display import Display
 
 TRACED_FROM = 3  # -vvv
-LOST = "lost"  # the code of an error of the module
+LOST, AT_WORK = "lost", "at_work"  # codes of errors of the module
 WAITING_SECONDS = 15.0  # for which the module waits itself, so that a line is shown as often
 ADDED_UP = ("rows_changed", "rows_lost", "batches_lost")
 
@@ -51,19 +51,16 @@ class ActionModule(ActionBase):
         """Call the module until it is done. Where its connection is lost it waits for a primary for
         a few seconds, and is called again for as long as the run waits."""
         arguments, playbook = dict(self._task.args), os.getppid()
-        patience = (arguments.get("run") or {}).get("reconnect_seconds", 0)
-        total, waited_since = dict.fromkeys(ADDED_UP, 0), 0.0
+        total, outage = dict.fromkeys(ADDED_UP, 0), _Outage(arguments["run"])
         while True:
             if os.getppid() != playbook:
                 raise AnsibleError("ansible-playbook is gone, and nobody watches the backfill.")
-            left = patience - (time.monotonic() - waited_since if waited_since else 0.0)
-            result = self._slice(arguments, min(left, WAITING_SECONDS), task_vars)
-            if result.get("code") == LOST and left > WAITING_SECONDS:
-                waited_since = waited_since or time.monotonic() - WAITING_SECONDS
+            given = outage.bounded(arguments)
+            result: dict[str, Any] = self._execute_module(module_args=given, task_vars=task_vars)
+            if outage.goes_on(result):
                 arguments = _after(arguments, result.get("seen"))
-                display.display(_waiting(time.monotonic() - waited_since, patience, result["msg"]))
+                display.display(outage.line(result["msg"]))
                 continue
-            waited_since = 0.0
             total = {key: total[key] + result.get(key, 0) for key in ADDED_UP}
             if result.get("failed") or self._task.check_mode:
                 return {**result, "rows_changed": total["rows_changed"]}
@@ -72,19 +69,46 @@ class ActionModule(ActionBase):
             if result["rows_changed"] or not result["done"]:
                 display.display(f"  {result['progress']}")
             if result["done"] or result["stopped"]:
-                moved = {"runbook_run": arguments["run"]} if "ansible_facts" in result else {}
-                ended = {**result, **total, "changed": total["rows_changed"] > 0}
-                return {**ended, "ansible_facts": moved}
+                facts = {"ansible_facts": {"runbook_run": arguments["run"]}}
+                return {**result, **total, "changed": total["rows_changed"] > 0, **facts}
 
-    def _slice(
-        self, arguments: dict[str, Any], waits: float, task_vars: dict[str, Any] | None
-    ) -> dict[str, Any]:
-        """One call of the module, which waits for a primary for so many seconds."""
-        if waits > 0:
-            run = {**arguments["run"], "reconnect_seconds": round(waits)}
-            arguments = {**arguments, "run": run}
-        result: dict[str, Any] = self._execute_module(module_args=arguments, task_vars=task_vars)
-        return result
+
+class _Outage:
+    """For how long there has been no primary, and how long the run waits for one, in seconds."""
+
+    def __init__(self, run: dict[str, Any]) -> None:
+        self._patience = run.get("reconnect_seconds") or 0
+        self._since = 0.0
+
+    def bounded(self, arguments: dict[str, Any]) -> dict[str, Any]:
+        """The arguments of a call that waits for a few seconds only, so that there is a line."""
+        waits = max(min(self._left(), WAITING_SECONDS), 0)
+        run = {**arguments["run"], "reconnect_seconds": round(waits)}
+        return {**arguments, "run": run}
+
+    def goes_on(self, result: dict[str, Any]) -> bool:
+        """Whether the module is to be called again, because it waited in vain and may go on."""
+        # A session that was cut off may still hold its lock.
+        lost = result.get("code") == LOST or (self._since and result.get("code") == AT_WORK)
+        if not lost:
+            self._since = 0.0
+            return False
+        self._since = self._since or time.monotonic() - WAITING_SECONDS
+        return self._left() > 0
+
+    def line(self, why: str) -> str:
+        """A line of progress while there is no primary."""
+        waited = time.monotonic() - self._since
+        return f"  waiting for a primary, {waited:.0f} of at most {self._patience} s: {_brief(why)}"
+
+    def _left(self) -> float:
+        return self._patience - (time.monotonic() - self._since if self._since else 0.0)
+
+
+def _brief(why: str) -> str:
+    """What a message says last of all, without who connects where and what to do."""
+    said = why.partition("Last of all: ")[2].partition(" Next step:")[0].partition(" What was")[0]
+    return said.rpartition(" as ")[2].partition(": ")[2] or said or why
 
 
 def _after(
@@ -97,9 +121,3 @@ def _after(
         run = {**run, "server": facts["runbook_run"]["server"]}
     known = seen if seen and seen["rows"] is not None else arguments.get("seen")
     return {**arguments, "run": run, **({"seen": known} if known else {})}
-
-
-def _waiting(seconds: float, patience: float, why: str) -> str:
-    """A line of progress while there is no primary."""
-    said = why.partition("Last of all: ")[2].partition(" Next step:")[0].partition(" What was")[0]
-    return f"  waiting for a primary, {seconds:.0f} of at most {patience:.0f} s: {said or why}"

@@ -157,7 +157,7 @@ def test_what_the_standby_had_not_received_is_counted_and_done_again(
         servers.standby,
     )
     assert told[0]["rows_lost"] == lost
-    assert told[0]["new"].endswith(steps.planned["run"]["server"]["timeline"])
+    assert told[0]["now"].endswith(steps.planned["run"]["server"]["timeline"])
     servers.renew()
 
 

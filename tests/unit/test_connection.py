@@ -5,8 +5,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import psycopg
 import pytest
 
+from ansible.module_utils.pgrunbook.core import connection
 from ansible.module_utils.pgrunbook.core.connection import require_version
 from ansible.module_utils.pgrunbook.core.errors import RunbookError
 
@@ -31,3 +33,13 @@ def test_connections_are_opened_in_one_place() -> None:
     assert programs
     opening = [p.name for p in programs if "psycopg.connect(" in p.read_text(encoding="utf-8")]
     assert opening == ["connection.py"]
+
+
+def test_of_several_hosts_the_reason_of_each_is_told() -> None:
+    with pytest.raises(psycopg.OperationalError) as raised:
+        psycopg.connect("host=/nowhere,/elsewhere port=1,2")
+    told = connection._in_one_line(raised.value)
+    first, second = told.split("; ")
+    assert first.startswith('connection to server on socket "/nowhere/.s.PGSQL.1" failed: ')
+    assert second.startswith('connection to server on socket "/elsewhere/.s.PGSQL.2" failed: ')
+    assert "Is the server running" not in told and "Multiple" not in told

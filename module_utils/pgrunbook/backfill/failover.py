@@ -59,8 +59,8 @@ def note(
             "failover",
             rows_lost=lost.rows_lost,
             batches_lost=lost.batches_lost,
-            old=_shown(known),
-            new=_shown(here),
+            was=_shown(known),
+            now=_shown(here),
         )
     seen.rows, seen.batches = at.rows, at.batches
     seen.began = at.rows if seen.began is None else seen.began

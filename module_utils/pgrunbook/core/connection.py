@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, TypeVar
 
@@ -332,7 +333,13 @@ def _require_plain(login: Mapping[str, Any]) -> None:
 
 
 def _in_one_line(error: psycopg.Error) -> str:
-    return " ".join(str(error).split()).rstrip(".")
+    """What libpq says; of several hosts the reason of each."""
+    said = " ".join(str(error).split()).rstrip(".")
+    _, several, each = said.partition(" All failures were: ")
+    if not several:
+        return said
+    reasons = re.findall(r"(connection to server .+? failed: .+?)(?= Is the|\.? - host|$)", each)
+    return "; ".join(reasons) or said
 
 
 def _connection_failure(login: Mapping[str, Any], error: psycopg.Error) -> RunbookError:

@@ -70,7 +70,7 @@ def _text(kind: str, detail: Json) -> str:
         return f"{detail.get('scope')} {str(detail.get('plan_hash'))[:8]} by {how}"
     if kind == "failover":
         lost = f"{detail.get('rows_lost'):,} rows in {detail.get('batches_lost'):,} batches"
-        return f"{detail.get('old')} → {detail.get('new')}; lost and done again: {lost}"
+        return f"{detail.get('was')} → {detail.get('now')}; lost and done again: {lost}"
     if detail.get("old") and detail.get("new"):
         return f"{detail['old']} → {detail['new']}"
     return ", ".join(

@@ -1,0 +1,89 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What the action plugin of the backfill makes of the results of its module's calls."""
+
+from __future__ import annotations
+
+import importlib.util
+from pathlib import Path
+from types import ModuleType, SimpleNamespace
+from typing import Any
+
+import pytest
+
+OLD, NEW = {"timeline": "00000001"}, {"timeline": "00000002"}
+RUN = {"id": "r", "server": OLD, "reconnect_seconds": 600}
+LOST = {
+    "failed": True,
+    "code": "lost",
+    "msg": "The connection was lost, and there was no primary to go on with for 15 s "
+    "(runbook_reconnect_seconds). Last of all: Cannot connect to a,b:5432, database d, as u: a is "
+    "down; b is a standby. Next step: check. What was committed is kept.",
+    "seen": {"rows": 70, "batches": 7},
+}
+
+
+@pytest.fixture
+def plugin() -> ModuleType:
+    path = Path(__file__).resolve().parents[2] / "plugins/action/pgrunbook_backfill.py"
+    found = importlib.util.spec_from_file_location("backfill_plugin", path)
+    assert found and found.loader
+    loaded = importlib.util.module_from_spec(found)
+    found.loader.exec_module(loaded)
+    return loaded
+
+
+def called(plugin: ModuleType, *results: dict[str, Any], **run: Any) -> tuple[Any, ...]:
+    """What the plugin returns for these results, the arguments of each call, the lines shown."""
+    given: list[dict[str, Any]] = []
+    lines: list[str] = []
+    left = list(results)
+    action = object.__new__(plugin.ActionModule)
+    action._task = SimpleNamespace(args={"run": {**RUN, **run}}, check_mode=False)
+    action._execute_module = lambda module_args, task_vars: given.append(module_args) or left.pop(0)
+    plugin.display = SimpleNamespace(display=lines.append)
+    return action._slices({}), given, lines
+
+
+def slice_of(rows: int, **more: Any) -> dict[str, Any]:
+    return {
+        "rows_changed": rows,
+        "rows_done": rows,
+        "batches_done": rows // 10,
+        "rows_lost": 0,
+        "batches_lost": 0,
+        "done": False,
+        "stopped": "",
+        "progress": f"{rows} rows",
+        **more,
+    }
+
+
+def test_it_waits_for_a_primary_and_goes_on_there(plugin: ModuleType) -> None:
+    there = {"ansible_facts": {"runbook_run": {**RUN, "server": NEW}}}
+    moved = slice_of(90, rows_lost=10, batches_lost=1, **there)
+    result, given, lines = called(plugin, slice_of(50), LOST, moved, slice_of(5, done=True))
+    assert [call["run"]["reconnect_seconds"] for call in given] == [15] * 4
+    assert [call.get("seen") for call in given] == [
+        None,
+        {"rows": 50, "batches": 5},
+        {"rows": 70, "batches": 7},
+        {"rows": 90, "batches": 9},
+    ]
+    assert lines[1] == "  waiting for a primary, 15 of at most 600 s: a is down; b is a standby."
+    assert (result["rows_changed"], result["rows_lost"]) == (145, 10)
+    assert result["ansible_facts"] == {"runbook_run": {**RUN, "server": NEW}}
+
+
+def test_it_gives_up_once_it_has_waited_long_enough(plugin: ModuleType) -> None:
+    result, given, lines = called(plugin, slice_of(50), LOST, reconnect_seconds=10)
+    assert result["failed"] and result["rows_changed"] == 50
+    assert given[1]["run"]["reconnect_seconds"] == 10 and len(lines) == 1
+
+
+def test_a_lock_of_a_session_that_was_cut_off_is_waited_for(plugin: ModuleType) -> None:
+    at_work = {"failed": True, "code": "at_work", "msg": "pgrunbook/backfill is at work on t."}
+    result, _, lines = called(plugin, LOST, at_work, slice_of(5, done=True))
+    assert result["rows_changed"] == 5
+    assert lines[1].endswith("s: pgrunbook/backfill is at work on t.")
+    failed, given, _ = called(plugin, at_work)
+    assert failed["failed"] and len(given) == 1
