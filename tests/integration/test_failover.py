@@ -10,11 +10,12 @@ import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
+import psycopg
 import pytest
 
 from ansible.module_utils.pgrunbook.core import connection, heartbeat
 from demo import data
-from tests.integration.conftest import options
+from tests.integration.conftest import Database, options
 from tests.integration.pair import ENDS, Pair, pair
 from tests.integration.steps import Module, Steps
 from tests.integration.test_kill import EXPECTED, VALUES
@@ -261,3 +262,13 @@ def test_a_standby_is_waited_for_and_told_of(servers: Pair, module: Module, phas
     message = run.steps.refused("backfill", canary=True)
     assert "there was no primary to go on with for 1 s (runbook_reconnect_seconds)" in message
     assert "is a standby" in message
+
+
+def test_who_waits_for_a_server_that_does_not_answer_is_cut_off(database: Database) -> None:
+    with (
+        connection.connect(database.login, name="test", read_only=False) as conn,
+        heartbeat.heartbeat(lambda: False),
+        pytest.raises(psycopg.OperationalError) as raised,
+    ):
+        conn.execute("SELECT pg_sleep(6)")
+    assert raised.value.sqlstate is None and conn.broken
