@@ -13,7 +13,8 @@ from ansible.plugins.action import ActionBase
 from ansible.utils.display import Display
 
 TRACED_FROM = 3  # -vvv
-LOST, AT_WORK = "lost", "at_work"  # codes of errors of the module
+LOST = "lost"  # codes of errors of the module
+AT_WORK = "at_work"
 WAITING_SECONDS = 15.0  # for which the module waits itself, so that a line is shown as often
 ADDED_UP = ("rows_changed", "rows_lost", "batches_lost")
 
