@@ -62,9 +62,9 @@ class ActionModule(ActionBase):
                 arguments = _after(arguments, result.get("seen"))
                 display.display(outage.line(result["msg"]))
                 continue
-            total = {key: total[key] + result.get(key, 0) for key in ADDED_UP}
             if result.get("failed") or self._task.check_mode:
-                return {**result, "rows_changed": total["rows_changed"]}
+                return result
+            total = {key: total[key] + result.get(key, 0) for key in ADDED_UP}
             seen = {"rows": result["rows_done"], "batches": result["batches_done"]}
             arguments = _after(arguments, seen, result.get("ansible_facts"))
             if result["rows_changed"] or not result["done"]:

@@ -75,7 +75,7 @@ class Steps:
             given["run"] = self.planned["run"]
         result = self.module(f"pgrunbook_{name}", check=check, **{**given, **arguments})
         run = (result.get("ansible_facts") or {}).get("runbook_run")
-        if run and self.planned:  # after a failover the run is on another server, as in a playbook
+        if run and self.planned and name != "plan":  # after a failover the run is on another server, as in a playbook
             self.planned = {**self.planned, "run": run}
         return result
 

@@ -395,7 +395,7 @@ def test_standby(database: Database, module: Module, phase: Phase) -> None:
         message = steps.refused("preflight")
         assert "standby" in message and database.name in message
         steps.plan()
-        assert "read-only" in steps.refused("approval", **steps.approval("plan"))
+        assert "is a standby" in steps.refused("approval", **steps.approval("plan"))
 
 
 def test_second_run_while_one_holds_the_table(

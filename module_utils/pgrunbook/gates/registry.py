@@ -82,7 +82,7 @@ REQUIREMENT = Declared(
 AGREEMENT = Declared(
     "agreement",
     "Rows that can equal their source",
-    test=6,
+    test=3,
     default=WARN,
     enforced_with="comparison",
 )
