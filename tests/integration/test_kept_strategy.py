@@ -95,7 +95,7 @@ def test_the_playbook_keeps_it_or_says_that_it_has_changed(
     variables = {f"phase_{key}": value for key, value in steps.spec.items()}
     variables |= {"phase_name": variables.pop("phase_phase"), "phase_models": ""}
     approved = steps.plan()["plan_hash"]
-    given = ["--tags", "approval", "-e", f"approval={approved}"]
+    given = ["--tags", "approval", "-e", f"approval={approved}", "-e", "accept_no_go=true"]
     database.sql(NOT_AS_IT_IS)
     played = playbook(database.login, "phase3", *given, phase=variables)
     said = " ".join(played.output.split())
