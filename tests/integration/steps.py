@@ -75,7 +75,8 @@ class Steps:
             given["run"] = self.planned["run"]
         result = self.module(f"pgrunbook_{name}", check=check, **{**given, **arguments})
         run = (result.get("ansible_facts") or {}).get("runbook_run")
-        if run and self.planned and name != "plan":  # after a failover the run is on another server, as in a playbook
+        # After a failover the run is on another server, as in a playbook.
+        if run and self.planned and name != "plan":
             self.planned = {**self.planned, "run": run}
         return result
 
