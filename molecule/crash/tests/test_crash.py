@@ -27,7 +27,8 @@ def test_the_server_was_killed_in_the_midst_of_the_backfill(
 
 
 def test_the_failure_says_what_to_do(logged: Logged) -> None:
-    assert "Next step: see that the server is up" in logged("killed")
+    assert "there was no primary to go on with for 5 s" in logged("killed")
+    assert "Next step: see which server is the primary" in logged("killed")
     assert "Every batch that the ledger on this server has is kept" in logged("killed")
 
 
