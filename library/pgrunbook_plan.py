@@ -230,23 +230,19 @@ proof:
 # end: proof
 """
 
+from dataclasses import replace
 from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
 
-from ansible.module_utils.pgrunbook.module import LOGIN, SPEC, Given, execute
+from ansible.module_utils.pgrunbook.module import LOGIN, SPEC, Given, execute, facts_of
+from ansible.module_utils.pgrunbook.plan.plan import PlanResult, RollbackResult
 from ansible.module_utils.pgrunbook.plan.rollback_plan import build_rollback
 from ansible.module_utils.pgrunbook.plan.run_plan import build
 from ansible.module_utils.pgrunbook.plan.text import plan_text, rollback_text
 
 
 def plan(conn: Any, given: Given) -> object:
-    planned = _plan(conn, given)
-    run = {**planned["run"], "reconnect_seconds": given.options["reconnect_seconds"]}
-    return {**planned, "run": run, "ansible_facts": {"runbook_run": run}}
-
-
-def _plan(conn: Any, given: Given) -> dict[str, Any]:
     if given.options["rollback_of"]:
         undoing = build_rollback(
             conn,
@@ -254,9 +250,15 @@ def _plan(conn: Any, given: Given) -> dict[str, Any]:
             acknowledged=given.options["acknowledged"],
             accept_incomplete_journal=given.options["accept_incomplete_journal"],
         )
-        return {**undoing.as_json(), "text": rollback_text(undoing)}
+        return _told(given, undoing, rollback_text(undoing))
     planned = build(conn, given.spec, given.options["approval"])
-    return {**planned.as_json(), "text": plan_text(planned)}
+    return _told(given, planned, plan_text(planned))
+
+
+def _told(given: Given, planned: PlanResult | RollbackResult, text: str) -> dict[str, Any]:
+    """What the module returns, with how long the steps of the run wait for a primary."""
+    run = replace(planned.run, reconnect_seconds=given.options["reconnect_seconds"])
+    return {**replace(planned, run=run).as_json(), "text": text, **facts_of(run)}
 
 
 def main() -> None:

@@ -3,9 +3,8 @@
 
 from __future__ import annotations
 
-import importlib.util
 from pathlib import Path
-from types import ModuleType, SimpleNamespace
+from types import SimpleNamespace
 from typing import Any
 
 from ansible.parsing.dataloader import DataLoader
@@ -17,22 +16,12 @@ from ansible.module_utils.pgrunbook.report import build as building
 from ansible.module_utils.pgrunbook.report import facts as facts_module
 from ansible.module_utils.pgrunbook.report import files, junit, pages, plots, value
 from ansible.module_utils.pgrunbook.report.value import Report
-from tests.conftest import ROOT
+from tests.plugins import action_plugin
 
 Told = dict[str, Any]
 
 
-def plugin() -> ModuleType:
-    """The action plugin, as Ansible loads it: by its path."""
-    path = ROOT / "plugins/action/pgrunbook_report.py"
-    found = importlib.util.spec_from_file_location("report_plugin", path)
-    assert found and found.loader
-    loaded = importlib.util.module_from_spec(found)
-    found.loader.exec_module(loaded)
-    return loaded
-
-
-PLUGIN = plugin()
+PLUGIN = action_plugin("report")
 
 
 def report_task(folder: Path, facts: Told, *, check: bool = False, **arguments: Any) -> Told:

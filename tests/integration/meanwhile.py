@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What another session does between two batches of a slice."""
+"""A small run up to where somebody disturbs it, and what another session does between two batches
+of a slice."""
 
 from __future__ import annotations
 
@@ -9,6 +10,26 @@ from typing import Any
 import pytest
 
 from ansible.module_utils.pgrunbook.backfill import batch
+from tests.integration.small_table import Table
+from tests.integration.steps import Steps
+
+SMALL = {"batch_rows": 20, "canary_rows": 60, "strategy": "ranges"}
+KEYED = Table(rows=600, spec=SMALL)
+
+
+def canary_filled(steps: Steps) -> str:
+    """A run whose canary is filled; its id."""
+    steps.begin()
+    steps.backfill(canary=True)
+    run: str = steps.planned["run"]["id"]
+    return run
+
+
+def rollback_approved(steps: Steps) -> None:
+    """A run that was broken off, and whose rollback may begin."""
+    steps.do("run", state="failed")
+    steps.plan(rollback_of=steps.planned["run"]["id"])
+    steps.approve("rollback")
 
 
 def before_batch(

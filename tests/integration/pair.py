@@ -155,13 +155,17 @@ class Pair:
         """The standby that took over is the primary now, and gets a standby of its own."""
         self.primary.gone()
         shutil.rmtree(self.primary.folder)
-        self.primary, self.standby = self.standby, standby_of(self.standby, self.place)
+        self.primary, self.standby = self.standby, standby_of(self.standby, _folder(self.place))
         self.made.append(self.standby)
 
 
-def standby_of(primary: Host, place: Path) -> Host:
-    """Make a standby, and start it."""
-    made = Host(Path(tempfile.mkdtemp(prefix="standby-", dir=place)) / "data", primary.bin_dir)
+def _folder(place: Path) -> Path:
+    return Path(tempfile.mkdtemp(prefix="standby-", dir=place))
+
+
+def standby_of(primary: Host, folder: Path) -> Host:
+    """Make a standby in a folder that is to be its own, and start it."""
+    made = Host(folder / "data", primary.bin_dir)
     made.folder.mkdir(mode=0o700)
     owner = primary.folder.stat()
     for path in (made.folder.parent, made.folder):
@@ -181,7 +185,7 @@ def pair(sessions: int) -> Iterator[Pair]:
     with started("pair", settings=settings, sessions=sessions) as (server, folder):
         first = Host(folder, server.bin_dir)
         place = folder.parent
-        made = Pair(first, standby_of(first, place), place)
+        made = Pair(first, standby_of(first, _folder(place)), place)
         made.made.append(made.standby)
         try:
             with log_kept(made.standby.folder / "server.log"):

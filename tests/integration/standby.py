@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import os
 import tempfile
 import time
 from collections.abc import Iterator
@@ -14,8 +13,8 @@ from typing import Any
 
 import psycopg
 
-from demo import server as demo_server
 from tests.integration.conftest import Database
+from tests.integration.pair import Host, standby_of
 from tests.integration.servers import log_kept
 
 PATIENCE_S = 60
@@ -26,17 +25,19 @@ class Standby:
     """A standby of the server that primary is on; login is that of the application role on it."""
 
     primary: Database
-    folder: Path
+    host: Host
+
+    @property
+    def folder(self) -> Path:
+        return self.host.folder
 
     @property
     def login(self) -> dict[str, Any]:
-        return {**self.primary.login, "host": str(demo_server.socket_dir(self.folder))}
+        return {**self.primary.login, "host": self.host.sockets}
 
     def run(self, program: str, *arguments: str) -> None:
         """Run a program of PostgreSQL in the standby's data directory; it must succeed."""
-        command = [str(self.primary.server.bin_dir / program), *arguments]
-        done = demo_server.run_program(command, self.folder)
-        assert done.returncode == 0, done.stdout
+        self.host.run(program, *arguments)
 
     def promote(self) -> None:
         """Once it has all that the primary has, make it another primary."""
@@ -59,20 +60,10 @@ class Standby:
 @contextmanager
 def streaming(database: Database) -> Iterator[Standby]:
     """Make a standby of the database's server, and start it."""
-    primary = database.server
+    primary = Host(Path(database.server.host), database.server.bin_dir)
     with tempfile.TemporaryDirectory(prefix="pgrunbook-standby-") as folder:
-        made = Standby(database, Path(folder) / "data")
-        made.folder.mkdir(mode=0o700)
-        owner = Path(primary.host).stat()
-        for path in (made.folder.parent, made.folder):
-            os.chown(path, owner.st_uid, owner.st_gid)
-        at_primary = ["-h", primary.host, "-p", str(primary.port), "-U", primary.user]
-        made.run("pg_basebackup", *at_primary, "-c", "fast", "-R", "-D", ".")
-        (made.folder / f".s.PGSQL.{primary.port}.lock").unlink(missing_ok=True)
-        (made.folder / "server.log").unlink()
-        settings = f"-p {primary.port} -c unix_socket_directories='{made.login['host']}'"
+        made = Standby(database, standby_of(primary, Path(folder)))
         with log_kept(made.folder / "server.log"):
-            made.run("pg_ctl", "start", "-w", "-D", ".", "-l", "server.log", "-o", settings)
             try:
                 yield made
             finally:

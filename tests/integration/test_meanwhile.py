@@ -10,14 +10,18 @@ from typing import Any
 import pytest
 
 from tests.integration.conftest import Database
-from tests.integration.meanwhile import before_batch
+from tests.integration.meanwhile import (
+    KEYED,
+    SMALL,
+    before_batch,
+    canary_filled,
+    rollback_approved,
+)
 from tests.integration.small_table import Table, all_right, fill, one_slice
 from tests.integration.steps import Module, Steps
 
 Meanwhile = Callable[[int, Callable[[], object]], None]
-SMALL = {"batch_rows": 20, "canary_rows": 60, "strategy": "ranges"}
 UNKEYED = Table(rows=600, key=(), after=(), spec={**SMALL, "waive_rollback": True})
-KEYED = Table(rows=600, spec=SMALL)
 REWRITES = {
     "vacuum full": "VACUUM FULL t",
     "cluster": "CLUSTER t USING t_other",
@@ -41,14 +45,6 @@ def meanwhile(monkeypatch: pytest.MonkeyPatch) -> Meanwhile:
         before_batch(monkeypatch, lambda begun: begun == number, work)
 
     return before
-
-
-def canary_filled(steps: Steps) -> str:
-    """A run whose canary is filled; its id."""
-    steps.begin()
-    steps.backfill(canary=True)
-    run: str = steps.planned["run"]["id"]
-    return run
 
 
 def filling(steps: Steps) -> str:
@@ -272,10 +268,8 @@ def test_a_column_that_is_renamed_after_the_approval_of_a_rollback_stops_it(
 ) -> None:
     """It stopped nothing, gave no row back, and the run counted as taken back."""
     steps = KEYED.make(database, module)
-    run = canary_filled(steps)
-    steps.do("run", state="failed")
-    steps.plan(rollback_of=run)
-    steps.approve("rollback")
+    canary_filled(steps)
+    rollback_approved(steps)
     database.sql("ALTER TABLE t RENAME value TO v")
     message = steps.refused("backfill", state="reverted")
     assert "column value of public.t is gone" in message
@@ -289,10 +283,8 @@ def test_row_security_that_is_switched_on_before_a_rollback_stops_it(
 ) -> None:
     """It would give back the rows that the role sees, and count the others as left alone."""
     steps = KEYED.make(database, module)
-    run = canary_filled(steps)
-    steps.do("run", state="failed")
-    steps.plan(rollback_of=run)
-    steps.approve("rollback")
+    canary_filled(steps)
+    rollback_approved(steps)
     change, _ = CHANGES["row security" if table == "t" else "row security of the source"]
     database.sql(change)
     message = steps.refused("backfill", state="reverted")

@@ -7,20 +7,8 @@ import pytest
 
 from ansible.module_utils.pgrunbook.ledger import schema, whole
 from tests.integration.conftest import Database
-from tests.integration.meanwhile import before_batch
-from tests.integration.small_table import Table
-from tests.integration.steps import Module, Steps
-
-KEYED = Table(rows=600, spec={"batch_rows": 20, "canary_rows": 60, "strategy": "ranges"})
-
-
-def canary_filled(steps: Steps) -> str:
-    """A run whose canary is filled; its id."""
-    steps.begin()
-    steps.backfill(canary=True)
-    run: str = steps.planned["run"]["id"]
-    return run
-
+from tests.integration.meanwhile import KEYED, before_batch, canary_filled, rollback_approved
+from tests.integration.steps import Module
 
 TABLES = ("approval", "batch", "change", "event", "ledger", "run", "unfillable")
 
@@ -67,10 +55,8 @@ def test_a_ledger_that_is_broken_between_two_batches_is_named(
 
 def test_a_ledger_that_is_gone_is_no_other_server(database: Database, module: Module) -> None:
     steps = KEYED.make(database, module)
-    run = canary_filled(steps)
-    steps.do("run", state="failed")
-    steps.plan(rollback_of=run)
-    steps.approve("rollback")
+    canary_filled(steps)
+    rollback_approved(steps)
     database.sql("DROP SCHEMA pgrunbook CASCADE")
     message = steps.refused("backfill", state="reverted")
     assert "There is no ledger any more" in message
@@ -93,13 +79,11 @@ def test_a_ledger_that_is_made_over_to_others_in_the_middle_is_refused(
 ) -> None:
     database.superuser(f"REVOKE CREATE ON SCHEMA public FROM {mallory}")
     steps = KEYED.make(database, module)
-    run = canary_filled(steps)
+    canary_filled(steps)
     if state == "present":
         steps.approve("backfill")
     else:
-        steps.do("run", state="failed")
-        steps.plan(rollback_of=run)
-        steps.approve("rollback")
+        rollback_approved(steps)
     database.superuser(f"ALTER TABLE pgrunbook.batch OWNER TO {mallory}")
     message = steps.refused("backfill", state=state)
     assert "pgrunbook.batch" in message and f"belongs to role '{mallory}'" in message

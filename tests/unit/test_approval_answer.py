@@ -3,11 +3,11 @@
 
 from __future__ import annotations
 
-import importlib.util
-from pathlib import Path
 from types import ModuleType
 
 import pytest
+
+from tests.plugins import action_plugin
 
 HASH, NOW = "3e3cb669" + "0" * 56, "9021b136" + "0" * 56
 OTHERS = [{"plan_hash": HASH, "told": "The strategy has changed since: then that, now this."}]
@@ -15,12 +15,7 @@ OTHERS = [{"plan_hash": HASH, "told": "The strategy has changed since: then that
 
 @pytest.fixture(scope="module")
 def plugin() -> ModuleType:
-    path = Path(__file__).resolve().parents[2] / "plugins/action/pgrunbook_approval.py"
-    found = importlib.util.spec_from_file_location("approval_plugin", path)
-    assert found and found.loader
-    loaded = importlib.util.module_from_spec(found)
-    found.loader.exec_module(loaded)
-    return loaded
+    return action_plugin("approval")
 
 
 def test_the_beginning_that_was_typed_is_known(plugin: ModuleType) -> None:

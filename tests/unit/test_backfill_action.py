@@ -3,12 +3,12 @@
 
 from __future__ import annotations
 
-import importlib.util
-from pathlib import Path
 from types import ModuleType, SimpleNamespace
 from typing import Any
 
 import pytest
+
+from tests.plugins import action_plugin
 
 OLD, NEW = {"timeline": "00000001"}, {"timeline": "00000002"}
 RUN = {"id": "r", "server": OLD, "reconnect_seconds": 600}
@@ -24,12 +24,7 @@ LOST = {
 
 @pytest.fixture
 def plugin() -> ModuleType:
-    path = Path(__file__).resolve().parents[2] / "plugins/action/pgrunbook_backfill.py"
-    found = importlib.util.spec_from_file_location("backfill_plugin", path)
-    assert found and found.loader
-    loaded = importlib.util.module_from_spec(found)
-    found.loader.exec_module(loaded)
-    return loaded
+    return action_plugin("backfill")
 
 
 def called(plugin: ModuleType, *results: dict[str, Any], **run: Any) -> tuple[Any, ...]:

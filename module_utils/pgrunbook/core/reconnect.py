@@ -39,7 +39,6 @@ class Reconnecting:
         self._began: float | None = None
         self._up_since = ""
         self._terminated = False
-        self.tries = 0
 
     def run(self, work: Callable[[], Result]) -> Result:
         """What work() returns. Raises what it raises, unless its connection was lost and there may
@@ -47,7 +46,6 @@ class Reconnecting:
         wait = FIRST_WAIT
         while True:
             started = time.monotonic()
-            self.tries += 1
             try:
                 return work()
             except (psycopg.Error, RunbookError) as error:

@@ -2,6 +2,7 @@
 """What a run or a rollback would do, as a value with a hash, and as a person reads it."""
 
 __all__ = [
+    "plan",
     "rollback_plan",
     "run_plan",
     "text",
