@@ -81,7 +81,7 @@ class _Session(Database):
 
     def sql(self, query: Any, parameters: Any = None, *, user: str = data.ROLE) -> list[Any]:
         cursor = self.conn.execute(query, parameters)
-        return cursor.fetchall() if cursor.description else []
+        return [] if cursor.description is None else cursor.fetchall()
 
 
 @contextmanager

@@ -82,7 +82,7 @@ class Database:
         """Run a statement; the rows that it gives, each as a dict."""
         with closing(self.connect(user)) as conn:
             cursor = conn.execute(query, parameters)
-            return cursor.fetchall() if cursor.description else []
+            return [] if cursor.description is None else cursor.fetchall()
 
     def superuser(self, query: Any) -> list[Any]:
         return self.sql(query, user=self.server.user)

@@ -47,18 +47,20 @@ class Host:
 
     def sql(self, query: str, database: str = "postgres") -> list[Any]:
         """Run a statement as the superuser; the rows that it gives, each as a tuple."""
-        with closing(
-            psycopg.connect(
-                host=self.sockets,
-                port=demo_server.PORT,
-                user=demo_server.SUPERUSER,
-                dbname=database,
-                autocommit=True,
-                connect_timeout=5,
-            )
-        ) as conn:
+        with closing(self.session(database)) as conn:
             cursor = conn.execute(query)
-            return cursor.fetchall() if cursor.description else []
+            return [] if cursor.description is None else cursor.fetchall()
+
+    def session(self, database: str = "postgres") -> psycopg.Connection[Any]:
+        """A session of the superuser."""
+        return psycopg.connect(
+            host=self.sockets,
+            port=demo_server.PORT,
+            user=demo_server.SUPERUSER,
+            dbname=database,
+            autocommit=True,
+            connect_timeout=5,
+        )
 
     def processes(self) -> list[int]:
         """Those that work in the data directory, the postmaster and its children."""

@@ -54,7 +54,7 @@ class Standby:
         """Run a statement as the application role; the rows that it gives, each as a tuple."""
         with psycopg.connect(**self.login, autocommit=True) as conn:
             cursor = conn.execute(query)
-            return cursor.fetchall() if cursor.description else []
+            return [] if cursor.description is None else cursor.fetchall()
 
 
 @contextmanager

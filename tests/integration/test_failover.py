@@ -8,6 +8,7 @@ import random
 import threading
 import time
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from typing import Any
 
 import psycopg
@@ -15,10 +16,11 @@ import pytest
 
 from ansible.module_utils.pgrunbook.core import connection, heartbeat
 from demo import data
-from tests.integration.conftest import Database, options
+from tests.integration.conftest import Database, Played, approval_of, options
 from tests.integration.pair import ENDS, Pair, pair
 from tests.integration.steps import Module, Steps
 from tests.integration.test_kill import EXPECTED, VALUES
+from tests.integration.test_throttle import until
 
 Phase = dict[str, Any]
 
@@ -159,6 +161,44 @@ def test_what_the_standby_had_not_received_is_counted_and_done_again(
     )
     assert told[0]["rows_lost"] == lost
     assert told[0]["now"].endswith(steps.planned["run"]["server"]["timeline"])
+    servers.renew()
+
+
+def test_what_is_lost_after_the_backfill_is_filled_again_before_the_verdict(
+    servers: Pair, module: Module, phase: Phase, playbook: Callable[..., Played]
+) -> None:
+    """The standby lacks most batches when it is promoted, while an index is built."""
+    phase, none = {**phase, "phase_queries": []}, [(None,)]
+    run = Run(servers, module, phase)
+    primary, standby = servers.primary, servers.standby
+    approval = approval_of(module, servers.database(primary, run.name), phase)
+
+    def disturb() -> None:
+        with closing(primary.session(run.name)) as older:  # for which the build has to wait
+            older.execute("BEGIN ISOLATION LEVEL REPEATABLE READ")
+            older.execute("SELECT pg_current_xact_id()")
+            until(lambda: standby.sql("SELECT to_regclass('pgrunbook.approval')", run.name) != none)
+            approved = "SELECT FROM pgrunbook.approval WHERE scope = 'backfill'"
+            until(lambda: standby.sql(approved, run.name))
+            servers.cut_stream()
+            building = "SELECT FROM pg_stat_activity WHERE query LIKE 'CREATE INDEX CONCURRENTLY%'"
+            until(lambda: primary.sql(f"{building} AND wait_event = 'virtualxid'"))
+            servers.fail_over("immediate")
+
+    thread = threading.Thread(target=disturb)
+    thread.start()
+    played = playbook({**servers.login, "dbname": run.name}, "phase3", "-e", approval, phase=phase)
+    thread.join()
+    assert played.status == 0, played.output
+    ((lost,),) = run.rows(
+        "SELECT (body -> 'detail' ->> 'rows_lost')::int FROM pgrunbook.event"
+        " WHERE body ->> 'kind' = 'failover'",
+        standby,
+    )
+    assert lost > 1000
+    assert f"lost by a failover, and done again: {lost:,} rows in" in played.output
+    assert run.rows(VALUES.format("snapshot_ip_type"), standby) == run.expected
+    assert not standby.sql("SELECT FROM pg_index WHERE NOT indisvalid", run.name)
     servers.renew()
 
 
