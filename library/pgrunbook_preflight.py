@@ -83,7 +83,7 @@ def main() -> None:
     module = AnsibleModule(argument_spec={"login": LOGIN, "spec": SPEC}, supports_check_mode=True)
     execute(
         module,
-        lambda conn, given: examine(conn, given.spec),
+        lambda conn, given: examine(conn, given.options["login"], given.spec),
         name="preflight",
         writes=False,
         first=require_startable,

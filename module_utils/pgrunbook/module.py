@@ -186,10 +186,10 @@ def _connected(call: _Call) -> Iterator[_Opened]:
             trusted_ledger.require_plain_ledger(conn)
         approved, here = None, None
         if call.run and call.bound:
-            approved, here = _approved_spec(conn, call.run)
+            approved, here = _approved_spec(conn, parameters["login"], call.run)
         if call.run and approved and given and _settings(approved) != _settings(given):
             conn = opened(approved)
-            _approved_spec(conn, call.run)
+            _approved_spec(conn, parameters["login"], call.run)
         spec = approved or given
         if given and spec and not administers:
             trust.require_all(conn, spec, call.first, with_source=not _undoes(parameters))
@@ -362,11 +362,13 @@ def phase_of(options: dict[str, Any]) -> Spec:
     return spec
 
 
-def _approved_spec(conn: Connection, run: ledger.Run) -> tuple[Spec | None, Identity]:
+def _approved_spec(
+    conn: Connection, login: Mapping[str, Any], run: ledger.Run
+) -> tuple[Spec | None, Identity]:
     """The spec that this execution of the run was approved with, None before its approval; and
     which server this is. Raises RunbookError on another server than the one that it is to be on."""
     with looking_in(conn, ()):  # whether the phase's schemas are to be trusted is asked after this
-        plan, here = identity.approved_plan_here(conn, run)
+        plan, here = identity.approved_plan_here(conn, login, run)
     return ledger.todays_spec(plan["spec"]) if plan else None, here
 
 

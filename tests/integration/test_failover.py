@@ -28,6 +28,7 @@ SESSIONS = 4000
 RECONNECT_S = 60
 TEMPLATE = f"CREATE DATABASE {{}} TEMPLATE {data.DATABASE} OWNER {data.ROLE}"
 MOMENTS = ("canary", "backfill", "build", "validation", "rollback")
+FAILOVERS = "SELECT body -> 'detail' FROM pgrunbook.event WHERE body ->> 'kind' = 'failover'"
 ALL = tuple((how, during) for how in ENDS for during in MOMENTS)
 
 
@@ -68,6 +69,9 @@ class Run:
         thread.start()
         self.step(moment)
         thread.join()
+        if moment == "build":  # which may be over on a primary that is gone: refill.yml
+            build = {"actions": ["drop_invalid", "build"], "deferred": self.steps.deferred}
+            self.steps.do("index", **build)
 
     def step(self, moment: str) -> None:
         steps = self.steps
@@ -102,6 +106,7 @@ class Run:
         host = self.servers.primary if during == "rollback" else self.servers.standby
         assert self.rows(VALUES.format("snapshot_ip_type"), host) == self.expected
         steps = self.steps
+        host.sql("UPDATE pgrunbook.run SET seen_at = seen_at - interval '1 minute'", self.name)
         steps.plan(rollback_of=steps.planned["run"]["id"], reconnect_seconds=RECONNECT_S)
         steps.approve("rollback")
         if during == "rollback":
@@ -112,21 +117,54 @@ class Run:
 
 
 SAMPLE = tuple(zip(ENDS, MOMENTS, strict=True))
-"""Each way to end with another moment. `make crashpoints` takes all pairs of them."""
+"""Each way to end with another moment. `make crashpoints` takes all pairs of them, and each moment
+with a standby that has received nothing of it."""
+
+POINTS = [(how, during, True) for how, during in SAMPLE]
+if os.environ.get("ALL_POINTS"):
+    POINTS = [(*both, True) for both in ALL] + [("immediate", m, False) for m in MOMENTS]
 
 
-@pytest.mark.parametrize(("how", "during"), ALL if os.environ.get("ALL_POINTS") else SAMPLE)
+@pytest.mark.parametrize(("how", "during", "receives"), POINTS)
 def test_a_run_goes_on_on_the_server_that_was_promoted(
-    servers: Pair, module: Module, phase: Phase, how: str, during: str
+    servers: Pair, module: Module, phase: Phase, how: str, during: str, receives: bool
 ) -> None:
     run = Run(servers, module, phase)
     delay = random.Random(f"{during} {how}").uniform(0, 0.3)
 
     def disturb() -> None:
+        if not receives:
+            servers.cut_stream()
         time.sleep(delay)
         servers.fail_over(how)
 
     run.all(during, disturb)
+    servers.renew()
+
+
+def test_a_synchronous_standby_loses_nothing(servers: Pair, module: Module, phase: Phase) -> None:
+    run = Run(servers, module, {**phase, "phase_batch_target_ms": 5})
+    steps = run.steps
+    run.begin()
+    servers.primary.sql("ALTER SYSTEM SET synchronous_standby_names = '*'")
+    servers.primary.sql("SELECT pg_reload_conf()")
+    steps.backfill(canary=True)
+    steps.approve("backfill")
+    steps.defer()
+
+    def disturb() -> None:
+        batches = "SELECT count(*) > 20 FROM pgrunbook.batch"
+        until(lambda: servers.primary.sql(batches, run.name) == [(True,)])
+        servers.fail_over("kill")
+        servers.standby.sql("ALTER SYSTEM RESET synchronous_standby_names")
+        servers.standby.sql("SELECT pg_reload_conf()")
+
+    thread = threading.Thread(target=disturb)
+    thread.start()
+    steps.backfill()
+    thread.join()
+    (told,) = run.rows(FAILOVERS, servers.standby)
+    assert (told[0]["rows_lost"], told[0]["batches_lost"]) == (0, 0)
     servers.renew()
 
 
@@ -155,10 +193,7 @@ def test_what_the_standby_had_not_received_is_counted_and_done_again(
     steps.backfill()
     steps.build()
     assert run.rows(VALUES.format("snapshot_ip_type"), servers.standby) == run.expected
-    (told,) = run.rows(
-        "SELECT body -> 'detail' FROM pgrunbook.event WHERE body ->> 'kind' = 'failover'",
-        servers.standby,
-    )
+    (told,) = run.rows(FAILOVERS, servers.standby)
     assert told[0]["rows_lost"] == lost
     assert told[0]["now"].endswith(steps.planned["run"]["server"]["timeline"])
     servers.renew()
@@ -190,11 +225,8 @@ def test_what_is_lost_after_the_backfill_is_filled_again_before_the_verdict(
     played = playbook({**servers.login, "dbname": run.name}, "phase3", "-e", approval, phase=phase)
     thread.join()
     assert played.status == 0, played.output
-    ((lost,),) = run.rows(
-        "SELECT (body -> 'detail' ->> 'rows_lost')::int FROM pgrunbook.event"
-        " WHERE body ->> 'kind' = 'failover'",
-        standby,
-    )
+    (told,) = run.rows(FAILOVERS, standby)
+    lost = told[0]["rows_lost"]
     assert lost > 1000
     assert f"lost by a failover, and done again: {lost:,} rows in" in played.output
     assert run.rows(VALUES.format("snapshot_ip_type"), standby) == run.expected
@@ -235,16 +267,33 @@ def test_the_old_primary_is_refused_once_it_comes_back(
 
 
 def test_two_primaries_are_refused(servers: Pair, module: Module, phase: Phase) -> None:
+    """The old one is found where the run was last seen, or among the hosts of the login."""
     run = Run(servers, module, phase)
     run.begin()
+    old, new = servers.primary, servers.standby
     servers.caught_up()
     servers.promote()
-    run.steps.login = {**run.steps.login, "host": servers.standby.sockets}
-    message = run.steps.refused("backfill", canary=True)
-    assert message.startswith("Two servers are primaries of the same origin: "), message
-    assert servers.primary.sockets in message and servers.standby.sockets in message
-    assert run.rows("SELECT count(*) FROM pgrunbook.batch", servers.standby) == [(0,)]
+    seen = run.steps.planned["run"]["server"]
+    for hosts, address in ((new.sockets, old.sockets), (f"{new.sockets},{old.sockets}", "/gone")):
+        seen["address"] = address
+        run.steps.login = {**run.steps.login, "host": hosts}
+        message = run.steps.refused("backfill", canary=True)
+        assert message.startswith("Two servers are primaries of the same origin: "), message
+        assert old.sockets in message and new.sockets in message
+    assert run.steps.refused("preflight", check=True).startswith("Two servers are primaries of")
+    assert run.rows("SELECT count(*) FROM pgrunbook.batch", new) == [(0,)]
     servers.renew()
+
+
+def test_a_login_that_lists_a_stranger_is_refused(
+    servers: Pair, database: Database, module: Module, phase: Phase
+) -> None:
+    run = Run(servers, module, phase)
+    own, other = servers.primary.sockets, database.server.host
+    run.steps.login = {**run.steps.login, "host": f"{own},{other}", "dbname": data.DATABASE}
+    message = run.steps.refused("preflight", check=True)
+    assert message.startswith("Two servers are primaries, and have nothing to do with each other")
+    assert own in message and other in message
 
 
 def test_a_copy_from_before_the_approval_is_refused(
@@ -263,13 +312,21 @@ def test_a_copy_from_before_the_approval_is_refused(
 def test_another_database_of_the_same_name_is_refused(
     servers: Pair, module: Module, phase: Phase
 ) -> None:
-    run = Run(servers, module, phase)
-    run.begin()
-    servers.primary.sql(f"DROP DATABASE {run.name}")
-    servers.primary.sql(TEMPLATE.format(run.name))
-    message = run.steps.refused("backfill", canary=True)
-    assert "The ledger has no run" in message or "not the server" in message
-    assert run.rows(VALUES.format("snapshot_ip_types"), servers.primary) == run.before
+    """A new one, and one that was restored with its ledger."""
+    for ledger in (False, True):
+        run = Run(servers, module, phase)
+        run.begin()
+        if ledger:
+            servers.primary.sql(f"CREATE DATABASE restored TEMPLATE {run.name}")
+        servers.primary.sql(f"DROP DATABASE {run.name}")
+        if ledger:
+            servers.primary.sql(f"ALTER DATABASE restored RENAME TO {run.name}")
+        else:
+            servers.primary.sql(TEMPLATE.format(run.name))
+        before = run.rows("SELECT s.*::text FROM session_summaries s", servers.primary)
+        message = run.steps.refused("backfill", canary=True)
+        assert "not the server that the plan was made on: database oid " in message, message
+        assert run.rows("SELECT s.*::text FROM session_summaries s", servers.primary) == before
 
 
 def test_a_session_that_somebody_ended_is_no_failover(

@@ -17,6 +17,7 @@ from ansible.module_utils.pgrunbook.core import phase as phase_module
 from demo import data
 from demo import server as demo_server
 from tests.integration.conftest import Database, Played
+from tests.integration.pooler import pgbouncer
 from tests.integration.servers import started
 from tests.integration.standby import streaming
 from tests.integration.steps import Module, Result, Steps
@@ -97,8 +98,15 @@ def tell(steps: Steps, action: str, **more: Any) -> Result:
     return steps.do("control", action=action, by="bob", **more)
 
 
-def test_pause_holds_within_a_batch_and_resume_goes_on(database: Database, steps: Steps) -> None:
-    with slow_batches(database, 0.02), at_work(database, steps) as results:
+@pytest.mark.parametrize("pooled", [False, True], ids=["direct", "through a pool by session"])
+def test_pause_holds_within_a_batch_and_resume_goes_on(
+    database: Database, steps: Steps, pooled: bool
+) -> None:
+    with ExitStack() as stack:
+        if pooled:
+            steps.login = stack.enter_context(pgbouncer(database, "session"))
+        stack.enter_context(slow_batches(database, 0.02))
+        results = stack.enter_context(at_work(database, steps))
         assert tell(steps, "pause")["changed"]
         time.sleep(0.2)
         applied = database.sql(APPLIED)

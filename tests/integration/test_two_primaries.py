@@ -90,7 +90,7 @@ def test_a_clone_has_another_hash(steps: Steps, standby: Standby) -> None:
     same = {
         key for key, value in ours["run"]["server"].items() if theirs["run"]["server"][key] == value
     }
-    assert same == {"system_identifier", "database", "port", "token"}
+    assert same == {"system_identifier", "database", "database_oid", "port", "token"}
 
 
 def test_a_worker_that_reaches_another_server_stops_the_slice(

@@ -183,15 +183,23 @@ def _parameters(conn: Connection) -> dict[str, Any]:
     return parameters
 
 
+def places(login: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """The hosts that a login lists, each with its port, which is empty for the default one."""
+    hosts = str(login.get("host") or "").split(",")
+    ports = str(login.get("port") or "").split(",")
+    return list(zip(hosts, ports if len(ports) > 1 else ports * len(hosts), strict=False))
+
+
 @contextlib.contextmanager
-def elsewhere(conn: Connection, host: str, port: str) -> Iterator[Connection]:
-    """A connection like this one, which only reads, to another address: the directory of a
-    Unix-domain socket, or an IP address that stands for the host of this connection. Raises
-    psycopg.Error or RunbookError where there is none."""
-    where = {"host": host} if host.startswith(("/", "@")) else {"hostaddr": host}
+def elsewhere(
+    conn: Connection, host: str, port: str, *, named: bool = True
+) -> Iterator[Connection]:
+    """A connection like this one, which only reads, to another host: a name, the directory of a
+    Unix-domain socket; or unless it is named, an IP address that stands for the host of this
+    connection. Raises psycopg.Error or RunbookError where there is none."""
     parameters = {
         **_parameters(conn),
-        **where,
+        **({"host": host, "hostaddr": None} if named else {"hostaddr": host}),
         "port": port,
         "connect_timeout": ANSWER_SECONDS,
         "target_session_attrs": "any",

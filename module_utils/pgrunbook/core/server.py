@@ -8,20 +8,25 @@ of its own (ledger/identity.py).
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import psycopg
 
-from .connection import Connection, elsewhere, one
+from .connection import Connection, elsewhere, one, places
 from .errors import LOST, RunbookError
 from .values import plain
 
 STANDBY = "standby"
 """What a standby has in place of a timeline."""
 
+_STARTED = "SELECT pg_postmaster_start_time()::text AS started"  # one server, under two addresses
+
 _WORDS = {
     "system_identifier": "system identifier",
     "database": "database",
+    "database_oid": "database oid",
     "address": "address",
     "port": "port",
     "timeline": "timeline",
@@ -32,6 +37,7 @@ _WORDS = {
 _IDENTITY = """
 SELECT (SELECT system_identifier::text FROM pg_control_system()) AS system_identifier,
     current_database() AS database,
+    (SELECT oid::text FROM pg_database WHERE datname = current_database()) AS database_oid,
     host(inet_server_addr()) AS address,
     coalesce(inet_server_port()::text, current_setting('port')) AS port,
     CASE WHEN pg_is_in_recovery() THEN 'standby'
@@ -42,11 +48,13 @@ SELECT (SELECT system_identifier::text FROM pg_control_system()) AS system_ident
 @dataclass(frozen=True)
 class Identity:
     """What tells a server from its copies; what is not known is empty. address and port are as the
-    server sees them; through a Unix-domain socket the address is the socket's directory. timeline
+    server sees them; through a Unix-domain socket the address is the socket's directory. A database
+    that was dropped and restored has another oid. timeline
     is eight hex digits, or "standby". token is the ledger's."""
 
     system_identifier: str = ""
     database: str = ""
+    database_oid: str = ""
     address: str = ""
     port: str = ""
     timeline: str = ""
@@ -82,6 +90,7 @@ def was_promoted(found: Identity, known: Identity) -> bool:
     origin, and its timeline is the higher one. Its address may be another one."""
     return (
         (found.system_identifier, found.database) == (known.system_identifier, known.database)
+        and found.database_oid == (known.database_oid or found.database_oid)
         and found.token == (known.token or found.token)
         and STANDBY != found.timeline > known.timeline != ""
     )
@@ -97,33 +106,46 @@ def require_primary(found: Identity) -> None:
         )
 
 
-def require_alone(conn: Connection, found: Identity, known: Identity) -> None:
-    """Raise RunbookError where the server that was known still takes connections as a primary,
-    beside the one that was promoted: one of them is a clone, or two primaries are at work."""
-    still = _primary_at(conn, known)
-    if still and still.timeline < found.timeline:
-        here, there = plain(found), plain(still)
-        raise RunbookError(
-            f"Two servers are primaries of the same origin: {_shown(there)}, on which this run was "
-            f"last seen, and {_shown(here)}. Nothing was changed by this call. Next step: see "
-            "which of them the application uses, stop the other one or let runbook_login lead to "
-            "it no more, then run the playbook again."
-        )
+def require_only_primary(conn: Connection, login: Mapping[str, Any]) -> None:
+    """Raise RunbookError where another host that a login lists is a primary, too: which of them is
+    meant would be a matter of their order, and of who answers."""
+    listed = places(login)
+    for host, port in listed if len(listed) > 1 else ():
+        _require_no_primary(conn, host, port, named=True)
 
 
-def _primary_at(conn: Connection, known: Identity) -> Identity | None:
-    """What is at the address of a known server, if that is a primary of the same origin."""
+def require_alone(conn: Connection, login: Mapping[str, Any], known: Identity) -> None:
+    """Raise RunbookError where another server takes connections as a primary beside the one that
+    was promoted: at a host that the login lists, or where the run was last seen."""
+    require_only_primary(conn, login)
+    socket = known.address.startswith(("/", "@"))
+    _require_no_primary(conn, known.address, known.port, named=socket)
+
+
+def _require_no_primary(conn: Connection, host: str, port: str, *, named: bool) -> None:
     try:
-        with elsewhere(conn, known.address, known.port) as other:
-            there = server_identity(other)
+        with elsewhere(conn, host, port, named=named) as other:
+            there, started = server_identity(other), one(other, _STARTED)
     except (psycopg.Error, RunbookError):
-        return None
-    same = there.system_identifier == known.system_identifier
-    return there if same and there.timeline != STANDBY else None
+        return
+    if there.timeline == STANDBY or started == one(conn, _STARTED):
+        return
+    here = server_identity(conn)
+    if there.system_identifier == here.system_identifier:
+        kinship = "Two servers are primaries of the same origin"
+    elif named:
+        kinship = "Two servers are primaries, and have nothing to do with each other"
+    else:  # the address is another server's by now
+        return
+    raise RunbookError(
+        f"{kinship}: {_shown(there)}, and {_shown(here)}. Nothing was changed by this call. Next "
+        "step: see which of them the application uses, stop the other one or let runbook_login "
+        "lead to it no more, then run the playbook again."
+    )
 
 
-def _shown(of: dict[str, str]) -> str:
-    return f"{of['address']}:{of['port']} on timeline {of['timeline']}"
+def _shown(of: Identity) -> str:
+    return f"{of.address}:{of.port} on timeline {of.timeline}"
 
 
 def require_sibling(conn: Connection, other: Connection) -> None:

@@ -3,7 +3,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from psycopg.sql import SQL, Composed
 
@@ -15,6 +17,7 @@ from ..core.connection import Connection, one
 from ..core.errors import RunbookError, require_none
 from ..core.obstacles import Obstacles
 from ..core.printable import line
+from ..core.server import require_only_primary
 from ..core.sibling import require_connections
 from ..core.spec import Spec
 from ..core.sql import name, render, table
@@ -68,12 +71,13 @@ def require_startable(conn: Connection, spec: Spec) -> None:
     obstacles.require_none()
 
 
-def examine(conn: Connection, spec: Spec) -> Preflight:
+def examine(conn: Connection, login: Mapping[str, Any], spec: Spec) -> Preflight:
     """Facts about the server and both tables, and the gates of the report's test 1.
 
-    Raises RunbookError as require_startable() does, where the keys cannot be compared, and where
-    the source calls a volatile function.
+    Raises RunbookError as require_startable() does, where the login lists two primaries, where the
+    keys cannot be compared, and where the source calls a volatile function.
     """
+    require_only_primary(conn, login)
     require_startable(conn, spec)
     server = catalog.inspect_server(conn)
     target = catalog.inspect(conn, spec.table)

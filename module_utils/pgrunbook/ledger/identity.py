@@ -52,7 +52,9 @@ def require_same(here: Identity, approved: Mapping[str, Any]) -> None:
         require_equal(here, known)
 
 
-def approved_plan_here(conn: Connection, run: Run) -> tuple[dict[str, Any] | None, Identity]:
+def approved_plan_here(
+    conn: Connection, login: Mapping[str, Any], run: Run
+) -> tuple[dict[str, Any] | None, Identity]:
     """The plan that this execution of the run was approved with, None before its approval; and
     which server this is.
 
@@ -65,17 +67,16 @@ def approved_plan_here(conn: Connection, run: Run) -> tuple[dict[str, Any] | Non
     require_same(here, run.server)
     plan = plan_at_work(conn, run)
     if was_promoted(here, known):
-        _require_successor(conn, here, known, approved=plan is not None)
+        _require_history(here, known, approved=plan is not None)
+        require_alone(conn, login, known)
     if plan is not None:
         require_same(here, plan.get("server") or {})
     return plan, here
 
 
-def _require_successor(
-    conn: Connection, here: Identity, known: Identity, *, approved: bool
-) -> None:
-    """Raise RunbookError where a promoted server left the history of the run before its approval,
-    or is not the only primary."""
+def _require_history(here: Identity, known: Identity, *, approved: bool) -> None:
+    """Raise RunbookError where a promoted server left the history of the run before its
+    approval."""
     if not approved:
         raise RunbookError(
             f"The server at {here.address}:{here.port}, on timeline {here.timeline}, does not have "
@@ -84,4 +85,3 @@ def _require_successor(
             "step: see which server is the primary, then run the playbook again; it plans anew "
             "there and goes on where the ledger there says."
         )
-    require_alone(conn, here, known)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Through Debian's PgBouncer the runbook works where a session is its own, and harms no application."""
+"""Through Debian's PgBouncer the runbook works by session, and never harms the application."""
 
 from __future__ import annotations
 
