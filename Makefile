@@ -64,6 +64,7 @@ mutants: .venv/.dev ## Break the program in 150 places, one at a time: a test ha
 
 crashpoints: .venv/.dev ## Cut a small run's connections behind each message, one at a time: all has to end as without
 	@python -m tests.crashpoints
+	@python -m tests.crashpoints --patient
 	ALL_POINTS=1 python -m pytest -q tests/integration/test_failover.py
 
 bench: .venv/.dev ## Compare the backfill with other ways, SESSIONS=1682827 rows; see docs/benchmark.md

@@ -4,6 +4,7 @@
     python -m tests.crashpoints                      # all points
     python -m tests.crashpoints --every 50           # one point in fifty
     python -m tests.crashpoints built --only 17      # message 17 of the steps with that word
+    python -m tests.crashpoints --patient            # each step waits for the server, and goes on
 
 For each step: its points, how many of them left a state that none before had left, so that the run
 was carried to its end from there, and how many ended as the uncut run.
@@ -20,7 +21,10 @@ from concurrent.futures import ProcessPoolExecutor
 from itertools import chain, groupby, islice
 
 import tests.conftest  # noqa: F401 - makes the program and the modules importable
+from ansible.module_utils.pgrunbook.core import reconnect
 from tests.crashpoints.explore import STEPS, Explorer, Outcome, Point, explorer
+
+PATIENCE_S = 30
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -41,13 +45,16 @@ def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("word", nargs="?", default="", help="only steps with this word")
     parser.add_argument("--every", type=int, default=1, help="one point in so many (default: all)")
     parser.add_argument("--only", type=int, help="only the messages of this number")
+    parser.add_argument("--patient", action="store_true", help="each step has to go on by itself")
     parser.add_argument("--jobs", type=int, default=2, help="how many processes (default: 2)")
     return parser.parse_args(arguments)
 
 
 def _share(number: int, options: argparse.Namespace) -> list[Outcome]:
     """One process's points, each tried out."""
+    reconnect.FIRST_WAIT = 0.02  # the server is there
     with explorer() as found:
+        found.patience = PATIENCE_S if options.patient else 0
         chosen = [point for point in found.points() if _is_asked_for(point, options)]
         share = list(islice(chosen, number * options.every, None, options.jobs * options.every))
         outcomes = []

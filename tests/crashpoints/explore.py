@@ -40,7 +40,7 @@ from tests.crashpoints.small_run import (
 from tests.integration.conftest import Database
 from tests.integration.servers import started, superuser
 
-WORK = "work"
+WORK, WORK_OID = "work", 99999
 STEPS = (*RUN, *ROLLBACK)
 ON, RESCUED, LATER, UNDONE = "gone on", "rescued", "an hour later", "rolled back at once"
 
@@ -91,6 +91,10 @@ class _Before:
 class Explorer:
     """One server, with the uncut run as it was before each step."""
 
+    patience = 0
+    """For how many seconds a step that is cut waits for a primary: unless it is 0, the step has to
+    go on by itself, because the server is there all the time."""
+
     def __init__(self, server: Any, folder: Path, admin: psycopg.Connection[Any]) -> None:
         self._admin = admin
         self.proxy = Proxy(Path(server.host) / f".s.PGSQL.{server.port}", folder)
@@ -107,7 +111,7 @@ class Explorer:
 
     def go_uncut(self) -> None:
         """The run and its rollback, with a copy of the database before each step."""
-        copy(self._admin, WORK, TEMPLATE)
+        copy(self._admin, WORK, TEMPLATE, WORK_OID)
         beginning = state.content(self.database, *state.TABLES)
         steps = steps_through({**self.database.login, **self.proxy.login})
         for number, step in enumerate(STEPS):
@@ -141,6 +145,8 @@ class Explorer:
         steps = self.restore(number)
         failure = self.do(steps, step, Cut(point.number, point.everything))
         message, carried_on, wrong = self.proxy.hit, False, _said(failure)
+        if failure and self.patience:
+            wrong = [f"did not go on by itself: {failure}"]
         if message and not wrong:
             try:
                 carried_on, wrong = self.carry_on(steps, number, failure, way)
@@ -174,9 +180,11 @@ class Explorer:
     def restore(self, number: int) -> SmallRun:
         """The work database as it was before a step, and the steps."""
         if self._clean != number:
-            copy(self._admin, WORK, self.before[number].database)
+            copy(self._admin, WORK, self.before[number].database, WORK_OID)
             self._clean = number
-        return copies.deepcopy(self.before[number].steps)
+        steps = copies.deepcopy(self.before[number].steps)
+        steps.planned["run"]["reconnect_seconds"] = self.patience
+        return steps
 
     def _state(self) -> str:
         with state.one_session(self.database) as session:

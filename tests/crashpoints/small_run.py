@@ -107,7 +107,8 @@ def _needed(do: Callable[[SmallRun], object]) -> Callable[[SmallRun], object]:
 
 
 def _compare_canary(steps: SmallRun) -> None:
-    steps.gates("data_gates", canary_of=steps.planned["run"]["id"])
+    run = steps.planned["run"]
+    steps.gates("data_gates", run=run, canary_of=run["id"])
 
 
 RUN: tuple[Step, ...] = (
@@ -121,7 +122,7 @@ RUN: tuple[Step, ...] = (
     Step("index dropped", lambda steps: steps.defer(), "stop"),
     Step("backfill, catch-up", lambda steps: steps.backfill(), "stop", holds_rows=True),
     Step("indexes built", lambda steps: steps.build(), "stop"),
-    Step("validation", lambda steps: steps.gates("data_gates"), "stop"),
+    Step("validation", lambda steps: steps.gates("data_gates", run=steps.planned["run"]), "stop"),
     Step("end of the run", lambda steps: steps.do("run", state="finished", verdict="GO")),
 )
 
@@ -159,11 +160,14 @@ def make_template(server: Any) -> None:
         database.sql(statement)
 
 
-def copy(admin: psycopg.Connection[Any], name: str, of: str) -> None:
-    """Let a database be a copy of another one."""
+def copy(admin: psycopg.Connection[Any], name: str, of: str, oid: int | None = None) -> None:
+    """Let a database be a copy of another one. With the oid that it had before, nobody can tell
+    that it was made again."""
     drop(admin, name)
-    copied = SQL("CREATE DATABASE {} TEMPLATE {} OWNER {} STRATEGY file_copy")
-    admin.execute(copied.format(*map(Identifier, (name, of, data.ROLE))))
+    copied = SQL("CREATE DATABASE {} TEMPLATE {} OWNER {} STRATEGY file_copy").format(
+        *map(Identifier, (name, of, data.ROLE))
+    )
+    admin.execute(copied + SQL(" OID {}").format(oid) if oid else copied)
 
 
 def drop(admin: psycopg.Connection[Any], name: str) -> None:

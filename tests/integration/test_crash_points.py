@@ -12,6 +12,7 @@ from pathlib import Path
 import psycopg
 import pytest
 
+from ansible.module_utils.pgrunbook.core import reconnect
 from demo import data
 from tests.crashpoints.explore import (
     LATER,
@@ -104,6 +105,28 @@ def test_a_sample_ends_as_without_a_cut(explored: Explorer) -> None:
     """Three points that the dice choose, from a fixed seed."""
     for each in random.Random(15).sample(list(explored.points()), 3):
         outcome = explored.try_out(each)
+        assert not outcome.wrong, str(outcome)
+
+
+@pytest.fixture
+def patient(explored: Explorer, monkeypatch: pytest.MonkeyPatch) -> Explorer:
+    """Its steps wait for the server, which is there all the time."""
+    monkeypatch.setattr(explored, "patience", 30)
+    monkeypatch.setattr(reconnect, "FIRST_WAIT", 0.02)
+    return explored
+
+
+def test_a_step_that_waits_for_the_server_goes_on_by_itself(patient: Explorer) -> None:
+    """Where a worker's connection is cut while it is opened; and three points from a fixed seed."""
+    opened = [
+        Point(number, message.number)
+        for number, before in enumerate(patient.before)
+        for message in before.messages
+        if message.connection > 1 and 'SHOW "search_path"' in message.statement
+    ]
+    assert opened
+    for each in (*opened[:5], *random.Random(17).sample(list(patient.points()), 3)):
+        outcome = patient.try_out(each)
         assert not outcome.wrong, str(outcome)
 
 

@@ -210,16 +210,20 @@ def elsewhere(
 
 @contextlib.contextmanager
 def beside(conn: Connection, settings: Mapping[str, str]) -> Iterator[Connection]:
+    """Another connection like this one, with these settings. Raises RunbookError where there is
+    none left, or the server is gone."""
     parameters = _parameters(conn)
     with contextlib.ExitStack() as stack:
         try:
             other = stack.enter_context(_session(parameters, settings, alongside=conn))
         except psycopg.Error as error:
+            reason = _in_one_line(error)
             raise RunbookError(
                 f"Cannot open another connection to {conn.info.host}:{conn.info.port}: "
-                f"{_in_one_line(error)}. Next step: let server, role, database and connection pool "
+                f"{reason}. Next step: let server, role, database and connection pool "
                 "allow one connection for each of phase_workers and one more, or lower "
-                "phase_workers."
+                "phase_workers.",
+                code="" if _is_full(reason) else LOST,
             ) from None
         yield other
 
@@ -356,7 +360,7 @@ def _connection_failure(login: Mapping[str, Any], error: psycopg.Error) -> Runbo
     port = f":{login['port']}" if login.get("port") else ""
     reason = _in_one_line(error)
     lasting = next((step for part, step in _CONNECTION_STEPS.items() if part in reason), "")
-    step = lasting or (_FULL if any(part in reason for part in _NO_ROOM) else _ANY)
+    step = lasting or (_FULL if _is_full(reason) else _ANY)
     return RunbookError(
         f"Cannot connect to {where}{port}, database {login.get('dbname') or '(default)'}, as "
         f"{login.get('user') or '(default)'}: {reason}. Next step: {step}",
@@ -377,5 +381,11 @@ _CONNECTION_STEPS = {
     "sslmode as it asks.",
 }
 _NO_ROOM = ("too many connections", "too many clients", "connection slots are reserved")
+
+
+def _is_full(reason: str) -> bool:
+    return any(part in reason for part in _NO_ROOM)
+
+
 _FULL = "let server, role and database allow more connections, or end some that nobody needs."
 _ANY = "check how to connect (runbook_login in the inventory), and that the server is up."
