@@ -29,6 +29,10 @@ RECONNECT_S = 60
 TEMPLATE = f"CREATE DATABASE {{}} TEMPLATE {data.DATABASE} OWNER {data.ROLE}"
 MOMENTS = ("canary", "backfill", "build", "validation", "rollback")
 FAILOVERS = "SELECT body -> 'detail' FROM pgrunbook.event WHERE body ->> 'kind' = 'failover'"
+BUILD_WAITS = """
+SELECT FROM pg_stat_activity
+WHERE query LIKE 'CREATE INDEX CONCURRENTLY%' AND wait_event = 'virtualxid'
+"""
 ALL = tuple((how, during) for how in ENDS for during in MOMENTS)
 
 
@@ -70,8 +74,7 @@ class Run:
         self.step(moment)
         thread.join()
         if moment == "build":  # which may be over on a primary that is gone: refill.yml
-            build = {"actions": ["drop_invalid", "build"], "deferred": self.steps.deferred}
-            self.steps.do("index", **build)
+            self.steps.build()
 
     def step(self, moment: str) -> None:
         steps = self.steps
@@ -199,6 +202,37 @@ def test_what_the_standby_had_not_received_is_counted_and_done_again(
     servers.renew()
 
 
+def test_an_index_that_was_being_built_is_built_again(
+    servers: Pair, module: Module, phase: Phase
+) -> None:
+    run = Run(servers, module, phase)
+    primary, standby = servers.primary, servers.standby
+    run.begin()
+    for moment in ("canary", "backfill"):
+        run.step(moment)
+    invalid = "SELECT indexrelid::regclass::text FROM pg_index WHERE NOT indisvalid"
+    left: list[Any] = []
+
+    def disturb() -> None:
+        with closing(primary.session(run.name)) as older:
+            hold(older)
+            until(lambda: primary.sql(BUILD_WAITS))
+            servers.caught_up()
+            left.extend(standby.sql(invalid, run.name))
+            servers.fail_over("immediate")
+
+    run.do("build", "build", disturb)
+    assert left and not standby.sql(invalid, run.name)
+    run.step("validation")
+    servers.renew()
+
+
+def hold(older: psycopg.Connection[Any]) -> None:
+    """Let the build of an index wait for this session."""
+    older.execute("BEGIN ISOLATION LEVEL REPEATABLE READ")
+    older.execute("SELECT pg_current_xact_id()")
+
+
 def test_what_is_lost_after_the_backfill_is_filled_again_before_the_verdict(
     servers: Pair, module: Module, phase: Phase, playbook: Callable[..., Played]
 ) -> None:
@@ -209,15 +243,13 @@ def test_what_is_lost_after_the_backfill_is_filled_again_before_the_verdict(
     approval = approval_of(module, servers.database(primary, run.name), phase)
 
     def disturb() -> None:
-        with closing(primary.session(run.name)) as older:  # for which the build has to wait
-            older.execute("BEGIN ISOLATION LEVEL REPEATABLE READ")
-            older.execute("SELECT pg_current_xact_id()")
+        with closing(primary.session(run.name)) as older:
+            hold(older)
             until(lambda: standby.sql("SELECT to_regclass('pgrunbook.approval')", run.name) != none)
             approved = "SELECT FROM pgrunbook.approval WHERE scope = 'backfill'"
             until(lambda: standby.sql(approved, run.name))
             servers.cut_stream()
-            building = "SELECT FROM pg_stat_activity WHERE query LIKE 'CREATE INDEX CONCURRENTLY%'"
-            until(lambda: primary.sql(f"{building} AND wait_event = 'virtualxid'"))
+            until(lambda: primary.sql(BUILD_WAITS))
             servers.fail_over("immediate")
 
     thread = threading.Thread(target=disturb)

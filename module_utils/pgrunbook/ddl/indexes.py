@@ -120,6 +120,10 @@ def _do(conn: Connection, spec: Spec, info: TableInfo, run: ledger.Run, action: 
             ledger.change_made(conn, run.id, "index_rename", old=action.old, new=action.index.name)
 
     def build() -> None:
+        if _is_broken(conn, info, run, action.index.name):
+            _clear(conn, spec, run, action.index.name)
+            if action.index.name in catalog.inspect(conn, spec.table).indexes:
+                return
         ledger.change_made(conn, run.id, "index_build", old="", new=action.index.name)
         try:
             run_patiently(conn, statement)
@@ -143,6 +147,14 @@ def _do(conn: Connection, spec: Spec, info: TableInfo, run: ledger.Run, action: 
         what=render(statement),
         tries=spec.lock_tries if action.kind == "rename" else 2,
     )
+
+
+def _is_broken(conn: Connection, info: TableInfo, run: ledger.Run, index: str) -> bool:
+    """Whether there is an INVALID index that this run began to build: on a server that is gone, or
+    in a session that is."""
+    left = info.indexes.get(index)
+    begun = ledger.list_changes(conn, run.id, "index_build")
+    return bool(left and not left.valid and any(change.new == index for change in begun))
 
 
 def _clear(conn: Connection, spec: Spec, run: ledger.Run, index: str) -> None:
