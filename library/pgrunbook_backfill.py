@@ -1,6 +1,6 @@
 #!/usr/bin/python
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The backfill, for one slice of time."""
+"""The backfill, for one slice of time or several."""
 
 from __future__ import annotations
 
@@ -11,8 +11,9 @@ short_description: Fill columns in batches, or take that back
 description:
   - Fills what is NULL from the source, a page range at a time, each batch one transaction
     with its journal.
-  - One call works for about RV(ignore:slice_seconds) seconds; the action plugin of the same
-    name calls the module until RV(done), and prints a line of progress for each call.
+  - Works in slices of about RV(ignore:slice_seconds) seconds, with a line of progress for each. One
+    call does one, or as many as O(seconds) have room for. The action plugin of the same name calls
+    the module until RV(done), and shows the lines.
   - Nothing that has a value is ever overwritten. Rows that another session holds are left for
     a catch-up pass.
 extends_documentation_fragment:
@@ -32,6 +33,17 @@ options:
         node_exporter. Empty writes none.
     type: path
     default: ""
+  progress_file:
+    description:
+      - A FIFO to which each line of progress is written at once, as a JSON string in a line of its
+        own. The call ends where nobody reads from it any more. Empty writes none; all lines are in
+        RV(lines) too.
+    type: path
+    default: ""
+  seconds:
+    description: For how many seconds the call does slices. It does one at least.
+    type: float
+    default: 0.0
   seen:
     description:
       - What the run was seen to have committed, and not given back, by calls before this one. What
@@ -86,7 +98,7 @@ rows_changed:
   returned: success
   type: int
 progress:
-  description: The same as a line of text, with the rate of this call and the time to go.
+  description: The same as a line of text, with the rate of the last slice and the time to go.
   returned: success
   type: str
 rows_done:
@@ -107,9 +119,14 @@ batches_lost:
   description: The batches of these.
   returned: success
   type: int
+lines:
+  description: The lines of progress of the call's slices, apart from one that had nothing to do.
+  returned: always, unless the program itself fails
+  type: list
+  elements: str
 seen:
   description: What the run was seen to have committed, for the option of that name.
-  returned: when the connection was lost
+  returned: when the call fails
   type: dict
 rows_eligible:
   description: Rows that were eligible when the run was approved.
@@ -125,12 +142,12 @@ seconds:
   returned: success
   type: float
 slice_seconds:
-  description: Seconds that this call has worked.
+  description: Seconds that the last slice of this call has worked.
   returned: success
   type: float
 hot_percent:
   description:
-    - Share of this call's updates that were heap-only (HOT), in per cent; null where there was
+    - Share of the last slice's updates that were heap-only (HOT), in per cent; null where there was
       none, or with O(state=reverted).
   returned: success
   type: float
@@ -140,21 +157,21 @@ replay_lag:
   type: float
 held:
   description:
-    - Why the workers were throttled or paused in this call, such as
+    - Why the workers were throttled or paused in the last slice, such as
       V(replica lag 12.0 s > 10 s).
   returned: success
   type: list
   elements: str
 held_seconds:
-  description: For how many seconds of this call they were.
+  description: For how many seconds of it they were.
   returned: success
   type: float
 throttle:
-  description: The most rows a second that somebody allowed in this call; 0 where nobody set a rate.
+  description: The most rows a second that somebody allowed in it; 0 where nobody set a rate.
   returned: success
   type: int
 throttled_seconds:
-  description: For how many seconds of this call they rested to keep below that rate.
+  description: For how many seconds of it they rested to keep below that rate.
   returned: success
   type: float
 fallback:
@@ -165,8 +182,8 @@ fallback:
   type: str
 batch_ms:
   description:
-    - RV(ignore:batches) of this call, and their median, 99th percentile and longest duration in
-      milliseconds; empty where there was no batch.
+    - RV(ignore:batches) of the last slice, and their median, 99th percentile and longest duration
+      in milliseconds; empty where there was no batch.
   returned: success
   type: dict
   sample: {"batches": 48, "p50": 98.1, "p99": 173.0, "longest": 180.2}
@@ -256,8 +273,10 @@ from typing import Any
 from ansible.module_utils.basic import AnsibleModule
 
 from ansible.module_utils.pgrunbook import ledger
-from ansible.module_utils.pgrunbook.backfill import backfill, rollback
+from ansible.module_utils.pgrunbook.backfill import backfill, rollback, slices
 from ansible.module_utils.pgrunbook.backfill.failover import Seen
+from ansible.module_utils.pgrunbook.backfill.result import SliceResult
+from ansible.module_utils.pgrunbook.core.channel import channel
 from ansible.module_utils.pgrunbook.core.values import plain
 from ansible.module_utils.pgrunbook.module import (
     LOGIN,
@@ -273,7 +292,7 @@ from ansible.module_utils.pgrunbook.module import (
 SEEN = {"rows": {"type": "int", "required": True}, "batches": {"type": "int", "required": True}}
 
 
-def work(conn: Any, given: Given, seen: Seen) -> object:
+def one_slice(conn: Any, given: Given, seen: Seen) -> SliceResult:
     spec, run, dry, canary = given.spec, given.run, given.dry, given.options["canary"]
     if given.options["state"] == "reverted":
         return alone(
@@ -292,22 +311,33 @@ def main() -> None:
             "run": RUN,
             "canary": {"type": "bool", "default": False},
             "metrics_file": METRICS_FILE,
+            "progress_file": {"type": "path", "default": ""},
+            "seconds": {"type": "float", "default": 0.0},
             "seen": {"type": "dict", "options": SEEN},
             "state": {"type": "str", "choices": ["present", "reverted"], "default": "present"},
         },
         supports_check_mode=True,
     )
-    seen = Seen(**(module.params["seen"] or {}))
+    seen, told = Seen(**(module.params["seen"] or {})), slices.Told()
 
     def fill(conn: Any, given: Given) -> object:
-        result = plain(work(conn, given, seen))
         path = "" if given.dry else given.options["metrics_file"]
-        return with_metrics(result, path, ledger.list_runs(conn) if path else [])
+        warnings: list[str] = []
 
-    def told() -> dict[str, Any]:
-        return {"seen": {"rows": seen.rows, "batches": seen.batches}}
+        def one() -> SliceResult:
+            done = one_slice(conn, given, seen)
+            written = with_metrics({}, path, ledger.list_runs(conn) if path else [])
+            warnings[:] = written.get("warnings", [])
+            return done
 
-    execute(module, fill, name="backfill", writes=True, told=told)
+        with channel(given.options["progress_file"]) as tell:
+            done = slices.run(one, told, seen, seconds=given.options["seconds"], tell=tell)
+        return {**plain(done), "warnings": warnings}
+
+    def known() -> dict[str, Any]:
+        return {"seen": {"rows": seen.rows, "batches": seen.batches}, "lines": told.lines}
+
+    execute(module, fill, name="backfill", writes=True, told=known)
 
 
 if __name__ == "__main__":

@@ -31,7 +31,7 @@ from .core.connection import (
     probe,
     proof,
 )
-from .core.errors import LOST, RunbookError
+from .core.errors import RunbookError
 from .core.failure import database_failure, trace, unforeseen
 from .core.heartbeat import heartbeat
 from .core.locks import table_lock
@@ -117,7 +117,7 @@ def execute(
     With a run, outside check mode, the server has to be the one that the run was planned on, and
     from its approval on the spec is the approved plan's, whatever the parameters say. Where its
     connection is lost, work() is done again on another one, also after a failover, for as long as
-    the run waits. Where it gives up, told() has what the result says besides.
+    the run waits. Where it fails, told() has what the result says besides.
     """
     parameters = take_secrets(module)
     run = taken(ledger.Run, parameters["run"]) if parameters.get("run") else None
@@ -231,11 +231,11 @@ def failures(
             str(error),
             error,
             **code,
-            **(told() if error.code == LOST else {}),
+            **told(),
             obstacles=[printable.text(o) for o in error.obstacles],
         )
     except psycopg.Error as error:
-        _fail(module, database_failure(error), error, sqlstate=error.sqlstate)
+        _fail(module, database_failure(error), error, **told(), sqlstate=error.sqlstate)
     except Exception as error:
         _fail(module, unforeseen(error, writes=writes), error)
 

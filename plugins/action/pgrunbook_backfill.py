@@ -1,11 +1,17 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Call the module pgrunbook_backfill until it is done, with a line of progress for each call."""
+"""Call the module pgrunbook_backfill until it is done, with a line of progress for each slice."""
 
 from __future__ import annotations
 
+import json
 import os
+import select
+import tempfile
+import threading
 import time
 import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from ansible.errors import AnsibleError
@@ -17,6 +23,9 @@ LOST = "lost"  # codes of errors of the module
 AT_WORK = "at_work"
 WAITING_SECONDS = 15.0  # for which the module waits itself, so that a line is shown as often
 ADDED_UP = ("rows_changed", "rows_lost", "batches_lost")
+WATCHED_SECONDS = 60.0  # that a call may last whose lines are shown at once
+UNWATCHED_SECONDS = (0.0, 10.0, 20.0, 30.0)  # the first calls, and all others, where they are not
+LOOK_SECONDS = 0.2
 
 display = Display()
 
@@ -35,7 +44,7 @@ def unforeseen(error: Exception) -> dict[str, Any]:
 
 
 class ActionModule(ActionBase):
-    """The module works for a slice of seconds and returns; Ansible shows nothing until then."""
+    """Ansible shows nothing of a module until it returns."""
 
     def run(
         self, tmp: str | None = None, task_vars: dict[str, Any] | None = None
@@ -53,25 +62,89 @@ class ActionModule(ActionBase):
         a few seconds, and is called again for as long as the run waits."""
         arguments, playbook = dict(self._task.args), os.getppid()
         total, outage = dict.fromkeys(ADDED_UP, 0), _Outage(arguments["run"])
-        while True:
-            if os.getppid() != playbook:
-                raise AnsibleError("ansible-playbook is gone, and nobody watches the backfill.")
-            given = outage.bounded(arguments)
-            result: dict[str, Any] = self._execute_module(module_args=given, task_vars=task_vars)
-            if outage.goes_on(result):
-                arguments = _after(arguments, result.get("seen"))
-                display.display(outage.line(result["msg"]))
-                continue
-            if result.get("failed") or self._task.check_mode:
-                return result
-            total = {key: total[key] + result.get(key, 0) for key in ADDED_UP}
-            seen = {"rows": result["rows_done"], "batches": result["batches_done"]}
-            arguments = _after(arguments, seen, result.get("ansible_facts"))
-            if result["rows_changed"] or not result["done"]:
-                display.display(f"  {result['progress']}")
-            if result["done"] or result["stopped"]:
-                facts = {"ansible_facts": {"runbook_run": arguments["run"]}}
-                return {**result, **total, "changed": total["rows_changed"] > 0, **facts}
+        with self._watched(playbook) as watched:
+            while True:
+                if os.getppid() != playbook:
+                    raise AnsibleError("ansible-playbook is gone, and nobody watches the backfill.")
+                given = {**outage.bounded(arguments), **watched.options()}
+                result: dict[str, Any] = self._execute_module(
+                    module_args=given, task_vars=task_vars
+                )
+                watched.show_rest(result.get("lines") or [])
+                if outage.goes_on(result):
+                    arguments = _after(arguments, result.get("seen"))
+                    display.display(outage.line(result["msg"]))
+                    continue
+                if result.get("failed") or self._task.check_mode:
+                    return result
+                total = {key: total[key] + result.get(key, 0) for key in ADDED_UP}
+                seen = {"rows": result["rows_done"], "batches": result["batches_done"]}
+                arguments = _after(arguments, seen, result.get("ansible_facts"))
+                if result["done"] or result["stopped"]:
+                    facts = {"ansible_facts": {"runbook_run": arguments["run"]}}
+                    return {**result, **total, "changed": total["rows_changed"] > 0, **facts}
+
+    @contextmanager
+    def _watched(self, playbook: int) -> Iterator[_Lines]:
+        """How lines of progress are shown: at once, where the module runs beside this process and
+        as the same user."""
+        local = self._connection.transport == "local" and not self._play_context.become
+        if self._task.check_mode or not local:
+            yield _Lines()
+            return
+        with tempfile.TemporaryDirectory(prefix="pgrunbook-") as folder:
+            lines = _Lines(os.path.join(folder, "progress"))
+            reader = threading.Thread(target=lines.read, args=(playbook,), daemon=True)
+            reader.start()
+            try:
+                yield lines
+            finally:
+                lines.over.set()
+                reader.join()
+
+
+class _Lines:
+    """The lines of progress of a call, of which those that come through the FIFO are shown at once,
+    and the others when the call has returned."""
+
+    def __init__(self, path: str = "") -> None:
+        self._path, self._calls, self._shown = path, 0, 0
+        self.over = threading.Event()
+        if path:
+            os.mkfifo(path, 0o600)
+            # Also open for writing, so that it does not end with the first call.
+            self._fifo = os.open(path, os.O_RDWR | os.O_NONBLOCK)
+
+    def options(self) -> dict[str, Any]:
+        """What the next call is told."""
+        seconds = UNWATCHED_SECONDS[min(self._calls, len(UNWATCHED_SECONDS) - 1)]
+        self._calls, self._shown = self._calls + 1, 0
+        if self._path:
+            return {"seconds": WATCHED_SECONDS, "progress_file": self._path}
+        return {"seconds": seconds}
+
+    def read(self, playbook: int) -> None:
+        """Show each line that comes, until that is over or the playbook is gone: then nobody reads,
+        and the module learns it."""
+        pending = b""
+        while not self.over.is_set() and os.getppid() == playbook:
+            if select.select([self._fifo], [], [], LOOK_SECONDS)[0]:
+                *lines, pending = (pending + os.read(self._fifo, 65536)).split(b"\n")
+                for line in lines:
+                    self._show(json.loads(line))
+        os.close(self._fifo)
+
+    def show_rest(self, lines: list[str]) -> None:
+        """Show those of a call that did not come through the FIFO."""
+        deadline = time.monotonic() + 1
+        while self._path and self._shown < len(lines) and time.monotonic() < deadline:
+            time.sleep(0.01)  # the last one is on its way
+        for line in lines[self._shown :]:
+            self._show(line)
+
+    def _show(self, line: str) -> None:
+        display.display(f"  {line}")
+        self._shown += 1
 
 
 class _Outage:

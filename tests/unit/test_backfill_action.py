@@ -3,11 +3,17 @@
 
 from __future__ import annotations
 
+import os
+import time
+from collections.abc import Callable
+from pathlib import Path
 from types import ModuleType, SimpleNamespace
 from typing import Any
 
 import pytest
 
+from ansible.module_utils.pgrunbook.core.channel import channel
+from ansible.module_utils.pgrunbook.core.errors import RunbookError
 from tests.plugins import action_plugin
 
 OLD, NEW = {"timeline": "00000001"}, {"timeline": "00000002"}
@@ -34,6 +40,8 @@ def called(plugin: ModuleType, *results: dict[str, Any], **run: Any) -> tuple[An
     left = list(results)
     action = object.__new__(plugin.ActionModule)
     action._task = SimpleNamespace(args={"run": {**RUN, **run}}, check_mode=False)
+    action._connection = SimpleNamespace(transport="ssh")
+    action._play_context = SimpleNamespace(become=False)
     action._execute_module = lambda module_args, task_vars: given.append(module_args) or left.pop(0)
     plugin.display = SimpleNamespace(display=lines.append)
     return action._slices({}), given, lines
@@ -48,7 +56,7 @@ def slice_of(rows: int, **more: Any) -> dict[str, Any]:
         "batches_lost": 0,
         "done": False,
         "stopped": "",
-        "progress": f"{rows} rows",
+        "lines": [f"{rows} rows"],
         **more,
     }
 
@@ -82,3 +90,51 @@ def test_a_lock_of_a_session_that_was_cut_off_is_waited_for(plugin: ModuleType) 
     assert lines[1].endswith("s: pgrunbook/backfill is at work on t.")
     failed, given, _ = called(plugin, at_work)
     assert failed["failed"] and len(given) == 1
+
+
+def test_calls_that_nobody_can_watch_last_longer_and_longer(plugin: ModuleType) -> None:
+    slices = [slice_of(n) for n in range(1, 6)]
+    _, given, lines = called(plugin, *slices, slice_of(5, done=True))
+    assert [call["seconds"] for call in given] == [0, 10, 20, 30, 30, 30]
+    assert lines == [f"  {n} rows" for n in (1, 2, 3, 4, 5, 5)]
+
+
+def test_lines_are_shown_at_once_where_the_module_runs_beside_the_plugin(
+    plugin: ModuleType,
+) -> None:
+    seen: list[str] = []
+    action = object.__new__(plugin.ActionModule)
+    action._task = SimpleNamespace(args={"run": RUN}, check_mode=False)
+    action._connection = SimpleNamespace(transport="local")
+    action._play_context = SimpleNamespace(become=False)
+    plugin.display = SimpleNamespace(display=seen.append)
+
+    def module(module_args: dict[str, Any], task_vars: object) -> dict[str, Any]:
+        lines = [f"line {n}" for n in range(3)]
+        with channel(module_args["progress_file"]) as tell:
+            tell(lines[0])
+            until(lambda: seen == ["  line 0"])
+            tell(lines[1])
+        return slice_of(5, done=True, lines=lines)  # the last one was not told
+
+    action._execute_module = module
+    action._slices({})
+    assert seen == ["  line 0", "  line 1", "  line 2"]
+
+
+def test_a_call_that_nobody_watches_any_more_ends(tmp_path: Path) -> None:
+    fifo = tmp_path / "fifo"
+    os.mkfifo(fifo)
+    reader = os.open(fifo, os.O_RDONLY | os.O_NONBLOCK)
+    with channel(str(fifo)) as tell:
+        tell("one")
+        os.close(reader)
+        with pytest.raises(RunbookError, match="nobody watches"):
+            tell("two")
+
+
+def until(condition: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + 5
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.01)

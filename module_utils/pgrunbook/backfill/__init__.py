@@ -20,6 +20,7 @@ __all__ = [
     "rollback",
     "rollback_checks",
     "sample",
+    "slices",
     "statements",
     "strategy",
     "throttle",

@@ -46,7 +46,7 @@ class GivenBack:
 class SliceResult(Measured, GivenBack, Lost):
     """What a call of the module did, and how far the run is. sweep is the pass over the table: 0 is
     the first one, others are catch-up passes. diff has rows before and after, of a dry run;
-    progress is the line that a person watches."""
+    progress is the line that a person watches, and lines has those of all slices of the call."""
 
     done: bool
     rows_changed: int
@@ -61,3 +61,4 @@ class SliceResult(Measured, GivenBack, Lost):
     diff: dict[str, str] = field(default_factory=lambda: {"prepared": ""})
     changed: bool = False
     progress: str = ""
+    lines: tuple[str, ...] = ()

@@ -3,6 +3,7 @@
 is shown."""
 
 __all__ = [
+    "channel",
     "connection",
     "errors",
     "failure",

@@ -1,0 +1,44 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Lines of progress to whoever watches a call of a module while it is at work, through a FIFO."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+from collections.abc import Callable, Iterator
+
+from .errors import RunbookError
+
+Tell = Callable[[str], None]
+
+
+@contextlib.contextmanager
+def channel(path: str) -> Iterator[Tell]:
+    """What tells a line to whoever reads from the FIFO, each as a JSON string in a line of its own.
+    Without a path, or a reader, lines are told to nobody. Telling one raises RunbookError where the
+    reader has gone away since."""
+    try:
+        fifo = os.open(path, os.O_WRONLY | os.O_NONBLOCK) if path else None
+    except OSError:
+        fifo = None
+    if fifo is None:
+        yield lambda line: None
+        return
+
+    def tell(line: str) -> None:
+        try:
+            os.write(fifo, f"{json.dumps(line)}\n".encode())
+        except BlockingIOError:  # who reads has stopped for a while
+            pass
+        except BrokenPipeError:
+            raise RunbookError(
+                "ansible-playbook is gone, and nobody watches the backfill. Every batch that it "
+                "had committed is kept. Next step: run the playbook again; it goes on where it "
+                "stopped."
+            ) from None
+
+    try:
+        yield tell
+    finally:
+        os.close(fifo)
