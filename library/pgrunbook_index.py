@@ -102,7 +102,7 @@ from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
 
-from ansible.module_utils.pgrunbook.ddl import indexes, undo_indexes
+from ansible.module_utils.pgrunbook.ddl import index_plan, indexes, undo_indexes
 from ansible.module_utils.pgrunbook.module import LOGIN, RUN, SPEC, Given, alone, execute
 
 
@@ -119,7 +119,7 @@ def index(conn: Any, given: Given) -> object:
 
 
 def main() -> None:
-    kinds = ["rename", "drop_invalid", "defer", "build"]
+    kinds = list(index_plan.KINDS)
     module = AnsibleModule(
         argument_spec={
             "login": LOGIN,

@@ -10,6 +10,8 @@ module: pgrunbook_plan
 short_description: Plan a run, or its rollback, without writing
 description:
   - Plans every step for the database as it is now, with its SQL, its lock and its undo.
+  - In check mode it also shows with C(--diff) what the steps would change, so that none of them has
+    to be called; it is changed where there is anything to do.
   - The hash covers what a person decides on. Row counts and estimates are shown, but not
     hashed, so that live traffic does not void an approval.
 extends_documentation_fragment:
@@ -114,6 +116,11 @@ resumes:
   description: Whether this goes on with a run that was broken off.
   returned: unless O(rollback_of) is given
   type: bool
+diff:
+  description: The columns, the indexes and some rows before and after, as far as they would change.
+  returned: in check mode, unless O(rollback_of) is given
+  type: list
+  elements: dict
 needed:
   description: Whether there is anything to do.
   returned: success
@@ -238,11 +245,11 @@ from ansible.module_utils.basic import AnsibleModule
 from ansible.module_utils.pgrunbook.module import LOGIN, SPEC, Given, execute, facts_of
 from ansible.module_utils.pgrunbook.plan.plan import PlanResult, RollbackResult
 from ansible.module_utils.pgrunbook.plan.rollback_plan import build_rollback
-from ansible.module_utils.pgrunbook.plan.run_plan import build
+from ansible.module_utils.pgrunbook.plan.run_plan import build, diffs
 from ansible.module_utils.pgrunbook.plan.text import plan_text, rollback_text
 
 
-def plan(conn: Any, given: Given) -> object:
+def plan(conn: Any, given: Given, *, check: bool) -> object:
     if given.options["rollback_of"]:
         undoing = build_rollback(
             conn,
@@ -252,7 +259,9 @@ def plan(conn: Any, given: Given) -> object:
         )
         return _told(given, undoing, rollback_text(undoing))
     planned = build(conn, given.spec, given.options["approval"])
-    return _told(given, planned, plan_text(planned))
+    told = _told(given, planned, plan_text(planned))
+    foreseen = {"changed": planned.needed, "diff": diffs(conn, planned)} if check else {}
+    return {**told, **foreseen}
 
 
 def _told(given: Given, planned: PlanResult | RollbackResult, text: str) -> dict[str, Any]:
@@ -276,7 +285,12 @@ def main() -> None:
         required_one_of=[("spec", "rollback_of")],
         supports_check_mode=True,
     )
-    execute(module, plan, name="plan", writes=False)
+    execute(
+        module,
+        lambda conn, given: plan(conn, given, check=module.check_mode),
+        name="plan",
+        writes=False,
+    )
 
 
 if __name__ == "__main__":

@@ -74,9 +74,11 @@ class ActionModule(ActionBase):
             return unforeseen(error)
 
     def _value(self, variable: str, task_vars: dict[str, Any] | None) -> Any:
-        """A variable as it is now; None where nobody has set it."""
+        """A variable as it is now; None where nobody has set it, and of a step that was passed
+        over."""
         there = (task_vars or {}).get(variable)
-        return None if there is None else _plain(self._templar.template(there))
+        value = None if there is None else _plain(self._templar.template(there))
+        return None if isinstance(value, dict) and value.get("skipped") else value
 
 
 def reported(folder: Path, kind: str, given: dict[str, Any], *, dry: bool) -> dict[str, Any]:

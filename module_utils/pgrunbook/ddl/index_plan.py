@@ -6,7 +6,7 @@ from __future__ import annotations
 
 from collections.abc import Collection
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import Literal, get_args
 
 from psycopg.sql import SQL, Composed
 
@@ -21,6 +21,7 @@ from .index_parts import Part
 from .index_sql import create, described, drop
 
 Kind = Literal["rename", "drop_invalid", "defer", "build"]
+KINDS: tuple[Kind, ...] = get_args(Kind)
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ from .. import catalog, ledger
 from ..backfill import page_space
 from ..backfill.counting import Counts, count, without
 from ..backfill.estimate import backfill_seconds
-from ..backfill.sample import sample
+from ..backfill.sample import sample, sample_text
 from ..backfill.strategy import Strategy
 from ..backfill.throttle import horizon_holder
 from ..backfill.workers import OLD_TRANSACTION_SECONDS
@@ -23,6 +23,7 @@ from ..core.locks import require_unlocked
 from ..core.spec import Spec
 from ..core.values import plain, read
 from ..core.window import require_open_window
+from ..ddl import columns, index_plan, indexes
 from ..ddl.index_advice import IndexAdvice
 from ..gates import Gate, index_trial
 from ..gates.row_comparison import compare_all, count_drifted
@@ -92,6 +93,19 @@ def build(conn: Connection, spec: Spec, approval: str = "") -> PlanResult:
         sample=sample(conn, spec, info, sound.compared_by, SAMPLED_ROWS),
         checks=[*gates, seen.agreement],
     )
+
+
+def diffs(conn: Connection, planned: PlanResult) -> list[dict[str, str]]:
+    """What the steps would change, as Ansible shows it with --diff: columns, indexes, and rows
+    before and after."""
+    spec, run, deferred = planned.plan.spec, planned.run, planned.plan.strategy.deferred
+    changes = (
+        columns.apply(conn, spec, run, dry=True),
+        indexes.apply(conn, spec, index_plan.KINDS, run, deferred=deferred, dry=True),
+    )
+    shown = [plain(change.diff) for change in changes if change.changed]
+    rows = sample_text(planned.sample)
+    return [*shown, {"prepared": rows}] if rows else shown
 
 
 def _look(conn: Connection, spec: Spec) -> _Seen:
