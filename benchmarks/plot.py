@@ -17,7 +17,7 @@ from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.ticker import LogLocator, MaxNLocator
 
 from benchmarks.results import UNLOADED, Figure, Results, figure, of_size, records, sizes
-from benchmarks.ways import LABELS
+from benchmarks.ways import label
 
 GROUND, INK, FAINT = "#f6f8fa", "#1f2328", "#d0d7de"
 OURS, OTHERS, SECOND = "#0550ae", "#8c959f", "#bc4c00"
@@ -94,7 +94,7 @@ def _bars(axes: Axes, results: Results, name: str, unit: str) -> None:
         text += " (extrapolated" + (", bar cut)" if cut else ")") if partly else ""
         end = length if cut else value.most
         _label_bar(axes, text, row, end, inside=cut, limit=longest)
-    axes.set_yticks(range(len(found)), [LABELS[way] for way, _, _ in found])
+    axes.set_yticks(range(len(found)), [label(way) for way, _, _ in found])
     axes.invert_yaxis()
     axes.set_xlim(0, longest * 1.4)
     axes.xaxis.set_major_locator(MaxNLocator(5))
@@ -132,7 +132,7 @@ def _rate_by_size(axes: Axes, results: Results) -> None:
                 [value.median for _, value in points],
                 color=colour,
                 marker=marker,
-                label=LABELS[way],
+                label=label(way),
             )
             for at, value in points:
                 axes.plot([at, at], [value.least, value.most], color=colour, linewidth=1.2)
@@ -159,8 +159,8 @@ def _latency(axes: Axes, results: Results) -> None:
             if (value := figure(each, "application", name))
         ]
         at = [value.median for _, value in points], [row for row, _ in points]
-        label = name.removesuffix("_ms")
-        axes.scatter(*at, color=colour, marker=marker, s=46, label=label, zorder=3)
+        which = name.removesuffix("_ms")
+        axes.scatter(*at, color=colour, marker=marker, s=46, label=which, zorder=3)
         for row, value in points:
             _range(axes, value, row)
             axes.annotate(
@@ -176,7 +176,8 @@ def _latency(axes: Axes, results: Results) -> None:
     axes.set_xscale("log")
     axes.xaxis.set_major_locator(LogLocator(numticks=6))
     axes.set_xlim(*_room(axes.get_xlim()))
-    axes.set_yticks(range(len(found)), [LABELS.get(way, "nothing else") for way, _ in found])
+    names = ["nothing else" if way == UNLOADED else label(way) for way, _ in found]
+    axes.set_yticks(range(len(found)), names)
     axes.set_ylim(len(found) - 0.4, -0.7)
     axes.xaxis.set_major_formatter(lambda value, _: _short_duration(value))
     axes.tick_params(axis="y", length=0)

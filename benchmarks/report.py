@@ -20,7 +20,7 @@ from benchmarks.results import (
     records,
     sizes,
 )
-from benchmarks.ways import LABELS
+from benchmarks.ways import label
 
 FILES = (FILE_NAME, "benchmark.md", "benchmark.svg")
 ENGINES = ("engine-1", "engine-2")
@@ -156,7 +156,7 @@ def _target_table(found: Sequence[Target]) -> str:
     rows = [
         [
             target.text,
-            LABELS[target.way],
+            label(target.way),
             f"{'≤' if target.at_most else '≥'} {target.limit:g}",
             NOT_MEASURED if target.ratio is None else f"{target.ratio:.2f}",
             target.counts,
@@ -187,7 +187,7 @@ def _alone_table(results: Results) -> str:
             *(_text(figure(found, f"statement_{name}_ms"), _ms) for name in ("p50", "p99", "max")),
         ]
         shown += [NOT_MEASURED] * len(left) if partly else left
-        rows.append([LABELS[way], str(len(found)), *shown, _same(found)])
+        rows.append([label(way), str(len(found)), *shown, _same(found)])
     return _table(head, rows, text_columns=(0, 13))
 
 
@@ -220,7 +220,7 @@ def _engine_note(results: Results, way: str) -> str:
     )
     sweeps = _text(figure(found, "details", "sweeps"), _whole)
     return (
-        f"- {LABELS[way]}: {_strategy(found)}; {parts}; catch-up passes: {sweeps}; held back: "
+        f"- {label(way)}: {_strategy(found)}; {parts}; catch-up passes: {sweeps}; held back: "
         f"{_text(figure(found, 'details', 'held_seconds'), _one_decimal)} s."
     )
 
@@ -257,17 +257,17 @@ def _application_table(results: Results) -> str:
     base = figure(unloaded, "application", "p99_ms")
     shown = [("nothing, before", first)]
     shown += [
-        (LABELS[way], found)
+        (label(way), found)
         for way in results["settings"]["ways"]
         if (found := records(results, "load", way))
     ]
     shown.append(("nothing, afterwards", last))
     rows = []
-    for label, found in shown:
+    for what, found in shown:
         quotient = ratio(figure(found, "application", "p99_ms"), base)
         rows.append(
             [
-                label,
+                what,
                 str(len(found)),
                 _text(figure(found, "wall_seconds"), _one_decimal),
                 _text(figure(found, "details", "held_seconds"), _one_decimal),
@@ -309,7 +309,7 @@ def _size_table(results: Results) -> str:
     for sessions in sizes(results):
         for way in ("one-update", "engine-1"):
             found = of_size(results, way, sessions)
-            row = [f"{sessions:,}", LABELS[way], str(len(found))]
+            row = [f"{sessions:,}", label(way), str(len(found))]
             row.append(_text(figure(found, "wall_seconds"), _one_decimal))
             row.append(_text(figure(found, "rows_per_second"), _whole))
             rows.append([*row, _strategy(found)])

@@ -10,7 +10,8 @@ Environment variables, with their defaults:
     SESSIONS=1682827              rows of the table
     SIZES=10000,100000,300000     smaller tables, for the rate by size
     WAYS=one-update,keyset,orm,engine-1,engine-2
-                                  also engine-interleaved, engine-ranges, engine-keyset
+                                  also engine-interleaved, engine-ranges, engine-keyset; and
+                                  engine-1@20 for batches of 20 ms
     REPEAT=1                      measure everything so often; medians are reported
     SETTINGS=production           or defaults: PostgreSQL's own
     BASELINE_SECONDS=60           how long the application is measured with nothing else at work
@@ -33,7 +34,7 @@ from benchmarks import machine, report, results
 from benchmarks.database import Cluster, Database, Fingerprint, cluster, delete
 from benchmarks.load import CLIENTS, RATE, application, percentile
 from benchmarks.settings import Settings, read
-from benchmarks.ways import LABELS, Factory, RowAtATime, Way, factory
+from benchmarks.ways import LABELS, Factory, RowAtATime, Way, factory, label
 from demo.server import ServerError
 
 SIZE_WAYS = ("one-update", "engine-1")
@@ -85,7 +86,7 @@ class Benchmark:
         self._baseline(repetition)
 
     def _measure(self, part: str, way: str, sessions: int, repetition: int) -> None:
-        name = f"{sessions:>9,} rows  {LABELS[way]}{' with load' if part == 'load' else ''}"
+        name = f"{sessions:>9,} rows  {label(way)}{' with load' if part == 'load' else ''}"
         template, expected = self._template(sessions)
         self._say(f"{name}: copying")
         with self.cluster.copy(template) as copy:
@@ -217,8 +218,11 @@ def _application_line(record: results.Record) -> str:
 def measure(settings: Settings) -> None:
     """The whole benchmark, and its report. The results so far survive a failure, in the folder."""
     for way in settings.ways:
-        if way not in LABELS:
-            raise ValueError(f"WAYS knows {', '.join(LABELS)}, not {way!r}")
+        name, at, target = way.partition("@")
+        if name not in LABELS or (at and not (name.startswith("engine-") and target.isdigit())):
+            raise ValueError(
+                f"WAYS knows {', '.join(LABELS)}, and engine-1@20 for batches of 20 ms, not {way!r}"
+            )
     with cluster(settings.folder, settings.profile) as server:
         benchmark = Benchmark(settings, server)
         benchmark.measure_all()

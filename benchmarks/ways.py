@@ -161,9 +161,11 @@ class RowAtATime(Way):
 class Engine(Way):
     """pgrunbook, through its modules: drop the deferred indexes, fill, build them again."""
 
-    def __init__(self, database: Database, strategy: str, workers: int) -> None:
+    def __init__(self, database: Database, strategy: str, workers: int, target_ms: int) -> None:
         super().__init__(database)
         self.spec = _phase_spec(strategy, workers)
+        if target_ms:
+            self.spec["batch_target_ms"] = target_ms
         self.run: dict[str, str] = {}
 
     def prepare(self) -> None:
@@ -245,19 +247,31 @@ LABELS = {
 }
 
 
+def label(way: str) -> str:
+    """A way's name for a person. Behind an @ is for how many milliseconds a batch is to take."""
+    name, _, target = way.partition("@")
+    return LABELS[name] + (f", batches of {target} ms" if target else "")
+
+
 def factory(way: str, orm_sessions: int) -> Factory:
     """What makes a way of that name; orm_sessions is how many rows the ORM is given."""
+    name, _, target = way.partition("@")
+    target_ms = int(target or 0)
+
+    def engine(strategy: str, workers: int) -> Factory:
+        return lambda database: Engine(database, strategy, workers, target_ms)
+
     factories: dict[str, Factory] = {
         "one-update": OneUpdate,
         "keyset": Keyset,
         "orm": lambda database: RowAtATime(database, orm_sessions),
-        "engine-1": lambda database: Engine(database, "auto", 1),
-        "engine-2": lambda database: Engine(database, "auto", 2),
-        "engine-interleaved": lambda database: Engine(database, "interleaved", 1),
-        "engine-ranges": lambda database: Engine(database, "ranges", 1),
-        "engine-keyset": lambda database: Engine(database, "keyset", 1),
+        "engine-1": engine("auto", 1),
+        "engine-2": engine("auto", 2),
+        "engine-interleaved": engine("interleaved", 1),
+        "engine-ranges": engine("ranges", 1),
+        "engine-keyset": engine("keyset", 1),
     }
-    return factories[way]
+    return factories[name]
 
 
 def _fill_object(session: Session, key: str) -> bool:
