@@ -15,6 +15,7 @@ from .. import catalog
 from ..catalog import TableInfo, volatile
 from ..core.connection import Connection, one
 from ..core.errors import RunbookError, reason, require_none
+from ..core.reconnect import raise_if_lost
 from ..core.spec import Spec
 from ..core.sql import comma, name, text
 from . import constraint_sql as sql
@@ -117,7 +118,8 @@ class _Looked:
         except psycopg.errors.QueryCanceled as error:
             self.unforeseen += [f"{rule.said} ({reason(error)})" for rule in usable]
             return 0
-        except psycopg.Error:  # which one it is, each tells alone
+        except psycopg.Error as error:  # which one it is, each tells alone
+            raise_if_lost(error)
             return sum(map(self._alone, usable))
         for n, rule in enumerate(usable):
             self._note(rule.said, found[f"n{n}"], self._broken(rule))
@@ -140,6 +142,7 @@ class _Looked:
             for column in touched if len(touched) == 1 else ():
                 self.left[column.number] = max(self.left.get(column.number, 0), rows)
         except psycopg.Error as error:
+            raise_if_lost(error)
             self.unforeseen.append(f"{said} ({reason(error)})")
             return 0
         return rows
@@ -153,6 +156,7 @@ class _Looked:
             with self._conn.transaction():
                 volatile.acknowledged(self._conn, self._spec, query, rule.said)
         except psycopg.Error as error:
+            raise_if_lost(error)
             self.unforeseen.append(f"{rule.said} ({reason(error)})")
             return False
         except RunbookError:
@@ -166,6 +170,7 @@ class _Looked:
                 rows: int = one(self._conn, self._counting([rule]), ())["rows"]
                 self._note(rule.said, rows, self._broken(rule))
         except psycopg.Error as error:
+            raise_if_lost(error)
             self.unforeseen.append(f"{rule.said} ({reason(error)})")
             return 0
         return rows

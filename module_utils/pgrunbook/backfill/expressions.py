@@ -14,6 +14,7 @@ from ..catalog import TableInfo, conversion, type_limits, volatile
 from ..core.connection import Connection
 from ..core.errors import RunbookError, reason, require_none
 from ..core.obstacles import Obstacles
+from ..core.reconnect import raise_if_lost
 from ..core.spec import Column, Spec
 from ..core.sql import expression, table, text
 
@@ -55,9 +56,8 @@ def _acknowledged(conn: Connection, spec: Spec, each: _Expression) -> set[str]:
     try:
         return volatile.acknowledged(conn, spec, asked, each.said)
     except psycopg.Error as error:
-        raise RunbookError(
-            f"{each.said}: {error.diag.message_primary}. Next step: {each.mend}."
-        ) from None
+        raise_if_lost(error)
+        raise RunbookError(f"{each.said}: {reason(error)}. Next step: {each.mend}.") from None
 
 
 def acknowledged_of_source(conn: Connection, spec: Spec) -> set[str]:
@@ -112,6 +112,7 @@ def _refusal(conn: Connection, each: _Expression) -> str:
     except psycopg.errors.ReadOnlySqlTransaction as error:
         return f"it tries to write: {reason(error)}"
     except psycopg.Error as error:
+        raise_if_lost(error)
         return reason(error)
     return ""
 

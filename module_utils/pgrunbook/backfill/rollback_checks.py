@@ -14,6 +14,7 @@ from ..catalog import IndexInfo, TableInfo
 from ..core import printable
 from ..core.connection import Connection, one
 from ..core.errors import RunbookError, require_none
+from ..core.reconnect import raise_if_lost
 from ..core.spec import Spec, Table
 from ..core.sql import comma, name, render, table, text
 from ..ledger import filled, taken_back
@@ -350,7 +351,8 @@ def _rows_held(
     try:
         with conn.transaction():
             rows: int = one(conn, query, ())["n"]
-    except psycopg.Error:
+    except psycopg.Error as error:
+        raise_if_lost(error)
         return "rows, as many as nobody can tell,"
     return f"{rows:,} rows" if rows else ""
 

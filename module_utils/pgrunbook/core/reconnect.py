@@ -95,6 +95,12 @@ def _is_lost(error: psycopg.Error, *, writes: bool) -> bool:
     return error.sqlstate.startswith(_LOST_STATES) or (writes and error.sqlstate == _READ_ONLY)
 
 
+def raise_if_lost(error: psycopg.Error) -> None:
+    """Raise an error again that says that the connection is gone, and nothing of what was asked."""
+    if _is_lost(error, writes=False):
+        raise error
+
+
 def _gave_up(error: psycopg.Error | RunbookError, seconds: float) -> RunbookError:
     if isinstance(error, RunbookError):
         said, code = str(error), error.code

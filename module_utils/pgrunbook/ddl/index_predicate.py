@@ -23,6 +23,7 @@ from psycopg.sql import SQL, Composed
 from ..catalog import IndexInfo, TableInfo, volatile
 from ..core.connection import Connection
 from ..core.errors import RunbookError, reason
+from ..core.reconnect import raise_if_lost
 from ..core.spec import Index, Spec, Table
 from ..core.sql import comma, expression, name, text
 
@@ -49,6 +50,7 @@ def require_sound(conn: Connection, spec: Spec, types: Mapping[str, str], index:
             planned = _planned(conn, spec.table, types, index.where)
             constant = _is_constant(conn, spec.table, types, index.where)
     except psycopg.Error as error:
+        raise_if_lost(error)
         why = reason(error)
     else:
         if constant and "Plans" not in planned:
@@ -88,7 +90,8 @@ def _of_index(conn: Connection, on: Table, types: Mapping[str, str], predicate: 
     try:
         with conn.transaction():
             return spelled(conn, on, types, predicate)
-    except psycopg.Error:
+    except psycopg.Error as error:
+        raise_if_lost(error)
         return predicate
 
 

@@ -13,6 +13,7 @@ from psycopg.sql import SQL
 from .. import catalog
 from ..catalog import TableInfo
 from ..core.connection import Connection, looking_in, one
+from ..core.reconnect import raise_if_lost
 from ..core.spec import Table
 from ..core.sql import name, table, text
 from .types import Type, converted, fits, spelled
@@ -127,6 +128,7 @@ def _casts(conn: Connection, on: Table, column: str, found: str, new: str, defau
         with looking_in(conn, ()):
             query = SQL("EXPLAIN SELECT {} FROM {}").format(SQL(", ").join(of), table(on))
             conn.execute(query, ())
-    except psycopg.Error:
+    except psycopg.Error as error:
+        raise_if_lost(error)
         return False
     return True

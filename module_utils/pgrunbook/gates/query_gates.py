@@ -16,6 +16,7 @@ from ..catalog import TableInfo, conversion, volatile
 from ..core.connection import Connection
 from ..core.errors import RunbookError, reason
 from ..core.obstacles import Obstacles
+from ..core.reconnect import raise_if_lost
 from ..core.spec import Query, Spec
 from ..core.sql import filled_in, table
 from ..core.values import plain
@@ -253,6 +254,7 @@ def _plan(conn: Connection, query: Query, side: Composed) -> str:
     try:
         return json.dumps(conn.execute(explain, (), binary=True).fetchall())
     except psycopg.Error as error:
+        raise_if_lost(error)
         raise RunbookError(
             f"Query {query.name!r} is wrong: {reason(error)}. "
             "Next step: correct it in phase_queries."

@@ -20,6 +20,7 @@ from ..backfill.equality import Rules
 from ..catalog import TableInfo, conversion
 from ..core.connection import Connection
 from ..core.errors import detail, reason, require_none
+from ..core.reconnect import raise_if_lost
 from ..core.spec import Spec
 from ..gates import row_comparison
 from ..ledger import schema
@@ -84,6 +85,7 @@ def _refusal(conn: Connection, statement: Composed, parameters: Mapping[str, obj
         with conn.transaction(force_rollback=True):
             conn.execute(SQL("EXPLAIN {}").format(statement), parameters)
     except psycopg.Error as error:
+        raise_if_lost(error)
         more = f" {detail(error)}" if detail(error) else ""
         mend = _MEND.get(error.sqlstate or "", _MEND[""])
         return f"{reason(error)} (SQLSTATE {error.sqlstate}).{more} Next step: {mend}."
