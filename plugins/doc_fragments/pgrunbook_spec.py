@@ -206,7 +206,7 @@ options:
         description:
         - How long a batch should take. Its size adapts to that.
         type: int
-        default: 100
+        default: 20
       canary_rows:
         description:
         - How many rows are filled and compared before the second approval.

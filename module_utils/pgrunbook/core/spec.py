@@ -188,7 +188,7 @@ class Spec:
     )
     batch_target_ms: int = option(
         "How long a batch should take. Its size adapts to that.",
-        100,
+        20,
         least=1,
         unit="milliseconds",
     )
