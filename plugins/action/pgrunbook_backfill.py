@@ -14,6 +14,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
+from ansible import constants
 from ansible.errors import AnsibleError
 from ansible.plugins.action import ActionBase
 from ansible.utils.display import Display
@@ -92,7 +93,7 @@ class ActionModule(ActionBase):
         if self._task.check_mode or not local:
             yield _Lines()
             return
-        with tempfile.TemporaryDirectory(prefix="pgrunbook-") as folder:
+        with tempfile.TemporaryDirectory(dir=constants.DEFAULT_LOCAL_TMP) as folder:
             lines = _Lines(os.path.join(folder, "progress"))
             reader = threading.Thread(target=lines.read, args=(playbook,), daemon=True)
             reader.start()
