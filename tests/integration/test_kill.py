@@ -334,7 +334,7 @@ def test_ctrl_c_stops_the_playbook(
 ) -> None:
     """Nothing goes on behind its back, and the next run ends it."""
     expected = database.sql(EXPECTED + " ORDER BY 1")
-    slow |= {"phase_batch_rows": 2, "phase_slice_seconds": 2}
+    slow |= {"phase_batch_rows": 1, "phase_slice_seconds": 1}  # it may end the one at hand
     approval = approval_of(module, database, slow)
     command = command_line(tmp_path, database.login, "phase3", "-e", approval, phase=slow)
     with Terminal(command, ROOT) as person, closing(database.connect()) as conn:
