@@ -121,7 +121,7 @@ def test_a_place_that_another_row_has_got_is_none_of_the_canarys(
     gone = database.sql("DELETE FROM t WHERE id BETWEEN 1 AND 20 AND id <> 5 RETURNING id")
     database.superuser("VACUUM t")
     database.sql(
-        "INSERT INTO t (id, ref, value) SELECT 1000 + i, 1, 'new' FROM generate_series(1, 20) i"
+        "INSERT INTO t (id, ref, value) SELECT 1000 + i, 1, 'new' FROM generate_series(1, 300) i"
     )
     gate = canary_gate(steps)
     assert gate["status"] == "pass"

@@ -127,6 +127,7 @@ def test_a_trigger_or_a_rule_of_a_ledgers_table_is_refused(
     database.sql(ATTACHED_TO_THE_LEDGER[drop])
     run = steps.planned["run"]["id"]
     for name, arguments in (
+        ("preflight", {}),
         ("backfill", {"canary": True}),
         ("run", {"state": "failed"}),
         ("control", {"action": "pause", "run_id": run, "by": "alice"}),
