@@ -59,7 +59,7 @@ coverage: .venv/.dev ## Lines and branches that the unit and integration tests r
 	coverage combine -q
 	coverage report
 
-mutants: .venv/.dev ## Break the program in 150 places, one at a time: a test has to notice each
+mutants: .venv/.dev ## Break the program in more than 200 places, one at a time: a test has to notice each
 	@python -m tests.mutants
 
 crashpoints: .venv/.dev ## Cut a small run's connections behind each message, one at a time: all has to end as without
