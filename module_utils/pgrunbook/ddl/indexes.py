@@ -153,8 +153,9 @@ def _is_broken(conn: Connection, info: TableInfo, run: ledger.Run, index: str) -
     """Whether there is an INVALID index that this run began to build: on a server that is gone, or
     in a session that is."""
     left = info.indexes.get(index)
-    begun = ledger.list_changes(conn, run.id, "index_build")
-    return bool(left and not left.valid and any(change.new == index for change in begun))
+    if left is None or left.valid:
+        return False
+    return any(change.new == index for change in ledger.list_changes(conn, run.id, "index_build"))
 
 
 def _clear(conn: Connection, spec: Spec, run: ledger.Run, index: str) -> None:
