@@ -13,7 +13,7 @@ from typing import Any
 from ansible.module_utils.pgrunbook.core.connection import connect
 from ansible.module_utils.pgrunbook.ledger import evidence
 from demo import data
-from tests.integration.conftest import Database
+from tests.integration.conftest import Database, rows_of
 from tests.integration.steps import content
 
 PATIENCE_S = 30.0
@@ -80,8 +80,7 @@ class _Session(Database):
     conn: Any = None
 
     def sql(self, query: Any, parameters: Any = None, *, user: str = data.ROLE) -> list[Any]:
-        cursor = self.conn.execute(query, parameters)
-        return [] if cursor.description is None else cursor.fetchall()
+        return rows_of(self.conn.execute(query, parameters))
 
 
 @contextmanager

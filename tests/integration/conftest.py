@@ -56,6 +56,11 @@ def pytest_runtest_makereport() -> Iterator[None]:
     return report
 
 
+def rows_of(cursor: psycopg.Cursor[Any]) -> list[Any]:
+    """The rows that a statement gave, also those without a column; none where it gives none."""
+    return [] if cursor.description is None else cursor.fetchall()
+
+
 @dataclass(frozen=True)
 class Database:
     """One test's own database. login is that of the application role, which owns the tables."""
@@ -81,8 +86,7 @@ class Database:
     def sql(self, query: Any, parameters: Any = None, *, user: str = data.ROLE) -> list[Any]:
         """Run a statement; the rows that it gives, each as a dict."""
         with closing(self.connect(user)) as conn:
-            cursor = conn.execute(query, parameters)
-            return [] if cursor.description is None else cursor.fetchall()
+            return rows_of(conn.execute(query, parameters))
 
     def superuser(self, query: Any) -> list[Any]:
         return self.sql(query, user=self.server.user)

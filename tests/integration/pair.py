@@ -18,7 +18,7 @@ import psycopg
 
 from demo import data
 from demo import server as demo_server
-from tests.integration.conftest import Database
+from tests.integration.conftest import Database, rows_of
 from tests.integration.servers import log_kept, started
 
 PATIENCE_S = 60.0
@@ -48,8 +48,7 @@ class Host:
     def sql(self, query: str, database: str = "postgres") -> list[Any]:
         """Run a statement as the superuser; the rows that it gives, each as a tuple."""
         with closing(self.session(database)) as conn:
-            cursor = conn.execute(query)
-            return [] if cursor.description is None else cursor.fetchall()
+            return rows_of(conn.execute(query))
 
     def session(self, database: str = "postgres") -> psycopg.Connection[Any]:
         """A session of the superuser."""

@@ -13,7 +13,7 @@ from typing import Any
 
 import psycopg
 
-from tests.integration.conftest import Database
+from tests.integration.conftest import Database, rows_of
 from tests.integration.pair import Host, standby_of
 from tests.integration.servers import log_kept
 
@@ -53,8 +53,7 @@ class Standby:
     def sql(self, query: str) -> list[Any]:
         """Run a statement as the application role; the rows that it gives, each as a tuple."""
         with psycopg.connect(**self.login, autocommit=True) as conn:
-            cursor = conn.execute(query)
-            return [] if cursor.description is None else cursor.fetchall()
+            return rows_of(conn.execute(query))
 
 
 @contextmanager
