@@ -38,10 +38,10 @@ def before_batch(
     """Have work() done before each batch that is due, which are counted from 1 from here on."""
     fill, begun = batch.fill, [0]
 
-    def filling(*arguments: Any) -> batch.BatchResult:
+    def filling(*arguments: Any, **named: Any) -> batch.BatchResult:
         begun[0] += 1
         if due(begun[0]):
             work()
-        return fill(*arguments)
+        return fill(*arguments, **named)
 
     monkeypatch.setattr(batch, "fill", filling)

@@ -40,6 +40,9 @@ from .worker import Worker
 MAX_ROUNDS = 6  # passes over the table, the first one included
 FIRST_WAIT_FOR_ROWS = 1.0  # seconds, doubled with each catch-up pass that found only locked rows
 SHOWN_ROWS = 100  # of a dry run
+MOST_PARTLY_FILLED = 10.0
+"""Per cent of a column's values that may be there before the run for its first pass to fill empty
+rows only, at less cost; a catch-up pass fills the others."""
 
 
 def dry_run(conn: Connection, spec: Spec, run: ledger.Run, *, canary: bool) -> SliceResult:
@@ -98,7 +101,7 @@ def run_slice(
         if canary:
             done = _canary(conn, current, info, strategy, max(spec.canary_rows - before.rows, 0))
         else:
-            done = _passes(conn, current, info, strategy)
+            done = _passes(conn, current, info, strategy, direct=_rows_are_empty(conn, run))
     if done and not canary:
         _complete(conn, spec, run, plan)
     return _end(conn, current, lost, done=done, queries=queries)
@@ -141,19 +144,37 @@ def _canary(
     return limit.reached() or route.exhausted()
 
 
-def _passes(conn: Connection, current: Slice, info: TableInfo, strategy: Strategy) -> bool:
+def _rows_are_empty(conn: Connection, run: ledger.Run) -> bool:
+    """Whether hardly a row had some of the values before the run and lacks others: no column had
+    more than MOST_PARTLY_FILLED of its values."""
+    coverage = ledger.coverage_before(conn, run.id)
+    return bool(coverage) and max(coverage.values()) <= MOST_PARTLY_FILLED
+
+
+def _passes(
+    conn: Connection, current: Slice, info: TableInfo, strategy: Strategy, *, direct: bool
+) -> bool:
     """Go on with the pass over the table that the run is in, and begin the next ones, as long as
-    there is time. True when no row is left, or the last pass is over."""
+    there is time. direct is whether the batches of the first pass may be direct. True when no row
+    is left, or the last pass is over."""
     while True:
         at = ledger.progress(conn, current.run.id)
         route = _route(conn, current, info, strategy)
         limit = RowLimit(current.spec.batch_rows)
-        worker = Worker(current, info, strategy, route, sweep=at.sweep, limit=limit)
+        worker = Worker(
+            current,
+            info,
+            strategy,
+            route,
+            sweep=at.sweep,
+            limit=limit,
+            direct=direct and not at.sweep,
+        )
         workers.run(conn, current, worker.work, current.spec.workers, route.checkpoint)
         if not route.exhausted():
             return False
         found = ledger.progress(conn, current.run.id).rows_this_sweep
-        if at.sweep + 1 >= MAX_ROUNDS or (not found and not _any_left(conn, current, info)):
+        if at.sweep + 1 >= MAX_ROUNDS or not _any_left(conn, current, info):
             return True
         if at.sweep and not found:
             current.sleep(FIRST_WAIT_FOR_ROWS * 2 ** (at.sweep - 1))

@@ -1,14 +1,19 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """One batch of the backfill: one transaction that fills rows and writes them to the journal.
 
-It locks the eligible rows of its place that nobody else holds, fills what is NULL and nothing
-else, and records each row that it changed.
+Its statement fills what is NULL and nothing else, and records each row that it changed. There are
+two of them. The patient one locks the eligible rows of its place that nobody else holds, and fills
+these. The direct one is cheaper: it fills the rows that have no value yet, without looking at them
+first, and gives up where another transaction holds one of them for DIRECT_LOCK_MS.
+
+A batch does not wait for its commit to reach the disk: rows and journal are lost together or not at
+all, and the checkpoint that counts on them is written after them and does wait.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -23,18 +28,26 @@ from ..core.spec import Spec, Table
 from ..core.sql import comma, literal, name, render, table, text
 from ..ledger import Control
 from . import refused_rows
-from .eligibility import any_of, eligible, joined, matches, source_query, values
+from .eligibility import any_of, eligible, joined, matches, of_source, source_query, values
 
-PAGES = SQL(
+RANGE = SQL(
     "t.ctid >= format('(%%s,0)', %(first)s::int8)::tid\n"
-    "    AND t.ctid < format('(%%s,0)', %(last)s::int8)::tid\n"
-    "    AND (get_byte(tidsend(t.ctid), 4) * 256 + get_byte(tidsend(t.ctid), 5) - 1)"
+    "    AND t.ctid < format('(%%s,0)', %(last)s::int8)::tid"
+)
+PAGES = RANGE + SQL(
+    "\n    AND (get_byte(tidsend(t.ctid), 4) * 256 + get_byte(tidsend(t.ctid), 5) - 1)"
     " %% %(passes)s = %(pass)s"
 )
 """Every passes-th row of the pages from first to last, counted by line pointer, which is 1 for the
 first row of a page: the last two of the six bytes of a ctid (tidsend() in
 src/backend/utils/adt/tid.c)."""
 MAX_POINTERS = 65536  # more than a page can have: a pass of so many has one row of a page
+IN_PASS = SQL("(get_byte(tidsend(t.ctid), 5) + 255) %% %(passes)s = %(pass)s")
+"""The same rows where passes divides 256: then the last byte of a ctid tells them."""
+
+DIRECT_LOCK_MS = 10
+"""For how long a direct batch waits for a row that another transaction holds. It is far below
+deadlock_timeout (1 s), so nobody else's transaction is ever cancelled in its favour."""
 
 
 @dataclass(frozen=True)
@@ -50,9 +63,9 @@ class BatchResult:
 
 
 def statement(spec: Spec, held: Mapping[str, Held], leaf: Table, place: Composable) -> Composed:
-    """The statement of one batch; its parameters are those of the place, most (rows), run, sweep,
-    aside (whether the run has set rows aside), first and last (pages, or null), and it returns
-    row_count, size and hot unless nothing was changed.
+    """The statement of a patient batch; its parameters are those of the place, most (rows), run,
+    sweep, aside (whether the run has set rows aside), first and last (pages, or null), and it
+    returns row_count, size and hot unless nothing was changed.
 
     The rows to be changed are picked and locked first, and then found again by their ctid: they
     are locked, so it cannot change in between. A journal entry is an array of texts: the key's
@@ -62,10 +75,57 @@ def statement(spec: Spec, held: Mapping[str, Held], leaf: Table, place: Composab
     """
     names = {c.name: c.name for c in spec.columns}
     free = _free(spec, held, leaf, place) + _not_aside(spec)
-    hot = SQL("pg_stat_get_xact_tuples_hot_updated({}::regclass) AS hot").format(
+    return _filling(spec, held, leaf, names, {}, free) + ledger.insert_batch(_hot(leaf))
+
+
+def _hot(leaf: Table) -> Composed:
+    return SQL("pg_stat_get_xact_tuples_hot_updated({}::regclass) AS hot").format(
         literal(render(table(leaf)))
     )
-    return _filling(spec, held, leaf, names, {}, free) + ledger.insert_batch(hot)
+
+
+def direct_statement(spec: Spec, leaf: Table, by_key: Composable | None) -> Composed:
+    """The statement of a direct batch, for a phase that converts no column. by_key is its place
+    between two keys; without one that is pages, in a pass of a number that divides 256.
+
+    It fills rows without any of the values only: what RETURNING gives of others does not tell which
+    values were there. Of a row that somebody changes meanwhile PostgreSQL looks at the new version,
+    as it does in every UPDATE, and a value that has come is kept.
+    """
+    columns = [SQL("t.{}").format(name(c.name)) for c in spec.columns]
+    given = [of_source(n) for n in range(len(columns))]
+    empty = SQL(" AND ").join(SQL("{} IS NOT DISTINCT FROM NULL").format(c) for c in columns)
+    if by_key is None:
+        # Of two conditions the server tries the cheaper first: CASE has it tell the pass first, and
+        # read 15 of 16 rows no further than that.
+        where = SQL("{range}\n    AND {pass_}\n    AND CASE WHEN {pass_} THEN {empty} END").format(
+            range=RANGE, pass_=IN_PASS, empty=empty
+        )
+    else:
+        where = SQL("{}\n    AND {}").format(by_key, empty)
+    filled = SQL(
+        "WITH filled AS (\n"
+        "  UPDATE {table} t SET {sets}\n"
+        "  FROM ({source}) s\n"
+        "  WHERE {matches}\n"
+        "    AND {where}\n"
+        "    AND {some}{not_aside}\n"
+        "  RETURNING {entry} AS entry\n"
+        ")\n"
+    ).format(
+        table=table(leaf),
+        sets=comma(
+            SQL("{} = coalesce({}, {})").format(name(c.name), column, value)
+            for c, column, value in zip(spec.columns, columns, given, strict=True)
+        ),
+        source=source_query(spec),
+        matches=matches(spec),
+        where=where,
+        some=any_of(SQL("{} IS DISTINCT FROM NULL").format(value) for value in given),
+        not_aside=_not_aside(spec),
+        entry=_entry(spec, [c.name for c in spec.columns], given),
+    )
+    return filled + ledger.insert_batch(_hot(leaf))
 
 
 def foreseen(
@@ -121,7 +181,11 @@ def _filling(
         table=table(leaf),
         free=free,
         sets=sets,
-        entry=_entry(spec, there),
+        entry=_entry(
+            spec,
+            [there[c.name] for c in spec.columns],
+            [SQL("p.{}").format(name(f"v{n}")) for n in range(len(spec.columns))],
+        ),
     )
 
 
@@ -187,13 +251,19 @@ def key_values(spec: Spec, info: TableInfo, parameter: str) -> Composed:
 
 
 def fill(
-    conn: Connection, query: Composed, run: ledger.Run, leaf_oid: int, place: dict[str, Any]
+    conn: Connection,
+    query: Composed,
+    run: ledger.Run,
+    leaf_oid: int,
+    place: dict[str, Any],
+    *,
+    lock_timeout_ms: int | None = None,
 ) -> BatchResult:
-    """Do one batch in one transaction. Raises RunbookError when the run belongs to another
-    execution."""
+    """Do one batch in one transaction, and wait for a lock no longer than lock_timeout_ms, or as
+    the connection has it. Raises RunbookError when the run belongs to another execution."""
     started = time.monotonic()
     with conn.transaction():
-        done = _fill(conn, query, run, leaf_oid, place)
+        done = _fill(conn, query, run, leaf_oid, place, lock_timeout_ms)
     return replace(done, milliseconds=_since(started))
 
 
@@ -238,9 +308,14 @@ def _only(place: dict[str, Any], row: dict[str, Any]) -> dict[str, Any]:
 
 
 def _fill(
-    conn: Connection, query: Composed, run: ledger.Run, leaf_oid: int, place: dict[str, Any]
+    conn: Connection,
+    query: Composed,
+    run: ledger.Run,
+    leaf_oid: int,
+    place: dict[str, Any],
+    lock_timeout_ms: int | None = None,
 ) -> BatchResult:
-    begun = ledger.begin_batch(conn, run, leaf_oid)
+    begun = ledger.begin_batch(conn, run, leaf_oid, lock_timeout_ms)
     row = conn.execute(query, {**place, "run": run.id}).fetchone()
     if row is None:
         return BatchResult(0, 0, 0.0, begun.control)
@@ -251,16 +326,16 @@ def _since(started: float) -> float:
     return (time.monotonic() - started) * 1000
 
 
-def _entry(spec: Spec, names: Mapping[str, str]) -> Composable:
+def _entry(spec: Spec, columns: Sequence[str], given: Sequence[Composable]) -> Composable:
+    """An entry of the journal; given has what each column was given, NULL where it has a value of
+    its own."""
     if spec.waive_rollback:
         return SQL("jsonb_build_array(t.tableoid::text, t.ctid::text)")
     parts = [
         *(SQL("t.{}::text").format(name(k)) for k in spec.key),
         *(
-            SQL("CASE WHEN p.{} IS DISTINCT FROM NULL THEN t.{}::text END").format(
-                name(f"v{n}"), name(names[c.name])
-            )
-            for n, c in enumerate(spec.columns)
+            SQL("CASE WHEN {} IS DISTINCT FROM NULL THEN t.{}::text END").format(value, name(c))
+            for c, value in zip(columns, given, strict=True)
         ),
     ]
     return SQL("jsonb_build_array({})").format(comma(parts))

@@ -63,6 +63,7 @@ class Slice:
         self._reasons: dict[str, str] = {}
         self._waits_since = 0.0
         self._rows_per_second = 0
+        self._unflushed: list[int] = []
         self._lock = threading.Lock()
         self._over = threading.Event()
 
@@ -88,7 +89,7 @@ class Slice:
         """Count a batch, obey the run's control and keep below its rate. later is whether it was
         of a pass for which an earlier one made room."""
         with self._lock:
-            self.seen.count(done.rows, reverting=self.reverting)
+            self._unflushed.append(done.rows)
             self.figures.rows += done.rows
             self.figures.hot += done.hot
             if later:
@@ -100,6 +101,18 @@ class Slice:
         if self._rows_per_second:
             due = done.rows * self.workers / self._rows_per_second
             self._rest(max(due - done.milliseconds / 1000, 0.0))
+
+    def take_unflushed(self) -> list[int]:
+        """The rows of each batch that was recorded since the last call: its commit has not waited
+        for the disk, so it is believed once a later one of this server has."""
+        with self._lock:
+            taken, self._unflushed = self._unflushed, []
+        return taken
+
+    def flushed(self, batches: list[int]) -> None:
+        """Count batches of so many rows as on the disk."""
+        for rows in batches:
+            self.seen.count(rows, reverting=self.reverting)
 
     def max_rows(self) -> int:
         """The most rows that a batch may change: batch_rows, or a second's worth of the rate that

@@ -12,18 +12,31 @@ from ..core.sql import render, table
 from . import batch
 from .strategy import Strategy
 
-LOCK = "ROW EXCLUSIVE on the table, FOR NO KEY UPDATE SKIP LOCKED on the rows of one batch"
+LOCK = (
+    "ROW EXCLUSIVE on the table; NO KEY UPDATE on the rows of one batch, for whose locks it waits "
+    f"{batch.DIRECT_LOCK_MS} ms, or not at all (SKIP LOCKED)"
+)
 
 
 def statements(spec: Spec, info: TableInfo, strategy: Strategy) -> list[str]:
     """The statements that an approval of the backfill covers."""
-    batches = batch_statements(spec, info, strategy).values()
-    return [*(render(s) for s in batches), render(vacuum_statement(spec))]
+    direct = direct_statements(spec, info, strategy).values()
+    patient = batch_statements(spec, info, strategy).values()
+    return [*(render(s) for s in (*direct, *patient)), render(vacuum_statement(spec))]
+
+
+def direct_statements(spec: Spec, info: TableInfo, strategy: Strategy) -> dict[int, Composed]:
+    """The statement of a direct batch for each leaf, by the leaf's oid; none where a column is
+    converted."""
+    if any(h.moved is not None for h in _held_then(spec, info).values()):
+        return {}
+    by_key = batch.keys(spec, info) if strategy.name == "keyset" else None
+    return {leaf.oid: batch.direct_statement(spec, leaf.table, by_key) for leaf in info.leaves}
 
 
 def batch_statements(spec: Spec, info: TableInfo, strategy: Strategy) -> dict[int, Composed]:
-    """The statement of a batch for each leaf, by the leaf's oid, on columns that have their right
-    names and types by then."""
+    """The statement of a patient batch for each leaf, by the leaf's oid, on columns that have their
+    right names and types by then."""
     place, held = _place(spec, info, strategy), _held_then(spec, info)
     return {leaf.oid: batch.statement(spec, held, leaf.table, place) for leaf in info.leaves}
 

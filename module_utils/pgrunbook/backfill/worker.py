@@ -20,7 +20,7 @@ from .batch import BatchResult
 from .batch_size import RowLimit
 from .scan import Chunk, Route
 from .slice import Slice
-from .statements import batch_statements, pick_statements
+from .statements import batch_statements, direct_statements, pick_statements
 from .strategy import LINE_POINTERS, Strategy
 from .workers import statement_timeout_ms
 
@@ -34,7 +34,8 @@ whole batch of another one."""
 class Worker:
     """What the threads of a slice do; all of them share one.
 
-    sweep is the pass over the table: 0 is the first one, others are catch-up passes.
+    sweep is the pass over the table: 0 is the first one, others are catch-up passes. direct is
+    whether its batches may be direct.
     """
 
     def __init__(
@@ -46,8 +47,10 @@ class Worker:
         *,
         sweep: int,
         limit: RowLimit,
+        direct: bool = False,
     ) -> None:
         self.slice, self.limit = current, limit
+        self._direct = direct_statements(current.spec, info, strategy) if direct else {}
         self._route, self._sweep = route, sweep
         self._by_key, self._passes = strategy.name == "keyset", strategy.passes
         self._rows_per_page = max(info.rows_estimate / max(info.pages, 1), 1.0)
@@ -75,17 +78,41 @@ class Worker:
         return "catch-up pass" if self._sweep else "only pass"
 
     def size(self, kind: str, passes: int) -> int:
-        """Pages of a batch, or rows by key: what fits into the target duration, but in the first
-        pass over the table no more than hold batch_rows rows to be filled."""
+        """Pages of a batch, or rows by key: what fits into the target duration, but no more than
+        batch_rows rows, and in the first pass over the table no more pages than hold so many."""
         size, most = self.slice.sizes.size(kind), self.slice.spec.batch_rows
-        if self._by_key or self._sweep:
+        if self._by_key:
+            return min(size, most)
+        if self._sweep:
             return size
         return max(min(size, round(most * passes / self._rows_per_page)), 1)
+
+    def can_be_direct(self, pages: int, passes: int, rows: int) -> bool:
+        """Whether a batch of so many pages, or rows by key, may be direct: it cannot leave a row,
+        so there must hardly be more than so many to fill."""
+        if not self._direct:
+            return False
+        expected = pages if self._by_key else pages * self._rows_per_page / passes
+        return expected <= rows
+
+    def direct_batch(
+        self, conn: Connection, chunk: Chunk, place: dict[str, Any]
+    ) -> BatchResult | None:
+        """One direct batch; None where another transaction held a row, or the table, for too
+        long."""
+        given = {**place, "sweep": self._sweep, "aside": self.slice.rows_aside}
+        query, run = self._direct[chunk.leaf.oid], self.slice.run
+        wait = batch.DIRECT_LOCK_MS
+        try:
+            return batch.fill(conn, query, run, chunk.leaf.oid, given, lock_timeout_ms=wait)
+        except (psycopg.errors.LockNotAvailable, psycopg.errors.DeadlockDetected):
+            return None
 
     def batch(
         self, conn: Connection, chunk: Chunk, place: dict[str, Any], *, alone: bool
     ) -> BatchResult:
-        """One batch; alone is whether it is of one row, which is named where it is refused."""
+        """One patient batch; alone is whether it is of one row, which is named where it is
+        refused."""
         spec, leaf, run = self.slice.spec, chunk.leaf, self.slice.run
         query, picking = self._queries[leaf.oid], self._picking[leaf.oid]
         given = {**place, "sweep": self._sweep, "aside": self.slice.rows_aside}
@@ -129,6 +156,7 @@ class _Pass:
         self._slice, self._limit = worker.slice, worker.limit
         self._kind = worker.kind(number, chunk.passes)
         self._at, self._filled_here, self._timeouts = chunk.first, 0, 0
+        self._patient = False  # whether another transaction was in the way of a direct batch
         self._suspects = 0  # how many of the next rows have one among them that the server refuses
 
     def run(self) -> bool:
@@ -138,7 +166,8 @@ class _Pass:
                 return False
             size = self._worker.size(self._kind, self._chunk.passes)
             end, rows = self._chunk.end(self._at, size), self._max_rows(size)
-            done = self._try(end, rows)
+            direct = self._may_be_direct(end, rows)
+            done = self._try(end, rows, direct=direct)
             if done is None:
                 continue
             self._learn(done, end, rows)
@@ -146,7 +175,7 @@ class _Pass:
             self._limit.filled(done.rows)
             if self._limit.reached():
                 return False
-            self._go_on(done, end, rows)
+            self._go_on(done, end, rows, all_filled=direct)
         return True
 
     def _max_rows(self, size: int) -> int:
@@ -159,13 +188,23 @@ class _Pass:
             limits.append(max(self._suspects // 2, 1))
         return min(limits)
 
-    def _try(self, end: int, rows: int) -> BatchResult | None:
+    def _may_be_direct(self, end: int, rows: int) -> bool:
+        if self._patient or self._suspects:
+            return False
+        return self._worker.can_be_direct(end - self._at, self._chunk.passes, rows)
+
+    def _try(self, end: int, rows: int, *, direct: bool) -> BatchResult | None:
         """Do a batch; None where it failed, and another one is to be tried in its place."""
         alone = bool(self._suspects) and rows == 1
         place = {**self._chunk.place(self._at, end, self._number), "most": rows}
         started = time.monotonic()
+        done: BatchResult | None
         try:
-            done = self._worker.batch(self._conn, self._chunk, place, alone=alone)
+            if direct:
+                done = self._worker.direct_batch(self._conn, self._chunk, place)
+                self._patient = done is None
+            else:
+                done = self._worker.batch(self._conn, self._chunk, place, alone=alone)
         except psycopg.errors.QueryCanceled:
             self._timeouts += 1
             _require_timeout(self._slice.spec, started, self._timeouts)
@@ -201,11 +240,11 @@ class _Pass:
             self._slice.sizes.took(self._kind, end - self._at, done.milliseconds)
         self._slice.sizes.weighed(done.rows, done.size)
 
-    def _go_on(self, done: BatchResult, end: int, rows: int) -> None:
+    def _go_on(self, done: BatchResult, end: int, rows: int, *, all_filled: bool) -> None:
         """Go on behind a batch that found no more to fill. Raises RunbookError where the same place
         was filled more often than it can have rows."""
         self._filled_here += done.rows
-        if done.rows < rows:
+        if all_filled or done.rows < rows:
             self._at, self._filled_here = end, 0
         elif self._filled_here > (end - self._at) * LINE_POINTERS:
             raise RunbookError(

@@ -103,15 +103,16 @@ class _Watcher:
             self._judge_passes()
 
     def write_checkpoint(self) -> Watched:
-        """Write the checkpoint to the ledger, with the time worked; what the run is told.
+        """Write the checkpoint to the ledger, with the time worked; what the run is told. As its
+        commit waits for the disk, all batches recorded before are there too.
 
         Raises RunbookError when the run belongs to another execution.
         """
         now, idle = time.monotonic(), self._slice.idle_seconds()
         seconds = max(now - self._written_at - (idle - self._idle), 0.0)
         self._written_at, self._idle = now, idle
-        load = self._slice.load
-        return checkpoint.write_checkpoint(
+        load, batches = self._slice.load, self._slice.take_unflushed()
+        watched = checkpoint.write_checkpoint(
             self._conn,
             self._slice.run,
             self._where(),
@@ -119,6 +120,8 @@ class _Watcher:
             sizes=self._slice.sizes.learned(),
             active=load.active if load else 0,
         )
+        self._slice.flushed(batches)
+        return watched
 
     def _judge_passes(self) -> None:
         """Fall back to a single pass, until the slice ends, where later ones found no room; say who

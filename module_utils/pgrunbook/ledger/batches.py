@@ -26,13 +26,22 @@ class Begun:
     hot: int
 
 
-def begin_batch(conn: Connection, run: Run, leaf_oid: int) -> Begun:
-    """Begin a batch, in its transaction. Raises RunbookError where the run is not there any more,
-    or belongs to another execution."""
+ASYNCHRONOUS = "set_config('synchronous_commit', 'off', true) AS committing"
+"""What has the transaction that is open commit without waiting for the disk."""
+
+
+def begin_batch(
+    conn: Connection, run: Run, leaf_oid: int, lock_timeout_ms: int | None = None
+) -> Begun:
+    """Begin a batch, in its transaction, which will not wait for the disk, and for locks no longer
+    than lock_timeout_ms, or as the connection has it. Raises RunbookError where the run is not
+    there any more, or belongs to another execution."""
     row = conn.execute(
-        f"SELECT execution, {CONTROL}, pg_stat_get_xact_tuples_hot_updated(%s::oid) AS hot"
+        f"SELECT execution, {CONTROL}, pg_stat_get_xact_tuples_hot_updated(%s::oid) AS hot,"
+        f" {ASYNCHRONOUS}, set_config('lock_timeout',"
+        " coalesce(%s::text, current_setting('lock_timeout')), true) AS waiting"
         " FROM pgrunbook.run WHERE id = %s",
-        (leaf_oid, run.id),
+        (leaf_oid, None if lock_timeout_ms is None else f"{lock_timeout_ms}ms", run.id),
     ).fetchone()
     if row is None or row["execution"] != run.execution:
         require_owner(conn, run)

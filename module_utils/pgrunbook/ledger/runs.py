@@ -119,6 +119,17 @@ def has_run(conn: Connection, run_id: str) -> bool:
     )
 
 
+def coverage_before(conn: Connection, run_id: str) -> dict[str, float]:
+    """For each column of the phase, how many per cent of the rows had a value before the run's
+    first plan."""
+    rows = conn.execute(
+        "SELECT c.key AS column, (c.value ->> 'before')::float8 AS before FROM pgrunbook.run r,"
+        " jsonb_each(r.baseline #> '{counts,coverage}') c WHERE r.id = %s",
+        (run_id,),
+    )
+    return {row["column"]: row["before"] for row in rows}
+
+
 def unfinished(conn: Connection, phase: str, table: str) -> Unfinished | None:
     """The newest run of a phase on a table if it was neither finished nor reverted, else None.
 

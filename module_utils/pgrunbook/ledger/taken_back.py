@@ -17,6 +17,7 @@ from psycopg.sql import SQL, Composable, Composed, Literal
 from ..core.connection import Connection, one
 from ..core.sql import comma
 from . import schema
+from .batches import ASYNCHRONOUS
 from .controls import CONTROL, Control, control_of
 from .runs import Run, require_owner
 
@@ -91,7 +92,7 @@ def lock_latest(conn: Connection, run: Run) -> LockedBatch | None:
     """Lock the latest batch of the run that is not taken back, and that nobody else is at; None
     where there is none. Raises RunbookError where the run belongs to another execution."""
     row = conn.execute(
-        f"SELECT b.id, b.row_count, r.execution, {CONTROL}"
+        f"SELECT b.id, b.row_count, r.execution, {CONTROL}, {ASYNCHRONOUS}"
         " FROM pgrunbook.batch b JOIN pgrunbook.run r ON r.id = b.run_id"
         " WHERE b.run_id = %s AND b.reverted_at IS NULL"
         " ORDER BY b.id DESC LIMIT 1 FOR UPDATE OF b SKIP LOCKED",

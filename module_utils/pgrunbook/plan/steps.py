@@ -27,12 +27,14 @@ def steps(conn: Connection, spec: Spec, info: TableInfo, strategy: Strategy) -> 
 def _backfill(spec: Spec, info: TableInfo, strategy: Strategy) -> Step:
     """needed stays false: whether rows are to be filled depends on traffic, which must not change
     the plan."""
+    found = statements(spec, info, strategy)
+    batches = (len(found) - 1) // len(info.leaves)
     return Step(
         "backfill",
         "Fill the columns",
-        statements=tuple(statements(spec, info, strategy)),
+        statements=tuple(found),
         undo=("playbooks/rollback.yml gives back just the rows in the journal",),
         lock=LOCK,
         needed=False,
-        alike=alike([len(info.leaves), 1]),
+        alike=alike([*[len(info.leaves)] * batches, 1]),
     )
