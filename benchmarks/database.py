@@ -58,6 +58,11 @@ SELECT t.session_id, coalesce(t.snapshot_asn, s.current_asn) AS asn,
         OR t.snapshot_ip_types IS NULL AND s.ip_type IS NOT NULL) IS TRUE AS eligible
 FROM session_summaries t LEFT JOIN ip_inventory s ON t.source_ip = s.ip_address
 """
+_UNTOUCHED = """
+SELECT session_id, snapshot_asn AS asn, snapshot_country AS country, snapshot_ip_types AS type,
+       false AS eligible
+FROM session_summaries
+"""
 _FOUND = """
 SELECT session_id, snapshot_asn AS asn, snapshot_country AS country, snapshot_ip_type AS type,
        false AS eligible
@@ -140,6 +145,10 @@ class Database:
     def found(self, last_key: str | None = None) -> Fingerprint:
         """What the table holds, up to a key; only of a copy whose columns have been renamed."""
         return Fingerprint(**self.one(_FINGERPRINT.format(_FOUND), (last_key, last_key)))
+
+    def untouched(self) -> Fingerprint:
+        """What the table holds while a column has its wrong name: before, or given back."""
+        return Fingerprint(**self.one(_FINGERPRINT.format(_UNTOUCHED), (None, None)))
 
     def warm(self) -> None:
         """Read each row once through the primary key, so that no way starts on a colder cache."""

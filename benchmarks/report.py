@@ -4,14 +4,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 from benchmarks import plot
 from benchmarks.results import (
     FILE_NAME,
     UNLOADED,
-    Figure,
     Record,
     Results,
     figure,
@@ -20,45 +18,20 @@ from benchmarks.results import (
     records,
     sizes,
 )
-from benchmarks.ways import label
+from benchmarks.tables import (
+    NOT_MEASURED,
+    cell,
+    figure_text,
+    megabytes,
+    milliseconds,
+    one_decimal,
+    table,
+    whole,
+)
+from benchmarks.targets import target_table, targets
+from benchmarks.ways import PEERS, label
 
 FILES = (FILE_NAME, "benchmark.md", "benchmark.svg")
-ENGINES = ("engine-1", "engine-2")
-NOT_MEASURED = "–"
-
-MEGABYTE = 1e6
-
-
-@dataclass(frozen=True)
-class Target:
-    """A quantity against another, by their medians, and the limit of that ratio."""
-
-    text: str
-    way: str
-    part: Figure | None
-    whole: Figure | None
-    limit: float
-    at_most: bool = True
-
-    @property
-    def ratio(self) -> float | None:
-        """The ratio, or None where one of the two was not measured."""
-        return ratio(self.part, self.whole)
-
-    @property
-    def counts(self) -> str:
-        """How often the two were measured."""
-        return f"{_count(self.part)} ÷ {_count(self.whole)}"
-
-    @property
-    def verdict(self) -> str:
-        """met or missed, and by how many per cent of the limit."""
-        if self.ratio is None:
-            return "not measured"
-        distance = f"{abs(self.ratio / self.limit - 1) * 100:.0f} %"
-        side = "under" if self.ratio <= self.limit else "over"
-        met = self.ratio <= self.limit if self.at_most else self.ratio >= self.limit
-        return f"{'met' if met else '**missed**'}, {distance} {side}"
 
 
 def write(results: Results, folder: Path) -> str:
@@ -78,10 +51,11 @@ def markdown(results: Results) -> str:
         "![Wall time and rate by way, rate by size, the application's latency](benchmark.svg)",
         "## Targets",
         "Each is a ratio of two medians.",
-        _target_table(targets(results)),
+        target_table(targets(results)),
         "## Each way alone",
         _alone_table(results),
         *_alone_notes(results),
+        *_rollback(results),
         "## With an application at work",
         _application_table(results),
         _application_notes(results),
@@ -91,40 +65,6 @@ def markdown(results: Results) -> str:
         _method(results),
     ]
     return "\n\n".join(blocks) + "\n"
-
-
-def targets(results: Results) -> list[Target]:
-    """Every target, for one worker and for two."""
-
-    def alone(way: str, name: str) -> Figure | None:
-        return figure(records(results, "alone", way), name)
-
-    def latency(way: str) -> Figure | None:
-        return figure(records(results, "load", way), "application", "p99_ms")
-
-    found = []
-    for way in ENGINES:
-        for text, name, other, limit in (
-            ("wall time ÷ one UPDATE's", "wall_seconds", "one-update", 0.65),
-            ("wall time ÷ keyset's", "wall_seconds", "keyset", 0.4),
-            ("WAL a row ÷ one UPDATE's", "wal_bytes_per_row", "one-update", 0.68),
-            ("table after ÷ one UPDATE's", "table_bytes", "one-update", 0.62),
-        ):
-            found.append(Target(text, way, alone(way, name), alone(other, name), limit))
-        found.append(
-            Target("application's p99 ÷ unloaded", way, latency(way), latency(UNLOADED), 1.5)
-        )
-    return [*found, _flatness(results)]
-
-
-def _flatness(results: Results) -> Target:
-    full = results["settings"]["sessions"]
-
-    def rate(rows: int) -> Figure | None:
-        return figure(of_size(results, "engine-1", rows), "rows_per_second")
-
-    text = f"rows/s at {full:,} rows ÷ at 100,000"
-    return Target(text, "engine-1", rate(full), rate(100_000), 0.8, at_most=False)
 
 
 def _about(results: Results) -> list[str]:
@@ -152,21 +92,6 @@ def _command(settings: Record) -> str:
     )
 
 
-def _target_table(found: Sequence[Target]) -> str:
-    rows = [
-        [
-            target.text,
-            label(target.way),
-            f"{'≤' if target.at_most else '≥'} {target.limit:g}",
-            NOT_MEASURED if target.ratio is None else f"{target.ratio:.2f}",
-            target.counts,
-            target.verdict,
-        ]
-        for target in found
-    ]
-    return _table(["", "way", "target", "measured", "n", ""], rows, text_columns=(0, 1, 5))
-
-
 def _alone_table(results: Results) -> str:
     head = ["way", "n", "wall s", "rows", "rows/s", "WAL B a row", "table MB", "indexes MB"]
     head += ["journal MB", "HOT %", "statement p50 ms", "p99 ms", "longest ms", "result"]
@@ -175,20 +100,26 @@ def _alone_table(results: Results) -> str:
         found = records(results, "alone", way)
         partly = bool(found) and found[0]["extrapolated"]
         shown = [
-            _text(figure(found, "wall_seconds"), _one_decimal, partly),
-            _text(figure(found, "rows"), _whole),
-            _text(figure(found, "rows_per_second"), _whole, partly),
+            figure_text(figure(found, "wall_seconds"), one_decimal, partly),
+            figure_text(figure(found, "rows"), whole),
+            figure_text(figure(found, "rows_per_second"), whole, partly),
         ]
         left = [
-            _text(figure(found, "wal_bytes_per_row"), _whole),
-            *(_text(figure(found, f"{name}_bytes"), _megabytes) for name in ("table", "index")),
-            _text(figure(found, "journal_bytes"), _megabytes),
-            _text(figure(found, "hot_percent"), _whole),
-            *(_text(figure(found, f"statement_{name}_ms"), _ms) for name in ("p50", "p99", "max")),
+            figure_text(figure(found, "wal_bytes_per_row"), whole),
+            *(
+                figure_text(figure(found, f"{name}_bytes"), megabytes)
+                for name in ("table", "index")
+            ),
+            figure_text(figure(found, "journal_bytes"), megabytes),
+            figure_text(figure(found, "hot_percent"), whole),
+            *(
+                figure_text(figure(found, f"statement_{name}_ms"), milliseconds)
+                for name in ("p50", "p99", "max")
+            ),
         ]
         shown += [NOT_MEASURED] * len(left) if partly else left
         rows.append([label(way), str(len(found)), *shown, _same(found)])
-    return _table(head, rows, text_columns=(0, 13))
+    return table(head, rows, text_columns=(0, 13))
 
 
 def _alone_notes(results: Results) -> list[str]:
@@ -215,13 +146,13 @@ def _engine_note(results: Results, way: str) -> str:
     if not found or not found[0]["parts_seconds"]:
         return ""
     parts = ", ".join(
-        f"{name} {_text(figure(found, 'parts_seconds', name), _one_decimal)} s"
+        f"{name} {figure_text(figure(found, 'parts_seconds', name), one_decimal)} s"
         for name in found[0]["parts_seconds"]
     )
-    sweeps = _text(figure(found, "details", "sweeps"), _whole)
+    sweeps = figure_text(figure(found, "details", "sweeps"), whole)
     return (
         f"- {label(way)}: {_strategy(found)}; {parts}; catch-up passes: {sweeps}; held back: "
-        f"{_text(figure(found, 'details', 'held_seconds'), _one_decimal)} s."
+        f"{figure_text(figure(found, 'details', 'held_seconds'), one_decimal)} s."
     )
 
 
@@ -237,7 +168,60 @@ def _strategy(found: Sequence[Record]) -> str:
 
 
 def _seconds(found: Sequence[Record]) -> str:
-    return _text(figure(found, "seconds"), _one_decimal)
+    return figure_text(figure(found, "seconds"), one_decimal)
+
+
+def _rollback(results: Results) -> list[str]:
+    """How fast pgrunbook gave back what it had filled; nothing where that was not measured."""
+    head = [
+        "way",
+        "table rows",
+        "n",
+        "rows given back",
+        "rows/s",
+        "÷ fill's",
+        "with indexes, rows/s",
+    ]
+    head += ["÷ whole run's", "WAL B a row", "result"]
+    rows = []
+    for sessions in sizes(results):
+        for way in results["settings"]["ways"]:
+            found = of_size(results, way, sessions)
+            if any("rollback_ratio" in r or "rollback_failed" in r for r in found):
+                figures = [
+                    figure_text(figure(found, f"rollback_{name}"), show)
+                    for name, show in _ROLLBACK_FIGURES.items()
+                ]
+                row = [label(way), f"{sessions:,}", str(len(found)), *figures]
+                rows.append([*row, _as_before(found)])
+    if not rows:
+        return []
+    note = (
+        "Giving back follows in the same copy, after its comparison, with a plan and an approval "
+        "of its own, which are not counted. Its rate stands beside that of the fill alone; with "
+        "indexes and columns it stands beside that of the whole run. The result is as before "
+        "where key and columns of all rows have the hash of the untouched data, as many rows were "
+        "given back as were filled, and the indexes are those of before."
+    )
+    return ["## Rollback", table(head, rows, text_columns=(0, 9)), note]
+
+
+_ROLLBACK_FIGURES: dict[str, Callable[[float], str]] = {
+    "rows": whole,
+    "rows_per_second": whole,
+    "ratio": "{:.2f}".format,
+    "whole_rows_per_second": whole,
+    "whole_ratio": "{:.2f}".format,
+    "wal_bytes_per_row": whole,
+}
+
+
+def _as_before(found: Sequence[Record]) -> str:
+    failed = [r["rollback_failed"] for r in found if "rollback_failed" in r]
+    if failed:
+        return f"**FAILED**: {cell(failed[0])}"
+    right = all(r["rollback_same_result"] and r["rollback_same_indexes"] for r in found)
+    return "as before" if right else "**WRONG**"
 
 
 def _application_table(results: Results) -> str:
@@ -269,20 +253,20 @@ def _application_table(results: Results) -> str:
             [
                 what,
                 str(len(found)),
-                _text(figure(found, "wall_seconds"), _one_decimal),
-                _text(figure(found, "details", "held_seconds"), _one_decimal),
-                _text(figure(found, "application", "transactions"), _whole),
-                _text(figure(found, "application", "tps"), _whole),
+                figure_text(figure(found, "wall_seconds"), one_decimal),
+                figure_text(figure(found, "details", "held_seconds"), one_decimal),
+                figure_text(figure(found, "application", "transactions"), whole),
+                figure_text(figure(found, "application", "tps"), whole),
                 *(
-                    _text(figure(found, "application", f"{name}_ms"), _ms)
+                    figure_text(figure(found, "application", f"{name}_ms"), milliseconds)
                     for name in ("p50", "p99", "max")
                 ),
                 NOT_MEASURED if quotient is None else f"{quotient:,.2f}",
-                _text(figure(found, "application", "failed"), _whole),
+                figure_text(figure(found, "application", "failed"), whole),
                 _same(found) if found and "same_result" in found[0] else NOT_MEASURED,
             ]
         )
-    return _table(head, rows, text_columns=(0, 11))
+    return table(head, rows, text_columns=(0, 11))
 
 
 def _first_and_last(unloaded: Sequence[Record]) -> tuple[list[Record], list[Record]]:
@@ -310,10 +294,10 @@ def _size_table(results: Results) -> str:
         for way in ("one-update", "engine-1"):
             found = of_size(results, way, sessions)
             row = [f"{sessions:,}", label(way), str(len(found))]
-            row.append(_text(figure(found, "wall_seconds"), _one_decimal))
-            row.append(_text(figure(found, "rows_per_second"), _whole))
+            row.append(figure_text(figure(found, "wall_seconds"), one_decimal))
+            row.append(figure_text(figure(found, "rows_per_second"), whole))
             rows.append([*row, _strategy(found)])
-    return _table(head, rows, text_columns=(1, 5))
+    return table(head, rows, text_columns=(1, 5))
 
 
 def _method(results: Results) -> str:
@@ -330,9 +314,9 @@ def _method(results: Results) -> str:
         "SELECT on the untouched data, the number of rows changed is that of the rows with "
         "something to gain, and the table has the same indexes as before. For the row-at-a-time "
         "loop: of the rows up to the last that it saw.",
-        "The indexes on the three columns are in place throughout for the UPDATE, the "
-        "keyset and the row-at-a-time loop. pgrunbook drops those that it defers and builds them "
-        "again within its time, as it does its journal, its catch-up passes and its VACUUM.",
+        "The indexes on the three columns are in place throughout for all ways but pgrunbook, "
+        "which drops those that it defers and builds them again within its time, as it does its "
+        "journal, its catch-up passes and its VACUUM.",
         "pgrunbook's modules run in one process here. Ansible starts a Python for every call, "
         "which is not counted.",
         "A statement is what fills: the UPDATE, a batch's UPDATE, pgrunbook's batch; neither the "
@@ -340,6 +324,7 @@ def _method(results: Results) -> str:
         "that needed no new index entry.",
         "1 MB is 1,000,000 bytes. The journal is all of schema pgrunbook. Autovacuum is on.",
         many,
+        *(PEERS[way] for way in results["settings"]["ways"] if way in PEERS),
     ]
     return "\n".join(f"- {point}" for point in points)
 
@@ -353,51 +338,3 @@ def _same(found: Sequence[Record]) -> str:
         if all(r["same_result"] and r["same_indexes"] for r in found)
         else "**WRONG**"
     )
-
-
-def _text(found: Figure | None, show: Callable[[float], str], extrapolated: bool = False) -> str:
-    if found is None:
-        return NOT_MEASURED
-    text = f"{'≈ ' if extrapolated else ''}{show(found.median)}"
-    least, most = show(found.least), show(found.most)
-    return text if least == most else f"{text} ({least}–{most})"
-
-
-def _count(found: Figure | None) -> int:
-    return found.count if found else 0
-
-
-def _whole(value: float) -> str:
-    return f"{value:,.0f}"
-
-
-def _one_decimal(value: float) -> str:
-    return f"{value:,.1f}"
-
-
-def _ms(value: float) -> str:
-    return f"{value:,.1f}" if value < 100 else f"{value:,.0f}"
-
-
-def _megabytes(value: float) -> str:
-    return _whole(value / MEGABYTE)
-
-
-def _table(
-    head: Sequence[str], rows: Sequence[Sequence[str]], *, text_columns: Sequence[int]
-) -> str:
-    """A Markdown table that reads well as plain text too."""
-    widths = [max(3, *(len(row[n]) for row in [head, *rows])) for n in range(len(head))]
-    lines = [head, *rows]
-    text = []
-    for line in lines:
-        cells = [
-            cell.ljust(width) if n in text_columns else cell.rjust(width)
-            for n, (cell, width) in enumerate(zip(line, widths, strict=True))
-        ]
-        text.append(f"| {' | '.join(cells)} |")
-    rule = [
-        "-" * width if n in text_columns else "-" * (width - 1) + ":"
-        for n, width in enumerate(widths)
-    ]
-    return "\n".join([text[0], f"| {' | '.join(rule)} |", *text[1:]])

@@ -9,7 +9,7 @@ Environment variables, with their defaults:
 
     SESSIONS=1682827              rows of the table
     SIZES=10000,100000,300000     smaller tables, for the rate by size
-    WAYS=one-update,keyset,orm,engine-1,engine-2
+    WAYS=one-update,keyset,skip-locked,paused,orm,engine-1,engine-2
                                   also engine-interleaved, engine-ranges, engine-keyset; and
                                   engine-1@20 for batches of 20 ms
     REPEAT=1                      measure everything so often; medians are reported
@@ -30,11 +30,13 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from benchmarks import machine, report, results
+import psycopg
+
+from benchmarks import machine, report, results, rollback
 from benchmarks.database import Cluster, Database, Fingerprint, cluster, delete
 from benchmarks.load import CLIENTS, RATE, application, percentile
 from benchmarks.settings import Settings, read
-from benchmarks.ways import LABELS, Factory, RowAtATime, Way, factory, label
+from benchmarks.ways import LABELS, Engine, Factory, RowAtATime, Way, factory, label
 from demo.server import ServerError
 
 SIZE_WAYS = ("one-update", "engine-1")
@@ -102,6 +104,9 @@ class Benchmark:
             self._say(f"{name}: comparing")
             made.finish()
             record |= _outcome(made, copy, template, expected, record)
+            if isinstance(made, Engine) and part != "load":
+                self._say(f"{name}: giving back")
+                record |= self._given_back(made, copy, template, record)
         record = {"part": part, "way": way, "sessions": sessions, "repetition": repetition} | record
         self._store(record)
         self._say(f"{name}: {_line(record)}")
@@ -131,6 +136,24 @@ class Benchmark:
             "seconds": seconds,
             "rows": rows,
             "wal_bytes": self.cluster.wal_position() - wal,
+        }
+
+    def _given_back(
+        self, engine: Engine, copy: Database, template: Database, filled: results.Record
+    ) -> results.Record:
+        """How fast the rollback was, beside the fill, and whether all is as before the fill."""
+        try:
+            rollback.plan(engine)
+            self.cluster.checkpoint()
+            wal = self.cluster.wal_position()
+            given = rollback.give_back(engine)
+        except (RuntimeError, psycopg.Error) as error:
+            return {"rollback_failed": str(error)}
+        wal = self.cluster.wal_position() - wal
+        return rollback_figures(given, filled, wal) | {
+            "rollback_same_result": copy.untouched() == template.untouched()
+            and given.rows == filled["rows"],
+            "rollback_same_indexes": copy.indexes() == template.indexes(),
         }
 
     def _timed_under_load(self, way: Way, copy: Database, sessions: int) -> results.Record:
@@ -190,6 +213,26 @@ def _outcome(
     }
 
 
+def rollback_figures(
+    given: rollback.Rollback, filled: results.Record, wal_bytes: int
+) -> results.Record:
+    """Rates of giving back, alone and with indexes and columns, and each ÷ that of the fill."""
+    whole = sum(given.parts.values())
+    alone_rate, whole_rate = given.rows / given.parts["rows"], given.rows / whole
+    fill_rate = filled["rows"] / filled["parts_seconds"]["fill"]
+    return {
+        "rollback_rows": given.rows,
+        "rollback_rows_left_alone": given.rows_left_alone,
+        "rollback_seconds": whole,
+        "rollback_parts_seconds": given.parts,
+        "rollback_rows_per_second": alone_rate,
+        "rollback_ratio": alone_rate / fill_rate,
+        "rollback_whole_rows_per_second": whole_rate,
+        "rollback_whole_ratio": whole_rate / filled["rows_per_second"],
+        "rollback_wal_bytes_per_row": wal_bytes / given.rows if given.rows else None,
+    }
+
+
 def _line(record: results.Record) -> str:
     mark = "≈ " if record["extrapolated"] else ""
     same = "same result" if record["same_result"] else "ANOTHER RESULT"
@@ -200,6 +243,15 @@ def _line(record: results.Record) -> str:
         f"  {record['wal_bytes_per_row'] or 0:,.0f} B WAL a row"
         f"  table {record['table_bytes'] / 1e6:,.0f} MB  HOT {record['hot_percent']:.0f} %  {same}"
     )
+    if "rollback_failed" in record:
+        line += f"\n        ROLLBACK FAILED: {record['rollback_failed']}"
+    if "rollback_rows_per_second" in record:
+        right = record["rollback_same_result"] and record["rollback_same_indexes"]
+        line += (
+            f"\n        rollback: {record['rollback_rows_per_second']:,.0f} rows/s, "
+            f"{record['rollback_ratio']:.2f} × the fill's  "
+            f"{'as before' if right else 'NOT AS BEFORE'}"
+        )
     return f"{line}\n        {_application_line(record)}" if "application" in record else line
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from demo.data import MAX_SESSIONS, MIN_SESSIONS
 
 PROFILES = ("production", "defaults")
-WAYS_BY_DEFAULT = "one-update,keyset,orm,engine-1,engine-2"
+WAYS_BY_DEFAULT = "one-update,keyset,skip-locked,paused,orm,engine-1,engine-2"
 
 
 @dataclass(frozen=True)

@@ -8,43 +8,46 @@ their right names, and is not timed; work() is timed from its first statement to
 from __future__ import annotations
 
 import importlib
-import io
-import json
-import sys
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, redirect_stdout, suppress
-from pathlib import Path
+from contextlib import contextmanager
 from typing import Any
 
-import ansible.module_utils
 import yaml
 from sqlalchemy import URL, create_engine, or_, select
 from sqlalchemy.orm import Session
 
-from benchmarks.database import Database
+from benchmarks import modules
+from benchmarks.database import Connection, Database
 from models.session_snapshots import IPInventory, SessionSummary
 
-ROOT = Path(__file__).resolve().parent.parent
 KEYSET_ROWS = 1000
 ORM_COMMIT_ROWS = 1000
+
+SKIP_LOCKED_ROWS = 1000
+"""pgroll's default for --backfill-batch-size, with its default of no --backfill-batch-delay."""
+
+PAUSED_ROWS = 10_000
+PAUSE_S = 0.01
+"""Both as strong_migrations advises: in_batches(of: 10000), and sleep(0.01) after each batch."""
 
 _RENAMES = (
     "ALTER TABLE session_summaries RENAME COLUMN snapshot_ip_types TO snapshot_ip_type",
     "ALTER INDEX ix_session_summaries_snapshot_ip_types"
     " RENAME TO ix_session_summaries_snapshot_ip_type",
 )
-_FILL = """
+_TO_FILL = """(t.snapshot_asn IS NULL AND s.current_asn IS NOT NULL
+       OR t.snapshot_country IS NULL AND s.geo_country IS NOT NULL
+       OR t.snapshot_ip_type IS NULL AND s.ip_type IS NOT NULL)"""
+_FILL = f"""
 UPDATE session_summaries t SET
     snapshot_asn = coalesce(t.snapshot_asn, s.current_asn),
     snapshot_country = coalesce(t.snapshot_country, s.geo_country),
     snapshot_ip_type = coalesce(t.snapshot_ip_type, s.ip_type)
 FROM ip_inventory s
 WHERE t.source_ip = s.ip_address
-  AND (t.snapshot_asn IS NULL AND s.current_asn IS NOT NULL
-       OR t.snapshot_country IS NULL AND s.geo_country IS NOT NULL
-       OR t.snapshot_ip_type IS NULL AND s.ip_type IS NOT NULL)
+  AND {_TO_FILL}
 """
 _NEXT_KEY = """
 SELECT max(session_id) AS last FROM (
@@ -53,6 +56,17 @@ SELECT max(session_id) AS last FROM (
 ) k
 """
 _FILL_KEYS = _FILL + "  AND t.session_id > %s AND t.session_id <= %s\n"
+_FILL_THESE = _FILL + "  AND t.session_id = ANY(%s)\n"
+_KEYS = """
+SELECT session_id AS key FROM session_summaries
+WHERE session_id > %s ORDER BY session_id LIMIT %s
+"""
+_LOCKED_KEYS = f"""
+SELECT t.session_id AS key
+FROM session_summaries t JOIN ip_inventory s ON t.source_ip = s.ip_address
+WHERE t.session_id > %s AND {_TO_FILL}
+ORDER BY t.session_id LIMIT %s FOR UPDATE OF t
+"""
 
 # The covering index speeds up a query; only pgrunbook would build it, so no way does.
 _NOT_COMPARED = "ix_session_summaries_snapshot_country_ip_type"
@@ -115,6 +129,52 @@ class Keyset(Way):
                 key = last
 
 
+class SkipLocked(Way):
+    """The keys of 1,000 rows that lack a value, locked and updated, each batch one transaction.
+
+    The next batch begins after the last key, as in pgroll's backfill (docs/cli/start.mdx of
+    https://github.com/xataio/pgroll), which waits for rows that others hold. Here they are skipped,
+    as PostgreSQL's documentation of SELECT says of tables that are like queues, and a second way
+    through the table waits for those that were.
+    """
+
+    def work(self) -> int:
+        with self.database.connect() as conn:
+            return sum(self._through(conn, wait) for wait in (" SKIP LOCKED", ""))
+
+    def _through(self, conn: Connection, wait: str) -> int:
+        rows, key = 0, ""
+        while True:
+            with conn.transaction():
+                found = conn.execute(_LOCKED_KEYS + wait, (key, SKIP_LOCKED_ROWS)).fetchall()
+                if not found:
+                    return rows
+                keys = [row["key"] for row in found]
+                with self._statement():
+                    rows += conn.execute(_FILL_THESE, (keys,)).rowcount
+            key = keys[-1]
+
+
+class Paused(Way):
+    """10,000 keys, one UPDATE of those that lack a value, and a pause of 10 ms.
+
+    Size and pause are those of strong_migrations ("Backfilling data" in its README, and the code
+    that its error shows: https://github.com/ankane/strong_migrations), for in_batches of Rails,
+    which finds the keys first. pgroll and gh-ost do not pause unless they are told to.
+    """
+
+    def work(self) -> int:
+        rows, key = 0, ""
+        with self.database.connect() as conn:
+            while found := conn.execute(_KEYS, (key, PAUSED_ROWS)).fetchall():
+                keys = [row["key"] for row in found]
+                with self._statement():
+                    rows += conn.execute(_FILL_THESE, (keys,)).rowcount
+                time.sleep(PAUSE_S)
+                key = keys[-1]
+        return rows
+
+
 class RowAtATime(Way):
     """SQLAlchemy's ORM, two objects a row, on a share of the rows in the order of the key."""
 
@@ -169,21 +229,10 @@ class Engine(Way):
         self.run: dict[str, str] = {}
 
     def prepare(self) -> None:
-        planned = _module("plan", login=self.database.login, spec=self.spec)
+        planned = modules.call("plan", login=self.database.login, spec=self.spec)
         self.run = planned["run"]
         self.details["strategy"] = planned["plan"]["strategy"]
-        for scope in ("plan", "backfill"):
-            _module(
-                "approval",
-                login=self.database.login,
-                run=self.run,
-                plan=planned["plan"],
-                scope=scope,
-                baseline=planned["baseline"],
-                approved_by="benchmark",
-                approved_from="benchmark",
-                method="unattended",
-            )
+        modules.approve(self.database.login, planned, "plan", "backfill")
         self._writing_module("column")
         self._index("rename")
 
@@ -224,7 +273,9 @@ class Engine(Way):
         self._writing_module("index", actions=list(actions), deferred=deferred)
 
     def _writing_module(self, name: str, **arguments: Any) -> dict[str, Any]:
-        return _module(name, login=self.database.login, spec=self.spec, run=self.run, **arguments)
+        return modules.call(
+            name, login=self.database.login, spec=self.spec, run=self.run, **arguments
+        )
 
     @contextmanager
     def _part(self, name: str) -> Iterator[None]:
@@ -238,6 +289,8 @@ Factory = Callable[[Database], Way]
 LABELS = {
     "one-update": "one UPDATE … FROM",
     "keyset": f"keyset batches of {KEYSET_ROWS:,}",
+    "skip-locked": f"keys of {SKIP_LOCKED_ROWS:,}, SKIP LOCKED",
+    "paused": f"batches of {PAUSED_ROWS:,}, {PAUSE_S * 1000:g} ms pause",
     "orm": "row at a time, ORM",
     "engine-1": "pgrunbook, 1 worker",
     "engine-2": "pgrunbook, 2 workers",
@@ -245,6 +298,17 @@ LABELS = {
     "engine-ranges": "pgrunbook, ranges",
     "engine-keyset": "pgrunbook, keyset",
 }
+
+PEERS = {
+    "skip-locked": f"{LABELS['skip-locked']}: a worker keeps the last key, locks the next "
+    f"{SKIP_LOCKED_ROWS:,} rows that lack a value (`FOR UPDATE SKIP LOCKED`), updates them by "
+    "their keys and commits; a second way through the table waits for the rows that were skipped. "
+    "Size, order and no pause are pgroll's defaults, skipping is from job queues: pgroll waits.",
+    "paused": f"{LABELS['paused']}: the next {PAUSED_ROWS:,} keys, one UPDATE of those that lack a "
+    f"value, and a pause of {PAUSE_S * 1000:g} ms. As strong_migrations advises for Rails' "
+    "`in_batches`, with its size and its pause.",
+}
+"""What the ways are that follow the documentation of other tools."""
 
 
 def label(way: str) -> str:
@@ -264,6 +328,8 @@ def factory(way: str, orm_sessions: int) -> Factory:
     factories: dict[str, Factory] = {
         "one-update": OneUpdate,
         "keyset": Keyset,
+        "skip-locked": SkipLocked,
+        "paused": Paused,
         "orm": lambda database: RowAtATime(database, orm_sessions),
         "engine-1": engine("auto", 1),
         "engine-2": engine("auto", 2),
@@ -292,38 +358,11 @@ def _fill_object(session: Session, key: str) -> bool:
 
 def _phase_spec(strategy: str, workers: int) -> dict[str, Any]:
     """The option spec of the modules: phase 3 as it is, without what is not compared."""
-    _import_path()
+    modules.import_path()
     options = importlib.import_module("ansible.module_utils.pgrunbook.core.spec").SPEC_OPTIONS
-    text = (ROOT / "playbooks/vars/phase3.yml").read_text(encoding="utf-8")
+    text = (modules.ROOT / "playbooks/vars/phase3.yml").read_text(encoding="utf-8")
     phase = {key.removeprefix("phase_"): value for key, value in yaml.safe_load(text).items()}
     phase["phase"] = phase["name"]
     spec = {key: value for key, value in phase.items() if key in options}
     indexes = [index for index in spec["indexes"] if index["name"] != _NOT_COMPARED]
     return {**spec, "indexes": indexes, "queries": [], "strategy": strategy, "workers": workers}
-
-
-def _module(name: str, **arguments: Any) -> dict[str, Any]:
-    """Run a module of library/ in this process, as Ansible runs it in one of its own.
-
-    Raises RuntimeError where the module fails.
-    """
-    _import_path()
-    from ansible.module_utils.testing import patch_module_args
-
-    module = importlib.import_module(f"pgrunbook_{name}")
-    printed = io.StringIO()
-    with patch_module_args(arguments), redirect_stdout(printed), suppress(SystemExit):
-        module.main()
-    result: dict[str, Any] = json.loads(printed.getvalue())
-    if result.get("failed"):
-        raise RuntimeError(f"pgrunbook_{name}: {result['msg']}")
-    return result
-
-
-def _import_path() -> None:
-    """Where Ansible would find the modules and the program, as ansible.cfg says."""
-    program, modules = str(ROOT / "module_utils"), str(ROOT / "library")
-    if program not in ansible.module_utils.__path__:
-        ansible.module_utils.__path__.append(program)
-    if modules not in sys.path:
-        sys.path.append(modules)
