@@ -10,7 +10,7 @@ export LC_ALL ?= C.UTF-8
 PYTEST := -m pytest -q -n auto
 INTEGRATION := --dist worksteal tests/integration
 
-.PHONY: help demo demo-no-go demo-clean setup check test generate lint unit integration molecule coverage mutants crashpoints bench lock
+.PHONY: help demo demo-no-go demo-clean setup check test generate lint unit integration molecule coverage mutants crashpoints bench bench-sizes lock
 
 help: ## List the targets
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 14
@@ -69,6 +69,9 @@ crashpoints: .venv/.dev ## Cut a small run's connections behind each message, on
 
 bench: .venv/.dev ## Compare the backfill with other ways, SESSIONS=1682827 rows; see docs/benchmark.md
 	python -m benchmarks.run
+
+bench-sizes: .venv/.dev ## Measure dry run, backfill, validation and rollback by size, SIZES=100000,…,16000000 rows
+	python -m benchmarks.run sizes
 
 lock: .venv/.dev ## Renew the locked requirements from pyproject.toml
 	uv pip compile --quiet --universal --generate-hashes --upgrade \

@@ -35,6 +35,7 @@ SHOWN_SETTINGS = (
 )
 
 _COPY = "bench_copy"
+_SCRATCH = "bench_scratch"
 _MIB = 1024 * 1024
 _GIB = 1024 * _MIB
 _STATISTICS_WAIT_S = 10
@@ -128,8 +129,12 @@ class Database:
         return row
 
     def indexes(self) -> list[str]:
-        """The definitions of the table's valid indexes, with the column's right name."""
-        found = self.one(_INDEXES)["definitions"]
+        """The definitions of the table's valid indexes."""
+        return sorted(self.one(_INDEXES)["definitions"])
+
+    def renamed_indexes(self) -> list[str]:
+        """The same, with the column's right name."""
+        found = self.indexes()
         return sorted(text.replace("snapshot_ip_types", "snapshot_ip_type") for text in found)
 
     def run(self, *statements: str) -> None:
@@ -209,13 +214,28 @@ class Cluster:
             query = "SELECT FROM pg_database WHERE datname = %s"
             if conn.execute(query, (database.name,)).rowcount:
                 return database
-            conn.execute(_drop(data.DATABASE))
-            data.create(self._conninfo(), sessions=sessions)
-            built = Database(self.server, data.DATABASE)
+            built = self._data(conn, sessions)
             built.run(_KEY_TABLE, "VACUUM (FREEZE, ANALYZE) bench_key")
-            rename = SQL("ALTER DATABASE {} RENAME TO {}")
-            conn.execute(rename.format(Identifier(data.DATABASE), Identifier(database.name)))
+            _rename(conn, built, database)
         return database
+
+    @contextmanager
+    def scratch(self, sessions: int) -> Iterator[Database]:
+        """The drifted data of that size, built anew to be written to, and dropped afterwards."""
+        database = Database(self.server, _SCRATCH)
+        with self._admin() as conn:
+            conn.execute(_drop(_SCRATCH))
+            _rename(conn, self._data(conn, sessions), database)
+        try:
+            yield database
+        finally:
+            with self._admin() as conn:
+                conn.execute(_drop(_SCRATCH))
+
+    def _data(self, conn: psycopg.Connection[tuple[Any, ...]], sessions: int) -> Database:
+        conn.execute(_drop(data.DATABASE))
+        data.create(self._conninfo(), sessions=sessions)
+        return Database(self.server, data.DATABASE)
 
     @contextmanager
     def copy(self, template: Database) -> Iterator[Database]:
@@ -293,6 +313,13 @@ def _profile_settings(profile: str, folder: Path) -> dict[str, str]:
         "shared_buffers": f"{shared_buffers // _MIB}MB",
         "max_wal_size": f"{max_wal_size // _MIB}MB",
     }
+
+
+def _rename(
+    conn: psycopg.Connection[tuple[Any, ...]], database: Database, wanted: Database
+) -> None:
+    rename = SQL("ALTER DATABASE {} RENAME TO {}")
+    conn.execute(rename.format(Identifier(database.name), Identifier(wanted.name)))
 
 
 def _drop(name: str) -> Composed:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""benchmark.svg: four panels, on a ground of their own, which light and dark pages leave alone."""
+"""benchmark.svg and benchmark-sizes.svg, on a ground that light and dark pages leave alone."""
 
 from __future__ import annotations
 
@@ -24,6 +24,13 @@ OURS, OTHERS, SECOND = "#0550ae", "#8c959f", "#bc4c00"
 
 _PERCENTILES = (("p50_ms", OURS, "o", "right"), ("p99_ms", SECOND, "D", "left"))
 """With the marker, and which end of its label is at the marker, so that labels part."""
+
+_STEPS = {
+    "dry run": (OTHERS, "s"),
+    "backfill": (OURS, "o"),
+    "validation": (INK, "^"),
+    "rollback": (SECOND, "D"),
+}
 
 _STYLE: dict[Any, Any] = {
     "svg.hashsalt": "pgrunbook",
@@ -58,6 +65,53 @@ def write(results: Results, path: Path) -> None:
         metadata: dict[str, Any] = {"Date": None} if path.suffix == ".svg" else {}
         drawn.savefig(path, metadata=metadata)
         pyplot.close(drawn)
+
+
+def write_sizes(results: Results, path: Path) -> None:
+    """Draw seconds and peak memory of each step by size, both axes logarithmic."""
+    with pyplot.rc_context(_STYLE):
+        layout = ConstrainedLayoutEngine(w_pad=0.15, h_pad=0.15, wspace=0.06, hspace=0.06)
+        drawn, panels = pyplot.subplots(1, 2, figsize=(12, 4.4), layout=layout)
+        _steps_by_size(panels[0], results, "seconds", 1.0)
+        panels[0].set_title("Seconds by size (less is better)")
+        _steps_by_size(panels[1], results, "peak_bytes", 1e6)
+        panels[1].set_title("Peak memory of the step's process in MB")
+        metadata: dict[str, Any] = {"Date": None} if path.suffix == ".svg" else {}
+        drawn.savefig(path, metadata=metadata)
+        pyplot.close(drawn)
+
+
+def _steps_by_size(axes: Axes, results: Results, name: str, unit: float) -> None:
+    """A line a step; a size that failed is marked at its place."""
+    measured = results["measurements"]
+    for step, (colour, marker) in _STEPS.items():
+        points = [
+            (record["sessions"], record["steps"][step][name] / unit)
+            for record in measured
+            if step in record["steps"]
+        ]
+        axes.plot(*zip(*points, strict=True), color=colour, marker=marker, label=step)
+    for record in measured:
+        if record["failed"]:
+            axes.axvline(record["sessions"], color=SECOND, linestyle=":")
+            axes.annotate(
+                "failed",
+                (record["sessions"], 1.0),
+                xycoords=("data", "axes fraction"),
+                ha="center",
+                bbox={"facecolor": GROUND, "edgecolor": "none", "pad": 1.0},
+            )
+    rows = [record["sessions"] for record in measured]
+    axes.set_xscale("log")
+    if any(record["steps"] for record in measured):
+        axes.set_yscale("log")
+    axes.set_xticks(rows, [_short(each) for each in rows])
+    axes.minorticks_off()
+    axes.margins(x=0.08)
+    axes.yaxis.set_major_formatter(lambda value, _: f"{value:,g}")
+    axes.set_xlabel("rows of the table (both axes logarithmic)")
+    axes.grid(True)
+    _legend(axes)
 
 
 def _wall(axes: Axes, results: Results) -> None:

@@ -68,20 +68,28 @@ def markdown(results: Results) -> str:
 
 
 def _about(results: Results) -> list[str]:
-    machine, server, settings = results["machine"], results["server"], results["settings"]
+    settings = results["settings"]
     times = "once" if settings["repeat"] == 1 else f"{settings['repeat']} times"
     return [
         f"{settings['sessions']:,} sessions; every way was measured {times}. The command was "
         f"`{_command(settings)}`; `python -m benchmarks.run report` writes this page again from "
         "[benchmark.json](benchmark.json).",
+        about_machine(results),
+    ]
+
+
+def about_machine(results: Results) -> str:
+    """When and on what it was measured."""
+    machine, server = results["machine"], results["server"]
+    return (
         f"{machine['date']}. {machine['cpu']}, {machine['cpus']} processors, "
         f"{machine['memory_bytes'] / 2**30:.0f} GiB of memory; {machine['os']}; Python "
         f"{machine['python']}. PostgreSQL {server['server_version']}, embedded, on the same "
         f"machine: shared_buffers {server['shared_buffers']}, max_wal_size "
         f"{server['max_wal_size']}, synchronous_commit {server['synchronous_commit']}, fsync "
         f"{server['fsync']}, full_page_writes {server['full_page_writes']}, autovacuum "
-        f"{server['autovacuum']}.",
-    ]
+        f"{server['autovacuum']}."
+    )
 
 
 def _command(settings: Record) -> str:

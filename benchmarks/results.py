@@ -31,10 +31,10 @@ class Figure:
     count: int
 
 
-def save(results: Results, folder: Path) -> Path:
+def save(results: Results, folder: Path, name: str = FILE_NAME) -> Path:
     """Write the results into a folder, whole or not at all."""
     folder.mkdir(parents=True, exist_ok=True)
-    path = folder / FILE_NAME
+    path = folder / name
     unfinished = path.with_suffix(".new")
     text = json.dumps(results, indent=1, ensure_ascii=False)
     unfinished.write_text(text + "\n", encoding="utf-8")
@@ -42,9 +42,9 @@ def save(results: Results, folder: Path) -> Path:
     return path
 
 
-def load(folder: Path) -> Results:
+def load(folder: Path, name: str = FILE_NAME) -> Results:
     """The results of a folder. Raises FileNotFoundError where none are stored."""
-    results: Results = json.loads((folder / FILE_NAME).read_text(encoding="utf-8"))
+    results: Results = json.loads((folder / name).read_text(encoding="utf-8"))
     return results
 
 

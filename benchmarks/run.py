@@ -2,13 +2,17 @@
 """The benchmark's command line.
 
     python -m benchmarks.run           measure; write benchmark.json, benchmark.md, benchmark.svg
-    python -m benchmarks.run report    write the last two again, from benchmark.json
+    python -m benchmarks.run report    write the last two again, from the first
+    python -m benchmarks.run sizes     one run of pgrunbook a size, step by step; write
+                                       benchmark-sizes.json, benchmark-sizes.md, benchmark-sizes.svg
     python -m benchmarks.run clean     stop the server and delete its data
 
 Environment variables, with their defaults:
 
     SESSIONS=1682827              rows of the table
-    SIZES=10000,100000,300000     smaller tables, for the rate by size
+    SIZES=10000,100000,300000     smaller tables, for the rate by size; "sizes" takes
+                                  SIZES=100000,1000000,4000000,16000000 and one of pgrunbook's WAYS,
+                                  engine-1, and of the others SETTINGS, OUT and BENCH_DIR
     WAYS=one-update,keyset,skip-locked,paused,orm,engine-1,engine-2
                                   also engine-interleaved, engine-ranges, engine-keyset; and
                                   engine-1@20 for batches of 20 ms
@@ -32,10 +36,10 @@ from typing import Any
 
 import psycopg
 
-from benchmarks import machine, report, results, rollback
+from benchmarks import machine, report, results, rollback, scale, scale_report
 from benchmarks.database import Cluster, Database, Fingerprint, cluster, delete
 from benchmarks.load import CLIENTS, RATE, application, percentile
-from benchmarks.settings import Settings, read
+from benchmarks.settings import MEASURE, SCALE, Settings, read
 from benchmarks.ways import LABELS, Engine, Factory, RowAtATime, Way, factory, label
 from demo.server import ServerError
 
@@ -179,8 +183,7 @@ class Benchmark:
         results.save(self.results, self.settings.folder)
 
     def _say(self, text: str) -> None:
-        minutes, seconds = divmod(int(time.monotonic() - self.started), 60)
-        print(f"{minutes:3}:{seconds:02}  {text}", flush=True)
+        _say(self.started, text)
 
 
 def _outcome(
@@ -209,7 +212,7 @@ def _outcome(
         "same_result": found.hash == wanted.hash
         and found.rows == wanted.rows
         and rows == wanted.eligible,
-        "same_indexes": copy.indexes() == template.indexes(),
+        "same_indexes": copy.renamed_indexes() == template.renamed_indexes(),
     }
 
 
@@ -282,10 +285,40 @@ def measure(settings: Settings) -> None:
     _report(settings.out)
 
 
-def _report(folder: Path) -> None:
-    found = results.load(folder)
-    text = report.write(found, folder)
-    print(f"\n{text}\nwritten: {', '.join(str(folder / name) for name in report.FILES)}")
+def measure_sizes(settings: Settings) -> None:
+    """One run a size, and its report; what is done survives a failure, in the folder."""
+    way = settings.ways[0]
+    if len(settings.ways) > 1 or not way.startswith("engine-"):
+        raise ValueError(f"sizes takes one of pgrunbook's WAYS, not {','.join(settings.ways)}")
+    factory(way, 0)
+    started = time.monotonic()
+    with cluster(settings.folder, settings.profile) as server:
+        found = scale.measure(settings, server, lambda text: _say(started, text))
+    results.save(found, settings.out, scale.FILE_NAME)
+    _report(settings.out, scale_report)
+
+
+def _say(started: float, text: str) -> None:
+    minutes, seconds = divmod(int(time.monotonic() - started), 60)
+    print(f"{minutes:3}:{seconds:02}  {text}", flush=True)
+
+
+def _report(folder: Path, page: Any = report) -> None:
+    """Write what follows from the first of a page's files: report, or scale_report."""
+    found = results.load(folder, page.FILES[0])
+    text = page.write(found, folder)
+    print(f"\n{text}\nwritten: {', '.join(str(folder / name) for name in page.FILES)}")
+
+
+def _report_again(folder: Path) -> None:
+    there = [page for page in (report, scale_report) if (folder / page.FILES[0]).exists()]
+    if not there:
+        raise FileNotFoundError(f"{folder} has neither {' nor '.join(_RESULT_FILES)}")
+    for page in there:
+        _report(folder, page)
+
+
+_RESULT_FILES = (report.FILES[0], scale_report.FILES[0])
 
 
 def _end(*_: object) -> None:
@@ -300,16 +333,18 @@ def main(argv: list[str] | None = None) -> int:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument(
-        "command", nargs="?", default="measure", choices=["measure", "report", "clean"]
+        "command", nargs="?", default="measure", choices=["measure", "report", "sizes", "clean"]
     )
     command = parser.parse_args(argv).command
     signal.signal(signal.SIGTERM, _end)
     try:
-        settings = read()
+        settings = read(SCALE if command == "sizes" else MEASURE)
         if command == "clean":
             print("deleted" if delete(settings.folder) else "there was nothing to delete")
         elif command == "report":
-            _report(settings.out)
+            _report_again(settings.out)
+        elif command == "sizes":
+            measure_sizes(settings)
         else:
             measure(settings)
     except (ServerError, ValueError, FileNotFoundError) as error:

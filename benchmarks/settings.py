@@ -11,7 +11,13 @@ from pathlib import Path
 from demo.data import MAX_SESSIONS, MIN_SESSIONS
 
 PROFILES = ("production", "defaults")
-WAYS_BY_DEFAULT = "one-update,keyset,skip-locked,paused,orm,engine-1,engine-2"
+
+MEASURE = {
+    "SIZES": "10000,100000,300000",
+    "WAYS": "one-update,keyset,skip-locked,paused,orm,engine-1,engine-2",
+}
+SCALE = {"SIZES": "100000,1000000,4000000,16000000", "WAYS": "engine-1"}
+"""The defaults that the commands "measure" and "sizes" do not have in common."""
 
 
 @dataclass(frozen=True)
@@ -29,19 +35,24 @@ class Settings:
     folder: Path
 
 
-def read(environment: Mapping[str, str] = os.environ) -> Settings:
-    """The settings that the environment asks for. Raises ValueError where one makes no sense."""
+def read(
+    defaults: Mapping[str, str] = MEASURE, environment: Mapping[str, str] = os.environ
+) -> Settings:
+    """The settings that the environment asks for. Raises ValueError where one makes no sense.
 
-    def text(name: str, default: str) -> str:
-        return environment.get(name) or default
+    defaults are MEASURE or SCALE.
+    """
+
+    def text(name: str, default: str = "") -> str:
+        return environment.get(name) or defaults.get(name) or default
 
     def number(name: str, default: str) -> int:
         return _whole(name, text(name, default))
 
     settings = Settings(
         sessions=number("SESSIONS", "1682827"),
-        sizes=tuple(_whole("SIZES", size) for size in _words(text("SIZES", "10000,100000,300000"))),
-        ways=_words(text("WAYS", WAYS_BY_DEFAULT)),
+        sizes=tuple(_whole("SIZES", size) for size in _words(text("SIZES"))),
+        ways=_words(text("WAYS")),
         repeat=number("REPEAT", "1"),
         profile=text("SETTINGS", "production"),
         baseline_seconds=number("BASELINE_SECONDS", "60"),
