@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -76,6 +77,8 @@ def write_sizes(results: Results, path: Path) -> None:
         panels[0].set_title("Seconds by size (less is better)")
         _steps_by_size(panels[1], results, "peak_bytes", 1e6)
         panels[1].set_title("Peak memory of the step's process in MB")
+        shown = panels[0].get_legend_handles_labels()
+        drawn.legend(*shown, frameon=False, ncols=len(_STEPS), loc="outside lower center")
         metadata: dict[str, Any] = {"Date": None} if path.suffix == ".svg" else {}
         drawn.savefig(path, metadata=metadata)
         pyplot.close(drawn)
@@ -84,6 +87,7 @@ def write_sizes(results: Results, path: Path) -> None:
 def _steps_by_size(axes: Axes, results: Results, name: str, unit: float) -> None:
     """A line a step; a size that failed is marked at its place."""
     measured = results["measurements"]
+    values: list[float] = []
     for step, (colour, marker) in _STEPS.items():
         points = [
             (record["sessions"], record["steps"][step][name] / unit)
@@ -91,27 +95,34 @@ def _steps_by_size(axes: Axes, results: Results, name: str, unit: float) -> None
             if step in record["steps"]
         ]
         axes.plot(*zip(*points, strict=True), color=colour, marker=marker, label=step)
+        values += [value for _, value in points]
     for record in measured:
         if record["failed"]:
             axes.axvline(record["sessions"], color=SECOND, linestyle=":")
             axes.annotate(
                 "failed",
-                (record["sessions"], 1.0),
+                (record["sessions"], 0.95),
                 xycoords=("data", "axes fraction"),
                 ha="center",
+                va="top",
                 bbox={"facecolor": GROUND, "edgecolor": "none", "pad": 1.0},
             )
     rows = [record["sessions"] for record in measured]
     axes.set_xscale("log")
-    if any(record["steps"] for record in measured):
+    if values:
         axes.set_yscale("log")
+        axes.set_ylim(*_decades(values))
     axes.set_xticks(rows, [_short(each) for each in rows])
     axes.minorticks_off()
     axes.margins(x=0.08)
     axes.yaxis.set_major_formatter(lambda value, _: f"{value:,g}")
     axes.set_xlabel("rows of the table (both axes logarithmic)")
     axes.grid(True)
-    _legend(axes)
+
+
+def _decades(values: Sequence[float]) -> tuple[float, float]:
+    """The powers of ten around them: what differs by little is not to look as if by much."""
+    return 10 ** math.floor(math.log10(min(values))), 10 ** math.ceil(math.log10(max(values)))
 
 
 def _wall(axes: Axes, results: Results) -> None:

@@ -61,6 +61,8 @@ def markdown(results: Results) -> str:
         _application_notes(results),
         "## By size",
         _size_table(results),
+        "`make bench-sizes` takes larger tables, one run of pgrunbook each, and measures every step "
+        "of it: seconds, memory, transactions. Its page is benchmark-sizes.md.",
         "## How it is measured",
         _method(results),
     ]

@@ -52,7 +52,7 @@ def measure(settings: Settings, server: Cluster, say: Say) -> results.Results:
         record: results.Record = {"sessions": sessions, "failed": "", "at": "data", "steps": {}}
         try:
             _run(settings, server, record, say)
-        except (StepFailed, psycopg.Error, OSError) as error:
+        except (StepFailed, psycopg.Error, OSError, ValueError) as error:
             record["failed"] = f"{record['at']}: {error}"
             say(f"{sessions:>11,} rows  FAILED at {record['failed']}")
         found["measurements"].append(record)
