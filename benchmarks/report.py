@@ -61,7 +61,7 @@ def markdown(results: Results) -> str:
         _application_notes(results),
         "## By size",
         _size_table(results),
-        "`make bench-sizes` takes larger tables, one run of pgrunbook each, and measures every step "
+        "`make bench-sizes` takes larger tables, one run of pgrunbook each, and measures each step "
         "of it: seconds, memory, transactions. Its page is benchmark-sizes.md.",
         "## How it is measured",
         _method(results),
@@ -141,6 +141,12 @@ def _alone_notes(results: Results) -> list[str]:
             f"≈: extrapolated. The row-at-a-time loop was given {share:g} % of the rows "
             f"({partial[0]['rows']:,} rows, {_seconds(partial)} s) and its time multiplied; what a "
             "share of a run writes says nothing of the whole, so the other figures are left out."
+        )
+    again = figure(records(results, "alone", "skip-locked"), "details", "again_seconds")
+    if again:
+        notes.append(
+            f"Of the time of {label('skip-locked')}, {figure_text(again, one_decimal)} s are the "
+            "second way through the table."
         )
     engines = [_engine_note(results, way) for way in results["settings"]["ways"]]
     if any(engines):

@@ -60,6 +60,7 @@ def test_a_way_that_skips_what_is_locked_fills_it_in_the_end(
             assert database.sql(f"SELECT count(*) AS n {LACKING}") == [{"n": 3}]
         assert work.result() == expected.eligible
     assert copy.found().hash == expected.hash
+    assert way.details["again_seconds"] > 0
     assert len(way.statement_ms) == -(-(expected.eligible - 3) // 100) + 1
 
 
