@@ -47,6 +47,7 @@ def markdown(results: Results) -> str:
         memory,
         "## Longest transaction, seconds",
         longest,
+        _queries(results),
         "## How it is measured",
         _METHOD,
     ]
@@ -148,6 +149,23 @@ def _by_step(results: Results, show: Callable[[dict[str, Any]], str]) -> str:
         for record in results["measurements"]
     ]
     return table(["rows of the table", *STEPS], rows, text_columns=())
+
+
+def _queries(results: Results) -> str:
+    """What the longest transaction of each step was doing when it was last seen."""
+    last = ([record for record in results["measurements"] if record["steps"]] or [_NOTHING])[-1]
+    lines = [
+        f"- {step}: `{query[:_QUERY_SHOWN]}{'…' if len(query) > _QUERY_SHOWN else ''}`"
+        for step, found in last["steps"].items()
+        if (query := found["longest_transaction"]["query"])
+    ]
+    if not lines:
+        return ""
+    return "\n".join([f"Its latest statement then, with {last['sessions']:,} rows:", "", *lines])
+
+
+_NOTHING: Record = {"sessions": 0, "steps": {}}
+_QUERY_SHOWN = 100
 
 
 def _longest(step: dict[str, Any]) -> str:

@@ -121,6 +121,13 @@ def test_a_transaction_that_was_not_watched_to_the_end_is_no_figure() -> None:
     assert longest[1:3] == ["0.25", "**FAILED**"]
 
 
+def test_the_page_says_what_the_longest_transactions_were_doing() -> None:
+    small, large = a_size(100_000), a_size(1_000_000)
+    large["steps"]["backfill"]["longest_transaction"]["query"] = "SELECT " + "x" * 200
+    page = scale_report.markdown(sizes(small, large))
+    assert "with 1,000,000 rows:\n\n- backfill: `SELECT xxx" in page and "x…`" in page
+
+
 @pytest.mark.parametrize("measured", [[a_size(100_000), broken(500, "plan", "no")], []])
 def test_the_plot_is_drawn_whatever_failed(tmp_path: Path, measured: list[Any]) -> None:
     failed = {"sessions": 16_000_000, "failed": "data: no room", "steps": {}}
