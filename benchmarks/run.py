@@ -287,10 +287,9 @@ def measure(settings: Settings) -> None:
 
 def measure_sizes(settings: Settings) -> None:
     """One run a size, and its report; what is done survives a failure, in the folder."""
-    way = settings.ways[0]
-    if len(settings.ways) > 1 or not way.startswith("engine-"):
+    name = settings.ways[0].partition("@")[0]
+    if len(settings.ways) > 1 or not name.startswith("engine-") or name not in LABELS:
         raise ValueError(f"sizes takes one of pgrunbook's WAYS, not {','.join(settings.ways)}")
-    factory(way, 0)
     started = time.monotonic()
     with cluster(settings.folder, settings.profile) as server:
         found = scale.measure(settings, server, lambda text: _say(started, text))
