@@ -79,7 +79,7 @@ def _about(results: Results) -> str:
     settings = results["settings"]
     sizes = ",".join(str(rows) for rows in settings["sizes"])
     return (
-        f"One run of {label(settings['way'])} a size, nothing else at work, each step measured "
+        f"One run a size ({label(settings['way'])}), nothing else at work, each step measured "
         f"once. The command was `SIZES={sizes} WAYS={settings['way']} "
         f"SETTINGS={settings['profile']} make bench-sizes`; `python -m benchmarks.run report` "
         f"writes this page again from [{FILE_NAME}]({FILE_NAME})."
