@@ -15,7 +15,8 @@ Environment variables, with their defaults:
                                   engine-1, and of the others SETTINGS, OUT and BENCH_DIR
     WAYS=one-update,keyset,skip-locked,paused,orm,engine-1,engine-2
                                   also engine-interleaved, engine-ranges, engine-keyset; and
-                                  engine-1@20 for batches of 20 ms
+                                  engine-1@20 for batches of 20 ms, engine-1@commit=5 for
+                                  shorter ones where a commit beside them takes over 5 ms
     REPEAT=1                      measure everything so often; medians are reported
     SETTINGS=production           or defaults: PostgreSQL's own
     BASELINE_SECONDS=60           how long the application is measured with nothing else at work
@@ -273,11 +274,13 @@ def _application_line(record: results.Record) -> str:
 def measure(settings: Settings) -> None:
     """The whole benchmark, and its report. The results so far survive a failure, in the folder."""
     for way in settings.ways:
-        name, at, target = way.partition("@")
-        if name not in LABELS or (at and not (name.startswith("engine-") and target.isdigit())):
+        try:
+            label(way)
+        except (KeyError, ValueError):
             raise ValueError(
-                f"WAYS knows {', '.join(LABELS)}, and engine-1@20 for batches of 20 ms, not {way!r}"
-            )
+                f"WAYS knows {', '.join(LABELS)}, engine-1@20 for batches of 20 ms, and "
+                f"engine-1@commit=5 for commits beside it of at most 5 ms, not {way!r}"
+            ) from None
     with cluster(settings.folder, settings.profile) as server:
         benchmark = Benchmark(settings, server)
         benchmark.measure_all()

@@ -225,11 +225,11 @@ class RowAtATime(Way):
 class Engine(Way):
     """pgrunbook, through its modules: drop the deferred indexes, fill, build them again."""
 
-    def __init__(self, database: Database, strategy: str, workers: int, target_ms: int) -> None:
+    def __init__(
+        self, database: Database, strategy: str, workers: int, changed: dict[str, float]
+    ) -> None:
         super().__init__(database)
-        self.spec = _phase_spec(strategy, workers)
-        if target_ms:
-            self.spec["batch_target_ms"] = target_ms
+        self.spec = _phase_spec(strategy, workers) | changed
         self.run: dict[str, str] = {}
 
     def prepare(self) -> None:
@@ -256,12 +256,13 @@ class Engine(Way):
 
     def _fill(self) -> int:
         """Slices until the work is done."""
-        held, held_seconds, fallback = set(), 0.0, ""
+        held, held_seconds, fallback, gentle = set(), 0.0, "", {}
         while True:
             result = self._writing_module("backfill")
             held |= set(result["held"])
             held_seconds += result["held_seconds"]
             fallback = fallback or result["fallback"]
+            gentle = result["gentle"] or gentle
             if result["done"]:
                 break
         self.details |= {
@@ -269,6 +270,7 @@ class Engine(Way):
             "held": sorted(held),
             "held_seconds": round(held_seconds, 1),
             "fallback": fallback,
+            "gentle": gentle,
         }
         return int(result["rows_done"])
 
@@ -316,18 +318,33 @@ PEERS = {
 
 
 def label(way: str) -> str:
-    """A way's name for a person. Behind an @ is for how many milliseconds a batch is to take."""
-    name, _, target = way.partition("@")
-    return LABELS[name] + (f", batches of {target} ms" if target else "")
+    """A way's name for a person, with what changed() gives."""
+    said = {"batch_target_ms": "batches of {:g} ms", "max_commit_ms": "commits of at most {:g} ms"}
+    more = [said[option].format(value) for option, value in changed(way).items()]
+    return ", ".join([LABELS[way.partition("@")[0]], *more])
+
+
+def changed(way: str) -> dict[str, float]:
+    """What of the phase is changed: behind an @ is for how many milliseconds a batch is to take,
+    as in engine-1@10, or a commit beside it may take, as in engine-1@commit=5. Raises ValueError
+    where it is neither."""
+    name, at, text = way.partition("@")
+    if not at:
+        return {}
+    commit = text.removeprefix("commit=")
+    if name.startswith("engine-") and commit != text:
+        return {"max_commit_ms": float(commit)}
+    if not name.startswith("engine-") or not text.isdigit():
+        raise ValueError(way)
+    return {"batch_target_ms": int(text)}
 
 
 def factory(way: str, orm_sessions: int) -> Factory:
     """What makes a way of that name; orm_sessions is how many rows the ORM is given."""
-    name, _, target = way.partition("@")
-    target_ms = int(target or 0)
+    name = way.partition("@")[0]
 
     def engine(strategy: str, workers: int) -> Factory:
-        return lambda database: Engine(database, strategy, workers, target_ms)
+        return lambda database: Engine(database, strategy, workers, changed(way))
 
     factories: dict[str, Factory] = {
         "one-update": OneUpdate,

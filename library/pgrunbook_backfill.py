@@ -187,6 +187,29 @@ batch_ms:
   returned: success
   type: dict
   sample: {"batches": 48, "p50": 98.1, "p99": 173.0, "longest": 180.2}
+gentle:
+  description:
+    - What others felt in the last slice, in milliseconds, and how it worked. RV(ignore:commit_ms)
+      and RV(ignore:probe_ms) are 95th percentiles, RV(ignore:commit_ms_before) and
+      RV(ignore:probe_ms_before) medians from before the run's first batch.
+      RV(ignore:target_ms) is what a batch was to take in the end, RV(ignore:least_target_ms) at
+      least, and RV(ignore:duty) the share of the time in which workers worked in the end. Empty
+      where the phase has no O(spec.max_commit_ms) and no O(spec.probe_query).
+  returned: success
+  type: dict
+  sample:
+    commit_ms: 4.12
+    commit_ms_before: 0.97
+    probe_ms: 2.35
+    probe_ms_before: 1.2
+    target_ms: 6.0
+    least_target_ms: 5.0
+    duty: 1.0
+    looks: 48
+gentle_warning:
+  description: Why O(spec.probe_query) could not be timed; else empty.
+  returned: success
+  type: str
 stopped:
   description:
     - V(window) where the end of the maintenance window stopped it, V(abort) where a person did,

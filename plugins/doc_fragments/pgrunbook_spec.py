@@ -271,6 +271,25 @@ options:
         - WAL that the whole server writes above which the backfill is throttled.
         type: int
         default: 200
+      max_commit_ms:
+        description:
+        - 'How long a small commit may take while batches run: above that they get shorter, and then
+          workers rest between them. 0 is off.'
+        type: float
+        default: 0.0
+      max_probe_ratio:
+        description:
+        - How many times as long as before the run O(spec.probe_query) may take, with the same effect.
+          0 is off.
+        type: float
+        default: 0.0
+      probe_query:
+        description:
+        - A query that the application does often, which is timed about ten times a second while batches
+          run. V({table}), V({source}) and the phase's columns in braces are replaced by quoted names.
+          It may only read. Empty times none.
+        type: str
+        default: ''
       gates:
         description:
         - Whether a gate that is missed makes the verdict NO-GO (V(enforce)) or is a warning (V(warn)),

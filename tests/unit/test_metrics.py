@@ -35,6 +35,7 @@ MEASURED = {
     "held_seconds": 2.5,
     "slice_seconds": 5.25,
     "batch_ms": {"batches": 48, "longest": 180.0},
+    "gentle": {"commit_ms": 4.0, "target_ms": 6.0},
 }
 
 
@@ -78,6 +79,8 @@ def test_everything_that_was_measured() -> None:
         "held_seconds": 2.5,
         "slice_seconds": 5.25,
         "batch_longest_seconds": 0.18,
+        "commit_seconds": 0.004,
+        "batch_target_seconds": 0.006,
     }
 
 

@@ -18,6 +18,7 @@ from ansible.module_utils.pgrunbook.core.spec import (
     MAX_WORKERS,
     METHODS,
     SPEC_OPTIONS,
+    STEERING,
     THRESHOLDS,
     Column,
     Index,
@@ -104,6 +105,9 @@ def option_dicts(draw: st.DrawFn) -> dict[str, Any]:
         "waive_rollback": st.booleans(),
         "unfillable_max": st.integers(min_value=0, max_value=10**9),
         **dict.fromkeys(THRESHOLDS, thresholds),
+        "max_commit_ms": st.floats(min_value=0, max_value=1e6),
+        "max_probe_ratio": st.floats(min_value=0, max_value=1e6),
+        "probe_query": st.just("SELECT 1"),
         "max_replay_lag_seconds": st.floats(min_value=0, max_value=1e6),
         "window_end": st.just("") | ends,
         "gates": st.dictionaries(names, st.sampled_from(["enforce", "warn"])),
@@ -185,7 +189,8 @@ REFUSED = [
         for name in ("coverage_min", "accuracy_min")
         for value in (-0.1, 100.1, float("nan"))
     ),
-    *((name, -1) for name in THRESHOLDS),
+    *((name, -1) for name in (*THRESHOLDS, *STEERING)),
+    ("max_probe_ratio", 2.0),
     ("workers", MAX_WORKERS + 1),
     ("speedup_min", 0.0),
     ("speedup_min", -1.0),

@@ -14,6 +14,7 @@ __all__ = [
     "failover",
     "meanwhile",
     "page_space",
+    "probe_query",
     "progress",
     "refused_rows",
     "result",

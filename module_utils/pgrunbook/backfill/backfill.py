@@ -22,7 +22,7 @@ from ..core.values import read
 from ..core.window import require_open_window
 from ..ledger import Progress, checkpoint
 from ..ledger.filled import require_the_filled
-from . import failover, meanwhile, refused_rows, slice, workers
+from . import failover, meanwhile, probe_query, refused_rows, slice, workers
 from .batch_size import RowLimit
 from .counting import count
 from .eligibility import any_left
@@ -95,7 +95,14 @@ def run_slice(
     lost = failover.note(conn, run, seen, before)
     meanwhile.require_rows(spec, info, run, before)
     interleaved = strategy.passes > 1 and not canary
-    current = slice.start(conn, spec, run, interleaved=interleaved, seen=seen)
+    current = slice.start(
+        conn,
+        spec,
+        run,
+        interleaved=interleaved,
+        probe=probe_query.compiled(spec, info),
+        seen=seen,
+    )
     current.rows_aside = ledger.refused(conn, run.id).rows_refused > 0
     with meanwhile.explained(conn, spec, run, plan):
         if canary:

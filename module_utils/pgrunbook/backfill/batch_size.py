@@ -29,6 +29,11 @@ class BatchSizes:
         self._costs: dict[str, float] = {}
         self._lock = threading.Lock()
 
+    def aim(self, target_ms: float) -> None:
+        """Have the next batches take so long."""
+        with self._lock:
+            self._target_ms = target_ms
+
     def size(self, kind: str) -> int:
         """How many units the next batch of this kind should take; at least 1."""
         with self._lock:

@@ -67,6 +67,8 @@ def measure(current: Slice, *, done: bool, reverting: bool = False) -> Measured:
         throttled_seconds=round(figures.rested_seconds, 3),
         fallback=current.fallback,
         batch_ms=_durations(figures.milliseconds),
+        gentle=current.gentle.measured(),
+        gentle_warning=current.gentle.warning,
         stopped="" if done else current.stopped,
         stopped_by=current.stopped_by,
     )

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from . import gentle
 from .result import SliceResult
 
 _UNITS = ((2 * 3600, 3600, "h"), (120, 60, "min"))  # from how many seconds, seconds, name
@@ -10,7 +11,8 @@ _UNITS = ((2 * 3600, 3600, "h"), (120, 60, "min"))  # from how many seconds, sec
 
 def line(result: SliceResult, *, reverting: bool) -> str:
     """One slice's result: rows done and wanted, per cent, rows/s of the slice, time to go, the
-    share of heap-only updates, the slowest standby's lag, and why it waited or was stopped.
+    share of heap-only updates, the slowest standby's lag, what others felt, and why it waited or
+    was stopped.
 
     While reverting, what is done is what no longer stands, so the count falls to zero.
     """
@@ -43,7 +45,9 @@ def _condition(result: SliceResult) -> list[str]:
     """What is measured besides: heap-only updates, and the standby's lag where there is one."""
     hot, lag = result.hot_percent, result.replay_lag
     shown = [f"HOT {hot:.0f} %"] if hot is not None else []
-    return [*shown, f"lag {lag:.1f} s"] if lag is not None else shown
+    if lag is not None:
+        shown.append(f"lag {lag:.1f} s")
+    return [*shown, gentle.line(result.gentle)] if result.gentle else shown
 
 
 def _hindrances(result: SliceResult) -> list[str]:
@@ -56,6 +60,8 @@ def _hindrances(result: SliceResult) -> list[str]:
         )
     if result.held:
         shown.append(_waited(result))
+    if result.gentle_warning:
+        shown.append(result.gentle_warning)
     if result.fallback:
         shown.append(f"single passes, because of {result.fallback}")
     if result.stopped == "window":

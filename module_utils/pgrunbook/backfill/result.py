@@ -14,7 +14,8 @@ from .failover import Lost
 class Measured:
     """What was measured in a slice. held has the reasons why the workers were throttled or paused,
     throttle the rate that somebody set, and throttled_seconds for how long they rested to keep
-    below it. batch_ms has the number of batches and how long they took."""
+    below it. batch_ms has the number of batches and how long they took; gentle is as
+    Gentle.measured() has it, and gentle_warning says what could not be measured."""
 
     slice_seconds: float = 0.0
     hot_percent: float | None = None
@@ -25,6 +26,8 @@ class Measured:
     throttled_seconds: float = 0.0
     fallback: str = ""
     batch_ms: dict[str, float] = field(default_factory=dict)
+    gentle: dict[str, float] = field(default_factory=dict)
+    gentle_warning: str = ""
     stopped: str = ""
     stopped_by: str = ""
 

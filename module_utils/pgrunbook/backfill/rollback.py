@@ -18,7 +18,7 @@ from ..core.spec import Spec
 from ..core.sql import comma, name, render, table, text
 from ..ledger import Progress, taken_back
 from ..ledger.filled import present_columns, require_key
-from . import failover, meanwhile, slice, workers
+from . import failover, meanwhile, probe_query, slice, workers
 from .batch import BatchResult
 from .eligibility import any_of
 from .failover import Lost, Seen
@@ -119,7 +119,15 @@ def _take_back(
     triggers = catalog.update_triggers(conn, info, names.values())
     taken_back.merge_entries(conn, run.id, len(spec.key), len(spec.columns))
     recheck = _recheck_statement(spec, names, info) if triggers else None
-    current = slice.start(conn, spec, run, interleaved=False, seen=seen, reverting=True)
+    current = slice.start(
+        conn,
+        spec,
+        run,
+        interleaved=False,
+        probe=probe_query.compiled(spec, info),
+        seen=seen,
+        reverting=True,
+    )
     workers.run(
         conn, current, lambda worker: _work(worker, current, info, query, recheck), spec.workers
     )

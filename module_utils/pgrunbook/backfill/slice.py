@@ -8,6 +8,8 @@ import threading
 import time
 from dataclasses import dataclass, field
 
+from psycopg.sql import Composed
+
 from .. import ledger
 from ..core.connection import Connection
 from ..core.spec import Spec
@@ -15,6 +17,7 @@ from ..ledger import Control, checkpoint
 from .batch import BatchResult
 from .batch_size import BatchSizes
 from .failover import Seen
+from .gentle import Gentle
 from .throttle import Load
 
 
@@ -46,9 +49,11 @@ class Slice:
         interleaved: bool,
         seen: Seen | None = None,
         reverting: bool = False,
+        gentle: Gentle | None = None,
     ) -> None:
         self.spec, self.run, self.sizes, self.interleaved = spec, run, sizes, interleaved
         self.seen, self.reverting = seen or Seen(), reverting
+        self.gentle = gentle or Gentle(spec, {})
         self.figures = Figures()
         self.load: Load | None = None
         self.fallback = ""
@@ -98,9 +103,12 @@ class Slice:
             if done.rows:
                 self.figures.milliseconds.append(done.milliseconds)
         self.obey(done.control)
+        rest = self.gentle.pace.rest_seconds(done.milliseconds)
         if self._rows_per_second:
             due = done.rows * self.workers / self._rows_per_second
-            self._rest(max(due - done.milliseconds / 1000, 0.0))
+            rest = max(rest, due - done.milliseconds / 1000)
+        if rest > 0:
+            self._rest(rest)
 
     def take_unflushed(self) -> list[int]:
         """The rows of each batch that was recorded since the last call: its commit has not waited
@@ -182,16 +190,20 @@ def start(
     run: ledger.Run,
     *,
     interleaved: bool,
+    probe: Composed | None = None,
     seen: Seen | None = None,
     reverting: bool = False,
 ) -> Slice:
-    """A slice that begins now, with what earlier ones learned."""
+    """A slice that begins now, with what earlier ones learned. probe is the query to be timed."""
+    learned = checkpoint.learned(conn, run.id)
+    gentle = Gentle(spec, learned.gentle, probe)
     return Slice(
         spec,
         run,
-        BatchSizes(spec.batch_target_ms, checkpoint.batch_sizes(conn, run.id)),
+        BatchSizes(gentle.pace.target_ms, learned.sizes),
         seconds=spec.slice_seconds,
         interleaved=interleaved,
         seen=seen,
         reverting=reverting,
+        gentle=gentle,
     )

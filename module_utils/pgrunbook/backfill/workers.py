@@ -17,7 +17,8 @@ from ..core.sibling import sibling
 from ..core.spec import Spec
 from ..core.window import window_closed
 from ..ledger import Checkpoint, checkpoint
-from ..ledger.checkpoint import Watched
+from ..ledger.checkpoint import Learned, Watched
+from . import gentle
 from .slice import Slice
 from .throttle import UNKNOWN_SECONDS, Sampler, horizon_holder, reasons, sees_all_transactions
 
@@ -72,26 +73,33 @@ class _Watcher:
         self._sampler = Sampler(conn, ours)
         self._written_at, self._idle = time.monotonic(), current.idle_seconds()
         self._judged_rows = self._judged_hot = 0
+        self._looked_at = 0.0
 
     def begin(self) -> None:
         """The first look, before the workers begin."""
         self._slice.begin()
+        self._slice.gentle.begin(self._conn, self._slice.run.id)
         if self._slice.interleaved:
             self._slice.fallback = self._holder(OLD_TRANSACTION_SECONDS)
         self.look()
 
     def watch(self, futures: list[Future[None]]) -> None:
-        """Look about once a second, until every worker has ended; raise what one of them raised."""
+        """Look about once a second, and more often at what others feel, until every worker has
+        ended; raise what one of them raised."""
         pending = set(futures)
+        pause = gentle.SAMPLE_SECONDS if self._slice.gentle.wanted else SAMPLE_SECONDS
         while pending:
-            done, pending = wait(pending, timeout=SAMPLE_SECONDS, return_when=FIRST_COMPLETED)
+            done, pending = wait(pending, timeout=pause, return_when=FIRST_COMPLETED)
             for future in done:
                 future.result()
             if pending:
+                self._feel()
+            if pending and time.monotonic() - self._looked_at >= SAMPLE_SECONDS:
                 self.look()
 
     def look(self) -> None:
         """Sample the load, and throttle the workers or let them go on."""
+        self._looked_at = time.monotonic()
         self._slice.load = load = self._sampler.sample()
         watched = self.write_checkpoint()
         if watched.control.action != "pause":
@@ -117,11 +125,17 @@ class _Watcher:
             self._slice.run,
             self._where(),
             seconds=seconds,
-            sizes=self._slice.sizes.learned(),
+            learned=Learned(self._slice.sizes.learned(), self._slice.gentle.kept()),
             active=load.active if load else 0,
         )
         self._slice.flushed(batches)
         return watched
+
+    def _feel(self) -> None:
+        """See what others feel while batches run, and have the next ones follow the pace."""
+        felt = self._slice.gentle
+        if felt.wanted and not self._slice.waits() and felt.look(self._conn, self._slice.run.id):
+            self._slice.sizes.aim(felt.pace.target_ms)
 
     def _judge_passes(self) -> None:
         """Fall back to a single pass, until the slice ends, where later ones found no room; say who

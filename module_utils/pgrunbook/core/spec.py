@@ -21,6 +21,7 @@ __all__ = [
     "MAX_WORKERS",
     "METHODS",
     "SPEC_OPTIONS",
+    "STEERING",
     "THRESHOLDS",
     "Column",
     "Index",
@@ -263,6 +264,28 @@ class Spec:
         least=0,
         unit="megabytes a second",
     )
+    max_commit_ms: float = option(
+        "How long a small commit may take while batches run: above that they get shorter, and "
+        "then workers rest between them. 0 is off.",
+        0.0,
+        least=0,
+        unit="milliseconds",
+        more="runbook.md#be-gentle",
+    )
+    max_probe_ratio: float = option(
+        "How many times as long as before the run O(spec.probe_query) may take, with the same "
+        "effect. 0 is off.",
+        0.0,
+        least=0,
+        more="runbook.md#be-gentle",
+    )
+    probe_query: str = option(
+        "A query that the application does often, which is timed about ten times a second while "
+        "batches run. V({table}), V({source}) and the phase's columns in braces are replaced by "
+        "quoted names. It may only read. Empty times none.",
+        "",
+        more="runbook.md#be-gentle",
+    )
     gates: dict[str, str] = option(
         "Whether a gate that is missed makes the verdict NO-GO (V(enforce)) or is a warning "
         "(V(warn)), by the gate's id. One that is not named keeps its default. Each query has "
@@ -328,4 +351,5 @@ class Spec:
 
 
 SPEC_OPTIONS = argument_spec(Spec)
-THRESHOLDS = tuple(name for name in SPEC_OPTIONS if name.startswith("max_"))
+STEERING = ("max_commit_ms", "max_probe_ratio")
+THRESHOLDS = tuple(n for n in SPEC_OPTIONS if n.startswith("max_") and n not in STEERING)

@@ -24,6 +24,7 @@ def require_sound(spec: Spec) -> None:
         raise RunbookError(f"phase_columns lists {name!r} twice. Next step: keep one of the two.")
     _require_filled(spec)
     _require_names(spec)
+    _require_probe(spec)
     if spec.window_end:
         window_end(spec.window_end)
 
@@ -68,6 +69,14 @@ def _require_filled(spec: Spec) -> None:
                 f"phase_{name} is empty. Next step: fill it in the variables file; "
                 "playbooks/vars/phase3.yml shows how."
             )
+
+
+def _require_probe(spec: Spec) -> None:
+    if spec.max_probe_ratio and not spec.probe_query:
+        raise RunbookError(
+            f"phase_max_probe_ratio is {spec.max_probe_ratio:g}, and there is no phase_probe_query "
+            "that it would be of. Next step: name a query there, or set the ratio to 0."
+        )
 
 
 def _require_names(spec: Spec) -> None:

@@ -4,7 +4,8 @@ written, and what the batches' sizes were."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import time
+from dataclasses import dataclass, field
 from typing import Any
 
 from psycopg.types.json import Jsonb
@@ -13,6 +14,8 @@ from ..core.connection import Connection, one
 from ..core.values import read
 from .controls import CONTROL, Control, control_of
 from .runs import Run, get_run, require_owner
+
+_GENTLE = "gentle"
 
 
 @dataclass(frozen=True)
@@ -61,6 +64,15 @@ class WorkLeft:
 
 
 @dataclass(frozen=True)
+class Learned:
+    """What slices learn and later ones begin with: the size of a batch by its kind, and what others
+    felt and which pace followed from it."""
+
+    sizes: dict[str, Any]
+    gentle: dict[str, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
 class Watched:
     """What a run is told when it writes its checkpoint: what a person wants, and how many sessions
     were active when it began."""
@@ -100,12 +112,24 @@ def work_left(conn: Connection, run_id: str) -> WorkLeft:
     return read(WorkLeft, row)
 
 
-def batch_sizes(conn: Connection, run_id: str) -> dict[str, float]:
-    """What the slices so far have learned of the size of a batch, as write_checkpoint() had it."""
-    learned: dict[str, float] = one(
-        conn, "SELECT pace FROM pgrunbook.run WHERE id = %s", (run_id,)
-    )["pace"]
-    return learned
+def learned(conn: Connection, run_id: str) -> Learned:
+    """What the slices so far have learned, as write_checkpoint() had it."""
+    found = one(conn, "SELECT pace FROM pgrunbook.run WHERE id = %s", (run_id,))["pace"]
+    gentle = found.pop(_GENTLE, {})
+    return Learned(found, gentle)
+
+
+def commit_ms(conn: Connection, run_id: str) -> float:
+    """How long a small commit takes, in milliseconds, as its client feels it: it waits for the
+    disk, and for a synchronous standby, as an application's does.
+
+    It locks the run's row, which writes WAL and leaves no dead row version behind, as an UPDATE
+    would ten times a second; and nothing that a subscriber is sent, as pg_logical_emit_message()
+    would. Nothing that a run does to its row waits for such a lock.
+    """
+    started = time.perf_counter()
+    conn.execute("SELECT FROM pgrunbook.run WHERE id = %s FOR KEY SHARE", (run_id,))
+    return (time.perf_counter() - started) * 1000
 
 
 def begin_pass(conn: Connection, run_id: str, number: int) -> None:
@@ -136,17 +160,17 @@ def write_checkpoint(
     at: Checkpoint,
     *,
     seconds: float,
-    sizes: dict[str, Any],
+    learned: Learned,
     active: int,
 ) -> Watched:
     """Write a checkpoint, with a sign of life: the run has worked so many seconds more, has learned
-    these batch sizes, and sees so many active sessions, of which the first figure is kept.
+    so much, and sees so many active sessions, of which the first figure is kept.
 
     Raises RunbookError where the run belongs to another execution.
     """
     row = conn.execute(
         "UPDATE pgrunbook.run SET seen_at = clock_timestamp(), seconds = seconds + %(seconds)s,"
-        " pace = %(sizes)s, active_sessions = coalesce(active_sessions, %(active)s),"
+        " pace = %(pace)s, active_sessions = coalesce(active_sessions, %(active)s),"
         " next_page = coalesce(%(next_page)s, next_page),"
         " next_key = coalesce(%(next_key)s, next_key),"
         " unfinished = coalesce(%(unfinished)s, unfinished)"
@@ -154,7 +178,7 @@ def write_checkpoint(
         f" RETURNING {CONTROL}, active_sessions",
         {
             "seconds": seconds,
-            "sizes": Jsonb(sizes),
+            "pace": Jsonb(_pace(learned)),
             "active": active,
             "next_page": at.next_page,
             "next_key": at.next_key,
@@ -167,6 +191,10 @@ def write_checkpoint(
         require_owner(conn, run)
     assert row is not None, "require_owner() raises where the run is not ours"
     return Watched(control_of(row), row["active_sessions"])
+
+
+def _pace(learned: Learned) -> dict[str, Any]:
+    return {**learned.sizes, **({_GENTLE: learned.gentle} if learned.gentle else {})}
 
 
 def add_seconds(conn: Connection, run_id: str, seconds: float) -> None:

@@ -28,14 +28,18 @@ SELECT {_UTC.format("max(at)")}, sum(seconds)::float8 AS seconds,
        round((sum(hot_percent * rows_changed)
               / nullif(sum(rows_changed) FILTER (WHERE hot_percent IS NOT NULL), 0))::numeric, 1
        )::float8 AS hot_percent,
-       coalesce(max(held), '') AS held, coalesce(max(fallback), '') AS fallback
+       coalesce(max(held), '') AS held, coalesce(max(fallback), '') AS fallback,
+       max(commit_ms) AS commit_ms, max(probe_ms) AS probe_ms,
+       min(least_target_ms) AS least_target_ms
 FROM (SELECT ntile({MAX_POINTS}) OVER (ORDER BY id) AS part, id,
              (body ->> 'at')::timestamptz AS at, detail ->> 'fallback' AS fallback,
              detail -> 'held' ->> 0 AS held, d.*
       FROM pgrunbook.event, jsonb_extract_path(body, 'detail') detail,
            jsonb_to_record(jsonb_set(detail, '{{seconds}}', detail -> 'slice_seconds')) AS d (
                seconds float8, rows_done int8, rows_changed int8, sweep int,
-               hot_percent float8, replay_lag float8, held_seconds float8)
+               hot_percent float8, replay_lag float8, held_seconds float8),
+           jsonb_to_record(coalesce(detail -> 'gentle', '{{}}')) AS g (
+               commit_ms float8, probe_ms float8, least_target_ms float8)
       WHERE body ->> 'run' = %s AND body ->> 'kind' = 'progress') s
 GROUP BY part ORDER BY part
 """
@@ -110,7 +114,9 @@ class SlicePoint:
     """What a slice did, or neighbouring slices did together: when it ended; its seconds; the rows
     that the run had filled by then; the rows that it filled; the pass over the table; the largest
     replay lag; the seconds in which it was throttled or paused, and one of the reasons; the share
-    of heap-only updates; and why it made single passes, if it did."""
+    of heap-only updates; why it made single passes, if it did; and in milliseconds, where they were
+    measured, how long a commit and the probe query took beside it (95th percentiles, the most of
+    them), and what a batch was to take at least."""
 
     at: str
     seconds: float | None
@@ -122,6 +128,9 @@ class SlicePoint:
     hot_percent: float | None
     held: str
     fallback: str
+    commit_ms: float | None = None
+    probe_ms: float | None = None
+    least_target_ms: float | None = None
 
 
 @dataclass(frozen=True)

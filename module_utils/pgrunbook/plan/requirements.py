@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from .. import catalog
-from ..backfill import constraints, counting, eligibility, expressions
+from ..backfill import constraints, counting, eligibility, expressions, probe_query
 from ..backfill.equality import Rules, rules
 from ..catalog import TableInfo, conversion, types
 from ..catalog.dependents import Dependent
@@ -41,6 +41,7 @@ def require_sound(conn: Connection, spec: Spec, info: TableInfo, names: dict[str
     obstacles.checked(index_checks.require_buildable, conn, spec, info)
     called = obstacles.checked(expressions.require_sound_expressions, conn, spec, info)
     asked = obstacles.checked(query_gates.require_sound_queries, conn, spec, info)
+    probed = obstacles.checked(probe_query.require_sound, conn, spec, info)
     converted = foreseen = None
     by: Rules = {}
     if called is not None:  # else these would call a function that must not run
@@ -53,7 +54,7 @@ def require_sound(conn: Connection, spec: Spec, info: TableInfo, names: dict[str
     dependents = obstacles.checked(column_dependents.require_acknowledged, conn, spec, info)
     triggers = obstacles.checked(_require_triggers, conn, spec, info, names)
     obstacles.require_none()
-    volatile = sorted({*(called or []), *(asked or [])})
+    volatile = sorted({*(called or []), *(asked or []), *(probed or [])})
     return Sound(
         converted or [],
         dependents or [],

@@ -53,6 +53,14 @@ GAUGES: dict[str, tuple[str, Callable[[RunStatus], float | None]]] = {
         "Duration of the longest batch of the latest slice.",
         lambda run: _seconds((run.progress.get("batch_ms") or {}).get("longest")),
     ),
+    "commit_seconds": (
+        "Duration of a small commit beside the latest slice, its 95th percentile.",
+        lambda run: _seconds((run.progress.get("gentle") or {}).get("commit_ms")),
+    ),
+    "batch_target_seconds": (
+        "How long a batch was to take at the end of the latest slice, where commits are measured.",
+        lambda run: _seconds((run.progress.get("gentle") or {}).get("target_ms")),
+    ),
 }
 """For each metric, after pgrunbook_, its help and how to take it from a run."""
 

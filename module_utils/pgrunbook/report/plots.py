@@ -79,6 +79,12 @@ def draw(report: Report) -> dict[str, str]:
             lambda axes: _hot(axes, slices, work),
         ),
         (
+            "What others felt, and what batches were to take",
+            any(point.commit_ms is not None for point in slices),
+            HEIGHT,
+            lambda axes: _felt(axes, slices, work),
+        ),
+        (
             "Coverage by column",
             bool(report.coverage),
             _height(len(report.coverage)),
@@ -226,6 +232,30 @@ def _hot(axes: Axes, slices: Sequence[SlicePoint], work: Work) -> None:
         axes.plot([], [], " ", label="no standby seen")
         handles, labels = axes.get_legend_handles_labels()
     _legend(axes, handles, labels)
+    _over_time(axes, work)
+
+
+def _felt(axes: Axes, slices: Sequence[SlicePoint], work: Work) -> None:
+    """Latencies and the batches' target, all in milliseconds."""
+    for key, label, colour, style in (
+        ("commit_ms", "commit", FIRST, "-"),
+        ("probe_ms", "probe query", THIRD, "-"),
+        ("least_target_ms", "batch's target", SECOND, "--"),
+    ):
+        there = [point for point in slices if getattr(point, key) is not None]
+        if there:
+            axes.plot(
+                [work.at(point.at) for point in there],
+                [getattr(point, key) for point in there],
+                color=colour,
+                linestyle=style,
+                marker=_marker(there),
+                markersize=3,
+                label=label,
+            )
+    axes.set_ylim(bottom=0)
+    axes.set_ylabel("ms; latencies: 95 %")
+    _legend(axes)
     _over_time(axes, work)
 
 
