@@ -207,7 +207,9 @@ gentle:
     duty: 1.0
     looks: 48
 gentle_warning:
-  description: Why O(spec.probe_query) could not be timed; else empty.
+  description:
+    - Why O(spec.probe_query) could not be timed, or that a commit took more than
+      O(spec.max_commit_ms) before the run; else empty.
   returned: success
   type: str
 stopped:

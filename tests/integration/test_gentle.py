@@ -48,9 +48,10 @@ def test_a_threshold_that_is_always_exceeded_shortens_batches_and_all_rows_are_f
     assert result["rows_done"] == steps.planned["counts"]["rows_eligible"]
     felt = result["gentle"]
     assert (felt["target_ms"], felt["duty"]) == (pace.LEAST_TARGET_MS, pace.LEAST_DUTY)
-    assert "gentle: 2 ms batches, 10 % of the time, commit p95 " in result["progress"]
+    assert "gentle: 5 ms batches, 50 % of the time, commit p95 " in result["progress"]
     assert details(database)[-1]["gentle"] == felt
     assert result["held"] == []
+    assert "before the run > phase_max_commit_ms 0.0001" in result["progress"]
     kept = database.sql(KEPT)[0]["gentle"]
     assert kept["target_ms"] == pace.LEAST_TARGET_MS and kept["commit"] > 0
 

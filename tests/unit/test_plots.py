@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from ansible.module_utils.pgrunbook.core.values import read
 from ansible.module_utils.pgrunbook.ledger import BatchPoint, SlicePoint
 from ansible.module_utils.pgrunbook.report import plots
+from ansible.module_utils.pgrunbook.report.work_time import Work
 from tests.reporting import build, draw, report_task
 from tests.unit.test_report import gate
 from tests.unit.test_report_rendering import HISTORY, HOSTILE, PAIR, a_batch, a_slice, whole
@@ -24,6 +25,7 @@ CAPTIONS = [
     "Rows a second",
     "Duration of batches",
     "Heap-only updates, and the standby's lag",
+    "What others felt, and what batches were to take",
     "Coverage by column",
     "Speed-up by query",
 ]
@@ -46,7 +48,8 @@ def texts(drawing: str) -> str:
 
 
 def test_there_is_a_plot_for_everything_that_was_measured() -> None:
-    drawn = draw(told())
+    felt = [a_slice(5, commit_ms=4.5, probe_ms=1.5, least_target_ms=10.0), a_slice(10)]
+    drawn = draw(told(history={"slices": felt}))
     assert list(drawn) == CAPTIONS
     assert all(part in texts(drawn["Coverage by column"]) for part in ("12.5 %", "97.25 %", "95 %"))
     assert all(
@@ -62,9 +65,16 @@ def test_a_lag_has_an_axis_of_its_own() -> None:
     assert "lag of the slowest standby, s" in drawing and "no standby seen" not in drawing
 
 
+def test_what_was_not_measured_has_no_line() -> None:
+    felt = [a_slice(5, commit_ms=4.5, least_target_ms=10.0), a_slice(10)]
+    drawing = texts(draw(told(history={"slices": felt}))[CAPTIONS[4]])
+    assert "commit" in drawing and "batch's target" in drawing and "probe query" not in drawing
+    assert CAPTIONS[4] not in draw(told())
+
+
 def test_without_figures_there_is_no_plot() -> None:
     nothing = {"slices": [], "batches": []}
-    assert list(draw(told(history=nothing))) == CAPTIONS[4:]
+    assert list(draw(told(history=nothing))) == CAPTIONS[5:]
     assert draw(build(whole(history=nothing))) == {}
 
 
@@ -107,7 +117,7 @@ def batch_points(batches: list[dict[str, Any]]) -> list[BatchPoint]:
 
 def test_time_without_work_takes_no_room() -> None:
     slices = [a_slice(5), a_slice(55), {**a_slice(5), "at": "2026-02-01T04:02:05.000Z"}]
-    work = plots.Work(slice_points(slices), [])
+    work = Work(slice_points(slices), [])
     assert [work.at(point["at"]) for point in slices] == [5.0, 10.0, 15.0]
     assert work.pauses() == [5.0, 10.0]
     assert work.at("2026-01-31T04:02:30.000Z") == 5.0
@@ -121,9 +131,9 @@ def test_time_without_work_takes_no_room() -> None:
 
 def test_batches_of_several_workers_at_once_are_counted_once() -> None:
     batches = batch_points([a_batch(8, seconds=2.0), a_batch(9, seconds=2.0)])
-    work = plots.Work(slice_points([a_slice(10)]), batches)
+    work = Work(slice_points([a_slice(10)]), batches)
     assert work.at("2026-01-31T04:02:59.000Z") == 5.0
-    lost = plots.Work([], batch_points(HISTORY["batches"]))
+    lost = Work([], batch_points(HISTORY["batches"]))
     assert lost.at("2026-01-31T04:02:59.000Z") == 2.0, "of a run that died in its first slice"
 
 

@@ -54,6 +54,17 @@ def test_rows_that_arrived_meanwhile_do_not_make_more_than_all() -> None:
     assert text.endswith("done")
 
 
+def test_what_others_felt_and_how_it_followed() -> None:
+    felt = {"commit_ms": 4.123, "target_ms": 6.0, "duty": 1.0}
+    text = line(result(hot_percent=87.4, gentle=felt), reverting=False)
+    assert text.endswith("HOT 87 %  gentle: 6 ms batches, commit p95 4.12 ms")
+    more = {**felt, "target_ms": 12.345, "duty": 0.5, "probe_ms": 1.5}
+    text = line(result(gentle=more, gentle_warning="no"), reverting=False)
+    assert text.endswith(
+        "gentle: 12.3 ms batches, 50 % of the time, commit p95 4.12 ms, probe p95 1.5 ms  no"
+    )
+
+
 def test_nothing_to_do_at_all() -> None:
     text = line(result(rows_done=0, rows_eligible=0, rows_changed=0), reverting=False)
     assert text == "0 of 0 rows  100.0%  0 rows/s  done"

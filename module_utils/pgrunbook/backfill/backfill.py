@@ -95,14 +95,8 @@ def run_slice(
     lost = failover.note(conn, run, seen, before)
     meanwhile.require_rows(spec, info, run, before)
     interleaved = strategy.passes > 1 and not canary
-    current = slice.start(
-        conn,
-        spec,
-        run,
-        interleaved=interleaved,
-        probe=probe_query.compiled(spec, info),
-        seen=seen,
-    )
+    probe = probe_query.compiled(spec, info)
+    current = slice.start(conn, spec, run, interleaved=interleaved, probe=probe, seen=seen)
     current.rows_aside = ledger.refused(conn, run.id).rows_refused > 0
     with meanwhile.explained(conn, spec, run, plan):
         if canary:

@@ -36,8 +36,7 @@ class Gentle:
 
     def __init__(self, spec: Spec, kept: dict[str, float], query: Composed | None = None) -> None:
         self.pace = Pace(spec.batch_target_ms, kept.get("target_ms"), kept.get("duty", 1.0))
-        self.warning = ""
-        self._spec, self._query = spec, query
+        self._spec, self._query, self._failed = spec, query, ""
         self._before = {name: kept[name] for name in ("commit", "probe") if name in kept}
         self._felt: dict[str, list[float]] = {"commit": [], "probe": []}
         self._least_target_ms = self.pace.target_ms
@@ -46,6 +45,16 @@ class Gentle:
     def wanted(self) -> bool:
         """Whether the phase wants anything measured."""
         return bool(self._spec.max_commit_ms or self._query)
+
+    @property
+    def warning(self) -> str:
+        """What keeps it from what the phase wants; empty where nothing does."""
+        if self._failed:
+            return f"phase_probe_query fails, and is not timed: {self._failed}"
+        before, most = self._before.get("commit", 0.0), self._spec.max_commit_ms
+        if 0 < most < before:
+            return f"a commit took {before:.3g} ms before the run > phase_max_commit_ms {most:g}"
+        return ""
 
     def begin(self, conn: Connection, run_id: str) -> None:
         """Measure what is felt before the run's first batch, unless an earlier slice has."""
@@ -94,7 +103,7 @@ class Gentle:
 
     def _look(self, conn: Connection, run_id: str) -> dict[str, float]:
         found = {"commit": checkpoint.commit_ms(conn, run_id)}
-        if self._query and not self.warning:
+        if self._query and not self._failed:
             started = time.perf_counter()
             try:
                 found["probe"] = probe_query.milliseconds(conn, self._query)
@@ -102,7 +111,7 @@ class Gentle:
                 found["probe"] = (time.perf_counter() - started) * 1000
             except psycopg.Error as error:
                 raise_if_lost(error)
-                self.warning = f"phase_probe_query fails, and is not timed: {reason(error)}"
+                self._failed = reason(error)
         return found
 
     def _too_slow(self, found: dict[str, float]) -> bool:

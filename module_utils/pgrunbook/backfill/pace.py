@@ -2,8 +2,9 @@
 """How hard the backfill works while others feel it: additive increase, multiplicative decrease, as
 TCP avoids congestion (Chiu and Jain 1989).
 
-First batches get shorter, because an application's commit waits until the batch's WAL is on disk
-as well. At their shortest the workers begin to rest between them.
+First batches get shorter: an application's commit waits until the WAL of the batch at hand is on
+disk as well. At their shortest the workers begin to rest between them, which leaves processors and
+disk to others half of the time at least, and shortens no single wait.
 """
 
 from __future__ import annotations
@@ -12,8 +13,8 @@ WINDOW = 10  # looks after which it judges
 TOLERATED = 1  # of them may be too slow: the second slowest counts, which is their 90th percentile
 DECREASE = 0.5  # times as much, where others feel too much
 INCREASE = 0.05  # of the most, where they do not
-LEAST_TARGET_MS = 2.0  # below that a batch is mostly its fixed cost
-LEAST_DUTY = 0.1
+LEAST_TARGET_MS = 5.0  # batches of 2 ms are mostly their fixed cost: a tenth of the rows a second
+LEAST_DUTY = 0.5  # the run takes at most twice as long: no less was felt with more rest
 
 
 class Pace:

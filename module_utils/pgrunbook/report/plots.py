@@ -11,7 +11,6 @@ import io
 import re
 import warnings
 from collections.abc import Callable, Sequence
-from datetime import datetime
 from typing import Any
 
 import matplotlib
@@ -23,12 +22,12 @@ from matplotlib.ticker import MaxNLocator
 from ..gates import QueryPair
 from ..ledger import BatchPoint, SlicePoint
 from .value import Report
+from .work_time import Work
 
 GROUND, INK, FAINT = "#ffffff", "#1f2328", "#d0d7de"
 FIRST, SECOND, THIRD, GREY = "#0550ae", "#bc4c00", "#1a7f37", "#8c959f"
 WIDTH, HEIGHT = 4.4, 2.9  # inches: text of 10 points is 10 pixels high where 320 are left
 ROW_HEIGHT = 0.55  # inches of a plot with horizontal bars, for each column or query
-PAUSE_SECONDS = 20.0  # without work, from which on a plot marks a pause
 
 _STYLE: dict[Any, Any] = {
     "svg.hashsalt": "pgrunbook",
@@ -58,32 +57,15 @@ _STYLE: dict[Any, Any] = {
 }
 
 
+Panel = tuple[str, bool, float, Callable[[Axes], None]]
+"""A plot: its caption, whether there are figures for it, its height in inches, what draws it."""
+
+
 def draw(report: Report) -> dict[str, str]:
     """The plots that the report has figures for, by their caption."""
-    slices, batches = report.history.slices, report.history.batches
-    work = Work(slices, batches)
     pairs = report.queries
-    found: list[tuple[str, bool, float, Callable[[Axes], None]]] = [
-        (
-            "Rows filled over the run",
-            bool(slices),
-            HEIGHT,
-            lambda axes: _filled(axes, report, work),
-        ),
-        ("Rows a second", bool(slices), HEIGHT, lambda axes: _rate(axes, slices, work)),
-        ("Duration of batches", bool(batches), HEIGHT, lambda axes: _latency(axes, batches, work)),
-        (
-            "Heap-only updates, and the standby's lag",
-            any(point.hot_percent is not None for point in slices),
-            HEIGHT,
-            lambda axes: _hot(axes, slices, work),
-        ),
-        (
-            "What others felt, and what batches were to take",
-            any(point.commit_ms is not None for point in slices),
-            HEIGHT,
-            lambda axes: _felt(axes, slices, work),
-        ),
+    found: list[Panel] = [
+        *_of_the_run(report),
         (
             "Coverage by column",
             bool(report.coverage),
@@ -104,43 +86,32 @@ def draw(report: Report) -> dict[str, str]:
     }
 
 
-class Work:
-    """Maps moments to seconds of work: the time in which nothing was done, such as that at a
-    prompt or between two executions, takes no room."""
-
-    def __init__(self, slices: Sequence[SlicePoint], batches: Sequence[BatchPoint]) -> None:
-        points: list[SlicePoint | BatchPoint] = [*slices, *batches]
-        ends = [(_time(point.at), point.seconds or 0.0) for point in points]
-        self._spans = _merged(sorted((end - seconds, end) for end, seconds in ends))
-
-    def at(self, moment: str) -> float:
-        """How many seconds were worked until then."""
-        then = _time(moment)
-        return sum(min(max(then - begin, 0.0), end - begin) for begin, end in self._spans)
-
-    def pauses(self) -> list[float]:
-        """At how many seconds of work there was a pause of PAUSE_SECONDS or more."""
-        found, worked = [], 0.0
-        for (begin, end), (following, _) in zip(self._spans, self._spans[1:], strict=False):
-            worked += end - begin
-            if following - end >= PAUSE_SECONDS:
-                found.append(worked)
-        return found
-
-
-def _merged(spans: list[tuple[float, float]]) -> list[tuple[float, float]]:
-    """Overlapping spans of time as one; the spans in order of their begin."""
-    merged: list[tuple[float, float]] = []
-    for begin, end in spans:
-        if merged and begin <= merged[-1][1]:
-            merged[-1] = (merged[-1][0], max(merged[-1][1], end))
-        else:
-            merged.append((begin, end))
-    return merged
-
-
-def _time(moment: str) -> float:
-    return datetime.fromisoformat(moment).timestamp()
+def _of_the_run(report: Report) -> list[Panel]:
+    """The plots over the seconds of work."""
+    slices, batches = report.history.slices, report.history.batches
+    work = Work(slices, batches)
+    return [
+        (
+            "Rows filled over the run",
+            bool(slices),
+            HEIGHT,
+            lambda axes: _filled(axes, report, work),
+        ),
+        ("Rows a second", bool(slices), HEIGHT, lambda axes: _rate(axes, slices, work)),
+        ("Duration of batches", bool(batches), HEIGHT, lambda axes: _latency(axes, batches, work)),
+        (
+            "Heap-only updates, and the standby's lag",
+            any(point.hot_percent is not None for point in slices),
+            HEIGHT,
+            lambda axes: _hot(axes, slices, work),
+        ),
+        (
+            "What others felt, and what batches were to take",
+            any(point.commit_ms is not None for point in slices),
+            HEIGHT,
+            lambda axes: _felt(axes, slices, work),
+        ),
+    ]
 
 
 def _filled(axes: Axes, report: Report, work: Work) -> None:
