@@ -33,7 +33,7 @@ SELECT {_UTC.format("max(at)")}, sum(seconds)::float8 AS seconds,
        min(least_target_ms) AS least_target_ms
 FROM (SELECT ntile({MAX_POINTS}) OVER (ORDER BY id) AS part, id,
              (body ->> 'at')::timestamptz AS at, detail ->> 'fallback' AS fallback,
-             detail -> 'held' ->> 0 AS held, d.*
+             detail -> 'held' ->> 0 AS held, d.*, g.*
       FROM pgrunbook.event, jsonb_extract_path(body, 'detail') detail,
            jsonb_to_record(jsonb_set(detail, '{{seconds}}', detail -> 'slice_seconds')) AS d (
                seconds float8, rows_done int8, rows_changed int8, sweep int,
