@@ -23,17 +23,27 @@ EVENTS = (
 
 
 def begun(module: Module, database: Database, phase: Phase, **changes: Any) -> Steps:
-    """A run whose backfill is approved, in batches of few rows that take 10 ms more."""
-    steps = Steps.of(module, database, {**phase, "phase_batch_rows": 20, **changes})
+    """A run whose backfill is approved, of which each row takes 1.5 ms."""
+    steps = Steps.of(module, database, {**phase, "phase_strategy": "keyset", **changes})
     steps.begin()
     steps.approve("backfill")
     database.sql(
         "CREATE FUNCTION pgrunbook.dawdle() RETURNS trigger LANGUAGE plpgsql AS"
-        " $$ BEGIN PERFORM pg_sleep(0.02); RETURN NULL; END $$;"
+        " $$ BEGIN PERFORM pg_sleep(0.0015 * NEW.row_count); RETURN NULL; END $$;"
         "CREATE TRIGGER dawdle AFTER INSERT ON pgrunbook.batch"
-        " EXECUTE FUNCTION pgrunbook.dawdle()"
+        " FOR EACH ROW EXECUTE FUNCTION pgrunbook.dawdle()"
     )
     return steps
+
+
+def rows_of_last_batches(database: Database) -> float:
+    """The mean of the last twenty of the first pass."""
+    query = (
+        "SELECT avg(row_count)::float8 AS n FROM"
+        " (SELECT row_count FROM pgrunbook.batch WHERE sweep = 0 ORDER BY id DESC LIMIT 20) b"
+    )
+    rows: float = database.sql(query)[0]["n"]
+    return rows
 
 
 def details(database: Database) -> list[dict[str, Any]]:
@@ -50,6 +60,7 @@ def test_a_threshold_that_is_always_exceeded_shortens_batches_and_all_rows_are_f
     assert (felt["target_ms"], felt["duty"]) == (pace.LEAST_TARGET_MS, pace.LEAST_DUTY)
     assert "gentle: 5 ms batches, 50 % of the time, commit p95 " in result["progress"]
     assert details(database)[-1]["gentle"] == felt
+    assert rows_of_last_batches(database) < 5 / 1.5 * 2
     assert result["held"] == []
     assert "before the run > phase_max_commit_ms 0.0001" in result["progress"]
     kept = database.sql(KEPT)[0]["gentle"]

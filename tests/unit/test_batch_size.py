@@ -32,6 +32,15 @@ def test_batches_of_one_cost_come_to_take_the_target(cost: float) -> None:
     assert pace.size("only pass") == pytest.approx(max(TARGET / cost, 1), rel=0.01, abs=1)
 
 
+@given(costs)
+def test_another_target_is_followed(cost: float) -> None:
+    pace = BatchSizes(TARGET)
+    worked(pace, cost)
+    pace.aim(TARGET / 4)
+    worked(pace, cost)
+    assert pace.size("only pass") == pytest.approx(max(TARGET / 4 / cost, 1), rel=0.01, abs=1)
+
+
 @given(costs, costs)
 def test_a_cost_that_changes_is_followed(before: float, after: float) -> None:
     pace = BatchSizes(TARGET)

@@ -7,6 +7,7 @@ from __future__ import annotations
 import math
 import statistics
 import time
+import zlib
 from collections.abc import Sequence
 
 import psycopg
@@ -30,14 +31,17 @@ _FELT_BY_QUERY = (psycopg.errors.QueryCanceled, psycopg.errors.LockNotAvailable)
 class Gentle:
     """Measures, and keeps the pace. It is used by one thread; others read the pace.
 
-    kept is what measured() and kept() gave earlier: the latencies before the run's first batch, and
-    the pace of the slice before.
+    kept is what kept() gave in the slice before: the latencies before the run's first batch, of
+    which query, and the pace. Where the query is another one they are measured again.
     """
 
     def __init__(self, spec: Spec, kept: dict[str, float], query: Composed | None = None) -> None:
         self.pace = Pace(spec.batch_target_ms, kept.get("target_ms"), kept.get("duty", 1.0))
         self._spec, self._query, self._failed = spec, query, ""
-        self._before = {name: kept[name] for name in ("commit", "probe") if name in kept}
+        self._of_query = {"query": zlib.crc32(spec.probe_query.encode())} if query else {}
+        same = self._of_query.items() <= kept.items()
+        wanted = ("commit", "probe") if query else ("commit",)
+        self._before = {name: kept[name] for name in wanted if same and name in kept}
         self._felt: dict[str, list[float]] = {"commit": [], "probe": []}
         self._least_target_ms = self.pace.target_ms
 
@@ -82,7 +86,8 @@ class Gentle:
         if not self.wanted:
             return {}
         pace = {"target_ms": self.pace.target_ms, "duty": self.pace.duty}
-        return {name: round(value, 3) for name, value in (self._before | pace).items()}
+        figures = {name: round(value, 3) for name, value in (self._before | pace).items()}
+        return {**figures, **self._of_query}
 
     def measured(self) -> dict[str, float]:
         """What was felt in the slice, and how it worked in the end; empty where nothing was
