@@ -53,7 +53,8 @@ def details(database: Database) -> list[dict[str, Any]]:
 def test_a_threshold_that_is_always_exceeded_shortens_batches_and_all_rows_are_filled(
     database: Database, module: Module, phase: Phase
 ) -> None:
-    steps = begun(module, database, phase, phase_max_commit_ms=0.0001)
+    few = {"phase_max_commit_ms": 0.0001, "phase_slice_seconds": 60}
+    steps = begun(module, database, phase, **few)
     result = steps.backfill()
     assert result["rows_done"] == steps.planned["counts"]["rows_eligible"]
     felt = result["gentle"]
