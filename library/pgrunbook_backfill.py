@@ -171,7 +171,8 @@ throttle:
   returned: success
   type: int
 throttled_seconds:
-  description: For how many seconds of it they rested to keep below that rate.
+  description: For how many seconds of it they rested, to keep below that rate or because of what
+    others felt.
   returned: success
   type: float
 fallback:

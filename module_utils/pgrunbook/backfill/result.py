@@ -13,9 +13,9 @@ from .failover import Lost
 @dataclass(frozen=True, kw_only=True)
 class Measured:
     """What was measured in a slice. held has the reasons why the workers were throttled or paused,
-    throttle the rate that somebody set, and throttled_seconds for how long they rested to keep
-    below it. batch_ms has the number of batches and how long they took; gentle is as
-    Gentle.measured() has it, and gentle_warning says what could not be measured."""
+    throttle the rate that somebody set, and throttled_seconds for how long they rested, to keep
+    below it or because of what others felt. batch_ms has the number of batches and how long they
+    took; gentle is as Gentle.measured() has it, and gentle_warning as Gentle.warning."""
 
     slice_seconds: float = 0.0
     hot_percent: float | None = None
