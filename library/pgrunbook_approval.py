@@ -16,7 +16,7 @@ description:
   - Refuses where the server, or what surrounds the table, is not what the plan was made on.
   - The first approval makes the ledger, schema C(pgrunbook), and claims the run for this
     execution. Where there is one of an earlier version, the first approval of a plan or of a
-    rollback migrates it.
+    rollback, or to forget a run, migrates it.
 extends_documentation_fragment:
   - pgrunbook.login
   - pgrunbook.run
@@ -28,11 +28,12 @@ options:
     required: true
   scope:
     description:
-      - What is approved. V(plan) covers schema and canary, V(backfill) all other rows.
+      - What is approved. V(plan) covers schema and canary, V(backfill) all other rows. V(forget)
+        covers the journal of a run that has ended, and is recorded as an event only.
       - An approval holds for the execution in O(run) and for no other one.
     type: str
     required: true
-    choices: [plan, backfill, rollback]
+    choices: [plan, backfill, rollback, forget]
   baseline:
     description:
       - What the run starts from, as M(pgrunbook_plan) returned it. It is kept with the first
@@ -174,7 +175,11 @@ def main() -> None:
             "login": LOGIN,
             "run": RUN,
             "plan": {"type": "dict", "required": True},
-            "scope": {"type": "str", "required": True, "choices": ["plan", "backfill", "rollback"]},
+            "scope": {
+                "type": "str",
+                "required": True,
+                "choices": ["plan", "backfill", "rollback", "forget"],
+            },
             "baseline": {"type": "dict", "default": {}},
             "summary": {"type": "str", "default": ""},
             "alternatives": {"type": "list", "elements": "dict", "default": []},

@@ -22,7 +22,7 @@ options:
   spec:
     description:
       - The whole phase. C(playbooks/vars/spec.yml) assembles it from the C(phase_*) variables.
-      - Exactly one of O(spec) and O(rollback_of) is needed.
+      - Exactly one of O(spec), O(rollback_of) and O(forgets) is needed.
     required: false
   approval:
     description:
@@ -33,6 +33,11 @@ options:
     default: ""
   rollback_of:
     description: The id of the run to plan the rollback of. It takes the phase from the ledger.
+    type: str
+  forgets:
+    description:
+      - The id of the run whose journal is to be dropped. The plan has what there is of it, and says
+        what can no longer be undone afterwards.
     type: str
   acknowledged:
     description:
@@ -46,8 +51,9 @@ options:
     default: []
   accept_incomplete_journal:
     description:
-      - With O(rollback_of), whether to plan it although the journal is not as the events recorded
-        it. What is left of it is given back, and the plan says what is missing.
+      - With O(rollback_of) or O(forgets), whether to plan it although the journal is not as the
+        events recorded it. What is left of it is given back, or dropped, and the plan says what is
+        missing.
     type: bool
     default: false
   reconnect_seconds:
@@ -69,6 +75,11 @@ EXAMPLES = r"""
   pgrunbook_plan:
     login: "{{ runbook_login }}"
     rollback_of: phase3-20260131T040506Z-1f2e
+
+- name: Plan to drop the journal of a run
+  pgrunbook_plan:
+    login: "{{ runbook_login }}"
+    forgets: phase3-20260131T040506Z-1f2e
 """
 
 RETURN = r"""
@@ -76,7 +87,7 @@ checks:
   description:
     - The gates, each with RV(ignore:id), RV(ignore:title), RV(ignore:test), RV(ignore:target),
       RV(ignore:measured), RV(ignore:status) (V(pass), V(fail) or V(warn)) and RV(ignore:evidence).
-  returned: unless O(rollback_of) is given
+  returned: if O(spec) is given
   type: list
   elements: dict
 plan:
@@ -86,6 +97,13 @@ plan:
 spec:
   description: The phase as it was approved, for the O(ignore:spec) of other modules.
   returned: if O(rollback_of) is given
+  type: dict
+journal:
+  description:
+    - What there is of the journal, under RV(ignore:batches), RV(ignore:rows), RV(ignore:standing)
+      (how many of these were not given back), RV(ignore:bytes) (as it is stored) and
+      RV(ignore:sha256).
+  returned: if O(forgets) is given
   type: dict
 journal_unknown:
   description: What cannot be known of the journal, a sentence each. Not hashed.
@@ -114,11 +132,11 @@ ansible_facts:
       type: dict
 resumes:
   description: Whether this goes on with a run that was broken off.
-  returned: unless O(rollback_of) is given
+  returned: if O(spec) is given
   type: bool
 diff:
   description: The columns, the indexes and some rows before and after, as far as they would change.
-  returned: in check mode, unless O(rollback_of) is given
+  returned: in check mode, if O(spec) is given
   type: list
   elements: dict
 needed:
@@ -131,7 +149,7 @@ counts:
   type: dict
 baseline:
   description: The counts, schema and statements that the run started from, before an interruption.
-  returned: unless O(rollback_of) is given
+  returned: if O(spec) is given
   type: dict
 conversions:
   description:
@@ -140,19 +158,19 @@ conversions:
       RV(ignore:values) it has, how many of these the expression makes NULL and the source then
       fills (RV(ignore:from_source)) or nothing does (RV(ignore:become_null)), and how many of the
       others differ from the source (RV(ignore:differ)). Not hashed.
-  returned: unless O(rollback_of) is given
+  returned: if O(spec) is given
   type: list
   elements: dict
 refused:
   description:
     - What the server would refuse, each with RV(ignore:what) (the constraint, index or type),
       RV(ignore:rows) and RV(ignore:keys), at most five as JSON. Not hashed.
-  returned: unless O(rollback_of) is given
+  returned: if O(spec) is given
   type: list
   elements: dict
 unforeseen:
   description: What may refuse rows, and cannot be evaluated without writing. Not hashed.
-  returned: unless O(rollback_of) is given
+  returned: if O(spec) is given
   type: list
   elements: str
 compared_by:
@@ -161,30 +179,30 @@ compared_by:
       RV(ignore:suffix) follows. That is V(::text) where the type has no C(=) that is equality, as
       C(json) has none; the collation where the column has one of its own; else nothing.
       RV(ignore:narrow) tells that the source may have values that the type cannot hold. Not hashed.
-  returned: unless O(rollback_of) is given
+  returned: if O(spec) is given
   type: dict
 why_strategy:
   description: Why the backfill takes the strategy that RV(plan) names, in a sentence. Not hashed.
-  returned: unless O(rollback_of) is given
+  returned: if O(spec) is given
   type: str
 alternatives:
   description:
     - The hashes that the same plan has with other strategies, each RV(ignore:plan_hash) with what
       is said where somebody approves that one, RV(ignore:told). Not hashed.
-  returned: unless O(rollback_of) is given
+  returned: if O(spec) is given
   type: list
   elements: dict
 heap_only_percent:
   description:
     - Which share of the updates is expected to be heap-only (HOT), in per cent, from a sample of
       the table's pages; null where the sample has no row to be filled. Not hashed.
-  returned: unless O(rollback_of) is given
+  returned: if O(spec) is given
   type: float
 horizon:
   description:
     - Who keeps dead row versions from being pruned, so that interleaved passes would not pay for
       as long as that lasts. Empty where nobody is seen. Not hashed.
-  returned: unless O(rollback_of) is given
+  returned: if O(spec) is given
   type: str
 estimates:
   description:
@@ -192,24 +210,24 @@ estimates:
       the backfill is from the latest run of the phase on this table, without the time in which it
       was held and the slices in which it was throttled, null where there is none;
       that of the index builds is from a sample of the table's pages. Not hashed.
-  returned: unless O(rollback_of) is given
+  returned: if O(spec) is given
   type: dict
 measured_rate:
   description:
     - From which run the estimate of the backfill is, and how fast that was, in words; or why there
       is none although there were runs. Not hashed.
-  returned: unless O(rollback_of) is given
+  returned: if O(spec) is given
   type: str
 sample:
   description:
     - Up to 100 rows that would change, each with key, before and after, as the server writes them;
       after as they will be stored.
-  returned: unless O(rollback_of) is given
+  returned: if O(spec) is given
   type: list
   elements: dict
 schema:
   description: The table's columns and indexes.
-  returned: unless O(rollback_of) is given
+  returned: if O(spec) is given
   type: dict
 text:
   description: The plan as a person reads it.
@@ -243,6 +261,11 @@ from typing import Any
 from ansible.module_utils.basic import AnsibleModule
 
 from ansible.module_utils.pgrunbook.module import LOGIN, SPEC, Given, execute, facts_of
+from ansible.module_utils.pgrunbook.plan.forget_plan import (
+    ForgetResult,
+    build_forget,
+    forget_text,
+)
 from ansible.module_utils.pgrunbook.plan.plan import PlanResult, RollbackResult
 from ansible.module_utils.pgrunbook.plan.rollback_plan import build_rollback
 from ansible.module_utils.pgrunbook.plan.run_plan import build, diffs
@@ -258,13 +281,22 @@ def plan(conn: Any, given: Given, *, check: bool) -> object:
             accept_incomplete_journal=given.options["accept_incomplete_journal"],
         )
         return _told(given, undoing, rollback_text(undoing))
+    if given.options["forgets"]:
+        forgetting = build_forget(
+            conn,
+            given.options["forgets"],
+            accept_incomplete_journal=given.options["accept_incomplete_journal"],
+        )
+        return _told(given, forgetting, forget_text(forgetting))
     planned = build(conn, given.spec, given.options["approval"])
     told = _told(given, planned, plan_text(planned))
     foreseen = {"changed": planned.needed, "diff": diffs(conn, planned)} if check else {}
     return {**told, **foreseen}
 
 
-def _told(given: Given, planned: PlanResult | RollbackResult, text: str) -> dict[str, Any]:
+def _told(
+    given: Given, planned: PlanResult | RollbackResult | ForgetResult, text: str
+) -> dict[str, Any]:
     """What the module returns, with how long the steps of the run wait for a primary."""
     run = replace(planned.run, reconnect_seconds=given.options["reconnect_seconds"])
     return {**replace(planned, run=run).as_json(), "text": text, **facts_of(run)}
@@ -277,12 +309,13 @@ def main() -> None:
             "spec": {**SPEC, "required": False},
             "approval": {"type": "str", "default": ""},
             "rollback_of": {"type": "str"},
+            "forgets": {"type": "str"},
             "acknowledged": {"type": "list", "elements": "str", "default": []},
             "accept_incomplete_journal": {"type": "bool", "default": False},
             "reconnect_seconds": {"type": "int", "default": 0},
         },
-        mutually_exclusive=[("spec", "rollback_of")],
-        required_one_of=[("spec", "rollback_of")],
+        mutually_exclusive=[("spec", "rollback_of", "forgets")],
+        required_one_of=[("spec", "rollback_of", "forgets")],
         supports_check_mode=True,
     )
     execute(

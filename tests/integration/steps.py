@@ -32,7 +32,7 @@ NEED_SPEC = {
     "drift",
     "index_trial",
 }
-NEED_RUN = {"approval", "column", "index", "backfill", "run", "index_trial"}
+NEED_RUN = {"approval", "column", "index", "backfill", "run", "index_trial", "forget"}
 
 # An index keeps the names that its columns had when it was built, and nothing reads them.
 _CATALOG = """
@@ -69,7 +69,7 @@ class Steps:
     def attempt(self, name: str, *, check: bool = False, **arguments: Any) -> Result:
         """What the module returns, also where it fails."""
         given: dict[str, Any] = {"login": self.login}
-        if name in NEED_SPEC and "rollback_of" not in arguments:
+        if name in NEED_SPEC and not {"rollback_of", "forgets"} & {*arguments}:
             given["spec"] = self.spec
         if name in NEED_RUN and self.planned:
             given["run"] = self.planned["run"]

@@ -17,7 +17,7 @@ from ..core.errors import RunbookError, require_none
 from ..core.reconnect import raise_if_lost
 from ..core.spec import Spec, Table
 from ..core.sql import comma, name, render, table, text
-from ..ledger import filled, taken_back
+from ..ledger import filled, forgotten, taken_back
 from ..ledger.filled import present_columns
 from ..ledger.taken_back import Entries
 from .eligibility import any_of
@@ -248,18 +248,24 @@ def require_latest(
     its columns, after somebody had emptied it. Raises RunbookError with those that are not
     acknowledged, by their ids: such rows hold values of theirs."""
     table_name = ledger.get_run(conn, run_id).table_name
+    known = forgotten.list_forgotten(conn)
     told = {
         other: _filled_again(conn, spec, info, run_id, other)
         for other in ledger.later_runs(conn, run_id, table_name)
     }
     require_none(
-        f"{sentence} Nothing was changed. Next step: roll run {other} back first; or, if what it "
-        "filled there may go too, pass "
+        f"{sentence} Nothing was changed. Next step: {_first(other, known)}if what it filled there "
+        "may go too, pass "
         f"{printable.extra_variable('rollback_acknowledged', [*acknowledged, other])}."
         for other, sentence in told.items()
         if sentence and other not in acknowledged
     )
     return [f"{sentence} They go too (acknowledged)." for sentence in told.values() if sentence]
+
+
+def _first(other: str, known: Collection[str]) -> str:
+    """What comes before an acknowledgement: roll another run back, unless it is a forgotten one."""
+    return "" if other in known else f"roll run {other} back first; or, "
 
 
 def _filled_again(conn: Connection, spec: Spec, info: TableInfo, run_id: str, other_id: str) -> str:
@@ -270,8 +276,11 @@ def _filled_again(conn: Connection, spec: Spec, info: TableInfo, run_id: str, ot
     both = [column for column in ours if column in theirs]
     if not both:
         return ""
+    untold = f"Run {other_id} may have filled rows of run {run_id} again, which nobody can tell"
     if other.waive_rollback or set(other.key) != set(spec.key):
-        return f"Run {other_id} may have filled rows of run {run_id} again, which nobody can tell."
+        return f"{untold}."
+    if lost := forgotten.list_forgotten(conn, other_id).get(other_id):
+        return f"{untold}: {lost.by} forgot its journal, on {lost.at}."
     rows = taken_back.rows_filled_again(
         conn,
         Entries(run_id, tuple(spec.key.index(k) for k in other.key), tuple(ours[c] for c in both)),
@@ -293,7 +302,7 @@ def require_columns_left(
     Raises RunbookError with those that are not acknowledged, by their ids: rolled back after this
     one, they would bring back values that nobody could take back any more."""
     names = present_columns(conn, spec, info, run_id)
-    table_name = ledger.get_run(conn, run_id).table_name
+    table_name, known = ledger.get_run(conn, run_id).table_name, forgotten.list_forgotten(conn)
     told = {
         other: f"Run {other} has {_DONE[change.kind]} column {change.old!r} of {spec.table}, which "
         f"run {run_id} filled, so its values could not be given back."
@@ -301,7 +310,7 @@ def require_columns_left(
         if any(change.old == c.name and c.name not in names for c in spec.columns)
     }
     require_none(
-        f"{sentence} Nothing was changed. Next step: roll run {other} back first; or, if the "
+        f"{sentence} Nothing was changed. Next step: {_first(other, known) or _BY_HAND}if the "
         f'values may stay, pass -e \'{{"rollback_acknowledged": ["{other}"]}}\'.'
         for other, sentence in told.items()
         if other not in acknowledged
@@ -309,6 +318,10 @@ def require_columns_left(
     return [f"{sentence} They stay (acknowledged)." for sentence in told.values()]
 
 
+_BY_HAND = (
+    "its journal was forgotten, so take its change of the column back by hand, with the undo "
+    "statements of its report; or, "
+)
 _DONE = {"rename": "renamed", "convert": "converted"}
 
 

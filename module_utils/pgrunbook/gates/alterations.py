@@ -24,6 +24,11 @@ _JOURNAL = {
     "is left, so it cannot be rolled back.",
     journal.UNHASHED: "The events of run {run} have no hash of its journal: an older version wrote "
     "them, or it has not ended its first slice. Only its row count was compared.",
+    journal.FORGOTTEN: "The journal of run {run} was forgotten, with the entries of {count:,} "
+    "rows: it cannot be rolled back.",
+    journal.FORGETTING: "The journal of run {run} is being forgotten, or that was broken off: the "
+    "entries of {count:,} of its {of:,} rows are dropped. playbooks/forget.yml -e run={run} "
+    "finishes it.",
     journal.UNCOVERED: "The last {count:,} rows in the journal of run {run} are in no event yet. "
     "Whether one of them is missing cannot be known.",
 }
@@ -83,8 +88,10 @@ def altered(found: Evidence) -> list[str]:
 
 
 def notes(found: Evidence) -> list[str]:
-    """A sentence for each journal that is gone, and for what cannot be known of one."""
-    return of_journals((*found.journals.gone, *found.journals.unknown))
+    """A sentence for each journal that is gone or forgotten, and for what cannot be known of
+    one."""
+    journals = found.journals
+    return of_journals((*journals.gone, *journals.forgotten, *journals.unknown))
 
 
 def _of_report(found: AlteredReport) -> str:

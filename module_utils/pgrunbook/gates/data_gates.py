@@ -17,7 +17,7 @@ from ..core.values import plain
 from ..ddl import index_plan
 from . import registry
 from .gate import Gate, judge
-from .row_comparison import Compared, compare_all, compare_sample, count_drifted
+from .row_comparison import Compared, compare_all, compare_sample, count_drifted, undated
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,7 +64,7 @@ def validate(conn: Connection, spec: Spec) -> DataGates:
             coverage(spec, counts, emptied=_emptied(conn, spec, counts)),
             remaining(spec, counts),
             accuracy(spec, sample),
-            comparison(spec, every, drifted),
+            comparison(spec, every, drifted, undated(conn, spec) if every.different else ""),
             indexes_gate(spec, info, pending),
         ),
     )
@@ -141,8 +141,9 @@ def accuracy(spec: Spec, found: Compared) -> Gate:
     )
 
 
-def comparison(spec: Spec, found: Compared, drifted: int) -> Gate:
-    """The gate on every row; drifted is how many differ because the source has changed since."""
+def comparison(spec: Spec, found: Compared, drifted: int, unknown: str = "") -> Gate:
+    """The gate on every row; drifted is how many differ because the source has changed since,
+    and unknown what undated() says of those that are not among them."""
     share = eligibility.percentage(found.matched + drifted, found.compared)
     lacking = f"{found.missing:,} lack a value, " if found.missing else ""
     besides = f"; {set_aside(found.refused)}, are not among them" if found.refused else ""
@@ -152,7 +153,7 @@ def comparison(spec: Spec, found: Compared, drifted: int) -> Gate:
         target=f"≥ {spec.accuracy_min:g} % equal, or filled before the source changed"
         f"{kept_target(spec, found)}",
         measured=f"{share} % of {found.compared:,} rows; {lacking}{found.different:,} differ, "
-        f"{drifted:,} of them because the source changed since{kept_measured(spec, found)}"
+        f"{drifted:,} of them because the source changed since{unknown}{kept_measured(spec, found)}"
         f"{besides}",
         passed=share >= spec.accuracy_min,
         evidence={**plain(found), "drifted": drifted},

@@ -65,7 +65,7 @@ def validate(
 def _journals(conn: Connection, spec: Spec) -> Gate:
     """The gate on the journals of all runs in the database, against the events."""
     found = integrity.compare(conn)
-    said = alterations.of_journals((*found.altered, *found.gone, *found.unknown))
+    said = alterations.of_journals((*found.altered, *found.gone, *found.forgotten, *found.unknown))
     return judge(
         spec,
         registry.JOURNAL,

@@ -19,6 +19,7 @@ from ..core.connection import Connection, one
 from ..core.spec import APART, DIFFER, EQUAL, Spec
 from ..core.sql import name, table, text
 from ..core.values import IF_ANY
+from ..ledger import forgotten
 
 
 @dataclass(frozen=True)
@@ -72,7 +73,9 @@ class ComparedRun:
 
 
 def compare_run(conn: Connection, spec: Spec, run_id: str) -> ComparedRun:
-    """Compare every row that a run has changed."""
+    """Compare every row that a run has changed. Raises RunbookError where its journal was
+    forgotten."""
+    forgotten.require_remembered(conn, run_id)
     info = catalog.inspect(conn, spec.table)
     catalog.present_names(spec, info)
     standing = ledger.rows_standing(conn, run_id)
@@ -87,6 +90,21 @@ def count_drifted(conn: Connection, spec: Spec, info: TableInfo, by: Rules) -> i
         return 0
     count: int = one(conn, _drifting(spec, info, ledger.standing_entries(None), by), ())["n"]
     return count
+
+
+def undated(conn: Connection, spec: Spec) -> str:
+    """What is to be said of the rows of the table that count_drifted() cannot know, because the
+    journals of their runs were forgotten; else nothing."""
+    if not ledger.exists(conn):
+        return ""
+    ours = [
+        run.id
+        for run in ledger.list_runs(conn)
+        if run.forgotten and run.rows_changed and run.table_name == str(spec.table)
+    ]
+    if not ours:
+        return ""
+    return f", apart from those that run {', '.join(ours)} filled, whose journal was forgotten"
 
 
 def comparing_all(spec: Spec, held: Mapping[str, conversion.Held], by: Rules) -> Composed:

@@ -2,8 +2,8 @@
 """The ledger: schema pgrunbook in the database itself, which records runs, approvals, batches,
 schema changes and a hash-chained list of events.
 
-Other rooms say ledger.approve(), and use checkpoint, evidence, filled, identity, integrity,
-journal and taken_back by name.
+Other rooms say ledger.approve(), and use checkpoint, evidence, filled, forget, forgotten,
+identity, integrity, journal and taken_back by name.
 """
 
 from .approvals import (
@@ -133,6 +133,8 @@ __all__ = [
     "exists",
     "filled",
     "finish",
+    "forget",
+    "forgotten",
     "get_run",
     "has_run",
     "identity",

@@ -16,6 +16,9 @@ from ..core.errors import RunbookError
 from ..core.spec import Spec
 from . import schema
 from .events import event
+from .forget import require_ended
+from .forgotten import APPROVED as FORGET_APPROVED
+from .forgotten import require_remembered
 from .refusals import try_again
 from .runs import (
     Run,
@@ -30,6 +33,7 @@ from .runs import (
 from .schema import exists
 from .stored_spec import todays_spec
 
+FORGET = "forget"  # the scope of an approval that has an event of its own, and no row
 MIGRATED = "migrated"  # the kind of event that a new version of the ledger is
 
 
@@ -91,6 +95,8 @@ def approve(
             _claim(conn, run, plan["spec"], baseline, by.name)
         elif scope == "rollback":
             _take_over(conn, run, by.name)
+        elif scope == FORGET:
+            require_ended(conn, run.id)
         else:
             require_owner(conn, run)
             require_table_idle(conn, get_run(conn, run.id).table_name, besides=run.id)
@@ -99,6 +105,19 @@ def approve(
 
 def _record(conn: Connection, run: Run, scope: str, plan: dict[str, Any], by: Approver) -> None:
     """Record an approval, and the event of it."""
+    detail = {
+        "plan_hash": run.plan_hash,
+        "by": by.name,
+        "origin": by.origin,
+        "method": by.method,
+        "claimed": by.claimed,
+        "controller_user": by.controller_user,
+        "execution": run.execution,
+    }
+    if scope == FORGET:
+        user = one(conn, "SELECT session_user AS database_user")
+        event(conn, run.id, FORGET_APPROVED, plan=plan, **user, **detail)
+        return
     row = one(
         conn,
         "INSERT INTO pgrunbook.approval"
@@ -119,20 +138,7 @@ def _record(conn: Connection, run: Run, scope: str, plan: dict[str, Any], by: Ap
             run.execution,
         ),
     )
-    event(
-        conn,
-        run.id,
-        "approved",
-        scope=scope,
-        plan_hash=run.plan_hash,
-        by=by.name,
-        origin=by.origin,
-        method=by.method,
-        claimed=by.claimed,
-        database_user=row["database_user"],
-        controller_user=by.controller_user,
-        execution=run.execution,
-    )
+    event(conn, run.id, "approved", scope=scope, **row, **detail)
 
 
 def is_approved(conn: Connection, run: Run, scope: str, approved_by: str) -> bool:
@@ -332,3 +338,5 @@ def _take_over(conn: Connection, run: Run, operator: str) -> None:
         " WHERE id = %s",
         (run.execution, operator, run.id),
     )
+    # The row is ours now: whoever forgets a part of the journal has it until that is committed.
+    require_remembered(conn, run.id)

@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 from ..core.connection import Connection, rows_as
 from . import journal, schema
 from .changes import INDEX_ATTACHED, INDEX_KEPT, INDEX_PART, INDEX_TRIAL
+from .forgotten import DROPPED
 from .journal import MERGED, AlteredChange, Finding, Findings
 from .taken_back import merged_wrongly
 
@@ -51,12 +52,15 @@ LEFT JOIN LATERAL (
 WHERE s.kind IS NOT NULL ORDER BY r.started_at DESC
 """
 
-# An entry of the journal has the key's values and those of the phase's columns.
-_MERGED = """
-SELECT b.run_id AS run, jsonb_array_length(a.plan #> '{spec,key}') AS key,
-       jsonb_array_length(a.plan #> '{spec,columns}') AS columns
+# An entry of the journal has the key's values and those of the phase's columns. Of a journal that
+# is being forgotten the rest may follow from what was dropped.
+_MERGED = f"""
+SELECT b.run_id AS run, jsonb_array_length(a.plan #> '{{spec,key}}') AS key,
+       jsonb_array_length(a.plan #> '{{spec,columns}}') AS columns
 FROM (SELECT DISTINCT run_id FROM pgrunbook.batch
-      WHERE merged IS NOT NULL AND (%(run)s::text IS NULL OR run_id = %(run)s)) b,
+      WHERE merged IS NOT NULL AND (%(run)s::text IS NULL OR run_id = %(run)s)
+        AND NOT EXISTS (SELECT FROM pgrunbook.event e WHERE e.body ->> 'run' = run_id
+                        AND e.body ->> 'kind' = '{DROPPED}')) b,
      LATERAL (SELECT plan FROM pgrunbook.approval
               WHERE run_id = b.run_id AND scope = 'plan' ORDER BY id DESC LIMIT 1) a
 ORDER BY 1

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from psycopg.sql import SQL, Literal
 
 from ..core.connection import Connection, one
+from . import forgotten
 
 # What the rollback adds to a batch is left out.
 _FINGERPRINT = """
@@ -25,6 +26,8 @@ FROM (SELECT id, row_count, encode(sha256(convert_to(id || ' ' || row_count || '
                                                      'UTF8')), 'hex') AS hash
       FROM pgrunbook.batch WHERE run_id = {run} AND id > {after} AND id <= {upto}) b
 """
+
+_LAST_ID = 2**63 - 1
 
 _LAST = """
 SELECT coalesce(max((body #>> '{detail,journal,upto}')::int8), 0) AS after
@@ -44,6 +47,19 @@ FROM (SELECT id AS event, body ->> 'run' AS run, body ->> 'kind' AS kind, j.*
       WHERE d IS NOT NULL AND ({{run}}::text IS NULL OR body ->> 'run' = {{run}})) c,
      LATERAL ({}) f
 """.format(_FINGERPRINT.format(run="c.run", after="c.after", upto="c.upto"))
+
+# What a part of a journal is once its entries were dropped on purpose.
+_DROPPED = """
+SELECT g.run, g.upto, g.rows, g.sha256_left, f.sha256 AS sha256_found
+FROM (SELECT body ->> 'run' AS run, d.*
+      FROM pgrunbook.event, jsonb_extract_path(body, 'detail') detail,
+           jsonb_to_record(detail) AS d (after int8, upto int8, rows int8, sha256_left text)
+      WHERE body ->> 'kind' = '{kind}' AND ({{run}}::text IS NULL OR body ->> 'run' = {{run}})) g,
+     LATERAL ({found}) f
+""".format(
+    kind=forgotten.DROPPED,
+    found=_FINGERPRINT.format(run="g.run", after="g.after", upto="g.upto"),
+)
 
 _RUNS = """
 SELECT r.id AS run, r.started_at, count(b.id)::int8 AS batches,
@@ -70,8 +86,12 @@ _FOUND = SQL(
     f"""
 SELECT (SELECT coalesce(jsonb_agg(to_jsonb(c) ORDER BY event), '[]')
         FROM ({_COVERED}) c) AS covered,
+       (SELECT coalesce(jsonb_agg(to_jsonb(d) ORDER BY upto), '[]')
+        FROM ({_DROPPED}) d) AS dropped,
        (SELECT coalesce(jsonb_agg(to_jsonb(r) - 'started_at' ORDER BY started_at DESC), '[]')
-        FROM ({_RUNS}) r) AS runs
+        FROM ({_RUNS}) r) AS runs,
+       (SELECT coalesce(jsonb_agg(DISTINCT body ->> 'run'), '[]') FROM pgrunbook.event
+        WHERE body ->> 'kind' = '{forgotten.FORGOTTEN}') AS whole
 """
 )
 
@@ -80,6 +100,7 @@ MISSING, MORE, DIFFERS = "missing", "more", "differs"
 COUNTED_AGAIN, COUNTED_BACK = "not given back", "given back"
 GONE, UNHASHED, UNCOVERED = "gone", "unhashed", "uncovered"
 MERGED = "merged"
+FORGOTTEN, FORGETTING = "forgotten", "forgetting"
 
 
 @dataclass(frozen=True)
@@ -88,8 +109,8 @@ class Finding:
     more than the events name; events whose hash differs; rows that count as not given back, or as
     given back, although no rollback did that; a journal of which nothing is left; one that no event
     has a hash of; rows that no event covers yet; batches whose merged entries do not follow from
-    the journal. count is how many rows, or events, and of how many
-    it is compared with."""
+    the journal; rows whose entries were dropped on purpose, all of them or not. count is how many
+    rows, or events, and of how many it is compared with."""
 
     run: str
     what: str
@@ -112,11 +133,23 @@ class AlteredChange:
 @dataclass(frozen=True)
 class Findings:
     """What became of journals and schema changes: altered is what differs from the events, unknown
-    what the events cannot tell, gone the journals of which nothing is left."""
+    what the events cannot tell, gone the journals of which nothing is left, forgotten those that
+    were dropped on purpose."""
 
     altered: tuple[Finding | AlteredChange, ...] = ()
     unknown: tuple[Finding, ...] = ()
     gone: tuple[Finding, ...] = ()
+    forgotten: tuple[Finding, ...] = ()
+
+
+@dataclass(frozen=True)
+class Fingerprint:
+    """How many batches and rows there are, up to which id, and the SHA-256 of their entries."""
+
+    batches: int
+    rows: int
+    upto: int
+    sha256: str
 
 
 @dataclass(frozen=True)
@@ -148,6 +181,18 @@ class _Covered:
 
 
 @dataclass(frozen=True)
+class _Dropped:
+    """A part of a run's journal whose entries were dropped on purpose: up to which id, of how many
+    rows, and the SHA-256 of what was left of its batches, then and now."""
+
+    run: str
+    upto: int
+    rows: int
+    sha256_left: str
+    sha256_found: str
+
+
+@dataclass(frozen=True)
 class _Journal:
     """The journal of a run as it is now. uncovered rows are in no event yet. rows_told is how many
     the latest slice told of, rollback the latest event that approved one, 0 where there is none."""
@@ -165,23 +210,30 @@ class _Journal:
 def cover(conn: Connection, run_id: str) -> Cover:
     """What an event has to tell of the run's journal now."""
     after = one(conn, _LAST, (run_id,))["after"]
-    query = SQL(_FINGERPRINT).format(
-        run=Literal(run_id), after=Literal(after), upto=SQL("9223372036854775807")
-    )
-    return Cover(after=after, **one(conn, query, ()), **one(conn, _STANDING, (run_id,)))
+    found = fingerprint(conn, run_id, after=after)
+    return Cover(after=after, **vars(found), **one(conn, _STANDING, (run_id,)))
+
+
+def fingerprint(conn: Connection, run_id: str, *, after: int, upto: int = _LAST_ID) -> Fingerprint:
+    """What a run's batches with an id above after, up to upto, hold now. Reads every entry."""
+    query = SQL(_FINGERPRINT).format(run=Literal(run_id), after=Literal(after), upto=Literal(upto))
+    return Fingerprint(**one(conn, query, ()))
 
 
 def compare(conn: Connection, run_id: str | None = None) -> Findings:
     """The journal of a run, or of each, against its events. Only reads, but every entry."""
     found = one(conn, _FOUND.format(run=Literal(run_id)), ())
     covered = [_Covered(**row) for row in found["covered"]]
+    dropped = [_Dropped(**row) for row in found["dropped"]]
     runs = [_Journal(**row) for row in found["runs"]]
-    gone = [run for run in runs if not run.batches and _told(run, covered)]
+    parts = {run.run: [d for d in dropped if d.run == run.run] for run in runs}
+    gone = [r for r in runs if not r.batches and not parts[r.run] and _told(r, covered)]
     left = [run for run in runs if run not in gone]
     return Findings(
-        altered=tuple(f for run in left for f in _altered(run, _of(run, covered))),
-        unknown=tuple(f for run in left for f in _unknown(run, _of(run, covered))),
+        altered=tuple(f for r in left for f in _altered(r, _of(r, covered), parts[r.run])),
+        unknown=tuple(f for r in left if not parts[r.run] for f in _unknown(r, _of(r, covered))),
         gone=tuple(Finding(run.run, GONE, of=_told(run, covered)) for run in gone),
+        forgotten=tuple(_forgotten(r, parts[r.run], found["whole"]) for r in left if parts[r.run]),
     )
 
 
@@ -196,17 +248,29 @@ def _told(run: _Journal, covered: Sequence[_Covered]) -> int:
     return 0 if run.rollback else run.rows_told or 0
 
 
-def _altered(run: _Journal, covered: Sequence[_Covered]) -> Iterator[Finding]:
+def _forgotten(run: _Journal, dropped: Sequence[_Dropped], whole: Sequence[str]) -> Finding:
+    what = FORGOTTEN if run.run in whole else FORGETTING
+    return Finding(run.run, what, sum(d.rows for d in dropped), run.rows)
+
+
+def _altered(
+    run: _Journal, covered: Sequence[_Covered], dropped: Sequence[_Dropped]
+) -> Iterator[Finding]:
+    """What differs from the events. An event whose part was dropped is compared by its rows, and
+    what is left of the part with what was left of it then."""
     told, found = sum(c.rows for c in covered), run.rows - run.uncovered
     if not covered:
         told, found = _told(run, ()), run.rows
-    changed = sum(c.sha256 != c.sha256_found for c in covered)
+    upto = max((d.upto for d in dropped), default=0)
+    there = [c for c in covered if c.upto > upto]
+    changed = sum(c.sha256 != c.sha256_found for c in there)
+    changed += sum(d.sha256_left != d.sha256_found for d in dropped)
     if found < told:
         yield Finding(run.run, MISSING, told - found, told)
     elif covered and found > told:
         yield Finding(run.run, MORE, found - told, told)
     elif changed:
-        yield Finding(run.run, DIFFERS, changed, len(covered))
+        yield Finding(run.run, DIFFERS, changed, len(there) + len(dropped))
     elif covered:
         yield from _taken_back(run, covered[-1])
 

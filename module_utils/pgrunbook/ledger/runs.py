@@ -13,6 +13,7 @@ from ..core.options import option
 from ..core.values import plain, read
 from . import journal
 from .events import event
+from .forgotten import Forgotten, list_forgotten
 from .schema import exists, knows_refused
 
 STALE_AFTER_SECONDS = 60
@@ -90,7 +91,7 @@ class Latest:
 class RunStatus:
     """A run with its progress. progress is the detail of its latest slice's event, as JSON, empty
     before the first one; claimed is whether nobody but the approver says who approved it, None
-    where an older version did not record it."""
+    where an older version did not record it; forgotten is what was dropped of its journal."""
 
     id: str
     phase: str
@@ -110,6 +111,7 @@ class RunStatus:
     rows_changed: int
     rows_refused: int
     claimed: bool | None
+    forgotten: Forgotten | None = None
 
 
 def has_run(conn: Connection, run_id: str) -> bool:
@@ -305,7 +307,8 @@ def list_runs(conn: Connection) -> list[RunStatus]:
         "   ORDER BY a.id DESC LIMIT 1) AS claimed"
         " FROM pgrunbook.run r ORDER BY r.started_at DESC"
     )
-    return [RunStatus(**row) for row in rows]
+    forgotten = list_forgotten(conn)
+    return [RunStatus(**row, forgotten=forgotten.get(row["id"])) for row in rows]
 
 
 def running(conn: Connection) -> str:

@@ -1,7 +1,9 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What a run or a rollback would do, as a value with a hash, and as a person reads it."""
+"""What a run would do, or a rollback, or to forget a run: as a value with a hash, and as a person
+reads it."""
 
 __all__ = [
+    "forget_plan",
     "plan",
     "rollback_plan",
     "run_plan",

@@ -34,9 +34,10 @@ def measure(
     ]
 
 
-def agreement(spec: Spec, already: Compared, drifted: int) -> Gate:
+def agreement(spec: Spec, already: Compared, drifted: int, unknown: str = "") -> Gate:
     """The gate on rows that differ from their source before the run, which no run overwrites.
-    drifted is how many do because the source has changed since they were filled."""
+    drifted is how many do because the source has changed since they were filled, and unknown what
+    row_comparison.undated() says of those that are not among them."""
     right = already.compared - already.different + drifted
     share = percentage(right, already.compared)
     return judge(
@@ -44,7 +45,7 @@ def agreement(spec: Spec, already: Compared, drifted: int) -> Gate:
         registry.AGREEMENT,
         target=f"≥ {spec.accuracy_min:g} % afterwards{kept_target(spec, already)}",
         measured=f"{share} % of {already.compared:,} rows at most; {already.different:,} differ "
-        f"already, {drifted:,} of them because the source changed since"
+        f"already, {drifted:,} of them because the source changed since{unknown}"
         f"{kept_measured(spec, already)}",
         passed=share >= spec.accuracy_min,
         evidence={**plain(already), "drifted": drifted},

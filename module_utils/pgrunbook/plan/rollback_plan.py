@@ -21,7 +21,7 @@ from ..ddl import undo_columns, undo_indexes
 from ..ddl.schema_change import SchemaChange
 from ..ddl.step import Step
 from ..gates import alterations
-from ..ledger import filled, identity, integrity, journal
+from ..ledger import filled, forgotten, identity, integrity, journal
 from . import rehearsal
 from .plan import RollbackPlan, RollbackResult
 
@@ -110,8 +110,9 @@ def _look(
 
 def _require_journalled(conn: Connection, run_id: str) -> Spec:
     """The phase that a run was approved with. Raises RunbookError where somebody is at work on the
-    table, its rows are not all to be seen, or the run has no journal."""
+    table, its rows are not all to be seen, or the run has no journal, or none any more."""
     row = ledger.get_run(conn, run_id)
+    forgotten.require_remembered(conn, run_id)
     ledger.require_idle(ledger.unfinished(conn, row.phase, row.table_name))
     ledger.require_table_idle(conn, row.table_name)
     spec = ledger.approved_spec(conn, run_id)

@@ -26,7 +26,7 @@ from ..core.window import require_open_window
 from ..ddl import columns, index_plan, indexes
 from ..ddl.index_advice import IndexAdvice
 from ..gates import Gate, index_trial
-from ..gates.row_comparison import compare_all, count_drifted
+from ..gates.row_comparison import compare_all, count_drifted, undated
 from ..ledger import identity
 from . import plan_gates
 from .estimates import Estimates, build_seconds
@@ -117,7 +117,9 @@ def _look(conn: Connection, spec: Spec) -> _Seen:
     counts = without(count(conn, spec, info), sound.foreseen.left)
     already = compare_all(conn, spec, info, sound.compared_by, None)
     drifted = count_drifted(conn, spec, info, sound.compared_by) if already.different else 0
-    agreement = plan_gates.agreement(spec, already, drifted)
+    agreement = plan_gates.agreement(
+        spec, already, drifted, undated(conn, spec) if already.different else ""
+    )
     advised = index_trial.planned(conn, spec, info)
     return _Seen(info, source, names, sound, counts, agreement, advised)
 

@@ -61,6 +61,9 @@ def _status(run: RunStatus) -> list[str]:
         f"{run.rows_eligible:,} rows{refused}, by {run.operator}{claimed}, last seen "
         f"{run.seen_at}"
     ]
+    if run.forgotten:
+        what = "forgotten" if run.forgotten.whole else "being forgotten"
+        lines.append(f"  journal {what}: by {run.forgotten.by}, {run.forgotten.at}")
     if run.state != "running":
         return lines
     ordered = [f"told to {run.control} by {run.control_by}"] if run.control else []

@@ -35,6 +35,9 @@ EVENTS = {
     "failed": "Broken off",
     "finished": "Verdict recorded",
     "reverted": "Rollback recorded",
+    "forget_approved": "Forgetting the journal approved",
+    "forgetting": "Part of the journal dropped",
+    "forgotten": "Journal forgotten",
 }
 """The kinds of events of the ledger, for people."""
 
@@ -64,10 +67,12 @@ def _entry(event: Event) -> TimelineEntry:
 
 
 def _text(kind: str, detail: Json) -> str:
-    if kind == "approved":
+    if kind in ("approved", "forget_approved"):
         claimed = " (claimed)" if detail.get("claimed") else ""
         how = f"{detail.get('by')}{claimed} from {detail.get('origin')}, {detail.get('method')}"
-        return f"{detail.get('scope')} {str(detail.get('plan_hash'))[:8]} by {how}"
+        return f"{detail.get('scope', 'forget')} {str(detail.get('plan_hash'))[:8]} by {how}"
+    if kind in ("forgetting", "forgotten"):
+        return f"{detail.get('rows'):,} rows, {detail.get('bytes'):,} bytes, by {detail.get('by')}"
     if kind == "failover":
         lost = f"{detail.get('rows_lost'):,} rows in {detail.get('batches_lost'):,} batches"
         return f"{detail.get('was')} → {detail.get('now')}; lost and done again: {lost}"
