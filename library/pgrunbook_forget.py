@@ -80,7 +80,6 @@ from ansible.module_utils.pgrunbook.module import LOGIN, RUN, Given, execute
 
 def drop(conn: Any, given: Given) -> object:
     run_id = given.run.id
-    forget.require_ended(conn, run_id)
     trusted_ledger.require_own_ledger(conn, ledger.approved_spec(conn, run_id))
     left = forget.left(conn, run_id)
     queries = forget.statements(conn) if left.batches else []

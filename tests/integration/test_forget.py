@@ -5,6 +5,7 @@ what is still found."""
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import closing
 from typing import Any
 
 import pytest
@@ -256,6 +257,15 @@ def test_a_run_that_was_rolled_back_can_be_forgotten(database: Database, steps: 
     steps.back()
     assert "No row of run" in forgotten(steps, run)["text"]
     assert run_info(steps)["altered"] == []
+
+
+def test_it_says_that_the_space_was_not_given_back(database: Database, steps: Steps) -> None:
+    plan_to_forget(steps, run_of(steps))
+    with closing(database.connect()) as other, other.transaction():
+        other.execute("LOCK pgrunbook.batch IN SHARE UPDATE EXCLUSIVE MODE")
+        done = steps.do("forget")
+    assert "lock timeout" in done["not_vacuumed"]
+    assert database.sql(ENTRIES)[0]["n"] == 0
 
 
 def test_an_approval_covers_the_journal_as_it_was(database: Database, steps: Steps) -> None:
