@@ -198,6 +198,20 @@ def test_a_run_that_an_earlier_version_broke_off_goes_on_and_can_be_rolled_back(
 
 
 @pytest.mark.parametrize("commit", COMMITS)
+def test_a_run_of_an_earlier_version_can_be_forgotten(
+    restored: Restored, module: Module, commit: str
+) -> None:
+    database = restored(commit, "finished")
+    steps, run = Steps(module, database.login, {}), run_of(database)
+    altered = steps.do("run_info", reports=[])["altered"]
+    assert steps.plan(forgets=run)["journal"]["rows"] > 0
+    steps.approve("forget")
+    steps.do("forget")
+    assert steps.do("run_info", reports=[])["altered"] == altered
+    assert "was forgotten" in steps.refused("plan", rollback_of=run)
+
+
+@pytest.mark.parametrize("commit", COMMITS)
 def test_an_earlier_ledger_is_only_read_until_something_is_approved(
     restored: Restored, module: Module, phase: Phase, commit: str, tmp_path: Path
 ) -> None:
