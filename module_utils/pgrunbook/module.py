@@ -38,6 +38,7 @@ from .core.locks import table_lock
 from .core.login import LOGIN_OPTIONS
 from .core.options import argument_spec, taken
 from .core.phase import parse
+from .core.read_only import require_dry
 from .core.reconnect import Reconnecting
 from .core.server import Identity, was_promoted
 from .core.spec import SPEC_OPTIONS, Spec
@@ -238,19 +239,6 @@ def failures(
         _fail(module, database_failure(error), error, **told(), sqlstate=error.sqlstate)
     except Exception as error:
         _fail(module, unforeseen(error, writes=writes), error)
-
-
-def require_dry(proved: dict[str, Any]) -> None:
-    """Raise RunbookError where the server does not say that a transaction was READ ONLY and got no
-    transaction id, whatever it did."""
-    if not proved["read_only"] or proved["xid"] is not None:
-        raise RunbookError(
-            "This was to write nothing, but the server says: transaction_read_only "
-            f"{'on' if proved['read_only'] else 'off'}, transaction id {proved['xid'] or 'none'}. "
-            "It was taken back. Next step: find the function in the phase's expressions or "
-            "queries, or in a view that they read, that assigns one, as pg_current_xact_id() "
-            "does, and take it out."
-        )
 
 
 def leave(module: AnsibleModule, result: dict[str, Any]) -> None:

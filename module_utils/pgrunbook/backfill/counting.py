@@ -5,14 +5,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from functools import partial
+from typing import Any
 
 from psycopg.sql import SQL, Composable, Composed
 
-from ..catalog import TableInfo, conversion
+from ..catalog import TableInfo, conversion, page_ranges
 from ..catalog.conversion import Held
-from ..core.connection import Connection, one
+from ..core.connection import Connection
 from ..core.spec import Column, Spec
-from ..core.sql import comma, name, table
+from ..core.sql import comma, name
 from ..ddl import convert
 from .eligibility import any_of, eligible, matches, of_source, percentage, source_query, values
 from .equality import Rules, differs
@@ -44,14 +46,20 @@ class Counts:
 def count(conn: Connection, spec: Spec, info: TableInfo) -> Counts:
     """Count the rows by what the backfill would do with them."""
     held = conversion.held(spec, info.types)
-    query = SQL("SELECT {}, {} FROM {} t LEFT JOIN ({}) s ON {}").format(
-        _by_reason(spec, held),
-        _by_column(spec, held),
-        table(spec.table),
-        source_query(spec),
-        matches(spec),
-    )
-    row = one(conn, query, ())
+
+    def counting(rows: Composable) -> Composed:
+        return SQL("SELECT {}, {} FROM {} t LEFT JOIN ({}) s ON {}").format(
+            _by_reason(spec, held),
+            _by_column(spec, held),
+            rows,
+            source_query(spec),
+            matches(spec),
+        )
+
+    return _counts(spec, page_ranges.summed(conn, spec.table, info, counting, spec.workers))
+
+
+def _counts(spec: Spec, row: Mapping[str, Any]) -> Counts:
     total = row["total"]
     return Counts(
         total,
@@ -141,27 +149,35 @@ def fates(conn: Connection, spec: Spec, info: TableInfo, by: Rules) -> dict[str,
     held = conversion.held(spec, info.types)
     old = {each.column.name: each.old for each in conversion.pending(spec, info)}
     return {
-        c.name: _fate(conn, spec, c, n, name(old[c.name]), held[c.name], by)
+        c.name: convert.Fate(
+            **page_ranges.summed(
+                conn,
+                spec.table,
+                info,
+                partial(_fate, spec, c, n, name(old[c.name]), held[c.name], by),
+                spec.workers,
+            )
+        )
         for n, c in enumerate(spec.columns)
         if c.name in old
     }
 
 
 def _fate(
-    conn: Connection,
     spec: Spec,
     column: Column,
     number: int,
     old: Composable,
     held: Held,
     by: Rules,
-) -> convert.Fate:
-    query = SQL(
+    rows: Composable,
+) -> Composed:
+    return SQL(
         "SELECT count(t.{old}) AS values,"
         " count(*) FILTER (WHERE {lost} AND {value} IS DISTINCT FROM NULL) AS from_source,"
         " count(*) FILTER (WHERE {lost} AND {value} IS NOT DISTINCT FROM NULL) AS become_null,"
         " count(*) FILTER (WHERE {differs}) AS differ"
-        " FROM {table} t LEFT JOIN ({source}) s ON {matches}"
+        " FROM {rows} t LEFT JOIN ({source}) s ON {matches}"
     ).format(
         old=old,
         lost=SQL("t.{} IS DISTINCT FROM NULL AND {} IS NOT DISTINCT FROM NULL").format(
@@ -169,8 +185,7 @@ def _fate(
         ),
         value=of_source(number),
         differs=differs(column, held.now, of_source(number), by),
-        table=table(spec.table),
+        rows=rows,
         source=source_query(spec),
         matches=matches(spec),
     )
-    return convert.Fate(**one(conn, query, ()))

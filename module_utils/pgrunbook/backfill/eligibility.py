@@ -13,9 +13,9 @@ from dataclasses import dataclass
 
 from psycopg.sql import SQL, Composable, Composed, Literal
 
-from ..catalog import TableInfo, conversion
+from ..catalog import TableInfo, conversion, page_ranges
 from ..catalog.conversion import Held
-from ..core.connection import Connection, one, rows_as
+from ..core.connection import Connection, rows_as
 from ..core.errors import RunbookError, require_none
 from ..core.spec import Spec
 from ..core.sql import comma, expression, name, render, table
@@ -217,15 +217,13 @@ def any_left(conn: Connection, spec: Spec, info: TableInfo, among: Composable) -
     """Whether a row t of which the condition among is true is eligible still: others had locked it,
     or it came behind the sweep."""
     held = conversion.held(spec, info.types)
-    query = SQL("SELECT EXISTS (SELECT FROM {} t {} ({}) s ON {} WHERE {} AND {}) AS any").format(
-        table(spec.table),
-        joined(held),
-        source_query(spec),
-        matches(spec),
-        eligible(spec, held),
-        among,
-    )
-    return bool(one(conn, query, ())["any"])
+
+    def looking(rows: Composable) -> Composed:
+        return SQL(
+            "SELECT EXISTS (SELECT FROM {} t {} ({}) s ON {} WHERE {} AND {}) AS any"
+        ).format(rows, joined(held), source_query(spec), matches(spec), eligible(spec, held), among)
+
+    return page_ranges.true_anywhere(conn, spec.table, info, looking)
 
 
 def percentage(part: int, whole: int) -> float:

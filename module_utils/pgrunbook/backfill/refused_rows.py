@@ -11,11 +11,11 @@ import psycopg
 from psycopg.sql import SQL, Composable, Composed
 
 from .. import ledger
-from ..catalog import TableInfo, conversion
-from ..core.connection import Connection, one
+from ..catalog import TableInfo, conversion, page_ranges
+from ..core.connection import Connection
 from ..core.errors import RunbookError, reason
 from ..core.spec import Spec
-from ..core.sql import literal, table
+from ..core.sql import literal
 from ..ledger import RefusedRow
 from . import eligibility
 
@@ -81,16 +81,19 @@ def count(conn: Connection, spec: Spec, info: TableInfo, aside: Composable | Non
     if aside is None:
         return 0
     held = conversion.held(spec, info.types)
-    query = SQL(
-        "SELECT count(*) AS n FROM {table} t {join} ({source}) s ON {matches}"
-        " WHERE {eligible} AND {aside}"
-    ).format(
-        table=table(spec.table),
-        join=eligibility.joined(held),
-        source=eligibility.source_query(spec),
-        matches=eligibility.matches(spec),
-        eligible=eligibility.eligible(spec, held),
-        aside=aside,
-    )
-    rows: int = one(conn, query, ())["n"]
-    return rows
+
+    def counting(rows: Composable) -> Composed:
+        return SQL(
+            "SELECT count(*) AS n FROM {rows} t {join} ({source}) s ON {matches}"
+            " WHERE {eligible} AND {aside}"
+        ).format(
+            rows=rows,
+            join=eligibility.joined(held),
+            source=eligibility.source_query(spec),
+            matches=eligibility.matches(spec),
+            eligible=eligibility.eligible(spec, held),
+            aside=aside,
+        )
+
+    number: int = page_ranges.summed(conn, spec.table, info, counting, spec.workers)["n"]
+    return number

@@ -45,6 +45,7 @@ __all__ = [
     "inspect",
     "inspect_server",
     "names_there",
+    "page_ranges",
     "partition_keys",
     "present_names",
     "require_columns",

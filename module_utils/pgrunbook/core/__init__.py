@@ -14,6 +14,7 @@ __all__ = [
     "options",
     "phase",
     "printable",
+    "read_only",
     "reconnect",
     "server",
     "sibling",

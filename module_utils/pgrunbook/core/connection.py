@@ -209,13 +209,17 @@ def elsewhere(
 
 
 @contextlib.contextmanager
-def beside(conn: Connection, settings: Mapping[str, str]) -> Iterator[Connection]:
+def beside(
+    conn: Connection, settings: Mapping[str, str], *, read_only: bool = False
+) -> Iterator[Connection]:
     """Another connection like this one, with these settings. Raises RunbookError where there is
     none left, or the server is gone."""
     parameters = _parameters(conn)
     with contextlib.ExitStack() as stack:
         try:
-            other = stack.enter_context(_session(parameters, settings, alongside=conn))
+            other = stack.enter_context(
+                _session(parameters, settings, read_only=read_only, alongside=conn)
+            )
         except psycopg.Error as error:
             reason = _in_one_line(error)
             raise RunbookError(

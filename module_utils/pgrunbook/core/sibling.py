@@ -6,7 +6,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Iterator
 
-from .connection import SETTINGS, Connection, beside, one
+from .connection import SETTINGS, Connection, beside
 from .server import require_sibling
 
 _KEPT = (
@@ -23,13 +23,29 @@ def sibling(conn: Connection, **settings: str) -> Iterator[Connection]:
     """Another connection to the same database with the settings of this one, which writes, apart
     from those given. It is in autocommit mode. Raises RunbookError where there is none left, or it
     leads to another server, as it can with several hosts in runbook_login."""
-    assert not conn.read_only, "what only reads has one connection and one transaction"
-    query = "SELECT pg_catalog.current_setting(%s, true) AS value"
-    kept = {name: one(conn, query, (name,))["value"] for name in _KEPT}
-    wanted = {name: value for name, value in {**kept, **settings}.items() if value is not None}
-    with beside(conn, wanted) as other:
+    assert not conn.read_only, "what only reads is in no autocommit mode"
+    with beside(conn, {**settings_of(conn), **settings}) as other:
         require_sibling(conn, other)
         yield other
+
+
+@contextlib.contextmanager
+def like(conn: Connection) -> Iterator[Connection]:
+    """Another connection to the same database with the settings of this one, which writes or only
+    reads as this one does. Raises RunbookError as sibling() does."""
+    with beside(conn, settings_of(conn), read_only=bool(conn.read_only)) as other:
+        require_sibling(conn, other)
+        yield other
+
+
+def settings_of(conn: Connection) -> dict[str, str]:
+    """The settings of a session that are ours, as they are now; without those that its server does
+    not know."""
+    query = (
+        "SELECT name, pg_catalog.current_setting(name) AS value FROM pg_catalog.unnest(%s::text[])"
+        " name WHERE pg_catalog.current_setting(name, true) IS NOT NULL"
+    )
+    return {row["name"]: row["value"] for row in conn.execute(query, (list(_KEPT),))}
 
 
 def require_connections(conn: Connection, others: int) -> None:

@@ -4,10 +4,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 
-from psycopg.sql import SQL, Composed
+from psycopg.sql import SQL, Composable, Composed
 
-from ..core.connection import Connection, one
+from .. import catalog
+from ..catalog import page_ranges
+from ..core.connection import Connection
 from ..core.spec import Spec
 from ..core.sql import name, table
 from . import registry
@@ -25,11 +28,20 @@ class RowCounts:
 
 def count_rows(conn: Connection, spec: Spec) -> RowCounts:
     """Count the rows of both tables."""
-    query = SQL(
-        "SELECT count(*) AS rows, (SELECT count(*) FROM {source}) AS source_rows,"
-        " count(*) FILTER (WHERE {orphaned}) AS orphans FROM {table} t"
-    ).format(source=table(spec.source), orphaned=orphaned(spec), table=table(spec.table))
-    return RowCounts(**one(conn, query, ()))
+    target = catalog.inspect(conn, spec.table)
+    source = catalog.inspect(conn, spec.source, catalog.READABLE)
+    rows = page_ranges.summed(
+        conn, spec.table, target, partial(_counting, orphaned(spec)), spec.workers
+    )
+    counting = SQL("SELECT count(*) AS source_rows FROM {} s").format
+    return RowCounts(
+        **rows, **page_ranges.summed(conn, spec.source, source, counting, spec.workers)
+    )
+
+
+def _counting(orphan: Composed, rows: Composable) -> Composed:
+    counts = SQL("SELECT count(*) AS rows, count(*) FILTER (WHERE {}) AS orphans FROM {} t")
+    return counts.format(orphan, rows)
 
 
 def orphaned(spec: Spec) -> Composed:

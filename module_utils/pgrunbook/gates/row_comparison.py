@@ -8,13 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 from psycopg.sql import SQL, Composable, Composed, Literal
 
 from .. import catalog, ledger
 from ..backfill import eligibility
 from ..backfill.equality import Rules, differs, rules, same
-from ..catalog import TableInfo, conversion
+from ..catalog import TableInfo, conversion, page_ranges
 from ..core.connection import Connection, one
 from ..core.spec import APART, DIFFER, EQUAL, Spec
 from ..core.sql import name, table, text
@@ -53,7 +54,12 @@ def compare_all(
 ) -> Compared:
     """Compare every row; aside is the condition that a row is set aside. by is what
     equality.rules() gives."""
-    return _compare(conn, spec, info, by, _all_rows(spec), aside)
+    held = conversion.held(spec, info.types)
+
+    def comparing(rows: Composable) -> Composed:
+        return _comparing(spec, held, _all_of(rows), by, aside)
+
+    return _compared(held, page_ranges.summed(conn, spec.table, info, comparing, spec.workers))
 
 
 def compare_sample(
@@ -139,7 +145,10 @@ def _compare(
     aside: Composable | None = None,
 ) -> Compared:
     held = conversion.held(spec, info.types)
-    found = one(conn, _comparing(spec, held, rows, by, aside), ())
+    return _compared(held, one(conn, _comparing(spec, held, rows, by, aside), ()))
+
+
+def _compared(held: Mapping[str, conversion.Held], found: Mapping[str, Any]) -> Compared:
     if all(h.moved is None for h in held.values()):
         found = {**found, "kept": None, "kept_alone": None}
     return Compared(**found)
@@ -234,7 +243,11 @@ def _drifting(spec: Spec, info: TableInfo, journal: Composable, by: Rules) -> Co
 
 
 def _all_rows(spec: Spec) -> Composed:
-    return SQL("SELECT * FROM {}").format(table(spec.table))
+    return _all_of(table(spec.table))
+
+
+def _all_of(rows: Composable) -> Composed:
+    return SQL("SELECT * FROM {} t").format(rows)
 
 
 def _random_rows(spec: Spec) -> Composed:

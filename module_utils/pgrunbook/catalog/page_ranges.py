@@ -1,0 +1,169 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""A large table, read a page range at a time: no statement reads all of it, and no transaction is
+older than one range. Only reads.
+
+A transaction that reads for minutes keeps the server from removing dead rows anywhere in the
+database, and a schema change of the table waits for it.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import dataclass
+from functools import reduce
+from typing import Any
+
+from psycopg.sql import SQL, Composable, Composed, Literal
+
+from ..core.connection import Connection, one
+from ..core.errors import RunbookError
+from ..core.read_only import short_transaction
+from ..core.sibling import like
+from ..core.spec import Table
+from ..core.sql import comma, name, table
+from .tables import Leaf, TableInfo
+
+LARGE_PAGES = 65_536  # 512 MiB, which a disk of 100 MB a second gives in 5 seconds
+RANGE_PAGES = 32_768  # 256 MiB: 0.3 s in memory, and smaller ones take longer together
+MAX_READERS = 2  # one is half as fast as a statement that the server runs in parallel
+
+Query = Callable[[Composable], Composed]
+"""A query of the rows t that stand behind its FROM."""
+
+
+@dataclass(frozen=True)
+class PageRange:
+    """The pages of a leaf from first to before last; without last, to wherever it ends by then."""
+
+    leaf: Table
+    first: int
+    last: int | None
+
+
+def summed(
+    conn: Connection, of: Table, info: TableInfo, query: Query, workers: int = 1
+) -> dict[str, Any]:
+    """The row of sums that a query gives of the whole table: numbers, or objects of numbers. Of a
+    large table it is put together from those of its ranges, and with two workers two connections
+    read, if a second one is to be had.
+
+    Rows that are written meanwhile can be moved from a range that is still to be read to one that
+    was read, or the other way round: they are missing then, or counted twice. A connection that
+    only reads ends its transaction, so it must be in no savepoint.
+    """
+    if not is_large(conn, info):
+        return one(conn, query(table(of)), ())
+    waiting = deque(query(_rows(info, ranges)) for ranges in groups(info.leaves))
+    readers = min(workers, MAX_READERS, len(waiting))
+    with _readers(conn, readers) as conns, ThreadPoolExecutor(len(conns)) as pool:
+        found = [pool.submit(_summed, each, waiting) for each in conns]
+    return reduce(added, (each.result() for each in found))
+
+
+def true_anywhere(conn: Connection, of: Table, info: TableInfo, query: Query) -> bool:
+    """Whether what a query says, in its column any, is true of some part of the table. Of a large
+    table it is asked range by range, until it is. For summed()'s connections."""
+    if not is_large(conn, info):
+        return bool(one(conn, query(table(of)), ())["any"])
+    return any(_in_a_range(conn, query(_rows(info, r)))["any"] for r in groups(info.leaves))
+
+
+def is_large(conn: Connection, info: TableInfo) -> bool:
+    """Whether the table is read by ranges: it has many pages, and each leaf is a heap that our role
+    may read by its own name."""
+    if info.pages < LARGE_PAGES:
+        return False
+    query = (
+        "SELECT bool_and(m.amname IS NOT DISTINCT FROM 'heap' AND c.relkind IN ('r', 'm')"
+        " AND has_table_privilege(c.oid, 'SELECT')) AS all"
+        " FROM pg_class c LEFT JOIN pg_am m ON m.oid = c.relam WHERE c.oid = ANY (%s::oid[])"
+    )
+    return bool(one(conn, query, ([leaf.oid for leaf in info.leaves],))["all"])
+
+
+def groups(leaves: Sequence[Leaf]) -> Iterator[list[PageRange]]:
+    """The ranges that cover the leaves, in groups of RANGE_PAGES together: small leaves share a
+    group. The last range of each leaf is open, for rows that are appended meanwhile."""
+    group: list[PageRange] = []
+    room = RANGE_PAGES
+    for leaf in leaves:
+        first = 0
+        while leaf.pages - first > room:
+            yield [*group, PageRange(leaf.table, first, first + room)]
+            first += room
+            group, room = [], RANGE_PAGES
+        group.append(PageRange(leaf.table, first, None))
+        room -= leaf.pages - first
+    if group:
+        yield group
+
+
+@contextmanager
+def _readers(conn: Connection, number: int) -> Iterator[list[Connection]]:
+    """So many connections to read with, the given one among them; fewer where there are none
+    left."""
+    with ExitStack() as stack:
+        conns = [conn]
+        with suppress(RunbookError):
+            conns += [stack.enter_context(like(conn)) for _ in range(number - 1)]
+        yield conns
+
+
+def _summed(conn: Connection, waiting: deque[Composed]) -> dict[str, Any]:
+    """The sums of the queries that this reader takes, until none is waiting, or one fails."""
+    total: dict[str, Any] = {}
+    try:
+        while (query := _next(waiting)) is not None:
+            total = added(total, _in_a_range(conn, query))
+    except BaseException:
+        waiting.clear()
+        raise
+    return total
+
+
+def _next(waiting: deque[Composed]) -> Composed | None:
+    try:
+        return waiting.popleft()
+    except IndexError:
+        return None
+
+
+def _in_a_range(conn: Connection, query: Composed) -> dict[str, Any]:
+    """The row that a query of a range gives, in a transaction of its own."""
+    with short_transaction(conn):
+        # JIT would be compiled for every range again.
+        conn.execute("SELECT pg_catalog.set_config('jit', 'off', true)")
+        return one(conn, query, ())
+
+
+def added(total: Mapping[str, Any], more: Mapping[str, Any]) -> dict[str, Any]:
+    """Two rows of sums, added up; one of them may be empty."""
+    return {key: _sum(total.get(key), more.get(key)) for key in {**total, **more}}
+
+
+def _sum(total: Any, more: Any) -> Any:
+    if total is None or more is None:
+        return more if total is None else total
+    return added(total, more) if isinstance(more, Mapping) else total + more
+
+
+def _rows(info: TableInfo, ranges: Sequence[PageRange]) -> Composed:
+    """The rows of ranges as a subquery, with their places: partitions may have their columns in
+    another order."""
+    columns = comma(map(name, ("tableoid", "ctid", *info.columns)))
+    return SQL("({})").format(
+        SQL(" UNION ALL ").join(
+            SQL("SELECT {} FROM {} WHERE {}").format(columns, table(r.leaf), _within(r))
+            for r in ranges
+        )
+    )
+
+
+def _within(pages: PageRange) -> Composed:
+    first = SQL("ctid >= {}::tid").format(Literal(f"({pages.first},0)"))
+    if pages.last is None:
+        return first
+    return SQL("{} AND ctid < {}::tid").format(first, Literal(f"({pages.last},0)"))

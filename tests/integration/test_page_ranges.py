@@ -1,0 +1,170 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""A large table is read in short transactions, and the answers are those of one statement."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import psycopg
+import pytest
+from psycopg.sql import SQL, Composable, Composed
+
+from ansible.module_utils.pgrunbook import catalog
+from ansible.module_utils.pgrunbook.backfill import counting, eligibility
+from ansible.module_utils.pgrunbook.backfill.equality import rules
+from ansible.module_utils.pgrunbook.catalog import page_ranges
+from ansible.module_utils.pgrunbook.core import phase as phase_module
+from ansible.module_utils.pgrunbook.core.connection import Connection, connect
+from ansible.module_utils.pgrunbook.core.errors import RunbookError
+from ansible.module_utils.pgrunbook.core.spec import Spec
+from ansible.module_utils.pgrunbook.gates import orphans, row_comparison
+from tests.integration.conftest import Database
+from tests.integration.small_table import Table, all_right, fill
+from tests.integration.steps import Module, Steps
+from tests.integration.test_partitions import partitioned
+
+RANGE_PAGES = 2
+
+
+@pytest.fixture
+def by_ranges(monkeypatch: pytest.MonkeyPatch) -> Callable[[], None]:
+    """From when it is called, a table of one page is a large one."""
+
+    def begin() -> None:
+        monkeypatch.setattr(page_ranges, "LARGE_PAGES", 1)
+        monkeypatch.setattr(page_ranges, "RANGE_PAGES", RANGE_PAGES)
+
+    return begin
+
+
+@pytest.fixture
+def steps(database: Database, module: Module) -> Steps:
+    """A table of some pages, and its source."""
+    return Table(rows=2000).make(database, module)
+
+
+@pytest.fixture
+def reading(steps: Steps) -> Iterator[Connection]:
+    """What a module that only reads has."""
+    with connect(steps.login, name="test", read_only=True, schemas=["public"]) as conn:
+        yield conn
+
+
+def answers(steps: Steps, workers: int, *, read_only: bool = True) -> list[Any]:
+    """Everything that is counted in a whole table."""
+    spec = phase_module.parse({**steps.spec, "workers": workers})
+    with connect(steps.login, name="test", read_only=read_only, schemas=["public"]) as conn:
+        info = catalog.inspect(conn, spec.table)
+        by = rules(conn, spec, info)
+        return [
+            counting.count(conn, spec, info),
+            orphans.count_rows(conn, spec),
+            row_comparison.compare_all(conn, spec, info, by, SQL("t.id < 100")),
+            eligibility.any_left(conn, spec, info, SQL("t.id > 1900")),
+            eligibility.any_left(conn, spec, info, SQL("t.id > 1000000")),
+        ]
+
+
+@pytest.mark.parametrize("rows", [0, 2000])
+@pytest.mark.parametrize("table", [Table(), partitioned()], ids=["plain", "partitioned"])
+def test_ranges_give_the_answers_of_one_statement(
+    any_database: Database, module: Module, table: Table, rows: int, by_ranges: Callable[[], None]
+) -> None:
+    steps = table.make(any_database, module)
+    any_database.sql("TRUNCATE t")
+    any_database.sql(
+        "INSERT INTO t (id, ref, value) SELECT i, i % 60, CASE WHEN i % 25 = 0 THEN"
+        f" 'kept' END FROM generate_series(1, {rows}) i"
+    )
+    any_database.sql("UPDATE t SET value = 'v' || ref WHERE id > 1000 AND id % 7 = 0")
+    expected = answers(steps, workers=1)
+    assert (expected[0].rows_total, expected[1].rows, expected[3]) == (rows, rows, rows > 0)
+    by_ranges()
+    assert answers(steps, workers=1) == expected
+    assert answers(steps, workers=2) == expected
+    assert answers(steps, workers=2, read_only=False) == expected
+
+
+def test_every_range_is_a_transaction_of_its_own(
+    database: Database, steps: Steps, reading: Connection, by_ranges: Callable[[], None]
+) -> None:
+    spec, info = _table(reading, steps)
+    reading.execute("SET LOCAL statement_timeout = '77s'")
+    by_ranges()
+
+    def begun(rows: Composable) -> Composed:
+        query = "SELECT jsonb_build_object(now()::text, count(*)) AS begun FROM {} t"
+        return SQL(query).format(rows)
+
+    for workers in (1, 2):
+        found = page_ranges.summed(reading, spec.table, info, begun, workers)["begun"]
+        assert len(found) == -(-info.pages // RANGE_PAGES) > 10
+        assert sum(found.values()) == 2000
+    (row,) = reading.execute("SHOW statement_timeout")
+    assert row["statement_timeout"] == "77s"
+    database.sql("SET lock_timeout = '1s'; ALTER TABLE t ADD COLUMN more int")
+
+
+def test_rows_behind_the_last_known_page_are_counted(
+    database: Database, steps: Steps, reading: Connection, by_ranges: Callable[[], None]
+) -> None:
+    spec, info = _table(reading, steps)
+    database.sql("INSERT INTO t (id, ref) SELECT i, 1 FROM generate_series(2001, 4000) i")
+    by_ranges()
+    assert counting.count(reading, spec, info).rows_total == 4000
+
+
+def test_a_range_in_which_something_got_a_transaction_id_is_refused(
+    steps: Steps, reading: Connection, by_ranges: Callable[[], None]
+) -> None:
+    spec, info = _table(reading, steps)
+    by_ranges()
+    query = SQL("SELECT count(pg_current_xact_id()) AS n FROM {} t").format
+    for workers in (1, 2):
+        with pytest.raises(RunbookError, match="This was to write nothing"):
+            page_ranges.summed(reading, spec.table, info, query, workers)
+
+
+def test_a_range_that_fails_ends_the_count(
+    steps: Steps, reading: Connection, by_ranges: Callable[[], None]
+) -> None:
+    spec, info = _table(reading, steps)
+    by_ranges()
+    query = SQL("SELECT sum(1 / (t.id - 700)) AS n FROM {} t").format
+    with pytest.raises(psycopg.errors.DivisionByZero):
+        page_ranges.summed(reading, spec.table, info, query, 2)
+
+
+def test_a_leaf_that_cannot_be_read_by_its_name_is_read_as_part_of_the_table(
+    database: Database, module: Module, by_ranges: Callable[[], None]
+) -> None:
+    steps = partitioned().make(database, module)
+    by_ranges()
+    with connect(steps.login, name="test", read_only=True, schemas=["public"]) as conn:
+        spec, info = _table(conn, steps)
+        assert page_ranges.is_large(conn, info)
+        conn.rollback()
+        database.superuser("ALTER TABLE t_one OWNER TO postgres")
+        assert not page_ranges.is_large(conn, info)
+        assert counting.count(conn, spec, info).rows_total == 340
+
+
+def test_a_run_goes_its_way_by_ranges(
+    database: Database, module: Module, by_ranges: Callable[[], None]
+) -> None:
+    steps = partitioned(workers=2).make(database, module)
+    whole = steps.do("plan", check=True)
+    by_ranges()
+    ranged = steps.do("plan", check=True)
+    assert ranged["counts"] == whole["counts"] and ranged["plan_hash"] == whole["plan_hash"]
+    assert ranged["proof"] == {"read_only": True, "xid": None}
+    fill(steps)
+    all_right(database)
+    counts = steps.do("data_gates")["counts"]
+    assert (counts["rows_total"], counts["rows_eligible"]) == (340, 0)
+
+
+def _table(conn: Connection, steps: Steps) -> tuple[Spec, catalog.TableInfo]:
+    spec = phase_module.parse(steps.spec)
+    return spec, catalog.inspect(conn, spec.table)
