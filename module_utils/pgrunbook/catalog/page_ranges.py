@@ -21,7 +21,7 @@ from psycopg.sql import SQL, Composable, Composed, Literal
 from ..core.connection import Connection, one
 from ..core.errors import RunbookError
 from ..core.read_only import short_transaction
-from ..core.sibling import like
+from ..core.sibling import sibling
 from ..core.spec import Table
 from ..core.sql import comma, name, table
 from .tables import Leaf, TableInfo
@@ -108,7 +108,7 @@ def _readers(conn: Connection, number: int) -> Iterator[list[Connection]]:
     with ExitStack() as stack:
         conns = [conn]
         with suppress(RunbookError):
-            conns += [stack.enter_context(like(conn)) for _ in range(number - 1)]
+            conns += [stack.enter_context(sibling(conn)) for _ in range(number - 1)]
         yield conns
 
 

@@ -20,20 +20,12 @@ _KEPT = (
 
 @contextlib.contextmanager
 def sibling(conn: Connection, **settings: str) -> Iterator[Connection]:
-    """Another connection to the same database with the settings of this one, which writes, apart
-    from those given. It is in autocommit mode. Raises RunbookError where there is none left, or it
-    leads to another server, as it can with several hosts in runbook_login."""
-    assert not conn.read_only, "what only reads is in no autocommit mode"
-    with beside(conn, {**settings_of(conn), **settings}) as other:
-        require_sibling(conn, other)
-        yield other
-
-
-@contextlib.contextmanager
-def like(conn: Connection) -> Iterator[Connection]:
-    """Another connection to the same database with the settings of this one, which writes or only
-    reads as this one does. Raises RunbookError as sibling() does."""
-    with beside(conn, settings_of(conn), read_only=bool(conn.read_only)) as other:
+    """Another connection to the same database with the settings of this one, apart from those
+    given: in autocommit mode, or like this one in READ ONLY transactions. Raises RunbookError where
+    there is none left, or it leads to another server, as it can with several hosts in
+    runbook_login."""
+    wanted = {**settings_of(conn), **settings}
+    with beside(conn, wanted, read_only=bool(conn.read_only)) as other:
         require_sibling(conn, other)
         yield other
 
