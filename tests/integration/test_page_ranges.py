@@ -13,6 +13,7 @@ from psycopg.sql import SQL, Composable, Composed
 from ansible.module_utils.pgrunbook import catalog
 from ansible.module_utils.pgrunbook.backfill import counting, eligibility
 from ansible.module_utils.pgrunbook.backfill.equality import rules
+from ansible.module_utils.pgrunbook.backfill.sample import sample
 from ansible.module_utils.pgrunbook.catalog import page_ranges
 from ansible.module_utils.pgrunbook.core import phase as phase_module
 from ansible.module_utils.pgrunbook.core.connection import Connection, connect
@@ -53,7 +54,7 @@ def reading(steps: Steps) -> Iterator[Connection]:
 
 def answers(steps: Steps, workers: int, *, read_only: bool = True) -> list[Any]:
     """Everything that is counted in a whole table."""
-    spec = phase_module.parse({**steps.spec, "workers": workers})
+    spec = phase_module.parse({**steps.spec, "workers": workers, "sample_rows": 150})
     with connect(steps.login, name="test", read_only=read_only, schemas=["public"]) as conn:
         info = catalog.inspect(conn, spec.table)
         by = rules(conn, spec, info)
@@ -61,6 +62,8 @@ def answers(steps: Steps, workers: int, *, read_only: bool = True) -> list[Any]:
             counting.count(conn, spec, info),
             orphans.count_rows(conn, spec),
             row_comparison.compare_all(conn, spec, info, by, SQL("t.id < 100")),
+            row_comparison.compare_sample(conn, spec, info, by, None),
+            sample(conn, spec, info, by, 20),
             eligibility.any_left(conn, spec, info, SQL("t.id > 1900")),
             eligibility.any_left(conn, spec, info, SQL("t.id > 1000000")),
         ]
@@ -79,7 +82,7 @@ def test_ranges_give_the_answers_of_one_statement(
     )
     any_database.sql("UPDATE t SET value = 'v' || ref WHERE id > 1000 AND id % 7 = 0")
     expected = answers(steps, workers=1)
-    assert (expected[0].rows_total, expected[1].rows, expected[3]) == (rows, rows, rows > 0)
+    assert (expected[0].rows_total, expected[1].rows, expected[5]) == (rows, rows, rows > 0)
     by_ranges()
     assert answers(steps, workers=1) == expected
     assert answers(steps, workers=2) == expected

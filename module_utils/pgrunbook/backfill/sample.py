@@ -6,14 +6,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from psycopg.sql import SQL
+from psycopg.sql import SQL, Composable, Composed, Literal
 
 from .. import catalog
-from ..catalog import TableInfo, conversion
+from ..catalog import TableInfo, conversion, page_ranges
+from ..catalog.page_ranges import PageRange
 from ..core import printable
 from ..core.connection import Connection
 from ..core.spec import Spec
-from ..core.sql import comma, name, table
+from ..core.sql import comma, name
 from .eligibility import (
     eligible,
     joined,
@@ -36,9 +37,16 @@ class SampledRow:
     after: dict[str, str | None]
 
 
-def sample(conn: Connection, spec: Spec, info: TableInfo, by: Rules, rows: int) -> list[SampledRow]:
-    """Up to that many eligible rows at random. The values afterwards are as they will be
-    stored."""
+def sample(
+    conn: Connection,
+    spec: Spec,
+    info: TableInfo,
+    by: Rules,
+    rows: int,
+    among: Sequence[PageRange] = (),
+) -> list[SampledRow]:
+    """Up to that many eligible rows at random, of the whole table, or among those of some pages.
+    The values afterwards are as they will be stored."""
     names = catalog.present_names(spec, info)
     before = [
         SQL("t.{}::text AS {}").format(name(names[c.name]), name(f"b{n}"))
@@ -51,26 +59,34 @@ def sample(conn: Connection, spec: Spec, info: TableInfo, by: Rules, rows: int) 
         )
         for n, (c, value) in enumerate(zip(spec.columns, values(spec, held), strict=True))
     ]
-    query = SQL(
-        "SELECT ARRAY[{keys}] AS key, {values} FROM {table} t {join} ({source}) s"
-        " ON {matches} WHERE {eligible} ORDER BY {order} LIMIT %s"
-    ).format(
-        keys=comma(SQL("({})::text").format(part) for part in key_parts(spec)),
-        values=comma([*before, *after]),
-        table=table(spec.table),
-        join=joined(held),
-        source=source_query(spec),
-        matches=matches(spec),
-        eligible=eligible(spec, held),
-        order=random_order(spec),
-    )
+
+    def sampling(of: Composable) -> Composed:
+        return SQL(
+            "SELECT ARRAY[{keys}] AS key, {values}, {order} AS place FROM {of} t"
+            " {join} ({source}) s ON {matches} WHERE {eligible} ORDER BY place LIMIT {rows}"
+        ).format(
+            keys=comma(SQL("({})::text").format(part) for part in key_parts(spec)),
+            values=comma([*before, *after]),
+            order=random_order(spec),
+            of=of,
+            join=joined(held),
+            source=source_query(spec),
+            matches=matches(spec),
+            eligible=eligible(spec, held),
+            rows=Literal(rows),
+        )
+
+    if among:
+        found = conn.execute(sampling(page_ranges.rows_of(info, among)), ()).fetchall()
+    else:
+        found = page_ranges.first(conn, spec.table, info, sampling, "place", rows, spec.workers)
     return [
         SampledRow(
             row["key"],
             {c.name: row[f"b{n}"] for n, c in enumerate(spec.columns)},
             {c.name: row[f"a{n}"] for n, c in enumerate(spec.columns)},
         )
-        for row in conn.execute(query, (rows,))
+        for row in found
     ]
 
 

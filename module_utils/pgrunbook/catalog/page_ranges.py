@@ -8,12 +8,15 @@ database, and a schema change of the table waits for it.
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from functools import reduce
+from itertools import accumulate
+from random import Random
 from typing import Any
 
 from psycopg.sql import SQL, Composable, Composed, Literal
@@ -30,8 +33,12 @@ LARGE_PAGES = 65_536  # 512 MiB, which a disk of 100 MB a second gives in 5 seco
 RANGE_PAGES = 32_768  # 256 MiB: 0.3 s in memory, and smaller ones take longer together
 MAX_READERS = 2  # one is half as fast as a statement that the server runs in parallel
 
+Row = dict[str, Any]
 Query = Callable[[Composable], Composed]
 """A query of the rows t that stand behind its FROM."""
+Merge = Callable[[Sequence[Row]], list[Row]]
+NUMBER = "pgrunbook_page"
+"""The column of rows_of() that numbers the ranges."""
 
 
 @dataclass(frozen=True)
@@ -43,9 +50,7 @@ class PageRange:
     last: int | None
 
 
-def summed(
-    conn: Connection, of: Table, info: TableInfo, query: Query, workers: int = 1
-) -> dict[str, Any]:
+def summed(conn: Connection, of: Table, info: TableInfo, query: Query, workers: int = 1) -> Row:
     """The row of sums that a query gives of the whole table: numbers, or objects of numbers. Of a
     large table it is put together from those of its ranges, and with two workers two connections
     read, if a second one is to be had.
@@ -54,13 +59,20 @@ def summed(
     was read, or the other way round: they are missing then, or counted twice. A connection that
     only reads ends its transaction, so it must be in no savepoint.
     """
-    if not is_large(conn, info):
-        return one(conn, query(table(of)), ())
-    waiting = deque(query(_rows(info, ranges)) for ranges in groups(info.leaves))
-    readers = min(workers, MAX_READERS, len(waiting))
-    with _readers(conn, readers) as conns, ThreadPoolExecutor(len(conns)) as pool:
-        found = [pool.submit(_summed, each, waiting) for each in conns]
-    return reduce(added, (each.result() for each in found))
+    (row,) = _read(conn, of, info, query, workers, lambda rows: [reduce(added, rows)])
+    return row
+
+
+def first(
+    conn: Connection, of: Table, info: TableInfo, query: Query, by: str, most: int, workers: int = 1
+) -> list[Row]:
+    """The first rows of the whole table in the order of a column, by, of a query that gives so many
+    at most, in that order. Of a large table it is asked range by range, as by summed()."""
+
+    def kept(rows: Sequence[Row]) -> list[Row]:
+        return sorted(rows, key=lambda row: row[by])[:most]
+
+    return _read(conn, of, info, query, workers, kept)
 
 
 def true_anywhere(conn: Connection, of: Table, info: TableInfo, query: Query) -> bool:
@@ -68,7 +80,8 @@ def true_anywhere(conn: Connection, of: Table, info: TableInfo, query: Query) ->
     table it is asked range by range, until it is. For summed()'s connections."""
     if not is_large(conn, info):
         return bool(one(conn, query(table(of)), ())["any"])
-    return any(_in_a_range(conn, query(_rows(info, r)))["any"] for r in groups(info.leaves))
+    queries = (query(rows_of(info, ranges)) for ranges in groups(info.leaves))
+    return any(row["any"] for each in queries for row in _in_a_range(conn, each))
 
 
 def is_large(conn: Connection, info: TableInfo) -> bool:
@@ -101,6 +114,19 @@ def groups(leaves: Sequence[Leaf]) -> Iterator[list[PageRange]]:
         yield group
 
 
+def _read(
+    conn: Connection, of: Table, info: TableInfo, query: Query, workers: int, merge: Merge
+) -> list[Row]:
+    """The rows that a query gives of the table, or those of its ranges, merged."""
+    if not is_large(conn, info):
+        return conn.execute(query(table(of)), ()).fetchall()
+    waiting = deque(query(rows_of(info, ranges)) for ranges in groups(info.leaves))
+    readers = min(workers, MAX_READERS, len(waiting))
+    with _readers(conn, readers) as conns, ThreadPoolExecutor(len(conns)) as pool:
+        found = [pool.submit(_merged, each, waiting, merge) for each in conns]
+    return merge([row for each in found for row in each.result()])
+
+
 @contextmanager
 def _readers(conn: Connection, number: int) -> Iterator[list[Connection]]:
     """So many connections to read with, the given one among them; fewer where there are none
@@ -112,16 +138,16 @@ def _readers(conn: Connection, number: int) -> Iterator[list[Connection]]:
         yield conns
 
 
-def _summed(conn: Connection, waiting: deque[Composed]) -> dict[str, Any]:
-    """The sums of the queries that this reader takes, until none is waiting, or one fails."""
-    total: dict[str, Any] = {}
+def _merged(conn: Connection, waiting: deque[Composed], merge: Merge) -> list[Row]:
+    """What the queries give that this reader takes, until none is waiting, or one fails."""
+    rows: list[Row] = []
     try:
         while (query := _next(waiting)) is not None:
-            total = added(total, _in_a_range(conn, query))
+            rows = merge([*rows, *_in_a_range(conn, query)])
     except BaseException:
         waiting.clear()
         raise
-    return total
+    return rows
 
 
 def _next(waiting: deque[Composed]) -> Composed | None:
@@ -131,16 +157,16 @@ def _next(waiting: deque[Composed]) -> Composed | None:
         return None
 
 
-def _in_a_range(conn: Connection, query: Composed) -> dict[str, Any]:
-    """The row that a query of a range gives, in a transaction of its own."""
+def _in_a_range(conn: Connection, query: Composed) -> list[Row]:
+    """What a query of a range gives, in a transaction of its own."""
     with short_transaction(conn):
         # JIT would be compiled for every range again.
         conn.execute("SELECT pg_catalog.set_config('jit', 'off', true)")
-        return one(conn, query, ())
+        return conn.execute(query, ()).fetchall()
 
 
-def added(total: Mapping[str, Any], more: Mapping[str, Any]) -> dict[str, Any]:
-    """Two rows of sums, added up; one of them may be empty."""
+def added(total: Mapping[str, Any], more: Mapping[str, Any]) -> Row:
+    """Two rows of sums, added up."""
     return {key: _sum(total.get(key), more.get(key)) for key in {**total, **more}}
 
 
@@ -150,14 +176,29 @@ def _sum(total: Any, more: Any) -> Any:
     return added(total, more) if isinstance(more, Mapping) else total + more
 
 
-def _rows(info: TableInfo, ranges: Sequence[PageRange]) -> Composed:
-    """The rows of ranges as a subquery, with their places: partitions may have their columns in
-    another order."""
+def random_pages(info: TableInfo, most: int, seed: int) -> list[PageRange]:
+    """So many pages of the table at random, each alone, in their order on the disk; all of them
+    where it has no more. The same seed gives the same pages."""
+    numbers = sorted(Random(seed).sample(range(info.pages), min(most, info.pages)))
+    starts = list(accumulate((leaf.pages for leaf in info.leaves), initial=0))
+    found = []
+    for number in numbers:
+        of = bisect_right(starts, number) - 1
+        page = number - starts[of]
+        found.append(PageRange(info.leaves[of].table, page, page + 1))
+    return found
+
+
+def rows_of(info: TableInfo, ranges: Sequence[PageRange]) -> Composed:
+    """The rows of ranges as a subquery, with their places, and the number of their range from 0 on:
+    partitions may have their columns in another order."""
     columns = comma(map(name, ("tableoid", "ctid", *info.columns)))
     return SQL("({})").format(
         SQL(" UNION ALL ").join(
-            SQL("SELECT {} FROM {} WHERE {}").format(columns, table(r.leaf), _within(r))
-            for r in ranges
+            SQL("SELECT {} AS {}, {} FROM {} WHERE {}").format(
+                Literal(number), name(NUMBER), columns, table(pages.leaf), _within(pages)
+            )
+            for number, pages in enumerate(ranges)
         )
     )
 

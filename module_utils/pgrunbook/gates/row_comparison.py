@@ -6,7 +6,7 @@ In the SQL, t is the table, s the source, and j the journal.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -18,7 +18,7 @@ from ..backfill.equality import Rules, differs, rules, same
 from ..catalog import TableInfo, conversion, page_ranges
 from ..core.connection import Connection, one
 from ..core.spec import APART, DIFFER, EQUAL, Spec
-from ..core.sql import name, table, text
+from ..core.sql import comma, name, table, text
 from ..core.values import IF_ANY
 from ..ledger import forgotten
 
@@ -65,8 +65,12 @@ def compare_all(
 def compare_sample(
     conn: Connection, spec: Spec, info: TableInfo, by: Rules, aside: Composable | None
 ) -> Compared:
-    """Compare the phase's random sample."""
-    return _compare(conn, spec, info, by, _random_rows(spec), aside)
+    """Compare the phase's random sample. In a large table its keys are found first, and then the
+    rows that have them."""
+    rows = _random_rows(spec)
+    if page_ranges.is_large(conn, info):
+        rows = _found_again(spec, info, _random_keys(conn, spec, info))
+    return _compare(conn, spec, info, by, rows, aside)
 
 
 @dataclass(frozen=True)
@@ -256,13 +260,38 @@ def _random_rows(spec: Spec) -> Composed:
     )
 
 
+def _random_keys(conn: Connection, spec: Spec, info: TableInfo) -> list[str]:
+    """The keys of the random rows, as entries of a journal have them."""
+    parts = eligibility.key_parts(spec) if spec.key else [SQL("t.tableoid"), SQL("t.ctid")]
+    keys = comma(SQL("({})::text").format(part) for part in parts)
+
+    def sampling(rows: Composable) -> Composed:
+        return SQL(
+            "SELECT jsonb_build_array({})::text AS entry, {} AS place FROM {} t"
+            " ORDER BY place LIMIT {}"
+        ).format(keys, eligibility.random_order(spec), rows, Literal(spec.sample_rows))
+
+    found = page_ranges.first(
+        conn, spec.table, info, sampling, "place", spec.sample_rows, spec.workers
+    )
+    return [row["entry"] for row in found]
+
+
+def _found_again(spec: Spec, info: TableInfo, entries: Sequence[str]) -> Composed:
+    """The rows that have these keys, or are at these places where they have none."""
+    journal = SQL("SELECT e::jsonb AS e, NULL::int8 AS xid FROM unnest({}::text[]) e").format(
+        Literal(list(entries))
+    )
+    if not spec.key:
+        return _rows_by_place(spec, journal)
+    return _rows_by_key(spec, info, journal)
+
+
 def _rows_of_run(spec: Spec, info: TableInfo, journal: Composable) -> Composed:
     """The rows that the journal lists, by their place where the rollback is waived."""
     if spec.waive_rollback:
         return _rows_by_place(spec, ledger.NO_ENTRIES)
-    return SQL("SELECT t.* FROM ({}) j JOIN {} t ON {}").format(
-        journal, table(spec.table), _journal_keys(spec, info)
-    )
+    return _rows_by_key(spec, info, journal)
 
 
 def _found_rows(
@@ -285,6 +314,13 @@ def _found_rows(
         ).format(table(spec.table), writers)
         found = _number_of(conn, rows)
     return rows, found
+
+
+def _rows_by_key(spec: Spec, info: TableInfo, journal: Composable) -> Composed:
+    """The rows that have the keys of a journal's entries."""
+    return SQL("SELECT t.* FROM ({}) j JOIN {} t ON {}").format(
+        journal, table(spec.table), _journal_keys(spec, info)
+    )
 
 
 def _rows_by_place(spec: Spec, writers: Composable) -> Composed:
