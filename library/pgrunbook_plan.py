@@ -144,7 +144,10 @@ needed:
   returned: success
   type: bool
 counts:
-  description: The rows of the table, by what the run would do with them.
+  description:
+    - The rows of the table, by what the run would do with them. RV(ignore:estimated) is there where
+      they are estimated, with RV(ignore:pages_read) of so many RV(ignore:pages) and intervals of
+      95 %, each a list of two numbers.
   returned: success
   type: dict
 baseline:
@@ -288,7 +291,7 @@ def plan(conn: Any, given: Given, *, check: bool) -> object:
             accept_incomplete_journal=given.options["accept_incomplete_journal"],
         )
         return _told(given, forgetting, forget_text(forgetting))
-    planned = build(conn, given.spec, given.options["approval"])
+    planned = build(conn, given.spec, given.options["approval"], check=check)
     told = _told(given, planned, plan_text(planned))
     foreseen = {"changed": planned.needed, "diff": diffs(conn, planned)} if check else {}
     return {**told, **foreseen}

@@ -329,6 +329,16 @@ options:
         - Seed of the random sample. The same seed gives the same rows.
         type: int
         default: 7
+      counts:
+        description:
+        - How a plan counts the rows of a large table. V(exact) reads all of them, V(estimate) some
+          pages, unless what is estimated leaves a decision open; V(auto) estimates in a dry run only.
+        type: str
+        default: auto
+        choices:
+        - auto
+        - exact
+        - estimate
       speedup_min:
         description:
         - How many times better a query must be than the one that it replaces.

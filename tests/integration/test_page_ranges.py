@@ -156,7 +156,7 @@ def test_a_leaf_that_cannot_be_read_by_its_name_is_read_as_part_of_the_table(
 def test_a_run_goes_its_way_by_ranges(
     database: Database, module: Module, by_ranges: Callable[[], None]
 ) -> None:
-    steps = partitioned(workers=2).make(database, module)
+    steps = partitioned(workers=2, counts="exact").make(database, module)
     whole = steps.do("plan", check=True)
     by_ranges()
     ranged = steps.do("plan", check=True)

@@ -6,6 +6,7 @@ __all__ = [
     "backfill",
     "batch",
     "constraints",
+    "count_estimate",
     "counting",
     "eligibility",
     "equality",

@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
 
@@ -15,6 +15,7 @@ from ..catalog.conversion import Held
 from ..core.connection import Connection
 from ..core.spec import Column, Spec
 from ..core.sql import comma, name
+from ..core.values import IF_ANY
 from ..ddl import convert
 from .eligibility import any_of, eligible, matches, of_source, percentage, source_query, values
 from .equality import Rules, differs
@@ -32,34 +33,51 @@ class Coverage:
     lacking: dict[str, int]
 
 
+Interval = tuple[float, float]
+"""What a figure is between, with 95 % confidence."""
+
+
+@dataclass(frozen=True)
+class Estimated:
+    """That counts are estimated, from pages_read of so many pages, and the intervals of the figures
+    by which something is decided: rows, and by column the coverage before and after, in per
+    cent."""
+
+    pages_read: int
+    pages: int
+    rows_total: Interval
+    rows_eligible: Interval
+    before: dict[str, Interval]
+    after: dict[str, Interval]
+
+
 @dataclass(frozen=True)
 class Counts:
     """The rows of the table by what the backfill would do with them: those that it skips by reason,
-    and the coverage by column."""
+    and the coverage by column. estimated is None where each row was counted."""
 
     rows_total: int
     rows_eligible: int
     rows_skipped: dict[str, int]
     coverage: dict[str, Coverage]
+    estimated: Estimated | None = field(default=None, metadata=IF_ANY)
 
 
 def count(conn: Connection, spec: Spec, info: TableInfo) -> Counts:
     """Count the rows by what the backfill would do with them."""
-    held = conversion.held(spec, info.types)
-
-    def counting(rows: Composable) -> Composed:
-        return SQL("SELECT {}, {} FROM {} t LEFT JOIN ({}) s ON {}").format(
-            _by_reason(spec, held),
-            _by_column(spec, held),
-            rows,
-            source_query(spec),
-            matches(spec),
-        )
-
-    return _counts(spec, page_ranges.summed(conn, spec.table, info, counting, spec.workers))
+    query = partial(sums, spec, conversion.held(spec, info.types))
+    return of_sums(spec, page_ranges.summed(conn, spec.table, info, query, spec.workers))
 
 
-def _counts(spec: Spec, row: Mapping[str, Any]) -> Counts:
+def sums(spec: Spec, held: Mapping[str, Held], rows: Composable) -> Composed:
+    """The query that counts rows t, for of_sums()."""
+    return SQL("SELECT {}, {} FROM {} t LEFT JOIN ({}) s ON {}").format(
+        _by_reason(spec, held), _by_column(spec, held), rows, source_query(spec), matches(spec)
+    )
+
+
+def of_sums(spec: Spec, row: Mapping[str, Any]) -> Counts:
+    """The counts that sums() gives."""
     total = row["total"]
     return Counts(
         total,

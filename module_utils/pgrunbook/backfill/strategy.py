@@ -17,6 +17,7 @@ from ..catalog import BLOCK_BYTES, TableInfo, conversion
 from ..core.connection import Connection, one
 from ..core.errors import RunbookError
 from ..core.spec import Spec
+from .count_estimate import is_open
 from .counting import Counts
 
 DEFER_BELOW_COVERAGE = 10.0  # per cent; above it, queries may well use the index already
@@ -71,6 +72,16 @@ def choose(conn: Connection, spec: Spec, info: TableInfo, counts: Counts) -> tup
         return Strategy("ranges"), why_not
     why = f"{_rows_per_page(info):.0f} rows a page{deferring}"
     return Strategy("interleaved", passes, tuple(blocking)), why
+
+
+def is_settled(counts: Counts) -> bool:
+    """Whether choose() chooses the same for whatever the counts may be between, if they are
+    estimated."""
+    found = counts.estimated
+    if found is None:
+        return True
+    few = found.rows_eligible[0] < 1 or is_open(found.rows_eligible, WORTH_ROWS)
+    return not few and not any(is_open(s, DEFER_BELOW_COVERAGE) for s in found.before.values())
 
 
 @dataclass(frozen=True)

@@ -314,6 +314,14 @@ class Spec:
     )
     sample_rows: int = option("Size of the random sample.", 1000, least=1)
     sample_seed: int = option("Seed of the random sample. The same seed gives the same rows.", 7)
+    counts: str = option(
+        "How a plan counts the rows of a large table. V(exact) reads all of them, V(estimate) some "
+        "pages, unless what is estimated leaves a decision open; V(auto) estimates in a dry run "
+        "only.",
+        "auto",
+        choices=("auto", "exact", "estimate"),
+        more="variables.md#counts-of-a-large-table",
+    )
     speedup_min: float = option(
         "How many times better a query must be than the one that it replaces.",
         5.0,

@@ -16,6 +16,7 @@ from .. import catalog, ledger
 from ..backfill import eligibility
 from ..backfill.equality import Rules, differs, rules, same
 from ..catalog import TableInfo, conversion, page_ranges
+from ..catalog.page_ranges import PageRange
 from ..core.connection import Connection, one
 from ..core.spec import APART, DIFFER, EQUAL, Spec
 from ..core.sql import comma, name, table, text
@@ -60,6 +61,16 @@ def compare_all(
         return _comparing(spec, held, _all_of(rows), by, aside)
 
     return _compared(held, page_ranges.summed(conn, spec.table, info, comparing, spec.workers))
+
+
+def compare_pages(
+    conn: Connection, spec: Spec, info: TableInfo, by: Rules, pages: Sequence[PageRange]
+) -> list[Compared]:
+    """Compare the rows of some pages, each page that has rows for itself."""
+    held = conversion.held(spec, info.types)
+    rows = _all_of(page_ranges.rows_of(info, pages))
+    query = _comparing(spec, held, rows, by, group=name(page_ranges.NUMBER))
+    return [_compared(held, row) for row in conn.execute(query, ())]
 
 
 def compare_sample(
@@ -164,8 +175,10 @@ def _comparing(
     rows: Composable,
     by: Rules,
     aside: Composable | None = None,
+    group: Composable | None = None,
 ) -> Composed:
-    """The query that compares rows, and counts them as Compared has it."""
+    """The query that compares rows, and counts them as Compared has it: all together, or those that
+    are alike in the column group."""
     return SQL(
         "SELECT count(*) FILTER (WHERE {compared} AND NOT refused) AS compared,\n"
         "  count(*) FILTER (WHERE {matched}) AS matched,\n"
@@ -173,15 +186,17 @@ def _comparing(
         "  count(*) FILTER (WHERE ({different}) AND NOT refused) AS different,\n"
         "  count(*) FILTER (WHERE kept) AS kept, count(*) FILTER (WHERE alone) AS kept_alone,\n"
         "  count(*) FILTER (WHERE refused) AS refused\n"
-        "FROM (SELECT missing, different, missing AND aside AS refused,\n"
+        "FROM (SELECT {group}missing, different, missing AND aside AS refused,\n"
         "  kept AND NOT (missing OR different) AS kept,\n"
         "  alone AND NOT (missing OR different) AS alone\n"
-        "  FROM (SELECT coalesce({is_missing}, false) AS missing,\n"
+        "  FROM (SELECT {group}coalesce({is_missing}, false) AS missing,\n"
         "    coalesce({is_different}, false) AS different,\n"
         "    coalesce({is_kept}, false) AS kept, s.k0 IS NULL AS alone, {aside} AS aside\n"
         "    FROM ({rows}) t {join} ({source}) s ON {matches}\n"
-        "    WHERE {has_origin}) r) c"
+        "    WHERE {has_origin}) r) c{by_group}"
     ).format(
+        group=SQL("{}, ").format(group) if group else SQL(""),
+        by_group=SQL(" GROUP BY {}").format(group) if group else SQL(""),
         **{which: SQL(condition) for which, condition in _COUNTED[spec.kept_values].items()},
         is_missing=eligibility.eligible(spec, held),
         is_different=_different(spec, held, by),

@@ -3,13 +3,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-from ..backfill.counting import Counts, Coverage
+from ..backfill import count_estimate
+from ..backfill.count_estimate import Sampled
+from ..backfill.counting import Counts, Coverage, Estimated, Interval
 from ..backfill.eligibility import percentage
 from ..core.spec import Spec
-from ..core.values import plain
+from ..core.values import plain, read
 from ..gates import Gate, registry
 from ..gates.data_gates import coverage_target, kept_measured, kept_target
 from ..gates.gate import judge
@@ -52,13 +54,32 @@ def agreement(spec: Spec, already: Compared, drifted: int, unknown: str = "") ->
     )
 
 
+def estimated_agreement(
+    spec: Spec, found: Sequence[Compared], between: Interval, pages: Sampled
+) -> Gate:
+    """The same gate, passed by what was found on some pages: on each of them, and which per cent of
+    all rows agree with 95 % confidence."""
+    compared, different = (sum(getattr(c, n) for c in found) for n in ("compared", "different"))
+    share = percentage(compared - different, compared)
+    return judge(
+        spec,
+        registry.AGREEMENT,
+        target=f"≥ {spec.accuracy_min:g} % afterwards{kept_target(spec, found[0])}",
+        measured=f"about {share} % at most {count_estimate.between(between)}: {different:,} of "
+        f"{compared:,} rows on {len(pages.ranges):,} of {pages.pages:,} pages differ already",
+        passed=True,
+        evidence={"compared": compared, "different": different, "between": list(between)},
+    )
+
+
 def _baseline(spec: Spec, baseline: Mapping[str, Any]) -> Gate:
     before = {column: share["before"] for column, share in baseline["coverage"].items()}
     return judge(
         spec,
         registry.BASELINE,
         target="measured",
-        measured=", ".join(f"{column} {share} %" for column, share in before.items()),
+        measured=", ".join(f"{column} {share} %" for column, share in before.items())
+        + _source(baseline),
         passed=True,
         evidence=before,
     )
@@ -73,9 +94,16 @@ def _requirement(spec: Spec, baseline: Mapping[str, Any], counts: Counts) -> Gat
         target=f"{coverage_target(spec)} afterwards",
         measured="; ".join(
             [
-                f"{baseline['rows_eligible']:,} of {baseline['rows_total']:,} rows",
-                ", ".join(f"{column} {share} %" for column, share in after.items()),
-                *(_short(column, counts.coverage[column]) for column in short),
+                f"{'about ' if baseline.get('estimated') else ''}{baseline['rows_eligible']:,} of "
+                f"{baseline['rows_total']:,} rows{_source(baseline)}",
+                ", ".join(
+                    f"{column} {share} %{_between(counts, column)}"
+                    for column, share in after.items()
+                ),
+                *(
+                    _short(column, counts.coverage[column], estimated=bool(counts.estimated))
+                    for column in short
+                ),
             ]
         ),
         passed=not short,
@@ -83,9 +111,23 @@ def _requirement(spec: Spec, baseline: Mapping[str, Any], counts: Counts) -> Gat
     )
 
 
-def _short(column: str, share: Coverage) -> str:
+def _source(counted: Mapping[str, Any]) -> str:
+    """What counts, as JSON, are estimated from, where they are."""
+    found = counted.get("estimated")
+    return f", {count_estimate.source(read(Estimated, found))}" if found else ""
+
+
+def _between(counts: Counts, column: str) -> str:
+    found = counts.estimated
+    return f" {count_estimate.between(found.after[column])}" if found else ""
+
+
+def _short(column: str, share: Coverage, *, estimated: bool) -> str:
     """Why a column does not get enough."""
-    why = [f"{rows:,} rows {REASONS[reason]}" for reason, rows in share.lacking.items() if rows]
+    some = "about " if estimated else ""
+    why = [
+        f"{some}{rows:,} rows {REASONS[reason]}" for reason, rows in share.lacking.items() if rows
+    ]
     return f"{column} can get no more than {share.after} %, because {', '.join(why)}"
 
 

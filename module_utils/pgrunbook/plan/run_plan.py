@@ -11,9 +11,9 @@ from typing import Any
 
 from .. import catalog, ledger
 from ..backfill import page_space
-from ..backfill.counting import Counts, count, without
+from ..backfill.counting import Counts
 from ..backfill.estimate import backfill_seconds
-from ..backfill.sample import sample, sample_text
+from ..backfill.sample import sample_text
 from ..backfill.strategy import Strategy
 from ..backfill.throttle import horizon_holder
 from ..backfill.workers import OLD_TRANSACTION_SECONDS
@@ -25,36 +25,32 @@ from ..core.values import plain, read
 from ..core.window import require_open_window
 from ..ddl import columns, index_plan, indexes
 from ..ddl.index_advice import IndexAdvice
-from ..gates import Gate, index_trial
-from ..gates.row_comparison import compare_all, count_drifted, undated
+from ..gates import index_trial
 from ..ledger import identity
 from . import plan_gates
 from .estimates import Estimates, build_seconds
 from .plan import Plan, PlanResult
+from .plan_counts import Looked, look
 from .requirements import Sound, require_columns, require_sound
 from .steps import steps
 from .strategy_choice import Approved, Chosen, choose_plan
-
-SAMPLED_ROWS = 100
 
 
 @dataclass(frozen=True)
 class _Seen:
     """What was found for a plan: both tables, the columns' present names, what does not stop the
-    run, the counts of rows, the gate on those that differ already, and the indexes that trials
-    could build."""
+    run, the table's rows, and the indexes that trials could build."""
 
     info: TableInfo
     source: TableInfo
     names: dict[str, str]
     sound: Sound
-    counts: Counts
-    agreement: Gate
+    rows: Looked
     advised: list[IndexAdvice]
 
 
-def build(conn: Connection, spec: Spec, approval: str = "") -> PlanResult:
-    """The plan, made in a READ ONLY transaction.
+def build(conn: Connection, spec: Spec, approval: str = "", *, check: bool = False) -> PlanResult:
+    """The plan, made in READ ONLY transactions; check is whether it is for a dry run.
 
     approval is the hash of a plan that somebody approves without a question. Where that plan
     differs in the strategy only, and the table still allows its strategy, that one is kept. A run
@@ -64,8 +60,8 @@ def build(conn: Connection, spec: Spec, approval: str = "") -> PlanResult:
     """
     started = time.monotonic()
     begun = _require_free(conn, spec)
-    seen = _look(conn, spec)
-    info, sound, counts = seen.info, seen.sound, seen.counts
+    seen = _look(conn, spec, check=check)
+    info, sound, counts = seen.info, seen.sound, seen.rows.counts
     chosen = _choose(conn, spec, seen, begun, approval)
     strategy = chosen.plan.strategy
     heap_only = page_space.heap_only_percent(conn, spec, info, sound.compared_by, strategy)
@@ -90,8 +86,8 @@ def build(conn: Connection, spec: Spec, approval: str = "") -> PlanResult:
         horizon=horizon_holder(conn, [conn.info.backend_pid], OLD_TRANSACTION_SECONDS),
         estimates=Estimates(filling, building, index_trial.seconds(seen.advised)),
         measured_rate=measured_rate,
-        sample=sample(conn, spec, info, sound.compared_by, SAMPLED_ROWS),
-        checks=[*gates, seen.agreement],
+        sample=seen.rows.sample,
+        checks=[*gates, seen.rows.agreement],
     )
 
 
@@ -108,20 +104,15 @@ def diffs(conn: Connection, planned: PlanResult) -> list[dict[str, str]]:
     return [*shown, {"prepared": rows}] if rows else shown
 
 
-def _look(conn: Connection, spec: Spec) -> _Seen:
+def _look(conn: Connection, spec: Spec, *, check: bool) -> _Seen:
     info = catalog.inspect(conn, spec.table)
     require_unlocked(conn, info.oid, str(spec.table))
     source = catalog.inspect(conn, spec.source, catalog.READABLE)
     names = require_columns(conn, spec, info, source)
     sound = require_sound(conn, spec, info, names)
-    counts = without(count(conn, spec, info), sound.foreseen.left)
-    already = compare_all(conn, spec, info, sound.compared_by, None)
-    drifted = count_drifted(conn, spec, info, sound.compared_by) if already.different else 0
-    agreement = plan_gates.agreement(
-        spec, already, drifted, undated(conn, spec) if already.different else ""
-    )
+    rows = look(conn, spec, info, sound, check=check)
     advised = index_trial.planned(conn, spec, info)
-    return _Seen(info, source, names, sound, counts, agreement, advised)
+    return _Seen(info, source, names, sound, rows, advised)
 
 
 def _choose(
@@ -137,7 +128,7 @@ def _choose(
 
     stored = ledger.approved_strategy(conn, begun.id) if begun else None
     kept = read(Strategy, stored) if stored else None
-    return choose_plan(conn, spec, seen.info, seen.counts, Approved(kept, approval), planned)
+    return choose_plan(conn, spec, seen.info, seen.rows.counts, Approved(kept, approval), planned)
 
 
 def new_run_id(phase: str) -> str:

@@ -8,6 +8,7 @@ import textwrap
 from collections.abc import Iterable
 from dataclasses import replace
 
+from ..backfill.count_estimate import between, rounded, source
 from ..backfill.counting import Counts
 from ..backfill.progress import about
 from ..backfill.sample import sample_text
@@ -206,7 +207,7 @@ def _conversion(each: Moving) -> list[str]:
 def _rows(result: PlanResult) -> list[str]:
     counts, sample = result.counts, result.sample
     lines = [
-        f"   rows  {counts.rows_eligible:,} of {counts.rows_total:,} would change",
+        *_changing(counts),
         *_skipped(counts),
         *_refused(result),
         *_how(result),
@@ -214,6 +215,18 @@ def _rows(result: PlanResult) -> list[str]:
         f"of a sample of {len(sample)} (all of them with --diff):",
     ]
     return lines + textwrap.indent(sample_text(sample[:SHOWN_ROWS]), "     ").split("\n")
+
+
+def _changing(counts: Counts) -> list[str]:
+    found = counts.estimated
+    if found is None:
+        told = f"{counts.rows_eligible:,} of {counts.rows_total:,} would change"
+        return [f"   rows  {told}"]
+    return _labelled(
+        "rows",
+        f"about {rounded(counts.rows_eligible)} of {rounded(counts.rows_total)} would change "
+        f"{between(found.rows_eligible, rows=True)}, {source(found)}",
+    )
 
 
 def _how(result: PlanResult) -> list[str]:
@@ -247,7 +260,8 @@ def _refused(result: PlanResult) -> list[str]:
 
 def _skipped(counts: Counts) -> list[str]:
     return [
-        f"         {number:,} stay as they are: they {REASONS[reason]}"
+        f"         {f'about {rounded(number)}' if counts.estimated else f'{number:,}'}"
+        f" stay as they are: they {REASONS[reason]}"
         for reason, number in counts.rows_skipped.items()
         if number
     ]
