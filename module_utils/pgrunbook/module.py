@@ -112,8 +112,9 @@ def execute(
     have to be trusted, and all rows of its tables to be seen. What is in the way of that is told
     together with what first(connection, spec) finds, which may call nothing of the phase's.
 
-    Where the module only reads, or in check mode, the connection is one READ ONLY transaction, and
-    the result's proof holds what the server says of it. Every failure exits through fail_json.
+    Where the module only reads, or in check mode, the connection works in READ ONLY transactions,
+    and the result's proof holds what the server says of the last one. Every failure exits through
+    fail_json.
 
     With a run, outside check mode, the server has to be the one that the run was planned on, and
     from its approval on the spec is the approved plan's, whatever the parameters say. Where its

@@ -160,7 +160,7 @@ options:
 attributes:
   check_mode:
     description:
-    - Reads in one READ ONLY transaction and returns what would be done.
+    - Reads in READ ONLY transactions and returns what would be done.
     support: full
   diff_mode:
     description:
@@ -172,7 +172,7 @@ attributes:
 attributes:
   check_mode:
     description:
-    - The module only reads, in one READ ONLY transaction, in either mode.
+    - The module only reads, in READ ONLY transactions, in either mode.
     support: full
   diff_mode:
     description:

@@ -116,6 +116,7 @@ def option_dicts(draw: st.DrawFn) -> dict[str, Any]:
         "kept_values": st.sampled_from(["apart", "equal", "differ"]),
         "sample_rows": counts,
         "sample_seed": st.integers(min_value=-(2**63), max_value=2**63 - 1),
+        "counts": st.sampled_from(["auto", "exact", "estimate"]),
         "speedup_min": st.floats(min_value=0.1, max_value=1000),
         "repetitions": counts,
         "index_advice": st.sampled_from(["estimate", "try", "keep"]),

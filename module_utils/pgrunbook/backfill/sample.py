@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 
 from psycopg.sql import SQL, Composable, Composed, Literal
 
@@ -47,6 +48,23 @@ def sample(
 ) -> list[SampledRow]:
     """Up to that many eligible rows at random, of the whole table, or among those of some pages.
     The values afterwards are as they will be stored."""
+    query = partial(_sampling, spec, info, by, rows)
+    if among:
+        found = conn.execute(query(page_ranges.rows_of(info, among)), ()).fetchall()
+    else:
+        found = page_ranges.first(conn, spec.table, info, query, "place", rows, spec.workers)
+    return [
+        SampledRow(
+            row["key"],
+            {c.name: row[f"b{n}"] for n, c in enumerate(spec.columns)},
+            {c.name: row[f"a{n}"] for n, c in enumerate(spec.columns)},
+        )
+        for row in found
+    ]
+
+
+def _sampling(spec: Spec, info: TableInfo, by: Rules, most: int, of: Composable) -> Composed:
+    """The query that gives the first eligible rows of some, at random places."""
     names = catalog.present_names(spec, info)
     before = [
         SQL("t.{}::text AS {}").format(name(names[c.name]), name(f"b{n}"))
@@ -59,35 +77,20 @@ def sample(
         )
         for n, (c, value) in enumerate(zip(spec.columns, values(spec, held), strict=True))
     ]
-
-    def sampling(of: Composable) -> Composed:
-        return SQL(
-            "SELECT ARRAY[{keys}] AS key, {values}, {order} AS place FROM {of} t"
-            " {join} ({source}) s ON {matches} WHERE {eligible} ORDER BY place LIMIT {rows}"
-        ).format(
-            keys=comma(SQL("({})::text").format(part) for part in key_parts(spec)),
-            values=comma([*before, *after]),
-            order=random_order(spec),
-            of=of,
-            join=joined(held),
-            source=source_query(spec),
-            matches=matches(spec),
-            eligible=eligible(spec, held),
-            rows=Literal(rows),
-        )
-
-    if among:
-        found = conn.execute(sampling(page_ranges.rows_of(info, among)), ()).fetchall()
-    else:
-        found = page_ranges.first(conn, spec.table, info, sampling, "place", rows, spec.workers)
-    return [
-        SampledRow(
-            row["key"],
-            {c.name: row[f"b{n}"] for n, c in enumerate(spec.columns)},
-            {c.name: row[f"a{n}"] for n, c in enumerate(spec.columns)},
-        )
-        for row in found
-    ]
+    return SQL(
+        "SELECT ARRAY[{keys}] AS key, {values}, {order} AS place FROM {of} t"
+        " {join} ({source}) s ON {matches} WHERE {eligible} ORDER BY place LIMIT {most}"
+    ).format(
+        keys=comma(SQL("({})::text").format(part) for part in key_parts(spec)),
+        values=comma([*before, *after]),
+        order=random_order(spec),
+        of=of,
+        join=joined(held),
+        source=source_query(spec),
+        matches=matches(spec),
+        eligible=eligible(spec, held),
+        most=Literal(most),
+    )
 
 
 def sample_text(rows: Sequence[SampledRow]) -> str:

@@ -44,9 +44,10 @@ def connect(
     """Open a connection whose waits are bounded, and close it.
 
     login holds libpq's parameters under libpq's names. name becomes application_name, after
-    "pgrunbook/". A read_only connection is one READ ONLY transaction for all that it does;
-    otherwise it is in autocommit mode. Names are looked up in pg_catalog, then in the schemas.
-    Raises RunbookError when the server cannot be used, or others may get the session behind it.
+    "pgrunbook/". A read_only connection is one READ ONLY transaction for all that it does, unless
+    read_only.short_transaction() ends it; otherwise it is in autocommit mode. Names are looked up
+    in pg_catalog, then in the schemas. Raises RunbookError when the server cannot be
+    used, or others may get the session behind it.
     """
     _require_plain(login)
     parameters = {
