@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -16,7 +17,7 @@ from ansible.module_utils.pgrunbook.core import phase as phase_module
 from ansible.module_utils.pgrunbook.core.connection import connect
 from tests.integration.conftest import Database
 from tests.integration.small_table import Table
-from tests.integration.steps import Module, Steps
+from tests.integration.steps import Module, Steps, facts_of, reported
 from tests.integration.test_partitions import partitioned
 
 ROWS = 30_000
@@ -79,7 +80,9 @@ def plans(steps: Steps, *, check: bool, **spec: Any) -> dict[str, Any]:
     return replace(steps, spec={**steps.spec, **spec}).do("plan", check=check)
 
 
-def test_a_dry_run_estimates_and_a_run_counts(database: Database, module: Module) -> None:
+def test_a_dry_run_estimates_and_a_run_counts(
+    database: Database, module: Module, tmp_path: Path
+) -> None:
     steps = steps_of(database, module, Table(), rows=60_000)
     dry, real = plans(steps, check=True), plans(steps, check=False)
     assert dry["counts"]["estimated"]["pages_read"] == 400
@@ -96,6 +99,8 @@ def test_a_dry_run_estimates_and_a_run_counts(database: Database, module: Module
         f"about {dry['counts']['rows_eligible']:,} of "
     )
     assert "0 of 2" in checks["agreement"]["measured"]
+    summary = reported(tmp_path, facts_of(plan=dry), kind="plan")["report"]["summary"]
+    assert any(line.startswith("Planned: about ") for line in summary), summary
     assert dry["proof"] == {"read_only": True, "xid": None}
 
 

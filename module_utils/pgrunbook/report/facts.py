@@ -62,6 +62,7 @@ class Counts:
     rows_total: int = 0
     rows_eligible: int = 0
     rows_skipped: Mapping[str, int] = field(default_factory=dict)
+    estimated: Json | None = None
 
 
 @dataclass(frozen=True)

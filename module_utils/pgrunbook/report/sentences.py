@@ -47,7 +47,8 @@ def _done(told: Report) -> Iterator[str]:
     if not told.approvals:
         yield "Done: nothing was approved, and nothing was changed."
         if told.kind == "plan" and done.rows_total:
-            yield f"Planned: {done.rows_eligible:,} of {done.rows_total:,} rows to fill."
+            about = "about " if done.rows_estimated else ""
+            yield f"Planned: {about}{done.rows_eligible:,} of {done.rows_total:,} rows to fill."
         return
     yield from _filled(done)
     yield from _expected(done)
