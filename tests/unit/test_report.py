@@ -132,6 +132,7 @@ def test_the_promised_keys_and_their_values() -> None:
         "rows_skipped": dict.fromkeys(REASONS, 1),
         "seconds": 2.5,
         "rows_per_second": 38,
+        "rows_estimated": False,
         "heap_only_expected_percent": None,
         "heap_only_percent": None,
         "batches": 0,

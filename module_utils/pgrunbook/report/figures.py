@@ -31,7 +31,7 @@ def of_run(facts: Facts, gates: Sequence[Gate]) -> BackfillFigures:
         rows_refused=history.rows_refused,
         refused=history.refused,
         rows_skipped=started_from.counts.rows_skipped,
-        rows_estimated=True if started_from.counts.estimated else None,
+        rows_estimated=bool(started_from.counts.estimated),
         seconds=work.seconds,
         rows_per_second=round(work.rows_done / work.seconds) if work.seconds else 0,
         heap_only_expected_percent=started_from.heap_only_percent,

@@ -94,7 +94,7 @@ class BackfillFigures:
     rows_skipped: Mapping[str, int] = field(default_factory=dict)
     seconds: float = 0.0
     rows_per_second: int = 0
-    rows_estimated: bool | None = field(default=None, metadata=IF_ANY)
+    rows_estimated: bool = False
     heap_only_expected_percent: float | None = None
     heap_only_percent: float | None = None
     batches: int = 0
