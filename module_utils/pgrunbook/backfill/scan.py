@@ -14,7 +14,7 @@ from ..core.connection import Connection, one
 from ..core.spec import Spec
 from ..core.sql import comma, name, table
 from ..ledger import Checkpoint
-from .batch import key_values
+from .batch_sql import key_values
 
 
 @dataclass(frozen=True)

@@ -9,12 +9,13 @@ from psycopg.sql import SQL, Composable, Composed
 from ..catalog import TableInfo, conversion
 from ..core.spec import Spec
 from ..core.sql import render, table
-from . import batch
+from . import batch_sql
+from .batch import DIRECT_LOCK_MS
 from .strategy import Strategy
 
 LOCK = (
     "ROW EXCLUSIVE on the table; NO KEY UPDATE on the rows of one batch, for whose locks it waits "
-    f"{batch.DIRECT_LOCK_MS} ms, or not at all (SKIP LOCKED)"
+    f"{DIRECT_LOCK_MS} ms, or not at all (SKIP LOCKED)"
 )
 
 
@@ -30,21 +31,21 @@ def direct_statements(spec: Spec, info: TableInfo, strategy: Strategy) -> dict[i
     converted."""
     if any(h.moved is not None for h in _held_then(spec, info).values()):
         return {}
-    by_key = batch.keys(spec, info) if strategy.name == "keyset" else None
-    return {leaf.oid: batch.direct_statement(spec, leaf.table, by_key) for leaf in info.leaves}
+    by_key = batch_sql.keys(spec, info) if strategy.name == "keyset" else None
+    return {leaf.oid: batch_sql.direct_statement(spec, leaf.table, by_key) for leaf in info.leaves}
 
 
 def batch_statements(spec: Spec, info: TableInfo, strategy: Strategy) -> dict[int, Composed]:
     """The statement of a patient batch for each leaf, by the leaf's oid, on columns that have their
     right names and types by then."""
     place, held = _place(spec, info, strategy), _held_then(spec, info)
-    return {leaf.oid: batch.statement(spec, held, leaf.table, place) for leaf in info.leaves}
+    return {leaf.oid: batch_sql.statement(spec, held, leaf.table, place) for leaf in info.leaves}
 
 
 def pick_statements(spec: Spec, info: TableInfo, strategy: Strategy) -> dict[int, Composed]:
     """The query that finds one row of a batch, for each leaf, by the leaf's oid."""
     place, held = _place(spec, info, strategy), _held_then(spec, info)
-    return {leaf.oid: batch.pick(spec, held, leaf.table, place) for leaf in info.leaves}
+    return {leaf.oid: batch_sql.pick(spec, held, leaf.table, place) for leaf in info.leaves}
 
 
 def vacuum_statement(spec: Spec) -> Composed:
@@ -54,7 +55,7 @@ def vacuum_statement(spec: Spec) -> Composed:
 
 def _place(spec: Spec, info: TableInfo, strategy: Strategy) -> Composable:
     """The condition that a row is in the place of a batch."""
-    return batch.keys(spec, info) if strategy.name == "keyset" else batch.PAGES
+    return batch_sql.keys(spec, info) if strategy.name == "keyset" else batch_sql.PAGES
 
 
 def _held_then(spec: Spec, info: TableInfo) -> dict[str, conversion.Held]:

@@ -3,7 +3,7 @@
 batches have filled.
 
 A batch's statement changes the table and the ledger at once. The ledger gives the part that is on
-its own tables; backfill/batch.py composes the whole.
+its own tables; backfill/batch_sql.py composes the whole.
 """
 
 from __future__ import annotations

@@ -15,7 +15,7 @@ import psycopg
 from psycopg.sql import SQL, Composed
 
 from .. import catalog
-from ..backfill import batch, rollback
+from ..backfill import batch_sql, rollback
 from ..backfill.equality import Rules
 from ..catalog import TableInfo, conversion
 from ..core.connection import Connection
@@ -60,11 +60,11 @@ def _batches(spec: Spec, info: TableInfo, names: Mapping[str, str]) -> Iterator[
     held = conversion.held(spec, info.types)
     put_aside = {each.column.name: each.old for each in conversion.pending(spec, info)}
     by_key = spec.strategy == "keyset" and spec.key  # without a key the strategy is refused
-    place = batch.keys(spec, info) if by_key else batch.PAGES
+    place = batch_sql.keys(spec, info) if by_key else batch_sql.PAGES
     for leaf in info.leaves:
         yield (
             f"the statement of a batch of {leaf.table}",
-            batch.foreseen(spec, held, leaf.table, place, names, put_aside),
+            batch_sql.foreseen(spec, held, leaf.table, place, names, put_aside),
         )
 
 
