@@ -38,8 +38,10 @@ options:
   state:
     description:
       - V(present) makes it so. V(reverted) takes back just what this run did.
+      - V(cleared) drops, before a rollback gives rows back, the indexes that its plan names.
+        V(reverted) builds those again that were there before the run.
     type: str
-    choices: [present, reverted]
+    choices: [present, cleared, reverted]
     default: present
 """
 
@@ -102,7 +104,7 @@ from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
 
-from ansible.module_utils.pgrunbook.ddl import index_plan, indexes, undo_indexes
+from ansible.module_utils.pgrunbook.ddl import clear_indexes, index_plan, indexes, undo_indexes
 from ansible.module_utils.pgrunbook.module import LOGIN, RUN, SPEC, Given, alone, execute
 
 
@@ -110,6 +112,8 @@ def index(conn: Any, given: Given) -> object:
     spec, run = given.spec, given.run
 
     def work() -> Any:
+        if given.options["state"] == "cleared":
+            return clear_indexes.clear(conn, spec, run, dry=given.dry)
         if given.options["state"] == "reverted":
             return undo_indexes.revert(conn, spec, run, dry=given.dry)
         kinds, deferred = given.options["actions"], given.options["deferred"]
@@ -127,7 +131,11 @@ def main() -> None:
             "run": RUN,
             "actions": {"type": "list", "elements": "str", "choices": kinds, "default": kinds},
             "deferred": {"type": "list", "elements": "str", "default": []},
-            "state": {"type": "str", "choices": ["present", "reverted"], "default": "present"},
+            "state": {
+                "type": "str",
+                "choices": ["present", "cleared", "reverted"],
+                "default": "present",
+            },
         },
         supports_check_mode=True,
     )

@@ -203,6 +203,7 @@ class Steps:
         """The rollback of the run; what the backfill's part of it returned last."""
         self.plan(rollback_of=self.planned["run"]["id"])
         self.approve("rollback")
+        self.do("index", state="cleared")
         result = self.backfill(state="reverted")
         self.do("index", state="reverted")
         self.do("column", state="reverted")

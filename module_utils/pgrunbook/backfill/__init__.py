@@ -4,7 +4,7 @@ batch after batch, with an eye on everybody else."""
 
 __all__ = [
     "backfill",
-    "batch",
+    "batch_sql",
     "constraints",
     "count_estimate",
     "counting",

@@ -4,6 +4,7 @@ role."""
 
 __all__ = [
     "build_time",
+    "clear_indexes",
     "column_dependents",
     "columns",
     "convert",

@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from psycopg.sql import Composed
 
@@ -21,10 +21,13 @@ from .schema_change import SchemaChange
 from .step import Step, alike
 
 
-def revert(conn: Connection, spec: Spec, run: ledger.Run, *, dry: bool) -> SchemaChange:
+def revert(
+    conn: Connection, spec: Spec, run: ledger.Run, *, dry: bool, cleared: Collection[str] = ()
+) -> SchemaChange:
     """Take back what this run did to indexes: drop what it built, build what it dropped, and
-    rename what it renamed."""
+    rename what it renamed. cleared has those that will be gone by then, when dry."""
     info = catalog.inspect(conn, spec.table)
+    info = replace(info, indexes={n: i for n, i in info.indexes.items() if n not in cleared})
     after = {n: i.definition for n, i in info.indexes.items()}
     statements = []
     for undo in _undos(conn, spec, info, run):

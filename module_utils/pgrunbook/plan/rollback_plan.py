@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from .. import catalog, ledger
 from ..backfill import rollback, rollback_checks
 from ..backfill.result import SliceResult
+from ..backfill.strategy import WORTH_ROWS
 from ..catalog import TableInfo, row_security, surroundings, trust
 from ..core.connection import Connection
 from ..core.errors import RunbookError
@@ -17,7 +18,7 @@ from ..core.locks import require_unlocked
 from ..core.obstacles import Obstacles
 from ..core.spec import Spec
 from ..core.values import plain
-from ..ddl import undo_columns, undo_indexes
+from ..ddl import clear_indexes, undo_columns, undo_indexes
 from ..ddl.schema_change import SchemaChange
 from ..ddl.step import Step
 from ..gates import alterations
@@ -57,7 +58,8 @@ def build_rollback(
     run = ledger.Run(run_id, "", "")
     seen = _look(conn, run, acknowledged, accepted=accept_incomplete_journal)
     spec, info, rows, found = seen.spec, seen.info, seen.rows, seen.journal
-    built = undo_indexes.revert(conn, spec, run, dry=True)
+    cleared = _cleared(conn, seen, run_id)
+    built = undo_indexes.revert(conn, spec, run, dry=True, cleared=cleared)
     renamed = undo_columns.revert(conn, spec, run, dry=True)
     plan = RollbackPlan(
         undoes=run_id,
@@ -69,13 +71,22 @@ def build_rollback(
         columns_gone=list(rows.columns_gone),
         notes=[*seen.notes, *renamed.warnings],
         journal_altered=alterations.of_journals((*found.altered, *found.gone)),
-        steps=_steps(conn, info, run_id, rows, built, renamed),
+        steps=_steps(conn, seen, run_id, cleared, built, renamed),
     )
     needed = bool(rows.changed) or built.changed or renamed.changed or _unrecorded(conn, run_id)
     undoing = ledger.Run(run_id, plan.hash, uuid.uuid4().hex, plain(plan.server))
     return RollbackResult(
         plan, undoing, needed, rows.rows_changed, alterations.of_journals(found.unknown)
     )
+
+
+def _cleared(conn: Connection, seen: _Seen, run_id: str) -> list[str]:
+    """The indexes to be dropped before the rows are given back, where these are enough for it to
+    pay."""
+    if seen.rows.rows_changed < WORTH_ROWS:
+        return []
+    columns = filled.present_columns(conn, seen.spec, seen.info, run_id).values()
+    return clear_indexes.in_the_way(conn, seen.spec, seen.info, run_id, columns)
 
 
 def _unrecorded(conn: Connection, run_id: str) -> bool:
@@ -162,21 +173,22 @@ def _check_rows(
 
 def _steps(
     conn: Connection,
-    info: TableInfo,
+    seen: _Seen,
     run_id: str,
-    rows: SliceResult,
+    cleared: Collection[str],
     built: SchemaChange,
     renamed: SchemaChange,
 ) -> tuple[Step, ...]:
     given_back = Step(
         "backfill",
         "Give back the rows that the run changed",
-        rows.queries,
+        seen.rows.queries,
         undo=(),
         lock=rollback.LOCK,
     )
     return (
+        *([clear_indexes.step(seen.spec, cleared)] if cleared else []),
         given_back,
-        undo_indexes.step(conn, info, run_id, built),
+        undo_indexes.step(conn, seen.info, run_id, built),
         undo_columns.step(renamed),
     )

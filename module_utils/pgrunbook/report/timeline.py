@@ -21,6 +21,7 @@ EVENTS = {
     "index_rename_undone": "Index rename taken back",
     "index_defer": "Index to be dropped for the backfill",
     "index_defer_undone": "Dropped index restored",
+    "index_clear": "Index to be dropped for the rollback",
     "index_build": "Index build begun",
     "index_build_undone": "Built index taken back",
     "index_trial": "Trial of an index begun",
