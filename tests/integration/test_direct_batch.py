@@ -1,0 +1,69 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""A direct batch fills rows without locking them first, and takes nothing from anybody."""
+
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+
+from ansible.module_utils.pgrunbook.backfill import batch
+from tests.integration.conftest import Database
+from tests.integration.small_table import Table
+from tests.integration.steps import Module, Steps
+from tests.integration.test_kill import until
+
+SMALL = Table(rows=400, spec={"strategy": "ranges", "canary_rows": 20})
+WAITED_FOR = (
+    "SELECT count(*) AS n FROM pg_stat_activity"
+    " WHERE datname = current_database() AND %s = ANY (pg_blocking_pids(pid))"
+)
+
+
+@pytest.fixture
+def steps(database: Database, module: Module) -> Steps:
+    steps = SMALL.make(database, module)
+    steps.begin()
+    steps.backfill(canary=True)
+    steps.approve("backfill")
+    return steps
+
+
+def test_what_comes_while_it_waits_is_kept_and_is_not_in_the_journal(
+    database: Database, steps: Steps, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(batch, "DIRECT_LOCK_MS", 60_000)  # it ends with the statement's timeout
+    with database.connect() as other, ThreadPoolExecutor(1) as pool:
+        with other.transaction():
+            theirs = other.execute(
+                "UPDATE t SET value = 'theirs' WHERE id ="
+                " (SELECT id FROM t WHERE value IS NULL AND ref < 10 AND ref > 0 ORDER BY id DESC LIMIT 1)"
+                " RETURNING id"
+            ).fetchone()
+            filled = pool.submit(steps.backfill)
+            until(
+                lambda: (
+                    database.sql(WAITED_FOR, (other.info.backend_pid,))[0]["n"] or filled.done()
+                ),
+                "the batch waits for the row",
+            )
+            assert not filled.done()
+        filled.result()
+    assert theirs
+    steps.do("run", state="finished")
+    assert steps.back()["rows_left_alone"] == 0
+    left = "SELECT id FROM t WHERE value IS NOT NULL AND value <> 'kept'"
+    assert database.sql(left) == [theirs]
+
+
+def test_it_gives_up_on_a_row_that_is_held_and_the_others_are_filled(
+    database: Database, steps: Steps
+) -> None:
+    unfilled = "SELECT id FROM t WHERE value IS NULL AND ref < 10 AND ref > 0"
+    with database.connect() as other, other.transaction():
+        row = other.execute(f"{unfilled} LIMIT 1 FOR UPDATE").fetchone()
+        while steps.do("backfill")["sweep"] < 2:
+            pass
+        assert database.sql(unfilled) == [row]
+    steps.backfill()
+    assert database.sql(unfilled) == []
