@@ -57,6 +57,8 @@ def test_they_are_gone_meanwhile_and_back_after_it_was_broken_off(
 ) -> None:
     there = database.sql(INDEXES)
     assert len(clears(steps)) == len(there) > len(before) > 0
+    planned = "; ".join(s for each in steps.planned["plan"]["steps"] for s in each["statements"])
+    assert planned.count("CREATE INDEX CONCURRENTLY") == len(before)
     steps.approve("rollback")
     assert len(steps.do("index", state="cleared")["queries"]) == len(there)
     assert database.sql(INDEXES) == []

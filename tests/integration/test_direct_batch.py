@@ -13,7 +13,10 @@ from tests.integration.small_table import Table
 from tests.integration.steps import Module, Steps
 from tests.integration.test_kill import until
 
-SMALL = Table(rows=400, spec={"strategy": "ranges", "canary_rows": 20})
+SMALL = Table(
+    rows=400, options="WITH (fillfactor = 50)", spec={"strategy": "ranges", "canary_rows": 20}
+)
+EMPTY = "SELECT id FROM t WHERE value IS NULL AND ref BETWEEN 1 AND 50"
 WAITED_FOR = (
     "SELECT count(*) AS n FROM pg_stat_activity"
     " WHERE datname = current_database() AND %s = ANY (pg_blocking_pids(pid))"
@@ -36,8 +39,7 @@ def test_what_comes_while_it_waits_is_kept_and_is_not_in_the_journal(
     with database.connect() as other, ThreadPoolExecutor(1) as pool:
         with other.transaction():
             theirs = other.execute(
-                "UPDATE t SET value = 'theirs' WHERE id ="
-                " (SELECT id FROM t WHERE value IS NULL AND ref < 10 AND ref > 0 ORDER BY id DESC LIMIT 1)"
+                f"UPDATE t SET value = 'theirs' WHERE id = ({EMPTY} ORDER BY id DESC LIMIT 1)"
                 " RETURNING id"
             ).fetchone()
             filled = pool.submit(steps.backfill)
@@ -54,16 +56,16 @@ def test_what_comes_while_it_waits_is_kept_and_is_not_in_the_journal(
     assert steps.back()["rows_left_alone"] == 0
     left = "SELECT id FROM t WHERE value IS NOT NULL AND value <> 'kept'"
     assert database.sql(left) == [theirs]
+    assert database.sql("SELECT count(*) AS n FROM t WHERE value = 'kept'") == [{"n": 16}]
 
 
 def test_it_gives_up_on_a_row_that_is_held_and_the_others_are_filled(
     database: Database, steps: Steps
 ) -> None:
-    unfilled = "SELECT id FROM t WHERE value IS NULL AND ref < 10 AND ref > 0"
     with database.connect() as other, other.transaction():
-        row = other.execute(f"{unfilled} LIMIT 1 FOR UPDATE").fetchone()
+        row = other.execute(f"{EMPTY} LIMIT 1 FOR UPDATE").fetchone()
         while steps.do("backfill")["sweep"] < 2:
             pass
-        assert database.sql(unfilled) == [row]
+        assert database.sql(EMPTY) == [row]
     steps.backfill()
-    assert database.sql(unfilled) == []
+    assert database.sql(EMPTY) == []
