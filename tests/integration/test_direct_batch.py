@@ -13,6 +13,7 @@ from tests.integration.small_table import Table
 from tests.integration.steps import Module, Steps
 from tests.integration.test_kill import until
 
+SPEC = {"strategy": "ranges", "canary_rows": 20, "batch_rows": 1000}
 SMALL = Table(
     rows=400, options="WITH (fillfactor = 50)", spec={"strategy": "ranges", "canary_rows": 20}
 )
