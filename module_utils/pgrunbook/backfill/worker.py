@@ -85,7 +85,7 @@ class Worker:
             return min(size, most)
         if self._sweep:
             return size
-        return max(min(size, round(most * passes / self._rows_per_page)), 1)
+        return max(min(size, int(most * passes / self._rows_per_page)), 1)
 
     def can_be_direct(self, pages: int, passes: int, rows: int) -> bool:
         """Whether a batch of so many pages, or rows by key, may be direct: it cannot leave a row,
