@@ -13,5 +13,59 @@ from tests.integration.small_table import Table
 from tests.integration.steps import Module, Steps
 from tests.integration.test_kill import until
 
-SPEC = {"strategy": "ranges", "canary_rows": 20, "batch_rows": 1000}
-SMALL = Table(rows=400, options="WITH (fillfactor = 50)", spec=SPEC)
+ROOMY = Table(
+    rows=400,
+    options="WITH (fillfactor = 50)",  # a row that is changed meanwhile stays in the batch's place
+    spec={"strategy": "ranges", "canary_rows": 20, "batch_rows": 1000},
+)
+EMPTY = "SELECT id FROM t WHERE value IS NULL AND ref BETWEEN 1 AND 50"
+WAITED_FOR = (
+    "SELECT count(*) AS n FROM pg_stat_activity"
+    " WHERE datname = current_database() AND %s = ANY (pg_blocking_pids(pid))"
+)
+
+
+@pytest.fixture
+def steps(database: Database, module: Module) -> Steps:
+    steps = ROOMY.make(database, module)
+    steps.begin()
+    steps.backfill(canary=True)
+    steps.approve("backfill")
+    return steps
+
+
+def test_what_comes_while_it_waits_is_kept_and_is_not_in_the_journal(
+    database: Database, steps: Steps, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(batch, "DIRECT_LOCK_MS", 60_000)  # as long as the statement's timeout
+    with database.connect() as other, ThreadPoolExecutor(1) as pool:
+        with other.transaction():
+            theirs = other.execute(
+                f"UPDATE t SET value = 'theirs' WHERE id = ({EMPTY} ORDER BY id DESC LIMIT 1)"
+                " RETURNING id"
+            ).fetchone()
+            filled = pool.submit(steps.backfill)
+            pid = other.info.backend_pid
+            until(
+                lambda: database.sql(WAITED_FOR, (pid,)) != [{"n": 0}] or filled.done(),
+                "no batch waits for the row",
+            )
+            assert not filled.done()
+        filled.result()
+    steps.do("run", state="finished")
+    assert steps.back()["rows_left_alone"] == 0
+    left = "SELECT id FROM t WHERE value IS NOT NULL AND value <> 'kept'"
+    assert database.sql(left) == [theirs]
+    assert database.sql("SELECT count(*) AS n FROM t WHERE value = 'kept'") == [{"n": 16}]
+
+
+def test_it_gives_up_on_a_row_that_is_held_and_the_others_are_filled(
+    database: Database, steps: Steps
+) -> None:
+    with database.connect() as other, other.transaction():
+        row = other.execute(f"{EMPTY} LIMIT 1 FOR UPDATE").fetchone()
+        while steps.do("backfill")["sweep"] < 2:
+            pass
+        assert database.sql(EMPTY) == [row]
+    steps.backfill()
+    assert database.sql(EMPTY) == []
