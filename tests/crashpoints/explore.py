@@ -19,9 +19,11 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import psycopg
 
+from ansible.module_utils.pgrunbook.plan import rollback_plan
 from tests.crashpoints import person, state
 from tests.crashpoints.proxy import Cut, Message, Proxy
 from tests.crashpoints.small_run import (
@@ -275,6 +277,7 @@ def explorer() -> Iterator[Explorer]:
         tempfile.TemporaryDirectory(prefix="pgrunbook-proxy-") as folder,
         started("crashpoints") as (server, _),
         psycopg.connect(superuser(server), autocommit=True) as admin,
+        patch.object(rollback_plan, "WORTH_ROWS", 1),  # the indexes of a small table go, too
     ):
         make_template(server)
         found = Explorer(server, Path(folder), admin)

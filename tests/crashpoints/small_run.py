@@ -130,6 +130,11 @@ ROLLBACK: tuple[Step, ...] = (
     Step("plan of the rollback", lambda steps: steps.plan(rollback_of=steps.undoes), counted=False),
     Step("approval of the rollback", _needed(lambda steps: steps.approve("rollback"))),
     Step(
+        "indexes dropped for the rollback",
+        _needed(lambda steps: steps.do("index", state="cleared")),
+        "stop",
+    ),
+    Step(
         "rows given back",
         _needed(lambda steps: steps.backfill(state="reverted")),
         "stop",
