@@ -47,7 +47,7 @@ def point(explored: Explorer, step: str, kind: str, statement: str, nth: int = 0
 
 POINTS = {
     # A worker's batch: written and not committed, committed without an answer, and answered.
-    "a batch is written": ("backfill, catch-up", "Sync", "insert", 4, LATER),
+    "a batch is written": ("backfill, catch-up", "Sync", "INSERT INTO pgrunbook.batch", 4, LATER),
     "COMMIT of a batch is sent": ("backfill, catch-up", "Query", "COMMIT", 9, RESCUED),
     "COMMIT of a batch is answered": ("backfill, catch-up", REPLY, "COMMIT", 9, UNDONE),
     "a catch-up pass begins": ("backfill, catch-up", "Sync", "SET sweep =", 0, RESCUED),
