@@ -11,7 +11,7 @@ import pytest
 from psycopg.sql import SQL, Composable, Composed
 
 from ansible.module_utils.pgrunbook import catalog
-from ansible.module_utils.pgrunbook.backfill import counting, eligibility
+from ansible.module_utils.pgrunbook.backfill import constraints, counting, eligibility
 from ansible.module_utils.pgrunbook.backfill.equality import rules
 from ansible.module_utils.pgrunbook.backfill.sample import sample
 from ansible.module_utils.pgrunbook.catalog import page_ranges
@@ -87,6 +87,60 @@ def test_ranges_give_the_answers_of_one_statement(
     assert answers(steps, workers=1) == expected
     assert answers(steps, workers=2) == expected
     assert answers(steps, workers=2, read_only=False) == expected
+
+
+PRIMARY = "ALTER TABLE t ADD PRIMARY KEY (id)"
+REFUSING = (
+    PRIMARY,
+    "CREATE TABLE f (value text PRIMARY KEY); INSERT INTO f SELECT value FROM s WHERE ref <> 7",
+    "ALTER TABLE t ADD FOREIGN KEY (value) REFERENCES f NOT VALID",
+    "ALTER TABLE t ADD given int NOT NULL GENERATED ALWAYS AS"
+    " (CASE WHEN value = 'v8' THEN NULL ELSE 1 END) STORED",
+    "ALTER TABLE t ADD CONSTRAINT small CHECK (value <> 'v10')",
+    "ALTER TABLE t ADD CONSTRAINT whole CHECK (to_jsonb(t) ->> 'value' <> 'v9')",
+    "CREATE UNIQUE INDEX single ON t (value) WHERE value = 'v12'",
+)
+"""Each rule refuses the rows of another source row."""
+FAILS = "ALTER TABLE t ADD CONSTRAINT fails CHECK (value <> 'v11' OR 1 / (id - 1811) < 2) NOT VALID"
+
+
+@pytest.mark.parametrize("more", [(), (FAILS,)], ids=["all evaluated", "one fails"])
+def test_rows_that_would_be_refused_are_those_of_one_statement(
+    database: Database, module: Module, more: tuple[str, ...], by_ranges: Callable[[], None]
+) -> None:
+    steps = Table(rows=2000, after=(*REFUSING, *more)).make(database, module)
+
+    def found(workers: int) -> constraints.Foreseen:
+        with connect(steps.login, name="test", read_only=True, schemas=["public"]) as conn:
+            spec, info = _table(conn, steps, workers=workers)
+            return constraints.foresee(conn, spec, info)
+
+    expected = found(1)
+    assert {each.what: each.rows for each in expected.refused} == {
+        "NOT NULL of column 'given' of public.t": 34,
+        "CHECK constraint 'small' of public.t": 28,
+        "CHECK constraint 'whole' of public.t": 34,
+        "Foreign key 't_value_fkey' of public.t": 34,
+        "Unique index 'single'": 33,
+    }
+    assert all(len(each.keys) == 5 for each in expected.refused)
+    assert len(expected.unforeseen) == len(more)
+    by_ranges()
+    assert found(1) == expected
+    assert found(2) == expected
+
+
+def test_rules_of_one_row_leave_no_lock_behind(
+    database: Database, module: Module, by_ranges: Callable[[], None]
+) -> None:
+    steps = Table(after=(PRIMARY, "ALTER TABLE t ADD CHECK (value <> 'bad')")).make(
+        database, module
+    )
+    by_ranges()
+    with connect(steps.login, name="test", read_only=True, schemas=["public"]) as conn:
+        spec, info = _table(conn, steps)
+        assert constraints.foresee(conn, spec, info).refused == []
+        database.sql("SET lock_timeout = '1s'; ALTER TABLE t ADD COLUMN more int")
 
 
 def test_every_range_is_a_transaction_of_its_own(
@@ -168,6 +222,6 @@ def test_a_run_goes_its_way_by_ranges(
     assert (counts["rows_total"], counts["rows_eligible"]) == (340, 0)
 
 
-def _table(conn: Connection, steps: Steps) -> tuple[Spec, catalog.TableInfo]:
-    spec = phase_module.parse(steps.spec)
+def _table(conn: Connection, steps: Steps, **options: Any) -> tuple[Spec, catalog.TableInfo]:
+    spec = phase_module.parse({**steps.spec, **options})
     return spec, catalog.inspect(conn, spec.table)

@@ -1,23 +1,28 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Which rows the server would refuse to fill, and by which constraint, foreseen for the plan. Only
 reads. Every row to be filled is looked at as it would be afterwards (image.py).
+
+What may refuse a row by itself is asked of a large table range by range. A unique index is about
+all rows at once, so it is asked by one statement, whatever the size of the table.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 
 import psycopg
 from psycopg.sql import SQL, Composable, Composed, Literal
 
 from .. import catalog
-from ..catalog import TableInfo, volatile
+from ..catalog import TableInfo, page_ranges, volatile
+from ..catalog.page_ranges import Row
 from ..core.connection import Connection, one
 from ..core.errors import RunbookError, reason, require_none
 from ..core.reconnect import raise_if_lost
 from ..core.spec import Spec
-from ..core.sql import comma, name, text
+from ..core.sql import comma, name, table, text
 from . import constraint_sql as sql
 from . import eligibility, refused_rows
 from .image import KEY, LARGE, MOVES, Image, Rule, UniqueIndex, filled_columns
@@ -46,8 +51,8 @@ class Foreseen:
 
 
 def foresee(conn: Connection, spec: Spec, info: TableInfo) -> Foreseen:
-    """The rows that the server would refuse to fill, in this READ ONLY transaction. The phase's
-    expressions must be sound."""
+    """The rows that the server would refuse to fill. The phase's expressions must be sound, and the
+    connection in no savepoint."""
     columns = filled_columns(conn, spec, info)
     images = [Image(conn, spec, spec.table, info, columns, whole=True)]
     images += [
@@ -78,12 +83,11 @@ def foresee(conn: Connection, spec: Spec, info: TableInfo) -> Foreseen:
     return Foreseen(refused, rows, unforeseen, at_least)
 
 
-def require_fillable(conn: Connection, spec: Spec, info: TableInfo) -> Foreseen:
-    """What foresee() finds. Raises RunbookError where the server would refuse more rows than the
-    phase lets be set aside, with each constraint."""
-    found = foresee(conn, spec, info)
+def require_fillable(spec: Spec, found: Foreseen) -> None:
+    """Raise RunbookError where the server would refuse more rows than the phase lets be set aside,
+    with each constraint."""
     if found.rows <= spec.unfillable_max:
-        return found
+        return
     require_none(
         f"{each.what} would refuse {each.rows:,} of the rows to fill, such as "
         f"{', '.join(each.keys)} (by key), and phase_unfillable_max lets "
@@ -93,12 +97,10 @@ def require_fillable(conn: Connection, spec: Spec, info: TableInfo) -> Foreseen:
         "listed."
         for each in found.refused
     )
-    return found
 
 
 class _Looked:
-    """What was found out about an image's rows; each query is in a savepoint, because what it
-    calls may fail."""
+    """What was found out about an image's rows, by queries of which each may fail."""
 
     def __init__(self, conn: Connection, spec: Spec, image: Image) -> None:
         self._conn, self._spec, self._image = conn, spec, image
@@ -113,8 +115,7 @@ class _Looked:
         if not usable:
             return 0
         try:
-            with self._conn.transaction():
-                found = one(self._conn, self._counting(usable), ())
+            found = self._counted(usable)
         except psycopg.errors.QueryCanceled as error:
             self.unforeseen += [f"{rule.said} ({reason(error)})" for rule in usable]
             return 0
@@ -122,7 +123,7 @@ class _Looked:
             raise_if_lost(error)
             return sum(map(self._alone, usable))
         for n, rule in enumerate(usable):
-            self._note(rule.said, found[f"n{n}"], self._broken(rule))
+            self._note(rule.said, found[f"n{n}"], partial(self._keys, rule))
         self.left |= {c.number: found[f"left{c.number}"] for c in self._image.filled}
         rows: int = found["rows"]
         return rows
@@ -138,7 +139,7 @@ class _Looked:
         try:
             with self._conn.transaction():
                 rows: int = one(self._conn, query, ())["n"]
-                self._note(said, rows, self._of_unique(index))
+                self._note(said, rows, partial(self._keys_of_unique, index))
             for column in touched if len(touched) == 1 else ():
                 self.left[column.number] = max(self.left.get(column.number, 0), rows)
         except psycopg.Error as error:
@@ -148,7 +149,7 @@ class _Looked:
         return rows
 
     def _may_be_evaluated(self, rule: Rule) -> bool:
-        return self._is_stable(rule, self._counting([rule]))
+        return self._is_stable(rule, self._counting([rule], table(self._image.on)))
 
     def _is_stable(self, rule: Rule, query: Composed) -> bool:
         """Whether a query calls only what a dry run may call."""
@@ -166,23 +167,33 @@ class _Looked:
 
     def _alone(self, rule: Rule) -> int:
         try:
-            with self._conn.transaction():
-                rows: int = one(self._conn, self._counting([rule]), ())["rows"]
-                self._note(rule.said, rows, self._broken(rule))
+            rows: int = self._counted([rule])["rows"]
+            self._note(rule.said, rows, partial(self._keys, rule))
         except psycopg.Error as error:
             raise_if_lost(error)
             self.unforeseen.append(f"{rule.said} ({reason(error)})")
             return 0
         return rows
 
-    def _note(self, said: str, rows: int, broken: Composed) -> None:
-        if not rows:
-            return
-        query = SQL("{} LIMIT {}").format(broken, Literal(refused_rows.MAX_NAMED))
-        keys = [row["key"] for row in self._conn.execute(query, ())]
-        self.refused.append(Refusal(said, rows, keys))
+    def _note(self, said: str, rows: int, keys: Callable[[], Sequence[Row]]) -> None:
+        if rows:
+            self.refused.append(Refusal(said, rows, [row["key"] for row in keys()]))
 
-    def _counting(self, rules: Sequence[Rule]) -> Composed:
+    def _counted(self, rules: Sequence[Rule]) -> Row:
+        """How many rows each of the rules refuses, and all together."""
+        counting = partial(self._counting, rules)
+        on, info, workers = self._image.on, self._image.info, self._spec.workers
+        return page_ranges.summed(self._conn, on, info, counting, workers)
+
+    def _keys(self, rule: Rule) -> Sequence[Row]:
+        """The keys of some rows that a rule refuses."""
+        broken, most = partial(self._broken, rule), refused_rows.MAX_NAMED
+        return page_ranges.some(self._conn, self._image.on, self._image.info, broken, most)
+
+    def _keys_of_unique(self, index: UniqueIndex) -> Sequence[Row]:
+        return self._conn.execute(self._of_unique(index), ()).fetchall()
+
+    def _counting(self, rules: Sequence[Rule], among: Composable) -> Composed:
         counts = [
             SQL("count(*) FILTER (WHERE {}) AS {}").format(rule.broken, name(f"n{n}"))
             for n, rule in enumerate(rules)
@@ -199,12 +210,15 @@ class _Looked:
         return SQL("SELECT {}, count(*) FILTER (WHERE {}) AS rows FROM {}").format(
             comma(counts),
             broken,
-            self._image.rows(whole_row=any(rule.whole_row for rule in rules)),
+            self._image.rows(among, whole_row=any(rule.whole_row for rule in rules)),
         )
 
-    def _broken(self, rule: Rule) -> Composed:
-        return SQL("SELECT {} AS key FROM {} WHERE {}").format(
-            name(KEY), self._image.rows(whole_row=rule.whole_row), rule.broken
+    def _broken(self, rule: Rule, among: Composable) -> Composed:
+        return SQL("SELECT {} AS key FROM {} WHERE {} LIMIT {}").format(
+            name(KEY),
+            self._image.rows(among, whole_row=rule.whole_row),
+            rule.broken,
+            Literal(refused_rows.MAX_NAMED),
         )
 
     def _unique(self, index: UniqueIndex) -> Composed:
@@ -216,7 +230,7 @@ class _Looked:
             " GROUP BY {keys}) pgrunbook_groups WHERE moving > 0 AND moving + standing > 1"
         ).format(
             moves=moves,
-            rows=self._image.rows(everyone=True),
+            rows=self._image.rows(table(self._image.on), everyone=True),
             among=_among(index),
             keys=comma(map(text, index.keys)),
         )
@@ -227,11 +241,13 @@ class _Looked:
             "SELECT {key} AS key FROM (SELECT {key}, {moves} AS moves, count(*) OVER (PARTITION BY"
             " {keys}) AS rows, row_number() OVER (PARTITION BY {keys} ORDER BY {moves}) AS n"
             " FROM {rows} WHERE {among}) pgrunbook_same WHERE moves AND rows > 1 AND n > 1"
+            " LIMIT {most}"
         ).format(
+            most=Literal(refused_rows.MAX_NAMED),
             key=name(KEY),
             moves=self._image.moves(self._image.touched(index.mentions)),
             keys=keys,
-            rows=self._image.rows(everyone=True),
+            rows=self._image.rows(table(self._image.on), everyone=True),
             among=_among(index),
         )
 

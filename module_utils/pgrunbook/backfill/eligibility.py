@@ -219,11 +219,11 @@ def any_left(conn: Connection, spec: Spec, info: TableInfo, among: Composable) -
     held = conversion.held(spec, info.types)
 
     def looking(rows: Composable) -> Composed:
-        return SQL(
-            "SELECT EXISTS (SELECT FROM {} t {} ({}) s ON {} WHERE {} AND {}) AS any"
-        ).format(rows, joined(held), source_query(spec), matches(spec), eligible(spec, held), among)
+        return SQL("SELECT FROM {} t {} ({}) s ON {} WHERE {} AND {} LIMIT 1").format(
+            rows, joined(held), source_query(spec), matches(spec), eligible(spec, held), among
+        )
 
-    return page_ranges.true_anywhere(conn, spec.table, info, looking)
+    return bool(page_ranges.some(conn, spec.table, info, looking, 1))
 
 
 def percentage(part: int, whole: int) -> float:

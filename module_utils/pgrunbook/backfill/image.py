@@ -106,7 +106,7 @@ class Image:
         *,
         whole: bool,
     ) -> None:
-        self._conn, self._spec, self._on, self._info = conn, spec, on, info
+        self._conn, self._spec, self.on, self.info = conn, spec, on, info
         self.filled, self._whole = columns, whole
         self._asked = (info.oid, whole)
         self._held = conversion.held(spec, info.types)
@@ -117,7 +117,7 @@ class Image:
     @property
     def alias(self) -> Composable:
         """What expressions of the catalog call the row."""
-        return name(self._on.name)
+        return name(self.on.name)
 
     def rules(self) -> Iterator[Rule]:
         """What may refuse one of the rows, whatever the others hold."""
@@ -150,7 +150,7 @@ class Image:
     def _is_open(self, key: Mapping[str, Any]) -> bool:
         """Whether it depends on the order of the batches, or on periods, what a foreign key
         refuses."""
-        own = (key["schema"], key["table"]) == (self._on.schema, self._on.name)
+        own = (key["schema"], key["table"]) == (self.on.schema, self.on.name)
         return key["temporal"] or (own and bool(self.touched(key["referenced"])))
 
     def touched(self, mentions: Iterable[str]) -> list[FilledColumn]:
@@ -168,13 +168,16 @@ class Image:
         """What a row has besides the table's columns."""
         return SQL("{}").format(name(f"{kind} {number}"))
 
-    def rows(self, *, everyone: bool = False, whole_row: bool = False) -> Composed:
-        """The rows to fill, or everyone's, as an item of FROM."""
-        image = self._plain(everyone)
+    def rows(
+        self, among: Composable, *, everyone: bool = False, whole_row: bool = False
+    ) -> Composed:
+        """The rows to fill, or everyone's, as an item of FROM; among is the table, or some of its
+        rows, as such an item too."""
+        image = self._plain(among, everyone)
         if self._generated:
             image = SQL("(SELECT {extras}, {columns} FROM {image}) AS {alias}").format(
                 extras=comma(self._extras()),
-                columns=comma(map(self._again, self._info.columns)),
+                columns=comma(map(self._again, self.info.columns)),
                 image=image,
                 alias=self.alias,
             )
@@ -185,8 +188,8 @@ class Image:
             " AS pgrunbook_rows, LATERAL unnest(ARRAY[pgrunbook_row]) AS {alias}"
         ).format(
             extras=comma(self._extras()),
-            columns=comma(map(name, self._info.columns)),
-            table=table(self._on),
+            columns=comma(map(name, self.info.columns)),
+            table=table(self.on),
             image=image,
             alias=self.alias,
         )
@@ -198,7 +201,7 @@ class Image:
             *(name(f"{kind} {c.number}") for kind in kinds for c in self.filled),
         ]
 
-    def _plain(self, everyone: bool) -> Composed:
+    def _plain(self, among: Composable, everyone: bool) -> Composed:
         """The rows, with generated columns as they are now."""
         extras = [SQL("{}::text AS {}").format(refused_rows.key(self._spec), name(KEY))]
         then = {}
@@ -219,13 +222,13 @@ class Image:
             ]
         columns = [
             SQL("{} AS {}").format(then.get(n, SQL("t.{}").format(name(n))), name(n))
-            for n in self._info.columns
+            for n in self.info.columns
         ]
         return SQL(
-            "(SELECT {columns} FROM {table} t {join} ({source}) s ON {matches}{where}) AS {alias}"
+            "(SELECT {columns} FROM {among} t {join} ({source}) s ON {matches}{where}) AS {alias}"
         ).format(
             columns=comma([*extras, *columns]),
-            table=table(self._on),
+            among=among,
             join=SQL("LEFT JOIN") if everyone else eligibility.joined(self._held),
             source=eligibility.source_query(self._spec),
             matches=eligibility.matches(self._spec),
@@ -268,11 +271,11 @@ class Image:
                 yield self._not_null(row["mentions"][0])
             else:
                 broken = SQL("(({}) IS FALSE)").format(text(row["expression"]))
-                yield Rule(f"CHECK constraint {row['name']!r} of {self._on}", broken, whole)
+                yield Rule(f"CHECK constraint {row['name']!r} of {self.on}", broken, whole)
 
     def _not_null(self, column: str) -> Rule:
         broken = SQL("({} IS NOT DISTINCT FROM NULL)").format(name(column))
-        return Rule(f"NOT NULL of column {column!r} of {self._on}", broken)
+        return Rule(f"NOT NULL of column {column!r} of {self.on}", broken)
 
     def _foreign_keys(self) -> Iterator[Rule]:
         for row in self._conn.execute(sql.FOREIGN_KEYS, self._asked).fetchall():
@@ -295,6 +298,6 @@ class Image:
                     n=nulls, c=count, there=there
                 )
             yield Rule(
-                f"Foreign key {row['name']!r} of {self._on}",
+                f"Foreign key {row['name']!r} of {self.on}",
                 SQL("({} AND {})").format(self.moves(filled), unmatched),
             )

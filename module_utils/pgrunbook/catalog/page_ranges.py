@@ -75,13 +75,17 @@ def first(
     return _read(conn, of, info, query, workers, kept)
 
 
-def true_anywhere(conn: Connection, of: Table, info: TableInfo, query: Query) -> bool:
-    """Whether what a query says, in its column any, is true of some part of the table. Of a large
-    table it is asked range by range, until it is. For summed()'s connections."""
+def some(conn: Connection, of: Table, info: TableInfo, query: Query, most: int) -> list[Row]:
+    """Any rows of a query that gives so many at most. Of a large table it is asked range by range,
+    until there are so many. For summed()'s connections."""
     if not is_large(conn, info):
-        return bool(one(conn, query(table(of)), ())["any"])
-    queries = (query(rows_of(info, ranges)) for ranges in groups(info.leaves))
-    return any(row["any"] for each in queries for row in _in_a_range(conn, each))
+        return _in_a_savepoint(conn, query(table(of)))
+    found: list[Row] = []
+    for ranges in groups(info.leaves):
+        found += _in_a_range(conn, query(rows_of(info, ranges)))
+        if len(found) >= most:
+            break
+    return found[:most]
 
 
 def is_large(conn: Connection, info: TableInfo) -> bool:
@@ -119,7 +123,7 @@ def _read(
 ) -> list[Row]:
     """The rows that a query gives of the table, or those of its ranges, merged."""
     if not is_large(conn, info):
-        return conn.execute(query(table(of)), ()).fetchall()
+        return _in_a_savepoint(conn, query(table(of)))
     waiting = deque(query(rows_of(info, ranges)) for ranges in groups(info.leaves))
     readers = min(workers, MAX_READERS, len(waiting))
     with _readers(conn, readers) as conns, ThreadPoolExecutor(len(conns)) as pool:
@@ -155,6 +159,12 @@ def _next(waiting: deque[Composed]) -> Composed | None:
         return waiting.popleft()
     except IndexError:
         return None
+
+
+def _in_a_savepoint(conn: Connection, query: Composed) -> list[Row]:
+    """What a query of the whole table gives; where it fails, the caller may go on."""
+    with conn.transaction():
+        return conn.execute(query, ()).fetchall()
 
 
 def _in_a_range(conn: Connection, query: Composed) -> list[Row]:

@@ -28,13 +28,15 @@ def require_dry(proved: Mapping[str, Any]) -> None:
 @contextlib.contextmanager
 def short_transaction(conn: Connection) -> Iterator[None]:
     """A transaction that only what is inside is in, also where the connection only reads. Nothing
-    may be written in it. Raises RunbookError where a READ ONLY one was no dry one."""
+    may be written in it; where something in it fails, the caller may go on. Raises RunbookError
+    where a READ ONLY one was no dry one."""
     if conn.autocommit:
         with conn.transaction(force_rollback=True):
             yield
         return
     _end_transaction(conn)
-    yield
+    with conn.transaction():  # a savepoint
+        yield
     _end_transaction(conn)
 
 

@@ -42,15 +42,17 @@ def require_sound(conn: Connection, spec: Spec, info: TableInfo, names: dict[str
     called = obstacles.checked(expressions.require_sound_expressions, conn, spec, info)
     asked = obstacles.checked(query_gates.require_sound_queries, conn, spec, info)
     probed = obstacles.checked(probe_query.require_sound, conn, spec, info)
-    converted = foreseen = None
+    converted = None
+    foreseen = constraints.Foreseen()
     by: Rules = {}
     if called is not None:  # else these would call a function that must not run
         by = rules(conn, spec, info)
         obstacles.checked(eligibility.require_unique_source, conn, spec)
         obstacles.checked(rehearsal.require_run, conn, spec, info, by)
         fates = counting.fates(conn, spec, info, by)
+        foreseen = constraints.foresee(conn, spec, info)
         converted = obstacles.checked(convert.require_safe, conn, spec, info, fates)
-        foreseen = obstacles.checked(constraints.require_fillable, conn, spec, info)
+        obstacles.checked(constraints.require_fillable, spec, foreseen)
     dependents = obstacles.checked(column_dependents.require_acknowledged, conn, spec, info)
     triggers = obstacles.checked(_require_triggers, conn, spec, info, names)
     obstacles.require_none()
@@ -60,7 +62,7 @@ def require_sound(conn: Connection, spec: Spec, info: TableInfo, names: dict[str
         dependents or [],
         triggers or [],
         volatile,
-        foreseen or constraints.Foreseen(),
+        foreseen,
         by,
     )
 
