@@ -7,6 +7,7 @@ In the SQL, t is the table, s the source, and j the journal.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -18,10 +19,13 @@ from ..backfill.equality import Rules, differs, rules, same
 from ..catalog import TableInfo, conversion, page_ranges
 from ..catalog.page_ranges import PageRange
 from ..core.connection import Connection, one
+from ..core.read_only import short_transaction
 from ..core.spec import APART, DIFFER, EQUAL, Spec
 from ..core.sql import comma, name, table, text
 from ..core.values import IF_ANY
 from ..ledger import forgotten
+
+JOURNAL_ROWS = 200_000  # entries of the journals that one statement looks up
 
 
 @dataclass(frozen=True)
@@ -106,10 +110,22 @@ def compare_run(conn: Connection, spec: Spec, run_id: str) -> ComparedRun:
 
 
 def count_drifted(conn: Connection, spec: Spec, info: TableInfo, by: Rules) -> int:
-    """Rows that differ from the source but still hold what a run wrote: the source has changed."""
+    """Rows that differ from the source but still hold what a run wrote: the source has changed. For
+    a large table the journals are read in parts, each in a transaction of its own."""
     if not ledger.exists(conn) or spec.waive_rollback:
         return 0
-    count: int = one(conn, _drifting(spec, info, ledger.standing_entries(None), by), ())["n"]
+    parts: list[ledger.BatchRange | None] = [None]
+    if page_ranges.is_large(conn, info):
+        parts = [*ledger.batch_ranges(conn, JOURNAL_ROWS)]
+    return sum(_count_drifted(conn, spec, info, by, part) for part in parts)
+
+
+def _count_drifted(
+    conn: Connection, spec: Spec, info: TableInfo, by: Rules, part: ledger.BatchRange | None
+) -> int:
+    query = _drifting(spec, info, ledger.standing_entries(None, part), by)
+    with short_transaction(conn) if part else nullcontext():
+        count: int = one(conn, query, ())["n"]
     return count
 
 

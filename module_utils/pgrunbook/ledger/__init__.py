@@ -22,6 +22,8 @@ from .approvals import (
 )
 from .batches import (
     NO_ENTRIES,
+    BatchRange,
+    batch_ranges,
     begin_batch,
     insert_batch,
     rows_standing,
@@ -100,6 +102,7 @@ __all__ = [
     "Approval",
     "Approver",
     "BatchPoint",
+    "BatchRange",
     "Chain",
     "Change",
     "Checkpoint",
@@ -120,6 +123,7 @@ __all__ = [
     "approved_plan",
     "approved_spec",
     "approved_strategy",
+    "batch_ranges",
     "begin_batch",
     "broken_links",
     "change_left",

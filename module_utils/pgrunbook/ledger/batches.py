@@ -10,9 +10,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from psycopg.sql import SQL, Composable, Composed
+from psycopg.sql import SQL, Composable, Composed, Literal
 
-from ..core.connection import Connection, one
+from ..core.connection import Connection, one, rows_as
 from .controls import CONTROL, Control, control_of
 from .runs import Run, require_owner
 
@@ -78,10 +78,32 @@ def rows_standing(conn: Connection, run_id: str) -> int:
     return rows
 
 
-def standing_entries(run: Composable | None) -> Composed:
+@dataclass(frozen=True)
+class BatchRange:
+    """The batches whose ids are from first to last."""
+
+    first: int
+    last: int
+
+
+def batch_ranges(conn: Connection, rows: int) -> list[BatchRange]:
+    """The batches of all runs that were not taken back, in ranges that changed about so many rows
+    each."""
+    query = (
+        "SELECT min(id) AS first, max(id) AS last FROM (SELECT id,"
+        " (sum(row_count) OVER (ORDER BY id) - 1) / %s::int8 AS n"
+        " FROM pgrunbook.batch WHERE reverted_at IS NULL) b GROUP BY n ORDER BY 1"
+    )
+    return rows_as(conn, BatchRange, query, (rows,))
+
+
+def standing_entries(run: Composable | None, among: BatchRange | None = None) -> Composed:
     """A query for the entries e of the journals, without those that were taken back: of one run, or
-    of all where it is None."""
+    of all where it is None; of some batches, or of all."""
     of_run = SQL("true") if run is None else SQL("b.run_id = {}").format(run)
+    if among:
+        ids = (Literal(among.first), Literal(among.last))
+        of_run = SQL("{} AND b.id BETWEEN {} AND {}").format(of_run, *ids)
     return SQL(
         "SELECT e FROM pgrunbook.batch b, jsonb_array_elements(b.journal) e"
         " WHERE b.reverted_at IS NULL AND {}"
