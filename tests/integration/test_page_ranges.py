@@ -167,6 +167,27 @@ def test_drifted_rows_are_counted_in_parts_of_the_journals(
             database.sql("SET lock_timeout = '1s'; ALTER TABLE t ALTER pad SET DEFAULT 'p'")
 
 
+def test_a_later_day_is_judged_by_ranges_too(
+    database: Database, module: Module, by_ranges: Callable[[], None]
+) -> None:
+    steps = Table(
+        columns=", code text",
+        key=("code",),
+        after=("UPDATE t SET code = '% %s ' || id; ALTER TABLE t ADD PRIMARY KEY (code)",),
+        spec={"workers": 2, "sample_rows": 50},
+    ).make(database, module)
+    database.sql("UPDATE t SET value = 'v' || ref WHERE value IS NULL AND id > 9")
+
+    def checks() -> Any:
+        return steps.do("data_gates", unfilled_max=0, grace_seconds=0.1)["checks"]
+
+    expected = checks()
+    (left,) = [check for check in expected if check["id"] == "remaining"]
+    assert left["evidence"]["unfilled"] == 9
+    by_ranges()
+    assert checks() == expected
+
+
 def test_every_range_is_a_transaction_of_its_own(
     database: Database, steps: Steps, reading: Connection, by_ranges: Callable[[], None]
 ) -> None:

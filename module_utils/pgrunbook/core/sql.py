@@ -92,6 +92,11 @@ def literal(of: str) -> Literal:
     return Literal(of.replace("%", "%%"))
 
 
+def literals(of: Iterable[str]) -> Literal:
+    """Texts as an array, as in literal()."""
+    return Literal([each.replace("%", "%%") for each in of])
+
+
 def expression(of: str) -> Composed:
     """An SQL expression from the variables file, in parentheses of its own.
 

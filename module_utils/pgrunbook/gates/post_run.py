@@ -7,15 +7,16 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 
-from psycopg.sql import SQL, Composable, Composed
+from psycopg.sql import SQL, Composable, Composed, Literal
 
 from .. import catalog, ledger
 from ..backfill import eligibility, refused_rows
-from ..catalog import Server, conversion
-from ..core.connection import Connection, one
+from ..catalog import Server, conversion, page_ranges
+from ..core.connection import Connection
 from ..core.spec import Spec
-from ..core.sql import table
+from ..core.sql import literals
 from ..ledger import integrity
 from . import alterations, data_gates, registry
 from .gate import Gate, judge
@@ -106,25 +107,35 @@ def _still_unfilled(conn: Connection, spec: Spec, grace_seconds: float) -> int:
     """How many of the rows that can be filled now still can in that many seconds."""
     info = catalog.inspect(conn, spec.table)
     aside = refused_rows.of_newest_run(conn, spec)
-    unfilled = _eligible_keys(spec, conversion.held(spec, info.types), aside)
-    keys = [row["key"] for row in conn.execute(unfilled, ())]
+    unfilled = partial(_eligible_keys, spec, conversion.held(spec, info.types), aside)
+
+    def looking(rows: Composable) -> Composed:
+        return SQL("{} LIMIT {}").format(unfilled(rows), Literal(MAX_LOOKED_AT_TWICE))
+
+    first = page_ranges.some(conn, spec.table, info, looking, MAX_LOOKED_AT_TWICE)
+    keys = literals(row["key"] for row in first)
     _wait(conn, grace_seconds)
-    query = SQL("SELECT count(*) AS n FROM ({}) u WHERE key = ANY (%s)").format(unfilled)
-    count: int = one(conn, query, (keys,))["n"]
+
+    def counting(rows: Composable) -> Composed:
+        return SQL("SELECT count(*) AS n FROM ({}) u WHERE key = ANY ({}::text[])").format(
+            unfilled(rows), keys
+        )
+
+    count: int = page_ranges.summed(conn, spec.table, info, counting, spec.workers)["n"]
     return count
 
 
 def _eligible_keys(
-    spec: Spec, held: Mapping[str, conversion.Held], aside: Composable | None
+    spec: Spec, held: Mapping[str, conversion.Held], aside: Composable | None, rows: Composable
 ) -> Composed:
     return SQL(
-        "SELECT jsonb_build_array({keys})::text AS key FROM {table} t {join} ({source}) s"
+        "SELECT jsonb_build_array({keys})::text AS key FROM {rows} t {join} ({source}) s"
         " ON {matches} WHERE {eligible} AND NOT {aside}"
     ).format(
         aside=aside or SQL("false"),
         join=eligibility.joined(held),
         keys=eligibility.identity(spec),
-        table=table(spec.table),
+        rows=rows,
         source=eligibility.source_query(spec),
         matches=eligibility.matches(spec),
         eligible=eligibility.eligible(spec, held),

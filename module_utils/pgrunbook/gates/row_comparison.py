@@ -21,7 +21,7 @@ from ..catalog.page_ranges import PageRange
 from ..core.connection import Connection, one
 from ..core.read_only import short_transaction
 from ..core.spec import APART, DIFFER, EQUAL, Spec
-from ..core.sql import comma, name, table, text
+from ..core.sql import comma, literals, name, table, text
 from ..core.values import IF_ANY
 from ..ledger import forgotten
 
@@ -311,7 +311,7 @@ def _random_keys(conn: Connection, spec: Spec, info: TableInfo) -> list[str]:
 def _found_again(spec: Spec, info: TableInfo, entries: Sequence[str]) -> Composed:
     """The rows that have these keys, or are at these places where they have none."""
     journal = SQL("SELECT e::jsonb AS e, NULL::int8 AS xid FROM unnest({}::text[]) e").format(
-        Literal(list(entries))
+        literals(entries)
     )
     if not spec.key:
         return _rows_by_place(spec, journal)
