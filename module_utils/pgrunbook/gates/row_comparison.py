@@ -7,7 +7,6 @@ In the SQL, t is the table, s the source, and j the journal.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from contextlib import nullcontext
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -110,22 +109,15 @@ def compare_run(conn: Connection, spec: Spec, run_id: str) -> ComparedRun:
 
 
 def count_drifted(conn: Connection, spec: Spec, info: TableInfo, by: Rules) -> int:
-    """Rows that differ from the source but still hold what a run wrote: the source has changed. For
-    a large table the journals are read in parts, each in a transaction of its own."""
+    """Rows that differ from the source but still hold what a run wrote: the source has changed.
+    The journals are read in parts, each in a transaction of its own."""
     if not ledger.exists(conn) or spec.waive_rollback:
         return 0
-    parts: list[ledger.BatchRange | None] = [None]
-    if page_ranges.is_large(conn, info):
-        parts = [*ledger.batch_ranges(conn, JOURNAL_ROWS)]
-    return sum(_count_drifted(conn, spec, info, by, part) for part in parts)
-
-
-def _count_drifted(
-    conn: Connection, spec: Spec, info: TableInfo, by: Rules, part: ledger.BatchRange | None
-) -> int:
-    query = _drifting(spec, info, ledger.standing_entries(None, part), by)
-    with short_transaction(conn) if part else nullcontext():
-        count: int = one(conn, query, ())["n"]
+    count = 0
+    for part in ledger.batch_ranges(conn, JOURNAL_ROWS):
+        query = _drifting(spec, info, ledger.standing_entries(None, part), by)
+        with short_transaction(conn):
+            count += one(conn, query, ())["n"]
     return count
 
 
