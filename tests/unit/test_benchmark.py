@@ -135,8 +135,18 @@ def test_the_plot_is_drawn_whatever_failed(tmp_path: Path, measured: list[Any]) 
     ElementTree.parse(tmp_path / "benchmark-sizes.svg")
 
 
-def test_a_rollback_stands_beside_the_fill() -> None:
+def without_rollbacks() -> results.Results:
+    """What was measured, as if no rollback had been, nor other tools' ways."""
     found = copy.deepcopy(results.load(DOCS))
+    found["settings"]["ways"] = ["one-update", "engine-1", "engine-2"]
+    for record in found["measurements"]:
+        for name in [name for name in record if name.startswith("rollback_")]:
+            del record[name]
+    return found
+
+
+def test_a_rollback_stands_beside_the_fill() -> None:
+    found = without_rollbacks()
     alone = results.records(found, "alone", "engine-1")[0]
     alone |= {"rows": 1000, "rows_per_second": 100.0, "parts_seconds": {"fill": 5.0, "build": 5.0}}
     given = Rollback(rows=1000, parts={"rows": 10.0, "indexes": 9.0, "columns": 1.0})
@@ -149,7 +159,7 @@ def test_a_rollback_stands_beside_the_fill() -> None:
 
 
 def test_a_rollback_that_failed_is_shown_as_that() -> None:
-    found = copy.deepcopy(results.load(DOCS))
+    found = without_rollbacks()
     results.records(found, "alone", "engine-2")[0]["rollback_failed"] = "RuntimeError: refused"
     page = report.markdown(found)
     shown = row_of(page, "Rollback", "pgrunbook, 2 workers")
@@ -157,7 +167,7 @@ def test_a_rollback_that_failed_is_shown_as_that() -> None:
 
 
 def test_ways_of_other_tools_are_described() -> None:
-    found = copy.deepcopy(results.load(DOCS))
+    found = without_rollbacks()
     assert "strong_migrations" not in report.markdown(found)
     found["settings"]["ways"].append("paused")
     assert "batches of 10,000, 10 ms pause" in report.markdown(found)
