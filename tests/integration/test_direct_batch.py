@@ -3,7 +3,9 @@
 
 from __future__ import annotations
 
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import replace
+from typing import Any
 
 import pytest
 
@@ -12,6 +14,7 @@ from tests.integration.conftest import Database
 from tests.integration.small_table import Table
 from tests.integration.steps import Module, Steps
 from tests.integration.test_kill import until
+from tests.integration.test_meanwhile import PARTS
 
 ROOMY = Table(
     rows=400,
@@ -27,11 +30,24 @@ WAITED_FOR = (
 
 @pytest.fixture
 def steps(database: Database, module: Module) -> Steps:
-    steps = ROOMY.make(database, module)
+    return begun(ROOMY.make(database, module))
+
+
+def begun(steps: Steps) -> Steps:
+    """A run up to its backfill."""
     steps.begin()
     steps.backfill(canary=True)
     steps.approve("backfill")
     return steps
+
+
+def until_it_waits(database: Database, pid: int, filled: Future[dict[str, Any]]) -> None:
+    """Until a batch waits for the session of this pid."""
+    until(
+        lambda: database.sql(WAITED_FOR, (pid,)) != [{"n": 0}] or filled.done(),
+        "no batch waits for the row",
+    )
+    assert not filled.done()
 
 
 def test_what_comes_while_it_waits_is_kept_and_is_not_in_the_journal(
@@ -45,18 +61,30 @@ def test_what_comes_while_it_waits_is_kept_and_is_not_in_the_journal(
                 " RETURNING id"
             ).fetchone()
             filled = pool.submit(steps.backfill)
-            pid = other.info.backend_pid
-            until(
-                lambda: database.sql(WAITED_FOR, (pid,)) != [{"n": 0}] or filled.done(),
-                "no batch waits for the row",
-            )
-            assert not filled.done()
+            until_it_waits(database, other.info.backend_pid, filled)
         filled.result()
     steps.do("run", state="finished")
     assert steps.back()["rows_left_alone"] == 0
     left = "SELECT id FROM t WHERE value IS NOT NULL AND value <> 'kept'"
     assert database.sql(left) == [theirs]
     assert database.sql("SELECT count(*) AS n FROM t WHERE value = 'kept'") == [{"n": 16}]
+
+
+def test_it_gives_up_on_a_row_that_moves_to_another_partition(
+    database: Database, module: Module, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The server refuses the whole statement then."""
+    parted = replace(PARTS, spec={**PARTS.spec, "batch_rows": 1000})
+    steps = begun(parted.make(database, module))
+    monkeypatch.setattr(batch, "DIRECT_LOCK_MS", 60_000)
+    with database.connect() as other, ThreadPoolExecutor(1) as pool:
+        with other.transaction():
+            first = f"{EMPTY} AND id BETWEEN 400 AND 599 ORDER BY id LIMIT 1"
+            other.execute(f"UPDATE t SET id = 0 WHERE id = ({first})")
+            filled = pool.submit(steps.backfill)
+            until_it_waits(database, other.info.backend_pid, filled)
+        filled.result()
+    assert database.sql(EMPTY) == []
 
 
 def test_it_gives_up_on_a_row_that_is_held_and_the_others_are_filled(

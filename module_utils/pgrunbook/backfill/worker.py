@@ -12,7 +12,7 @@ from .. import ledger
 from ..catalog import TableInfo
 from ..core.connection import Connection
 from ..core.errors import RunbookError
-from ..core.locks import with_lock_retries
+from ..core.locks import TRANSIENT, with_lock_retries
 from ..core.spec import Spec
 from ..ledger import RefusedRow
 from . import batch, refused_rows
@@ -98,14 +98,13 @@ class Worker:
     def direct_batch(
         self, conn: Connection, chunk: Chunk, place: dict[str, Any]
     ) -> BatchResult | None:
-        """One direct batch; None where another transaction held a row, or the table, for too
-        long."""
+        """One direct batch; None where another transaction was in its way for too long."""
         given = {**place, "sweep": self._sweep, "aside": self.slice.rows_aside}
         query, run = self._direct[chunk.leaf.oid], self.slice.run
         wait = batch.DIRECT_LOCK_MS
         try:
             return batch.fill(conn, query, run, chunk.leaf.oid, given, lock_timeout_ms=wait)
-        except (psycopg.errors.LockNotAvailable, psycopg.errors.DeadlockDetected):
+        except TRANSIENT:
             return None
 
     def batch(

@@ -18,11 +18,12 @@ from .errors import AT_WORK, RunbookError
 from .printable import statement
 from .sibling import sibling
 
-_TRANSIENT = (
+TRANSIENT = (
     psycopg.errors.LockNotAvailable,
     psycopg.errors.DeadlockDetected,
     psycopg.errors.SerializationFailure,  # a row has moved to another partition meanwhile
 )
+"""What another transaction was in the way of, so that it may well do a moment later."""
 FIRST_WAIT, LONGEST_WAIT = 1.0, 60.0  # seconds between tries for a lock
 
 
@@ -82,7 +83,7 @@ def with_lock_retries(
     for attempt in range(1, tries + 1):
         try:
             return work()
-        except _TRANSIENT as error:
+        except TRANSIENT as error:
             if attempt == tries:
                 raise RunbookError(
                     f"{what}: no lock after {tries} tries (SQLSTATE {error.sqlstate}). "
