@@ -85,7 +85,7 @@ def test_pgrunbook_gives_back_what_it_filled(copy: Copy) -> None:
     rollback.plan(engine)
     given = rollback.give_back(engine)
     assert (given.rows, given.rows_left_alone) == (rows, 0)
-    assert list(given.parts) == ["rows", "indexes", "columns"]
+    assert list(given.parts) == ["drop", "rows", "indexes", "columns"]
     assert (copy.untouched(), copy.indexes()) == (untouched, indexes)
 
 
