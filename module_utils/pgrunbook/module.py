@@ -332,7 +332,8 @@ _TRACED_FROM = 3  # -vvv
 
 def _undoes(parameters: dict[str, Any]) -> bool:
     """Whether a module is a step of a rollback."""
-    return parameters.get("state") == "reverted" or "undoes" in (parameters.get("plan") or {})
+    state = parameters.get("state")
+    return state in ("cleared", "reverted") or "undoes" in (parameters.get("plan") or {})
 
 
 def _given_spec(parameters: dict[str, Any]) -> Spec | None:

@@ -318,6 +318,8 @@ def crash(victim: Victim, path: Path, state: str, batches: int) -> None:
     with closing(victim.database.connect()) as conn:
         process = victim.start(state)
         wait_for_batches(conn, process, state, batches)
+        # Its commit waits until the batches before it are on the disk as well.
+        conn.execute("SELECT pg_logical_emit_message(true, 'test', '')")
     pg_ctl = str(victim.database.server.bin_dir / "pg_ctl")
     stopped = demo_server.run_program([pg_ctl, "stop", "-m", "immediate", "-D", "."], path)
     assert stopped.returncode == 0, stopped.stdout
