@@ -162,15 +162,7 @@ def _passes(
         at = ledger.progress(conn, current.run.id)
         route = _route(conn, current, info, strategy)
         limit = RowLimit(current.spec.batch_rows)
-        worker = Worker(
-            current,
-            info,
-            strategy,
-            route,
-            sweep=at.sweep,
-            limit=limit,
-            direct=direct and not at.sweep,
-        )
+        worker = Worker(current, info, strategy, route, sweep=at.sweep, limit=limit, direct=direct)
         workers.run(conn, current, worker.work, current.spec.workers, route.checkpoint)
         if not route.exhausted():
             return False

@@ -35,7 +35,7 @@ class Worker:
     """What the threads of a slice do; all of them share one.
 
     sweep is the pass over the table: 0 is the first one, others are catch-up passes. direct is
-    whether its batches may be direct.
+    whether the batches of the first one may be direct.
     """
 
     def __init__(
@@ -50,7 +50,9 @@ class Worker:
         direct: bool = False,
     ) -> None:
         self.slice, self.limit = current, limit
-        self._direct = direct_statements(current.spec, info, strategy) if direct else {}
+        self._direct = (
+            direct_statements(current.spec, info, strategy) if direct and not sweep else {}
+        )
         self._route, self._sweep = route, sweep
         self._by_key, self._passes = strategy.name == "keyset", strategy.passes
         self._rows_per_page = max(info.rows_estimate / max(info.pages, 1), 1.0)
@@ -99,8 +101,8 @@ class Worker:
         self, conn: Connection, chunk: Chunk, place: dict[str, Any]
     ) -> BatchResult | None:
         """One direct batch; None where another transaction was in its way for too long."""
-        given = {**place, "sweep": self._sweep, "aside": self.slice.rows_aside}
-        query, run = self._direct[chunk.leaf.oid], self.slice.run
+        given, run = self._given(place), self.slice.run
+        query = self._direct[chunk.leaf.oid]
         wait = batch.DIRECT_LOCK_MS
         try:
             return batch.fill(conn, query, run, chunk.leaf.oid, given, lock_timeout_ms=wait)
@@ -114,7 +116,7 @@ class Worker:
         refused."""
         spec, leaf, run = self.slice.spec, chunk.leaf, self.slice.run
         query, picking = self._queries[leaf.oid], self._picking[leaf.oid]
-        given = {**place, "sweep": self._sweep, "aside": self.slice.rows_aside}
+        given = self._given(place)
 
         def once() -> BatchResult:
             if alone:
@@ -129,6 +131,10 @@ class Worker:
             tries=spec.lock_tries,
             sleep=self.slice.sleep,
         )
+
+    def _given(self, place: dict[str, Any]) -> dict[str, Any]:
+        """The parameters of a batch's statement in that place, apart from the run."""
+        return {**place, "sweep": self._sweep, "aside": self.slice.rows_aside}
 
     def set_aside(self, conn: Connection, row: RefusedRow) -> None:
         """Set a row aside. Raises RunbookError where the phase does not allow one more."""

@@ -45,11 +45,10 @@ def in_the_way(
 def _can_be_built(spec: Spec, info: TableInfo, index_name: str) -> bool:
     """Whether an index is there just as the phase would build it again."""
     there = info.indexes.get(index_name)
-    return bool(there and there.replaceable) and any(
-        foreseen(spec.table, info, index) == info.indexes[index_name].definition
-        for index in spec.indexes
-        if index.name == index_name
-    )
+    wanted = [index for index in spec.indexes if index.name == index_name]
+    if there is None or not there.replaceable or not wanted:
+        return False
+    return foreseen(spec.table, info, wanted[0]) == there.definition
 
 
 def step(spec: Spec, names: Collection[str]) -> Step:
@@ -57,7 +56,7 @@ def step(spec: Spec, names: Collection[str]) -> Step:
     return Step(
         ID,
         "Drop indexes, so that rows are given back faster",
-        tuple(render(_drop(spec, name)) for name in names),
+        tuple(render(drop(spec.table, name)) for name in names),
         undo=(),
         lock=DROP_LOCK,
     )
@@ -72,7 +71,7 @@ def clear(conn: Connection, spec: Spec, run: ledger.Run, *, dry: bool) -> Schema
         return changed(conn, spec, info, after, [], dry=True)
     plan = ledger.approved_plan(conn, run, "rollback")
     approved = {s for each in plan["steps"] if each["id"] == ID for s in each["statements"]}
-    drops = {n: s for n in info.indexes if render(s := _drop(spec, n)) in approved}
+    drops = {n: s for n in info.indexes if render(s := drop(spec.table, n)) in approved}
     for name, statement in drops.items():
         _clear(conn, spec, info, run, name, statement)
     return changed(conn, spec, info, after, [render(s) for s in drops.values()], dry=False)
@@ -90,7 +89,3 @@ def _clear(
         what=render(statement),
         tries=spec.lock_tries,
     )
-
-
-def _drop(spec: Spec, name: str) -> Composed:
-    return drop(spec.table, name)

@@ -29,12 +29,14 @@ from .plan import RollbackPlan, RollbackResult
 
 @dataclass(frozen=True)
 class _Seen:
-    """What was found and does not stop the rollback: the phase and its table, the state of the
-    journal, what giving the rows back would do, which triggers that fires, and notes for a person.
+    """What was found and does not stop the rollback: the phase and its table, the columns that are
+    still there with the names that they bear now, by the phase's names, the state of the journal,
+    what giving the rows back would do, which triggers that fires, and notes for a person.
     """
 
     spec: Spec
     info: TableInfo
+    names: dict[str, str]
     journal: journal.Findings
     rows: SliceResult
     triggers: list[str]
@@ -85,8 +87,7 @@ def _cleared(conn: Connection, seen: _Seen, run_id: str) -> list[str]:
     pay."""
     if seen.rows.rows_changed < WORTH_ROWS:
         return []
-    columns = filled.present_columns(conn, seen.spec, seen.info, run_id).values()
-    return clear_indexes.in_the_way(conn, seen.spec, seen.info, run_id, columns)
+    return clear_indexes.in_the_way(conn, seen.spec, seen.info, run_id, seen.names.values())
 
 
 def _unrecorded(conn: Connection, run_id: str) -> bool:
@@ -116,7 +117,7 @@ def _look(
         triggers = _check_rows(conn, spec, info, names, acknowledged, obstacles)
     obstacles.checked(undo_columns.require_revertible, conn, spec, run)
     obstacles.require_none()
-    return _Seen(spec, info, found, rows, triggers, list(notes))
+    return _Seen(spec, info, names, found, rows, triggers, list(notes))
 
 
 def _require_journalled(conn: Connection, run_id: str) -> Spec:
