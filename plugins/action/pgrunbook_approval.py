@@ -7,47 +7,51 @@ from __future__ import annotations
 import json
 import os
 import pwd
+from pathlib import Path
 from typing import Any
 
-from ansible.plugins.action import ActionBase
+import ansible.module_utils
+
+PROGRAM = str(Path(__file__).resolve().parents[2] / "module_utils")
+if PROGRAM not in ansible.module_utils.__path__:
+    ansible.module_utils.__path__.append(PROGRAM)
+
+from ansible.module_utils.pgrunbook.action import RunbookAction, main_of
 
 TYPED = 8  # digits of the hash that a person types
 
 
-class ActionModule(ActionBase):
+class ActionModule(RunbookAction):
     """The answer is compared here and is never a variable, so that no other can stand for it."""
 
-    def run(
-        self, tmp: str | None = None, task_vars: dict[str, Any] | None = None
-    ) -> dict[str, Any]:
-        super().run(tmp, task_vars)
+    main = main_of(__file__)
+    mistake = "where the approval is asked for. It has begun no step of the plan."
+
+    def _result(self, task_vars: dict[str, Any]) -> dict[str, Any]:
         arguments = dict(self._task.args)
         plan_hash, approval = arguments["run"]["plan_hash"], arguments.get("approval")
         others = arguments.pop("alternatives", None) or []
         if approval is None:
             refusal = self._ask(arguments.pop("summary", ""), plan_hash, others, task_vars)
         else:
-            variable = (task_vars or {}).get("approval")
+            variable = task_vars.get("approval")
             refusal = _refusal(str(approval), plan_hash, others, variable)
         if refusal:
             return {"failed": True, "msg": refusal}
-        result: dict[str, Any] = self._execute_module(
-            module_args={
-                **arguments,
-                "method": "prompt" if approval is None else "unattended",
-                "controller_user": account(os.getuid()),
-                "controller_uid": os.getuid(),
-            },
-            task_vars=task_vars,
-        )
-        return result
+        given = {
+            **arguments,
+            "method": "prompt" if approval is None else "unattended",
+            "controller_user": account(os.getuid()),
+            "controller_uid": os.getuid(),
+        }
+        return self._call(given, task_vars)
 
     def _ask(
         self,
         summary: str,
         plan_hash: str,
         others: list[dict[str, str]],
-        task_vars: dict[str, Any] | None,
+        task_vars: dict[str, Any],
     ) -> str:
         """Why the plan was not approved; empty where it was."""
         token = plan_hash[:TYPED]

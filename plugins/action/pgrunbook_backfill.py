@@ -9,17 +9,22 @@ import select
 import tempfile
 import threading
 import time
-import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
+import ansible.module_utils
 from ansible import constants
 from ansible.errors import AnsibleError
-from ansible.plugins.action import ActionBase
 from ansible.utils.display import Display
 
-TRACED_FROM = 3  # -vvv
+PROGRAM = str(Path(__file__).resolve().parents[2] / "module_utils")
+if PROGRAM not in ansible.module_utils.__path__:
+    ansible.module_utils.__path__.append(PROGRAM)
+
+from ansible.module_utils.pgrunbook.action import RunbookAction, main_of
+
 LOST = "lost"  # codes of errors of the module
 AT_WORK = "at_work"
 WAITING_SECONDS = 15.0  # for which the module waits itself, so that a line is shown as often
@@ -31,34 +36,16 @@ LOOK_SECONDS = 0.2
 display = Display()
 
 
-def unforeseen(error: Exception) -> dict[str, Any]:
-    """A failure in a sentence for the person; where it happened from verbosity 3 on."""
-    lines = traceback.format_exception(error)
-    return {
-        "failed": True,
-        "msg": f"A mistake in pgrunbook: {type(error).__name__} where the calls of the backfill "
-        "are made. Every batch that the ledger has is kept; playbooks/status.yml tells how far the "
-        "run is. Next step: run the same again with -vvv, and give what it shows to whoever "
-        "maintains pgrunbook.",
-        **({"traceback": "".join(lines).splitlines()} if display.verbosity >= TRACED_FROM else {}),
-    }
-
-
-class ActionModule(ActionBase):
+class ActionModule(RunbookAction):
     """Ansible shows nothing of a module until it returns."""
 
-    def run(
-        self, tmp: str | None = None, task_vars: dict[str, Any] | None = None
-    ) -> dict[str, Any]:
-        super().run(tmp, task_vars)
-        try:
-            return self._slices(task_vars)
-        except AnsibleError:
-            raise
-        except Exception as error:
-            return unforeseen(error)
+    main = main_of(__file__)
+    mistake = (
+        "where the calls of the backfill are made. Every batch that the ledger has is kept; "
+        "playbooks/status.yml tells how far the run is."
+    )
 
-    def _slices(self, task_vars: dict[str, Any] | None) -> dict[str, Any]:
+    def _result(self, task_vars: dict[str, Any]) -> dict[str, Any]:
         """Call the module until it is done. Where its connection is lost it waits for a primary for
         a few seconds, and is called again for as long as the run waits."""
         arguments, playbook = dict(self._task.args), os.getppid()
@@ -68,9 +55,7 @@ class ActionModule(ActionBase):
                 if os.getppid() != playbook:
                     raise AnsibleError("ansible-playbook is gone, and nobody watches the backfill.")
                 given = {**outage.bounded(arguments), **watched.options()}
-                result: dict[str, Any] = self._execute_module(
-                    module_args=given, task_vars=task_vars
-                )
+                result = self._call(given, task_vars)
                 watched.show_rest(result.get("lines") or [])
                 if outage.goes_on(result):
                     arguments = _after(arguments, result.get("seen"))

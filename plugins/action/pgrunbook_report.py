@@ -7,21 +7,19 @@ module Ansible ships Python files and nothing else.
 
 from __future__ import annotations
 
-import traceback
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import ansible.module_utils
-from ansible.errors import AnsibleError
-from ansible.plugins.action import ActionBase
-from ansible.utils.display import Display
 
 TEMPLATES = Path(__file__).resolve().parent / "templates"
 PROGRAM = str(Path(__file__).resolve().parents[2] / "module_utils")
 if PROGRAM not in ansible.module_utils.__path__:
     ansible.module_utils.__path__.append(PROGRAM)
+
+from ansible.module_utils.pgrunbook.action import RunbookAction
 
 ARGUMENTS: dict[str, Any] = {
     "folder": {"type": "path", "required": True},
@@ -50,33 +48,25 @@ RESULTS = {
 }
 """What a report is made of, and the variable in which the playbooks have it."""
 
-TRACED_FROM = 3  # -vvv
 
-
-class ActionModule(ActionBase):
+class ActionModule(RunbookAction):
     """Nothing runs on the target: neither this nor the database is asked for anything."""
 
     _requires_connection = False
 
-    def run(
-        self, tmp: str | None = None, task_vars: dict[str, Any] | None = None
-    ) -> dict[str, Any]:
-        super().run(tmp, task_vars)
+    mistake = "where the report is made. Nothing was changed in the database."
+
+    def _result(self, task_vars: dict[str, Any]) -> dict[str, Any]:
         _, arguments = self.validate_argument_spec(ARGUMENTS)
         found = {name: self._value(variable, task_vars) for name, variable in RESULTS.items()}
         given = {**found, "finished_at": datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")}
-        try:
-            dry = bool(self._task.check_mode)
-            return reported(Path(arguments["folder"]), arguments["kind"], given, dry=dry)
-        except AnsibleError:
-            raise
-        except Exception as error:
-            return unforeseen(error)
+        dry = bool(self._task.check_mode)
+        return reported(Path(arguments["folder"]), arguments["kind"], given, dry=dry)
 
-    def _value(self, variable: str, task_vars: dict[str, Any] | None) -> Any:
+    def _value(self, variable: str, task_vars: dict[str, Any]) -> Any:
         """A variable as it is now; None where nobody has set it, and of a step that was passed
         over."""
-        there = (task_vars or {}).get(variable)
+        there = task_vars.get(variable)
         value = None if there is None else _plain(self._templar.template(there))
         return None if isinstance(value, dict) and value.get("skipped") else value
 
@@ -123,19 +113,6 @@ def drawn(report: Any) -> tuple[dict[str, str], list[str]]:
             "runs ansible-playbook; requirements.txt has it."
         ]
     return plots.draw(report), []
-
-
-def unforeseen(error: Exception) -> dict[str, Any]:
-    """A failure in a sentence for the person; where it happened from verbosity 3 on."""
-    lines = traceback.format_exception(error)
-    traced = Display().verbosity >= TRACED_FROM
-    return {
-        "failed": True,
-        "msg": f"A mistake in pgrunbook: {type(error).__name__} where the report is made. Nothing "
-        "was changed in the database. Next step: run the same again with -vvv, and give what it "
-        "shows to whoever maintains pgrunbook.",
-        **({"traceback": "".join(lines).splitlines()} if traced else {}),
-    }
 
 
 def _plain(value: Any) -> Any:

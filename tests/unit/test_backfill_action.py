@@ -42,9 +42,9 @@ def called(plugin: ModuleType, *results: dict[str, Any], **run: Any) -> tuple[An
     action._task = SimpleNamespace(args={"run": {**RUN, **run}}, check_mode=False)
     action._connection = SimpleNamespace(transport="ssh")
     action._play_context = SimpleNamespace(become=False)
-    action._execute_module = lambda module_args, task_vars: given.append(module_args) or left.pop(0)
+    action._call = lambda arguments, task_vars: given.append(arguments) or left.pop(0)
     plugin.display = SimpleNamespace(display=lines.append)
-    return action._slices({}), given, lines
+    return action._result({}), given, lines
 
 
 def slice_of(rows: int, **more: Any) -> dict[str, Any]:
@@ -109,16 +109,16 @@ def test_lines_are_shown_at_once_where_the_module_runs_beside_the_plugin(
     action._play_context = SimpleNamespace(become=False)
     plugin.display = SimpleNamespace(display=seen.append)
 
-    def module(module_args: dict[str, Any], task_vars: object) -> dict[str, Any]:
+    def module(arguments: dict[str, Any], task_vars: object) -> dict[str, Any]:
         lines = [f"line {n}" for n in range(3)]
-        with channel(module_args["progress_file"]) as tell:
+        with channel(arguments["progress_file"]) as tell:
             tell(lines[0])
             until(lambda: seen == ["  line 0"])
             tell(lines[1])
         return slice_of(5, done=True, lines=lines)  # the last one was not told
 
-    action._execute_module = module
-    action._slices({})
+    action._call = module
+    action._result({})
     assert seen == ["  line 0", "  line 1", "  line 2"]
 
 

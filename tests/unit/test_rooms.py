@@ -87,8 +87,8 @@ def test_mappings_of_anything_stay_at_the_edges() -> None:
     loose = [
         (path.name, function.name)
         for path, function in functions()
-        if PROGRAM in path.parents
+        if PROGRAM in path.parent.parents
         and "dict[str, Any]"
         in f"{ast.unparse(function.args)} {ast.unparse(function.returns or ast.Constant(0))}"
     ]
-    assert 0 < len(loose) <= 60, loose
+    assert 0 < len(loose) <= 45, loose

@@ -1,0 +1,132 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""How the action plugins call a module: in the process of the task, where that would start another
+Python on this machine.
+
+Ansible packs a module, starts a Python for each call and imports the program there: 0.7 s each.
+The process of a task is a copy of that of ansible-playbook, which has imported the plugins by then,
+so what they have imported is there already.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import io
+import json
+import sys
+import traceback
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, redirect_stdout, suppress
+from pathlib import Path
+from typing import Any
+
+from ansible import constants
+from ansible.errors import AnsibleError
+from ansible.module_utils import basic
+from ansible.module_utils.common.json import Direction, get_module_encoder
+from ansible.plugins.action import ActionBase
+from ansible.utils.display import Display
+from ansible.vars.clean import remove_internal_keys
+
+Main = Callable[[], None]
+
+LIBRARY = Path(__file__).resolve().parents[2] / "library"
+PROFILE = "legacy"  # how Ansible writes the arguments of a module in Python, and its result
+TRACED_FROM = 3  # -vvv
+
+
+def main_of(plugin: str) -> Main | None:
+    """The main() of the module that has the name of a plugin's file. None where it cannot be
+    imported here, as what it needs is only on the machine that it is to run on."""
+    path = LIBRARY / Path(plugin).name
+    spec = importlib.util.spec_from_file_location(f"pgrunbook_library.{path.stem}", path)
+    if spec is None or spec.loader is None:
+        return None
+    module = importlib.util.module_from_spec(spec)
+    # Without psycopg the program says so as the result of a module, and exits.
+    with redirect_stdout(io.StringIO()), suppress(ImportError, SystemExit):
+        spec.loader.exec_module(module)
+        main: Main = module.main
+        return main
+    return None
+
+
+class RunbookAction(ActionBase):
+    """The action of a module of pgrunbook. A plugin says what is its own: main is that of its
+    module, mistake what it is at, and what holds all the same, where it fails by a mistake."""
+
+    main: Main | None = None
+    mistake = "where the module is called."
+
+    def run(
+        self, tmp: str | None = None, task_vars: dict[str, Any] | None = None
+    ) -> dict[str, Any]:
+        super().run(tmp, task_vars)
+        try:
+            return self._result(task_vars or {})
+        except AnsibleError:
+            raise
+        except Exception as error:
+            return _unforeseen(error, self.mistake)
+
+    def _result(self, task_vars: dict[str, Any]) -> dict[str, Any]:
+        """What the task returns."""
+        return self._call(dict(self._task.args), task_vars)
+
+    def _call(self, arguments: dict[str, Any], task_vars: dict[str, Any]) -> dict[str, Any]:
+        """What the module returns that the task names, called with these arguments."""
+        main = type(self).main
+        if main is None or not self._is_here(task_vars):
+            remote: dict[str, Any] = self._execute_module(
+                module_args=arguments, task_vars=task_vars
+            )
+            return remote
+        given = dict(arguments)
+        self._update_module_args(self._task.action, given, task_vars)
+        printed = io.StringIO()
+        with _arguments(given), redirect_stdout(printed), suppress(SystemExit):
+            main()
+        result: dict[str, Any] = self._parse_returned_data({"stdout": printed.getvalue()}, PROFILE)
+        remove_internal_keys(result)
+        return result
+
+    def _is_here(self, task_vars: dict[str, Any]) -> bool:
+        """Whether Ansible would run the module on this machine, as this user, with this Python and
+        this environment."""
+        delegated = task_vars.get("ansible_delegated_vars") or {}
+        seen = delegated.get(self._task.delegate_to) or task_vars
+        environment: dict[str, str] = {}
+        self._compute_environment_string(environment)
+        return (
+            self._connection.transport == "local"
+            and not self._play_context.become
+            and self._templar.template(seen.get("ansible_python_interpreter")) == sys.executable
+            and not environment
+            and not constants.DEFAULT_KEEP_REMOTE_FILES
+            and hasattr(basic, "_ANSIBLE_PROFILE")
+        )
+
+
+@contextmanager
+def _arguments(given: dict[str, Any]) -> Iterator[None]:
+    """Where AnsibleModule finds its arguments, as in a process of its own. Ansible's testing.py
+    does the same, and says that it is for tests only."""
+    encoder = get_module_encoder(PROFILE, Direction.CONTROLLER_TO_MODULE)
+    before = basic._ANSIBLE_ARGS, basic._ANSIBLE_PROFILE
+    encoded = json.dumps({"ANSIBLE_MODULE_ARGS": given}, cls=encoder).encode()
+    basic._ANSIBLE_ARGS, basic._ANSIBLE_PROFILE = encoded, PROFILE
+    try:
+        yield
+    finally:
+        basic._ANSIBLE_ARGS, basic._ANSIBLE_PROFILE = before
+
+
+def _unforeseen(error: Exception, mistake: str) -> dict[str, Any]:
+    """A failure in a sentence for the person; where it happened from verbosity 3 on."""
+    traced = Display().verbosity >= TRACED_FROM
+    lines = "".join(traceback.format_exception(error)).splitlines()
+    return {
+        "failed": True,
+        "msg": f"A mistake in pgrunbook: {type(error).__name__} {mistake} Next step: run the same "
+        "again with -vvv, and give what it shows to whoever maintains pgrunbook.",
+        **({"traceback": lines} if traced else {}),
+    }
