@@ -171,6 +171,12 @@ refused:
   returned: if O(spec) is given
   type: list
   elements: dict
+refused_pages_read:
+  description:
+    - How many pages of each large table were looked at for such rows, of which none is on them; 0
+      where all rows were looked at. Not hashed.
+  returned: if O(spec) is given
+  type: int
 unforeseen:
   description: What may refuse rows, and cannot be evaluated without writing. Not hashed.
   returned: if O(spec) is given

@@ -83,7 +83,9 @@ def main() -> None:
     module = AnsibleModule(argument_spec={"login": LOGIN, "spec": SPEC}, supports_check_mode=True)
     execute(
         module,
-        lambda conn, given: examine(conn, given.options["login"], given.spec),
+        lambda conn, given: examine(
+            conn, given.options["login"], given.spec, check=module.check_mode
+        ),
         name="preflight",
         writes=False,
         first=require_startable,

@@ -143,3 +143,34 @@ def test_rows_that_may_differ_too_often_are_compared_all(
     assert "estimated" in planned["counts"]
     assert checks["agreement"]["measured"].startswith("96.66 % of 60,000 rows")
     assert checks["agreement"]["status"] == "fail"
+
+
+@pytest.mark.parametrize(
+    ("refused", "pages_read"), [("value <> 'v10'", 0), ("id <> 30_001", 400)], ids=["many", "one"]
+)
+def test_a_dry_run_looks_for_refused_rows_on_some_pages_and_counts_those_that_it_finds(
+    database: Database, module: Module, refused: str, pages_read: int
+) -> None:
+    steps = steps_of(database, module, Table(), rows=60_000)
+    database.sql(f"ALTER TABLE t ADD CONSTRAINT k CHECK ({refused}) NOT VALID")
+    aside = {"unfillable_max": 60_000}
+    real, dry = (plans(steps, check=check, **aside) for check in (False, True))
+    assert [each["rows"] > 0 for each in real["refused"]] == [True]
+    assert dry["refused"] == ([] if pages_read else real["refused"])
+    assert (real["refused_pages_read"], dry["refused_pages_read"]) == (0, pages_read)
+    told = "none is refused on the 400 pages that were read; a run's plan looks at all rows"
+    assert (told in " ".join(dry["text"].split())) is bool(pages_read)
+
+
+@pytest.mark.parametrize(("orphans", "read"), [("id % 60 = 0", False), ("id = 30_001", True)])
+def test_a_preflight_looks_for_orphans_on_some_pages_and_counts_those_that_it_finds(
+    database: Database, module: Module, orphans: str, read: bool
+) -> None:
+    steps = steps_of(database, module, Table(), rows=60_000)
+    database.sql(f"UPDATE t SET ref = 1000 WHERE {orphans}")
+    found = steps.do("preflight", check=True)
+    pages = database.sql("SELECT relpages FROM pg_class WHERE relname = 't'")[0]["relpages"]
+    measured = {check["id"]: check["measured"] for check in found["checks"]}["orphans"]
+    assert measured == (f"none on 400 of {pages:,} pages" if read else "1000")
+    assert (found["health"]["rows"] == 60_000) is not read
+    assert steps.do("preflight")["health"]["orphans"] == (1 if read else 1000)

@@ -70,6 +70,7 @@ RESULT = PlanResult(
     baseline={},
     conversions=[],
     refused=[],
+    refused_pages_read=0,
     unforeseen=[],
     compared_by={},
     why_strategy="the phase asks for it",

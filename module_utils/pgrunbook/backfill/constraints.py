@@ -24,7 +24,8 @@ from ..core.reconnect import raise_if_lost
 from ..core.spec import Spec
 from ..core.sql import comma, name, table, text
 from . import constraint_sql as sql
-from . import eligibility, refused_rows
+from . import count_estimate, eligibility, refused_rows
+from .count_estimate import Sampled
 from .image import KEY, LARGE, MOVES, Image, Rule, UniqueIndex, filled_columns
 
 
@@ -42,17 +43,20 @@ class Refusal:
 class Foreseen:
     """What the server would refuse: by each constraint, and rows in all. unforeseen names what
     could not be evaluated without writing. left has, by the phase's columns, how many rows at
-    least would be without a value for that."""
+    least would be without a value for that. pages_read is how many pages of each large table were
+    looked at and have no such row; 0 where all rows were."""
 
     refused: list[Refusal] = field(default_factory=list)
     rows: int = 0
     unforeseen: list[str] = field(default_factory=list)
     left: Mapping[str, int] = field(default_factory=dict)
+    pages_read: int = 0
 
 
-def foresee(conn: Connection, spec: Spec, info: TableInfo) -> Foreseen:
-    """The rows that the server would refuse to fill. The phase's expressions must be sound, and the
-    connection in no savepoint."""
+def foresee(conn: Connection, spec: Spec, info: TableInfo, *, check: bool = False) -> Foreseen:
+    """The rows that the server would refuse to fill; check is whether that is for a dry run, which
+    looks at some pages of a large table, and at all of it where a row on these is refused. The
+    phase's expressions must be sound, and the connection in no savepoint."""
     columns = filled_columns(conn, spec, info)
     images = [Image(conn, spec, spec.table, info, columns, whole=True)]
     images += [
@@ -62,16 +66,18 @@ def foresee(conn: Connection, spec: Spec, info: TableInfo) -> Foreseen:
     ]
     refused: list[Refusal] = []
     unforeseen: list[str] = []
-    rows = 0
+    rows, pages_read = 0, 0
     left = []
     for image in images:
         rules = list(image.rules())
-        looked = _Looked(conn, spec, image)
+        pages = count_estimate.sampled_for(conn, spec, image.info, check=True) if check else None
+        looked = _Looked(conn, spec, image, pages)
         rows += looked.at(rules)
         for index in image.unique_indexes():
             rows += looked.at_unique(index)
         refused += looked.refused
         left.append(looked.left)
+        pages_read = max(pages_read, looked.pages_read)
         unforeseen += [*looked.unforeseen, *image.exclusions()]
     triggers = catalog.update_triggers(conn, info, [c.present for c in columns if c.present])
     unforeseen += [f"trigger {trigger!r}" for trigger in triggers]
@@ -80,7 +86,7 @@ def foresee(conn: Connection, spec: Spec, info: TableInfo) -> Foreseen:
         c.name: max(whole.get(n, 0), sum(part.get(n, 0) for part in parts))
         for n, c in enumerate(spec.columns)
     }
-    return Foreseen(refused, rows, unforeseen, at_least)
+    return Foreseen(refused, rows, unforeseen, at_least, pages_read)
 
 
 def require_fillable(spec: Spec, found: Foreseen) -> None:
@@ -102,8 +108,9 @@ def require_fillable(spec: Spec, found: Foreseen) -> None:
 class _Looked:
     """What was found out about an image's rows, by queries of which each may fail."""
 
-    def __init__(self, conn: Connection, spec: Spec, image: Image) -> None:
-        self._conn, self._spec, self._image = conn, spec, image
+    def __init__(self, conn: Connection, spec: Spec, image: Image, pages: Sampled | None) -> None:
+        self._conn, self._spec, self._image, self._pages = conn, spec, image, pages
+        self.pages_read = 0
         self.refused: list[Refusal] = []
         self.unforeseen: list[str] = []
         self.left: dict[int, int] = {}
@@ -183,6 +190,11 @@ class _Looked:
         """How many rows each of the rules refuses, and all together."""
         counting = partial(self._counting, rules)
         on, info, workers = self._image.on, self._image.info, self._spec.workers
+        if self._pages:
+            found = page_ranges.of_pages(self._conn, info, self._pages.ranges, counting)
+            if not found["rows"]:
+                self.pages_read = len(self._pages.ranges)
+                return found
         return page_ranges.summed(self._conn, on, info, counting, workers)
 
     def _keys(self, rule: Rule) -> Sequence[Row]:

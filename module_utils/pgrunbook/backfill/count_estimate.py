@@ -42,6 +42,13 @@ def sampled(spec: Spec, info: TableInfo) -> Sampled:
     return Sampled(ranges, info.pages)
 
 
+def sampled_for(conn: Connection, spec: Spec, info: TableInfo, *, check: bool) -> Sampled | None:
+    """The pages that are to be read in place of the whole table; None where all of it is. check is
+    whether that is for a dry run."""
+    wanted = spec.counts == "estimate" or (spec.counts == "auto" and check)
+    return sampled(spec, info) if wanted and page_ranges.is_large(conn, info) else None
+
+
 def estimate(conn: Connection, spec: Spec, info: TableInfo, of: Sampled) -> Counts | None:
     """What counting.count() would give, estimated. None where the pages have no row."""
     query = sums(spec, conversion.held(spec, info.types), page_ranges.rows_of(info, of.ranges))

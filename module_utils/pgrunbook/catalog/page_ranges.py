@@ -75,6 +75,12 @@ def first(
     return _read(conn, of, info, query, workers, kept)
 
 
+def of_pages(conn: Connection, info: TableInfo, ranges: Sequence[PageRange], query: Query) -> Row:
+    """The row of sums that a query gives of these pages, in a transaction of its own."""
+    (row,) = _in_a_range(conn, query(rows_of(info, ranges)))
+    return row
+
+
 def some(conn: Connection, of: Table, info: TableInfo, query: Query, most: int) -> list[Row]:
     """Any rows of a query that gives so many at most. Of a large table it is asked range by range,
     until there are so many. For summed()'s connections."""

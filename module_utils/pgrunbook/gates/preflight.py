@@ -11,6 +11,7 @@ from psycopg.sql import SQL, Composed
 
 from .. import catalog, ledger
 from ..backfill import eligibility, expressions
+from ..backfill.count_estimate import rounded
 from ..catalog import Server, TableInfo
 from ..core import printable
 from ..core.connection import Connection, one
@@ -71,8 +72,9 @@ def require_startable(conn: Connection, spec: Spec) -> None:
     obstacles.require_none()
 
 
-def examine(conn: Connection, login: Mapping[str, Any], spec: Spec) -> Preflight:
-    """Facts about the server and both tables, and the gates of the report's test 1.
+def examine(conn: Connection, login: Mapping[str, Any], spec: Spec, *, check: bool) -> Preflight:
+    """Facts about the server and both tables, and the gates of the report's test 1; check is
+    whether this is for a dry run.
 
     Raises RunbookError as require_startable() does, where the login lists two primaries, where the
     keys cannot be compared, and where the source calls a volatile function.
@@ -84,7 +86,7 @@ def examine(conn: Connection, login: Mapping[str, Any], spec: Spec) -> Preflight
     source = catalog.inspect(conn, spec.source, catalog.READABLE)
     eligibility.require_joinable(conn, spec, target, source)
     expressions.acknowledged_of_source(conn, spec)
-    counts = count_rows(conn, spec)
+    counts = count_rows(conn, spec, check=check)
     health = Health(
         **vars(counts),
         version=server.version,
@@ -111,7 +113,7 @@ def connectivity(spec: Spec, target: str, server: Server, counts: RowCounts) -> 
         spec,
         registry.CONNECTIVITY,
         target=target,
-        measured=f"PostgreSQL {server.version}{standby}, {counts.rows:,} rows, "
+        measured=f"PostgreSQL {server.version}{standby}, {_rows(counts)} rows, "
         f"{counts.source_rows:,} source rows",
         passed=True,
     )
@@ -145,10 +147,20 @@ def _text(server: Server, health: Health) -> str:
     return "\n".join(
         [
             line(f"PostgreSQL {server.version}, database {server.database}"),
-            f"{health.rows:,} rows, {health.source_rows:,} source rows, {health.orphans:,} orphans",
+            f"{_rows(health)} rows, {health.source_rows:,} source rows, {health.orphans:,} orphans"
+            f"{_of_pages(health)}",
             f"Oldest transaction: {health.oldest_transaction_seconds} s",
         ]
     )
+
+
+def _rows(counts: RowCounts) -> str:
+    return f"about {rounded(counts.rows)}" if counts.estimated_from else f"{counts.rows:,}"
+
+
+def _of_pages(counts: RowCounts) -> str:
+    read = counts.estimated_from
+    return f" on {read[0]:,} of {read[1]:,} pages" if read else ""
 
 
 def _require_primary(conn: Connection, server: Server) -> None:

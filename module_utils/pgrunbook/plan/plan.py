@@ -91,8 +91,8 @@ class PlanResult:
 
     resumes is whether this goes on with a run that was broken off. counts are of the table's rows
     now; baseline has those that the run started from, with the schema and the statements then.
-    refused and unforeseen are as constraints.Foreseen has them. measured_rate says which run the
-    backfill's estimate is from. sample has some rows before and after.
+    refused, refused_pages_read and unforeseen are as constraints.Foreseen has them. measured_rate
+    says which run the backfill's estimate is from. sample has some rows before and after.
     """
 
     plan: Plan
@@ -102,6 +102,7 @@ class PlanResult:
     baseline: Mapping[str, Any]
     conversions: list[Moving]
     refused: list[Refusal]
+    refused_pages_read: int
     unforeseen: list[str]
     compared_by: Rules
     why_strategy: str

@@ -11,7 +11,7 @@ from ..backfill.counting import Counts, count, without
 from ..backfill.equality import Rules
 from ..backfill.sample import SampledRow, sample
 from ..backfill.strategy import is_settled
-from ..catalog import TableInfo, page_ranges
+from ..catalog import TableInfo
 from ..core.connection import Connection
 from ..core.spec import Spec
 from ..gates import Gate
@@ -34,9 +34,7 @@ class Looked:
 
 def look(conn: Connection, spec: Spec, info: TableInfo, sound: Sound, *, check: bool) -> Looked:
     """Look at the table's rows; check is whether this is for a dry run."""
-    by, pages = sound.compared_by, None
-    if _may_be_estimated(spec, check=check) and page_ranges.is_large(conn, info):
-        pages = count_estimate.sampled(spec, info)
+    by, pages = sound.compared_by, count_estimate.sampled_for(conn, spec, info, check=check)
     counts = _estimated(conn, spec, info, sound, pages) if pages else None
     agreement = _estimated_agreement(conn, spec, info, by, pages) if pages else None
     among = pages.ranges if pages and counts else []
@@ -45,10 +43,6 @@ def look(conn: Connection, spec: Spec, info: TableInfo, sound: Sound, *, check: 
         agreement or _agreement(conn, spec, info, by),
         sample(conn, spec, info, by, SAMPLED_ROWS, among),
     )
-
-
-def _may_be_estimated(spec: Spec, *, check: bool) -> bool:
-    return spec.counts == "estimate" or (spec.counts == "auto" and check)
 
 
 def _estimated(

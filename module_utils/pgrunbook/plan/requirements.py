@@ -34,9 +34,11 @@ class Sound:
     compared_by: Rules
 
 
-def require_sound(conn: Connection, spec: Spec, info: TableInfo, names: dict[str, str]) -> Sound:
+def require_sound(
+    conn: Connection, spec: Spec, info: TableInfo, names: dict[str, str], *, check: bool
+) -> Sound:
     """What the plan shows. Raises RunbookError with everything that would make the run fail
-    later; names has the columns' present names."""
+    later; names has the columns' present names, check is whether this is for a dry run."""
     obstacles = Obstacles(conn)
     obstacles.checked(index_checks.require_buildable, conn, spec, info)
     called = obstacles.checked(expressions.require_sound_expressions, conn, spec, info)
@@ -50,7 +52,7 @@ def require_sound(conn: Connection, spec: Spec, info: TableInfo, names: dict[str
         obstacles.checked(eligibility.require_unique_source, conn, spec)
         obstacles.checked(rehearsal.require_run, conn, spec, info, by)
         fates = counting.fates(conn, spec, info, by)
-        foreseen = constraints.foresee(conn, spec, info)
+        foreseen = constraints.foresee(conn, spec, info, check=check)
         converted = obstacles.checked(convert.require_safe, conn, spec, info, fates)
         obstacles.checked(constraints.require_fillable, spec, foreseen)
     dependents = obstacles.checked(column_dependents.require_acknowledged, conn, spec, info)

@@ -78,6 +78,7 @@ def build(conn: Connection, spec: Spec, approval: str = "", *, check: bool = Fal
         baseline=baseline,
         conversions=sound.conversions,
         refused=sound.foreseen.refused,
+        refused_pages_read=sound.foreseen.pages_read,
         unforeseen=sound.foreseen.unforeseen,
         compared_by=sound.compared_by,
         why_strategy=chosen.why,
@@ -109,7 +110,7 @@ def _look(conn: Connection, spec: Spec, *, check: bool) -> _Seen:
     require_unlocked(conn, info.oid, str(spec.table))
     source = catalog.inspect(conn, spec.source, catalog.READABLE)
     names = require_columns(conn, spec, info, source)
-    sound = require_sound(conn, spec, info, names)
+    sound = require_sound(conn, spec, info, names, check=check)
     rows = look(conn, spec, info, sound, check=check)
     advised = index_trial.planned(conn, spec, info)
     return _Seen(info, source, names, sound, rows, advised)

@@ -253,6 +253,9 @@ def _refused(result: PlanResult) -> list[str]:
         lines += _labelled(
             "", f"{each.rows:,} would be set aside, such as {keys}: {each.what} refuses them"
         )
+    if result.refused_pages_read:
+        pages = f"{result.refused_pages_read:,} pages that were read"
+        lines += _labelled("", f"none is refused on the {pages}; a run's plan looks at all rows")
     if result.unforeseen:
         lines += _labelled("", f"not foreseen: what {'; '.join(result.unforeseen)} would refuse")
     return lines
