@@ -23,6 +23,7 @@ from ansible.module_utils.pgrunbook.gates import orphans, row_comparison
 from tests.integration.conftest import Database
 from tests.integration.small_table import Table, all_right, fill
 from tests.integration.steps import Module, Steps
+from tests.integration.test_meanwhile import REWRITES, SWAP
 from tests.integration.test_partitions import partitioned
 
 RANGE_PAGES = 2
@@ -208,6 +209,61 @@ def test_rows_behind_the_last_known_page_are_counted(
     database.sql("INSERT INTO t (id, ref) SELECT i, 1 FROM generate_series(2001, 4000) i")
     by_ranges()
     assert counting.count(reading, spec, info).rows_total == 4000
+
+
+Swapping = Callable[[Callable[[int], bool]], None]
+
+
+@pytest.fixture
+def swapping(database: Database, steps: Steps, monkeypatch: pytest.MonkeyPatch) -> Swapping:
+    """From when it is called, all rows get other places before each range that is due, which are
+    counted from 1."""
+    database.superuser(SWAP)
+
+    def begin(due: Callable[[int], bool]) -> None:
+        in_a_range, begun = page_ranges._in_a_range, [0]
+
+        def reading(*arguments: Any) -> Any:
+            begun[0] += 1
+            if due(begun[0]):
+                database.superuser(REWRITES["swap"])
+            return in_a_range(*arguments)
+
+        monkeypatch.setattr(page_ranges, "_in_a_range", reading)
+
+    return begin
+
+
+def test_a_table_that_is_written_anew_meanwhile_is_read_again(
+    steps: Steps, reading: Connection, by_ranges: Callable[[], None], swapping: Swapping
+) -> None:
+    """The rows of the ranges that were read go to those that are to be read, and the others the
+    other way."""
+    spec, info = _table(reading, steps)
+    by_ranges()
+    swapping(lambda begun: begun == info.pages // RANGE_PAGES // 2)
+    summing = SQL("SELECT sum(t.id)::int8 AS n FROM {} t").format
+    found = page_ranges.summed(reading, spec.table, info, summing)
+    assert found == {"n": sum(range(2001))}
+
+
+def test_a_row_that_is_left_is_found_in_a_table_that_is_written_anew(
+    steps: Steps, reading: Connection, by_ranges: Callable[[], None], swapping: Swapping
+) -> None:
+    spec, info = _table(reading, steps)
+    by_ranges()
+    swapping(lambda begun: begun == 2)
+    assert eligibility.any_left(reading, spec, info, SQL("t.id > 1950"))
+
+
+def test_a_table_that_is_written_anew_again_and_again_is_not_counted(
+    steps: Steps, reading: Connection, by_ranges: Callable[[], None], swapping: Swapping
+) -> None:
+    spec, info = _table(reading, steps)
+    by_ranges()
+    swapping(lambda begun: begun % 5 == 0)
+    with pytest.raises(RunbookError, match="written anew"):
+        counting.count(reading, spec, info)
 
 
 def test_a_range_in_which_something_got_a_transaction_id_is_refused(

@@ -32,6 +32,7 @@ from .tables import Leaf, TableInfo
 LARGE_PAGES = 65_536  # 512 MiB, which a disk of 100 MB a second gives in 5 seconds
 RANGE_PAGES = 32_768  # 256 MiB: 0.3 s in memory, and smaller ones take longer together
 MAX_READERS = 2  # one is half as fast as a statement that the server runs in parallel
+MAX_READINGS = 3  # of a table that is written anew meanwhile
 
 Row = dict[str, Any]
 Query = Callable[[Composable], Composed]
@@ -86,12 +87,16 @@ def some(conn: Connection, of: Table, info: TableInfo, query: Query, most: int) 
     until there are so many. For summed()'s connections."""
     if not is_large(conn, info):
         return _in_a_savepoint(conn, query(table(of)))
-    found: list[Row] = []
-    for ranges in groups(info.leaves):
-        found += _in_a_range(conn, query(rows_of(info, ranges)))
-        if len(found) >= most:
-            break
-    return found[:most]
+
+    def reading() -> list[Row]:
+        found: list[Row] = []
+        for ranges in groups(info.leaves):
+            found += _in_a_range(conn, query(rows_of(info, ranges)))
+            if len(found) >= most:
+                break
+        return found[:most]
+
+    return _undisturbed(conn, of, info, reading)
 
 
 def is_large(conn: Connection, info: TableInfo) -> bool:
@@ -130,11 +135,42 @@ def _read(
     """The rows that a query gives of the table, or those of its ranges, merged."""
     if not is_large(conn, info):
         return _in_a_savepoint(conn, query(table(of)))
-    waiting = deque(query(rows_of(info, ranges)) for ranges in groups(info.leaves))
-    readers = min(workers, MAX_READERS, len(waiting))
-    with _readers(conn, readers) as conns, ThreadPoolExecutor(len(conns)) as pool:
-        found = [pool.submit(_merged, each, waiting, merge) for each in conns]
-    return merge([row for each in found for row in each.result()])
+
+    def reading() -> list[Row]:
+        waiting = deque(query(rows_of(info, ranges)) for ranges in groups(info.leaves))
+        readers = min(workers, MAX_READERS, len(waiting))
+        with _readers(conn, readers) as conns, ThreadPoolExecutor(len(conns)) as pool:
+            found = [pool.submit(_merged, each, waiting, merge) for each in conns]
+        return merge([row for each in found for row in each.result()])
+
+    return _undisturbed(conn, of, info, reading)
+
+
+def _undisturbed(
+    conn: Connection, of: Table, info: TableInfo, reading: Callable[[], list[Row]]
+) -> list[Row]:
+    """What reading() gives. Where somebody has written the table anew meanwhile, as pg_repack does,
+    each row has another place: one may have been read twice, or not at all. Then it reads again.
+    Raises RunbookError where that happens each time."""
+    for _ in range(MAX_READINGS):
+        before = _files(conn, info)
+        rows = reading()
+        if _files(conn, info) == before:
+            return rows
+    raise RunbookError(
+        f"{of} was written anew, as pg_repack, VACUUM FULL, CLUSTER and TRUNCATE do, while it was "
+        f"read, {MAX_READINGS} times, so its rows cannot be counted. Nothing was changed by that. "
+        "Next step: wait until that is over, then run again."
+    )
+
+
+def _files(conn: Connection, info: TableInfo) -> Any:
+    """The files that hold the rows of each leaf: others once the leaf was written anew."""
+    query = (
+        "SELECT array_agg(pg_relation_filenode(oid)::int8 ORDER BY oid) AS files"
+        " FROM unnest(%s::oid[]) oid"
+    )
+    return one(conn, query, ([leaf.oid for leaf in info.leaves],))["files"]
 
 
 @contextmanager
