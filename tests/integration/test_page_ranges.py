@@ -202,6 +202,25 @@ def test_every_range_is_a_transaction_of_its_own(
     database.sql("SET lock_timeout = '1s'; ALTER TABLE t ADD COLUMN more int")
 
 
+def test_a_connection_that_waits_for_the_other_one_is_not_ended(
+    steps: Steps, reading: Connection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its own range is read, and the other one takes longer than the server lets it idle."""
+    spec, info = _table(reading, steps)
+    reading.execute("SET LOCAL idle_in_transaction_session_timeout = '500ms'")
+    monkeypatch.setattr(page_ranges, "LARGE_PAGES", 1)
+    monkeypatch.setattr(page_ranges, "RANGE_PAGES", info.pages - 1)
+    monkeypatch.setattr(page_ranges, "LONGEST_IDLE", 0.1)
+
+    def counting_slowly(rows: Composable) -> Composed:
+        open_end = "ctid <" not in rows.as_string(None)
+        wait = "WHERE (SELECT pg_sleep(1.5)) IS NOT NULL" if open_end else ""
+        return SQL(f"SELECT count(*) AS n FROM {{}} t {wait}").format(rows)
+
+    assert page_ranges.summed(reading, spec.table, info, counting_slowly, 2) == {"n": 2000}
+    assert reading.execute("SELECT 1 AS n").fetchall() == [{"n": 1}]
+
+
 def test_rows_behind_the_last_known_page_are_counted(
     database: Database, steps: Steps, reading: Connection, by_ranges: Callable[[], None]
 ) -> None:

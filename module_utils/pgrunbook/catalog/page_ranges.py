@@ -11,7 +11,7 @@ from __future__ import annotations
 from bisect import bisect_right
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from functools import reduce
@@ -19,6 +19,7 @@ from itertools import accumulate
 from random import Random
 from typing import Any
 
+from psycopg.pq import TransactionStatus
 from psycopg.sql import SQL, Composable, Composed, Literal
 
 from ..core.connection import Connection, one
@@ -32,6 +33,7 @@ from .tables import Leaf, TableInfo
 LARGE_PAGES = 65_536  # 512 MiB, which a disk of 100 MB a second gives in 5 seconds
 RANGE_PAGES = 32_768  # 256 MiB: 0.3 s in memory, and smaller ones take longer together
 MAX_READERS = 2  # one is half as fast as a statement that the server runs in parallel
+LONGEST_IDLE = 20.0  # seconds; the server ends a transaction that idles for a minute
 MAX_READINGS = 3  # of a table that is written anew meanwhile
 
 Row = dict[str, Any]
@@ -141,6 +143,7 @@ def _read(
         readers = min(workers, MAX_READERS, len(waiting))
         with _readers(conn, readers) as conns, ThreadPoolExecutor(len(conns)) as pool:
             found = [pool.submit(_merged, each, waiting, merge) for each in conns]
+            _wait_for(conn, found)
         return merge([row for each in found for row in each.result()])
 
     return _undisturbed(conn, of, info, reading)
@@ -194,6 +197,19 @@ def _merged(conn: Connection, waiting: deque[Composed], merge: Merge) -> list[Ro
         waiting.clear()
         raise
     return rows
+
+
+_CAN_ANSWER = (TransactionStatus.IDLE, TransactionStatus.INTRANS)
+
+
+def _wait_for(conn: Connection, readers: Sequence[Future[list[Row]]]) -> None:
+    """Wait until all readers have ended. The given connection, which the first of them reads with,
+    is not idle so long that the server ends its transaction."""
+    mine, *others = readers
+    wait([mine])
+    while wait(others, LONGEST_IDLE).not_done:
+        if conn.info.transaction_status in _CAN_ANSWER:
+            conn.execute("SELECT")
 
 
 def _next(waiting: deque[Composed]) -> Composed | None:
