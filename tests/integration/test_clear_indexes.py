@@ -76,7 +76,7 @@ def test_none_is_dropped_without_an_approval(database: Database, steps: Steps) -
     assert database.sql(INDEXES) == there
 
 
-@pytest.mark.parametrize(
+STAYS = pytest.mark.parametrize(
     "sql",
     [
         "CREATE INDEX theirs ON session_summaries (snapshot_asn)",
@@ -86,8 +86,35 @@ def test_none_is_dropped_without_an_approval(database: Database, steps: Steps) -
     ],
     ids=["another's", "made anew"],
 )
+
+
+@STAYS
 def test_none_is_dropped_where_one_has_to_stay(database: Database, steps: Steps, sql: str) -> None:
     """An UPDATE could not be heap-only anyhow."""
     assert clears(steps) != []
     database.sql(sql)
     assert clears(steps) == []
+
+
+@STAYS
+def test_what_was_made_after_the_approval_is_not_dropped(
+    database: Database, steps: Steps, sql: str
+) -> None:
+    assert clears(steps) != []
+    steps.approve("rollback")
+    database.sql(sql)
+    there = database.sql(INDEXES)
+    assert steps.do("index", state="cleared")["changed"] is False
+    steps.do("backfill", state="reverted")
+    assert database.sql(INDEXES) == there
+
+
+def test_none_is_dropped_where_the_rows_would_not_be_given_back(
+    database: Database, steps: Steps
+) -> None:
+    assert clears(steps) != []
+    steps.approve("rollback")
+    there = database.sql(INDEXES)
+    database.sql("ALTER TABLE session_summaries ADD CHECK (snapshot_asn > 0) NOT VALID")
+    assert "_check on public.session_summaries is new" in steps.refused("index", state="cleared")
+    assert database.sql(INDEXES) == there

@@ -13,11 +13,12 @@ from collections.abc import Collection
 from psycopg.sql import Composed
 
 from .. import catalog, ledger
-from ..catalog import TableInfo
+from ..catalog import TableInfo, surroundings
 from ..core.connection import Connection
 from ..core.locks import run_patiently, with_lock_retries
 from ..core.spec import Spec
 from ..core.sql import render
+from ..ledger.filled import present_columns
 from .index_sql import drop, foreseen
 from .indexes import DROP_LOCK, changed
 from .schema_change import SchemaChange
@@ -63,15 +64,19 @@ def step(spec: Spec, names: Collection[str]) -> Step:
 
 
 def clear(conn: Connection, spec: Spec, run: ledger.Run, *, dry: bool) -> SchemaChange:
-    """Drop the indexes that the rollback's plan names, as far as they are there; when dry, nothing
-    is dropped or told. Raises RunbookError without an approval."""
+    """Drop the indexes that the rollback's plan names, as far as they are there and all of them may
+    still be dropped; when dry, nothing is dropped or told. Raises RunbookError without an approval,
+    and where the rows could not be given back, because of what was made since."""
     info = catalog.inspect(conn, spec.table)
     after = {n: i.definition for n, i in info.indexes.items()}
     if dry:
         return changed(conn, spec, info, after, [], dry=True)
     plan = ledger.approved_plan(conn, run, "rollback")
+    surroundings.require_unchanged(conn, spec, info, plan)
     approved = {s for each in plan["steps"] if each["id"] == ID for s in each["statements"]}
-    drops = {n: s for n in info.indexes if render(s := drop(spec.table, n)) in approved}
+    columns = present_columns(conn, spec, info, run.id).values()
+    names = in_the_way(conn, spec, info, run.id, columns)
+    drops = {n: s for n in names if render(s := drop(spec.table, n)) in approved}
     for name, statement in drops.items():
         _clear(conn, spec, info, run, name, statement)
     return changed(conn, spec, info, after, [render(s) for s in drops.values()], dry=False)
