@@ -10,7 +10,8 @@ from typing import Any
 
 import pytest
 
-from tests.integration.conftest import Database, Played
+from tests.integration.conftest import Database, Played, approval_of
+from tests.integration.small_table import INDEX, Table, fill
 from tests.integration.steps import Module, Steps
 
 Playbook = Callable[..., Played]
@@ -38,6 +39,13 @@ CREATE FUNCTION public.refuse_row() RETURNS trigger LANGUAGE plpgsql
 AS $$ BEGIN RAISE 'row % is refused', OLD.session_id; END $$;
 CREATE TRIGGER refuse_row BEFORE UPDATE ON session_summaries FOR EACH ROW
 WHEN (OLD.session_id = '{session_id}') EXECUTE FUNCTION public.refuse_row();
+"""
+
+REFUSE_TO_GIVE_BACK = """
+CREATE FUNCTION pgrunbook.refuse() RETURNS trigger LANGUAGE plpgsql
+AS $$ BEGIN RAISE 'no row is given back today'; END $$;
+CREATE TRIGGER refuse BEFORE UPDATE ON pgrunbook.batch FOR EACH ROW
+EXECUTE FUNCTION pgrunbook.refuse();
 """
 
 
@@ -117,6 +125,22 @@ def test_a_failing_backfill_keeps_its_batches_resumes_and_can_be_undone(
     assert twice == []
     steps.back()
     assert database.state() == before
+
+
+def test_a_rollback_that_stops_says_which_indexes_are_missing(
+    database: Database, module: Module, playbook: Playbook
+) -> None:
+    enough = Table(rows=26_000, spec={"indexes": [INDEX], "batch_rows": 5000})
+    steps = enough.make(database, module)
+    fill(steps)
+    run = steps.planned["run"]["id"]
+    database.sql(REFUSE_TO_GIVE_BACK)
+    approval = approval_of(module, database, {}, rollback_of=run)
+    broken = playbook(database.login, "rollback", "-e", f"run={run}", "-e", approval)
+    assert broken.status != 0, broken.output
+    assert "no row is given back today" in words(broken)
+    assert "Until it is finished the indexes are missing that it dropped first" in words(broken)
+    assert database.sql("SELECT to_regclass('t_value') AS oid") == [{"oid": None}]
 
 
 def test_a_rollback_of_what_is_undone_changes_nothing(
