@@ -97,3 +97,28 @@ def test_it_gives_up_on_a_row_that_is_held_and_the_others_are_filled(
         assert database.sql(EMPTY) == [row]
     steps.backfill()
     assert database.sql(EMPTY) == []
+
+
+def test_it_keeps_to_batch_rows_in_a_table_that_was_never_analysed(
+    database: Database, module: Module
+) -> None:
+    steps = replace(ROOMY, rows=4000, spec={**ROOMY.spec, "batch_rows": 100}).make(database, module)
+    database.superuser("UPDATE pg_class SET reltuples = -1 WHERE oid = 't'::regclass")
+    begun(steps).backfill()
+    assert 20 < max(sizes(database)) <= 100
+
+
+def test_it_learns_that_pages_have_more_rows_than_others(
+    database: Database, module: Module
+) -> None:
+    """From the first batches that come to them on."""
+    steps = Table(rows=16_000, spec={**ROOMY.spec, "batch_rows": 200}).make(database, module)
+    database.sql("DELETE FROM t WHERE id <= 8000 AND id % 20 <> 1")
+    database.superuser("VACUUM (ANALYZE) t")
+    begun(steps).backfill()
+    assert len([rows for rows in sizes(database) if rows > 200]) <= 2
+
+
+def sizes(database: Database) -> list[int]:
+    """How many rows each batch has filled."""
+    return [row["rows"] for row in database.sql("SELECT row_count AS rows FROM pgrunbook.batch")]

@@ -162,7 +162,16 @@ def _passes(
         at = ledger.progress(conn, current.run.id)
         route = _route(conn, current, info, strategy)
         limit = RowLimit(current.spec.batch_rows)
-        worker = Worker(current, info, strategy, route, sweep=at.sweep, limit=limit, direct=direct)
+        worker = Worker(
+            current,
+            info,
+            strategy,
+            route,
+            sweep=at.sweep,
+            limit=limit,
+            eligible=at.rows_eligible,
+            direct=direct,
+        )
         workers.run(conn, current, worker.work, current.spec.workers, route.checkpoint)
         if not route.exhausted():
             return False

@@ -76,13 +76,14 @@ Chunk = PageChunk | KeyChunk
 class PageRoute:
     """Hands out the pages from start to end, both counted over all leaves. Threads share it.
 
+    pages is how many there were when the pass began: rows that move add others meanwhile.
     unfinished has the chunks that an earlier slice left, as checkpoint() gave them.
     """
 
     def __init__(
         self, leaves: tuple[Leaf, ...], start: int, end: int, unfinished: list[list[int]]
     ) -> None:
-        self._leaves, self._next, self._end = leaves, start, end
+        self._leaves, self._next, self._end, self.pages = leaves, start, end, end
         self._unfinished = [s for entry in unfinished if (s := self._chunk(*entry))]
         self._under_way: dict[int, PageChunk] = {}
         self._lock = threading.Lock()

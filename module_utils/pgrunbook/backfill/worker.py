@@ -18,7 +18,7 @@ from ..ledger import RefusedRow
 from . import batch, refused_rows
 from .batch import BatchResult
 from .batch_size import RowLimit
-from .scan import Chunk, Route
+from .scan import Chunk, PageRoute, Route
 from .slice import Slice
 from .statements import batch_statements, direct_statements, pick_statements
 from .strategy import LINE_POINTERS, Strategy
@@ -34,8 +34,9 @@ whole batch of another one."""
 class Worker:
     """What the threads of a slice do; all of them share one.
 
-    sweep is the pass over the table: 0 is the first one, others are catch-up passes. direct is
-    whether the batches of the first one may be direct.
+    sweep is the pass over the table: 0 is the first one, others are catch-up passes. eligible is
+    how many rows the run has to fill, as its plan counted them. direct is whether the batches of
+    the first pass may be direct.
     """
 
     def __init__(
@@ -47,6 +48,7 @@ class Worker:
         *,
         sweep: int,
         limit: RowLimit,
+        eligible: int = 0,
         direct: bool = False,
     ) -> None:
         self.slice, self.limit = current, limit
@@ -55,7 +57,8 @@ class Worker:
         )
         self._route, self._sweep = route, sweep
         self._by_key, self._passes = strategy.name == "keyset", strategy.passes
-        self._rows_per_page = max(info.rows_estimate / max(info.pages, 1), 1.0)
+        pages = route.pages if isinstance(route, PageRoute) else info.pages
+        self._rows_per_page = max(max(info.rows_estimate, eligible) / max(pages, 1), 1.0)
         self._queries = batch_statements(current.spec, info, strategy)
         self._picking = pick_statements(current.spec, info, strategy)
 
@@ -96,6 +99,12 @@ class Worker:
             return False
         expected = pages if self._by_key else pages * self._rows_per_page / passes
         return expected <= rows
+
+    def filled(self, pages: int, passes: int, rows: int) -> None:
+        """Learn from a batch of so many pages how many rows a page may have: statistics may be
+        old, and some pages have more rows than others."""
+        if not self._by_key:
+            self._rows_per_page = max(self._rows_per_page, rows * passes / pages)
 
     def direct_batch(
         self, conn: Connection, chunk: Chunk, place: dict[str, Any]
@@ -238,6 +247,7 @@ class _Pass:
 
     def _learn(self, done: BatchResult, end: int, rows: int) -> None:
         """Learn the size of the next batches, but not from one that looks for a refused row."""
+        self._worker.filled(end - self._at, self._chunk.passes, done.rows)
         if self._suspects:
             self._suspects = self._suspects - done.rows if done.rows == rows else 0
         else:
