@@ -104,13 +104,11 @@ def total(values: Sequence[int], of: Sampled) -> Interval:
 
 def share(parts: Sequence[int], wholes: Sequence[int], of: Sampled) -> Interval:
     """The interval of the ratio of two sums over all pages, in per cent, given both of each sampled
-    page. Where the ratio is the same on all of them, what is rare may just be on none."""
+    page. It allows for what is rare and stands together, which may just be on none of them."""
     n, whole = len(of.ranges), sum(wholes)
     ratio = sum(parts) / whole
     squares = sum((y - ratio * x) ** 2 for y, x in zip(parts, wholes, strict=True))
-    error = Z * sqrt((1 - n / of.pages) * squares * n / (n - 1)) / whole
-    if not squares:
-        error = NONE_OF / n
+    error = Z * sqrt((1 - n / of.pages) * squares * n / (n - 1)) / whole + NONE_OF / n
     low, high = max(ratio - error, 0.0), min(ratio + error, 1.0)
     return round(100 * low, 2), round(100 * high, 2)
 
