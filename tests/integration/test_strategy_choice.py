@@ -70,6 +70,20 @@ CHOICES = {
         "ranges",
         "t_value cannot",
     ),
+    "an index of a constraint": (
+        Table(
+            rows=30_000,
+            after=(
+                ON_VALUE[0],
+                "UPDATE t SET value = NULL",
+                "VACUUM FULL t",
+                "ALTER TABLE t ADD CONSTRAINT t_value EXCLUDE USING btree (value WITH =)",
+            ),
+            spec={"indexes": [INDEX]},
+        ),
+        "ranges",
+        "t_value cannot",
+    ),
     "an index on an expression": (
         Table(rows=30_000, after=(ON_VALUE[0], "CREATE INDEX t_lower ON t (lower(value))")),
         "ranges",

@@ -78,7 +78,8 @@ SELECT i.indrelid::int8 AS on, c.oid::int8 AS oid, c.relname, m.amname AS method
       LEFT JOIN pg_attribute a ON a.attrelid = i.indrelid AND a.attnum = k.attnum
       WHERE k.n <= i.indnkeyatts AND NOT (o.opcdefault AND k.own = a.attcollation)) AS usual,
     pg_get_indexdef(c.oid) AS definition,
-    c.relkind = 'i' AND NOT (i.indisunique OR i.indisreplident OR i.indisclustered)
+    c.relkind = 'i'
+      AND NOT (i.indisunique OR i.indisexclusion OR i.indisreplident OR i.indisclustered)
       AND c.reloptions IS NULL AND c.reltablespace = 0
       AND obj_description(c.oid, 'pg_class') IS NULL
       AND pg_get_indexdef(c.oid) = {_USUAL_DEFINITION} AS replaceable,
