@@ -23,6 +23,7 @@ from ansible.module_utils.pgrunbook.gates import orphans, row_comparison
 from tests.integration.conftest import Database
 from tests.integration.small_table import Table, all_right, fill
 from tests.integration.steps import Module, Steps
+from tests.integration.test_exact import finished
 from tests.integration.test_meanwhile import REWRITES, SWAP
 from tests.integration.test_partitions import partitioned
 
@@ -144,6 +145,13 @@ def test_rules_of_one_row_leave_no_lock_behind(
         database.sql("SET lock_timeout = '1s'; ALTER TABLE t ADD COLUMN more int")
 
 
+OTHER_TABLE = (
+    "CREATE TABLE u AS SELECT id, ref, NULL::text AS value FROM t",
+    "ALTER TABLE u ADD PRIMARY KEY (id)",
+    "CREATE TABLE s2 AS SELECT ref, 'kept' AS value FROM s",
+)
+
+
 def test_drifted_rows_are_counted_in_parts_of_the_journals(
     database: Database, module: Module, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -159,6 +167,37 @@ def test_drifted_rows_are_counted_in_parts_of_the_journals(
             monkeypatch.setattr(row_comparison, "JOURNAL_ROWS", rows)
             assert row_comparison.count_drifted(conn, spec, info, by) == drifted["count"]
             database.sql("SET lock_timeout = '1s'; ALTER TABLE t ALTER pad SET DEFAULT 'p'")
+
+
+def test_rows_that_runs_on_other_tables_filled_are_none_that_drifted(
+    database: Database, module: Module, phase: dict[str, Any]
+) -> None:
+    """One has keys of another type, and one the same keys, with values that are wrong here."""
+    finished(Steps.of(module, database, {**phase, "phase_queries": []}))
+    steps = Table().make(database, module)
+    fill(steps)
+    for statement in OTHER_TABLE:
+        database.sql(statement)
+    other = {"phase": "other", "table": "u", "source_table": "s2"}
+    fill(Steps(module, steps.login, {**steps.spec, **other}))
+    with connect(steps.login, name="test", read_only=True, schemas=["public"]) as conn:
+        spec, info = _table(conn, steps)
+        by = rules(conn, spec, info)
+        assert row_comparison.compare_all(conn, spec, info, by, None).different == 17
+        assert row_comparison.count_drifted(conn, spec, info, by) == 0
+
+
+def test_rows_that_a_smaller_phase_filled_drift_like_others(
+    database: Database, module: Module
+) -> None:
+    steps = Table().make(database, module)
+    fill(steps)
+    database.sql("UPDATE s SET value = 'later' WHERE ref = 1; UPDATE t SET other = ref")
+    with connect(steps.login, name="test", read_only=True, schemas=["public"]) as conn:
+        other = {"name": "other", "type": "integer", "source": "ref"}
+        spec, info = _table(conn, steps, columns=[other, *steps.spec["columns"]])
+        by = rules(conn, spec, info)
+        assert row_comparison.count_drifted(conn, spec, info, by) == 9
 
 
 def test_a_later_day_is_judged_by_ranges_too(

@@ -23,6 +23,7 @@ from ..core.spec import APART, DIFFER, EQUAL, Spec
 from ..core.sql import comma, literals, name, table, text
 from ..core.values import IF_ANY
 from ..ledger import forgotten
+from ..ledger.filled import places_in_journal
 
 JOURNAL_ROWS = 200_000  # entries of the journals that one statement looks up
 
@@ -114,10 +115,12 @@ def count_drifted(conn: Connection, spec: Spec, info: TableInfo, by: Rules) -> i
     if not ledger.exists(conn) or spec.waive_rollback:
         return 0
     count = 0
-    for part in ledger.batch_ranges(conn, JOURNAL_ROWS):
-        query = _drifting(spec, info, ledger.standing_entries(None, part), by)
-        with short_transaction(conn):
-            count += one(conn, query, ())["n"]
+    for run_id in ledger.runs_with_rows(conn, str(spec.table)):
+        places = places_in_journal(conn, spec, info, run_id)
+        for part in ledger.batch_ranges(conn, run_id, JOURNAL_ROWS) if places else ():
+            journal = ledger.standing_entries(Literal(run_id), part)
+            with short_transaction(conn):
+                count += one(conn, _drifting(spec, info, journal, by, places), ())["n"]
     return count
 
 
@@ -138,7 +141,7 @@ def undated(conn: Connection, spec: Spec) -> str:
 
 def comparing_all(spec: Spec, held: Mapping[str, conversion.Held], by: Rules) -> Composed:
     """The query that compares every row."""
-    return _comparing(spec, held, _all_rows(spec), by)
+    return _comparing(spec, held, _all_of(table(spec.table)), by)
 
 
 def statements(
@@ -147,16 +150,17 @@ def statements(
     """The queries by which the gates compare rows, each after what it is for. Without a ledger
     they are those of an empty journal."""
     held = conversion.held(spec, info.types)
-    journal = ledger.standing_entries(None) if has_ledger else ledger.NO_ENTRIES
+    journal = ledger.standing_entries(Literal("")) if has_ledger else ledger.NO_ENTRIES
+    places = {c.name: len(spec.key) + n for n, c in enumerate(spec.columns)}
     rows = {
         "canary": _rows_of_run(spec, info, journal),
         "accuracy": _random_rows(spec),
-        "comparison": _all_rows(spec),
+        "comparison": _all_of(table(spec.table)),
     }
     found = [(gate, _comparing(spec, held, of, by)) for gate, of in rows.items()]
     if spec.waive_rollback:
         return found
-    return [*found, ("comparison", _drifting(spec, info, journal, by))]
+    return [*found, ("comparison", _drifting(spec, info, journal, by, places))]
 
 
 def _compare(
@@ -238,19 +242,18 @@ _COUNTED = {
 """By phase_kept_values, which rows are compared, which of these match and which differ."""
 
 
-def _drifting(spec: Spec, info: TableInfo, journal: Composable, by: Rules) -> Composed:
+def _drifting(
+    spec: Spec, info: TableInfo, journal: Composable, by: Rules, places: Mapping[str, int]
+) -> Composed:
     held = conversion.held(spec, info.types)
-    width = len(spec.key)
     ours = SQL(" AND ").join(
         SQL("({value} IS NOT DISTINCT FROM NULL OR {is_as_now} OR {c}::text = j.e ->> {n})").format(
             value=value,
             is_as_now=same(c, held[c.name].now, value, by),
             c=held[c.name].now,
-            n=Literal(width + n),
+            n=Literal(places.get(c.name)),  # NULL where the run did not fill the column
         )
-        for n, (c, value) in enumerate(
-            zip(spec.columns, eligibility.values(spec, held), strict=True)
-        )
+        for c, value in zip(spec.columns, eligibility.values(spec, held), strict=True)
     )
     excused = SQL("NOT coalesce({}, false)").format(_kept(spec, held, by))
     return SQL(
@@ -267,10 +270,6 @@ def _drifting(spec: Spec, info: TableInfo, journal: Composable, by: Rules) -> Co
         excused=excused if spec.kept_values == DIFFER else SQL("true"),
         ours=ours,
     )
-
-
-def _all_rows(spec: Spec) -> Composed:
-    return _all_of(table(spec.table))
 
 
 def _all_of(rows: Composable) -> Composed:

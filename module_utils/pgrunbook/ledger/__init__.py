@@ -87,6 +87,7 @@ from .runs import (
     require_owner,
     require_table_idle,
     running,
+    runs_with_rows,
     unfinished,
 )
 from .schema import exists, may_write
@@ -173,6 +174,7 @@ __all__ = [
     "require_table_idle",
     "rows_standing",
     "running",
+    "runs_with_rows",
     "schema",
     "set_aside",
     "standing_changes",

@@ -86,21 +86,21 @@ class BatchRange:
     last: int
 
 
-def batch_ranges(conn: Connection, rows: int) -> list[BatchRange]:
-    """The batches of all runs that were not taken back, in ranges that changed about so many rows
+def batch_ranges(conn: Connection, run_id: str, rows: int) -> list[BatchRange]:
+    """The batches of a run that were not taken back, in ranges that changed about so many rows
     each."""
     query = (
         "SELECT min(id) AS first, max(id) AS last FROM (SELECT id,"
         " (sum(row_count) OVER (ORDER BY id) - 1) / %s::int8 AS n"
-        " FROM pgrunbook.batch WHERE reverted_at IS NULL) b GROUP BY n ORDER BY 1"
+        " FROM pgrunbook.batch WHERE run_id = %s AND reverted_at IS NULL) b GROUP BY n ORDER BY 1"
     )
-    return rows_as(conn, BatchRange, query, (rows,))
+    return rows_as(conn, BatchRange, query, (rows, run_id))
 
 
-def standing_entries(run: Composable | None, among: BatchRange | None = None) -> Composed:
-    """A query for the entries e of the journals, without those that were taken back: of one run, or
-    of all where it is None; of some batches, or of all."""
-    of_run = SQL("true") if run is None else SQL("b.run_id = {}").format(run)
+def standing_entries(run: Composable, among: BatchRange | None = None) -> Composed:
+    """A query for the entries e of a run's journals, without those that were taken back; of some
+    batches, or of all."""
+    of_run = SQL("b.run_id = {}").format(run)
     if among:
         ids = (Literal(among.first), Literal(among.last))
         of_run = SQL("{} AND b.id BETWEEN {} AND {}").format(of_run, *ids)

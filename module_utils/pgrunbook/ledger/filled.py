@@ -16,6 +16,7 @@ from ..core.connection import Connection, one
 from ..core.errors import RunbookError
 from ..core.spec import Spec, Table
 from ..core.values import plain, read
+from .approvals import approved_spec
 from .runs import get_run
 
 
@@ -144,6 +145,20 @@ def present_columns(conn: Connection, spec: Spec, info: TableInfo, run_id: str) 
         for now in (column.name, column.renamed_from or "")
         if now in numbers and numbers[now] == known.get(column.name)
     }
+
+
+def places_in_journal(conn: Connection, spec: Spec, info: TableInfo, run_id: str) -> dict[str, int]:
+    """Where an entry of a run's journal has the values of the columns of a phase, as far as the run
+    has filled these; nothing where it holds no values, or those of another key."""
+    theirs = approved_spec(conn, run_id)
+    if theirs.waive_rollback or theirs.key != spec.key:
+        return {}
+    filled = present_columns(conn, theirs, info, run_id)
+    places = {
+        filled[c.name]: len(spec.key) + n for n, c in enumerate(theirs.columns) if c.name in filled
+    }
+    ours = catalog.names_there(spec, info)
+    return {column: places[now] for column, now in ours.items() if now in places}
 
 
 def _numbers(

@@ -258,6 +258,16 @@ def get_run(conn: Connection, run_id: str) -> RunRow:
     )
 
 
+def runs_with_rows(conn: Connection, table: str) -> list[str]:
+    """The runs that have filled rows of a table, and have not given them all back."""
+    rows = conn.execute(
+        "SELECT id FROM pgrunbook.run r WHERE table_name = %s AND EXISTS (SELECT"
+        " FROM pgrunbook.batch b WHERE b.run_id = r.id AND b.reverted_at IS NULL) ORDER BY id",
+        (table,),
+    )
+    return [row["id"] for row in rows]
+
+
 def later_runs(conn: Connection, run_id: str, table: str) -> list[str]:
     """The other runs that have filled rows of the table after this one had begun to, and have not
     given them all back, the latest first."""
