@@ -41,6 +41,7 @@ def markdown(results: Results) -> str:
         "## Time and space",
         _costs(results),
         _failures(results),
+        results.get("note", ""),
         "## One billion rows by arithmetic",
         billion(results),
         "## Peak memory of the step's process, MB",
@@ -66,12 +67,17 @@ def billion(results: Results) -> str:
     journal = largest["after"]["journal_bytes"] * factor
     return (
         f"**1 billion rows by arithmetic, not measured**: {factor:,.1f} × the figures at "
-        f"{largest['sessions']:,} rows are {_hours(hours['dry run'])} for the dry run, "
+        f"{largest['sessions']:,} rows are {_hours(hours['plan'])} for the plan of a run, "
         f"**{_hours(hours['backfill'])}** for the backfill, {_hours(hours['validation'])} for the "
         f"validation and {_hours(hours['rollback'])} for a rollback; {wal / 1e9:,.0f} GB of WAL "
         f"({steps['rollback']['wal_bytes'] * factor / 1e9:,.0f} GB more for a rollback) and "
-        f"{journal / 1e9:,.1f} GB of journal. It takes every figure to grow as the rows do; the "
-        "table above shows how far that held, and nothing here shows it beyond its last line."
+        f"{journal / 1e9:,.1f} GB of journal. A dry run reads a sample of the table, so it takes "
+        f"no longer. What an operator would set: a window by the day and `phase_window_end`, so "
+        f"that the run stops and goes on in the next one; two or more workers; "
+        f"`phase_max_wal_mb_per_second` below what the archive takes; max_wal_size as large as the "
+        f"disk allows, so that there are fewer full-page images. It takes every figure to grow "
+        "as the rows do; the table above shows how far that held, and nothing here shows it beyond "
+        "its last line."
     )
 
 
@@ -219,8 +225,7 @@ _METHOD = "\n".join(
         "Peak memory is VmHWM of the process that runs the modules, Python and its libraries "
         "included; ansible-playbook is not counted.",
         "The longest transaction is the greatest age of a transaction of pgrunbook in "
-        "pg_stat_activity, looked up ten times a second, index builds and VACUUM left out. Dry "
-        "run, plans and validation read in one READ ONLY transaction each.",
+        "pg_stat_activity, looked up ten times a second, index builds and VACUUM left out.",
         "1 MB is 1,000,000 bytes. The journal is all of schema pgrunbook after the backfill. "
         "Autovacuum is on.",
     )
