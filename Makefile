@@ -10,7 +10,7 @@ export LC_ALL ?= C.UTF-8
 PYTEST := -m pytest -q -n auto
 INTEGRATION := --dist worksteal tests/integration
 
-.PHONY: help demo demo-no-go demo-clean setup check test generate lint unit integration molecule coverage mutants crashpoints bench bench-sizes lock
+.PHONY: help demo demo-no-go demo-fleet demo-clean setup check test generate lint unit integration molecule coverage mutants crashpoints bench bench-sizes lock
 
 help: ## List the targets
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 14
@@ -21,9 +21,13 @@ demo: .venv/.use ## Dry run, then the real run, on an embedded PostgreSQL (SESSI
 demo-no-go: .venv/.use ## The same with the reference finding's indexes only: NO-GO, and the index that helps
 	@scripts/demo --no-go
 
+demo-fleet: .venv/.use ## Both on eight databases: planned everywhere, approved once, canary host first
+	@scripts/demo --fleet
+
 demo-clean: .venv/.use ## Stop the demos' servers and delete their data
 	@python -m demo.server destroy
 	@python -m demo.server destroy --data-dir .demo/no-go/pgdata
+	@python -m demo.fleet destroy
 
 setup: .venv/.dev ## Install what tests and development need into .venv
 

@@ -354,7 +354,7 @@ def _memory_bytes() -> int:
         return physical
 
 
-def _seed_comment(server: Server, database: str) -> dict[str, int] | None:
+def seed_comment(server: Server, database: str) -> dict[str, int] | None:
     """Read, without importing a driver, what demo.data.create() noted about a finished database."""
     query = "SELECT shobj_description(oid, 'pg_database') FROM pg_database WHERE datname = :'name'"
     command = [str(server.bin_dir / "psql"), "-XAtq", "-v", f"name={database}"]
@@ -369,7 +369,7 @@ def _seed_comment(server: Server, database: str) -> dict[str, int] | None:
 def _start_command(arguments: argparse.Namespace) -> dict[str, object]:
     data_dir = arguments.data_dir.expanduser().resolve()
     server = running(data_dir)
-    seeded = _seed_comment(server, "cowrieprocessor") if server else None
+    seeded = seed_comment(server, "cowrieprocessor") if server else None
     if server is None or seeded is None:
         with _locked(data_dir):
             return _start_and_seed(data_dir, arguments)
@@ -382,7 +382,7 @@ def _start_and_seed(data_dir: Path, arguments: argparse.Namespace) -> dict[str, 
     version = arguments.postgres_version or present or DEFAULT_POSTGRES_VERSION
     started = running(data_dir) is None
     server = _start(data_dir, version, {})
-    seeded = _seed_comment(server, "cowrieprocessor")
+    seeded = seed_comment(server, "cowrieprocessor")
     created = seeded is None
     if seeded is None:
         from psycopg.conninfo import make_conninfo

@@ -9,10 +9,8 @@ DOCUMENTATION = r"""
 module: pgrunbook_approval
 short_description: Record an approval in the ledger
 description:
-  - Asks a person to type the beginning of the plan's hash, or takes the whole hash from
-    O(approval), on the controller, and records who approved which plan, when and from where.
-    Without it the writing modules refuse to work.
-  - What was typed is compared here and is never a variable.
+  - Records who approved which plan, when and from where. Without it the writing modules refuse to
+    work.
   - Refuses where the server, or what surrounds the table, is not what the plan was made on.
   - The first approval makes the ledger, schema C(pgrunbook), and claims the run for this
     execution. Where there is one of an earlier version, the first approval of a plan or of a
@@ -40,22 +38,51 @@ options:
         approval of a run, and reports of the run count from it.
     type: dict
     default: {}
-  summary:
-    description: What the person should know when they decide. It is shown before the question.
-    type: str
-    default: ""
-  alternatives:
+  answer:
     description:
-      - The hashes that the plan would have with other strategies, as M(pgrunbook_plan) returned
-        them, so that a refusal can say that the strategy is what has changed.
-    type: list
-    elements: dict
-    default: []
-  approval:
+      - What M(pgrunbook_question) returned for this plan and scope. The controller compares it with
+        what this execution of the playbook was answered, and takes it out.
+    type: dict
+  rollout:
     description:
-      - The hash of the plan that is approved without a question, all 64 digits, as they are and not
-        as an expression. Left out, a person is asked.
-    type: str
+      - The rollout of several hosts of which this plan was approved as a member. The ledger keeps
+        it with the approval, and the writing modules compare it.
+    type: dict
+    suboptions:
+      id:
+        description: The rollout's id.
+        type: str
+        required: true
+      hash:
+        description: SHA-256 of the list of its members; of a rollout of one, that of its plan.
+        type: str
+        required: true
+      host:
+        description: Which of the members this host is.
+        type: str
+        required: true
+      members:
+        description: Every member.
+        type: list
+        elements: dict
+        required: true
+        suboptions:
+          host:
+            description: The inventory's name of the host.
+            type: str
+            required: true
+          system_identifier:
+            description: The system identifier of its server.
+            type: str
+            required: true
+          database:
+            description: The database's name.
+            type: str
+            required: true
+          plan_hash:
+            description: SHA-256 of the plan for it, in hexadecimal.
+            type: str
+            required: true
   approved_by:
     description:
       - Who approved. Where that is not the account that the playbook runs under, the name is
@@ -87,7 +114,7 @@ EXAMPLES = r"""
     run: "{{ plan_result.run }}"
     plan: "{{ plan_result.plan }}"
     scope: plan
-    summary: "{{ plan_result.text }}"
+    answer: "{{ question_result.answer }}"
     approved_by: alice
     approved_from: bastion.example.org
 """
@@ -131,6 +158,8 @@ from ansible.module_utils.basic import AnsibleModule
 
 from ansible.module_utils.pgrunbook import catalog, ledger
 from ansible.module_utils.pgrunbook.catalog import surroundings
+from ansible.module_utils.pgrunbook.core.options import argument_spec, taken
+from ansible.module_utils.pgrunbook.ledger.rollouts import Rollout
 from ansible.module_utils.pgrunbook.module import LOGIN, RUN, Given, execute
 
 
@@ -158,6 +187,7 @@ def approve(conn: Any, given: Given) -> object:
             plan=given.options["plan"],
             scope=given.options["scope"],
             baseline=given.options["baseline"],
+            rollout=taken(Rollout, given.options["rollout"]) if given.options["rollout"] else None,
             by=ledger.Approver(
                 name=by,
                 origin=given.options["approved_from"],
@@ -181,9 +211,8 @@ def main() -> None:
                 "choices": ["plan", "backfill", "rollback", "forget"],
             },
             "baseline": {"type": "dict", "default": {}},
-            "summary": {"type": "str", "default": ""},
-            "alternatives": {"type": "list", "elements": "dict", "default": []},
-            "approval": {"type": "str"},
+            "answer": {"type": "dict"},
+            "rollout": {"type": "dict", "options": argument_spec(Rollout)},
             "approved_by": {"type": "str", "required": True},
             "approved_from": {"type": "str", "required": True},
             "method": {

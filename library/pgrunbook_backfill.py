@@ -33,6 +33,10 @@ options:
         node_exporter. Empty writes none.
     type: path
     default: ""
+  metrics_host:
+    description: The label C(host) of the metrics, such as the inventory's name of the host.
+    type: str
+    default: ""
   progress_file:
     description:
       - A FIFO to which each line of progress is written at once, as a JSON string in a line of its
@@ -307,6 +311,7 @@ from ansible.module_utils.pgrunbook.core.values import plain
 from ansible.module_utils.pgrunbook.module import (
     LOGIN,
     METRICS_FILE,
+    METRICS_HOST,
     RUN,
     SPEC,
     Given,
@@ -337,6 +342,7 @@ def main() -> None:
             "run": RUN,
             "canary": {"type": "bool", "default": False},
             "metrics_file": METRICS_FILE,
+            "metrics_host": METRICS_HOST,
             "progress_file": {"type": "path", "default": ""},
             "seconds": {"type": "float", "default": 0.0},
             "seen": {"type": "dict", "options": SEEN},
@@ -352,7 +358,8 @@ def main() -> None:
 
         def one() -> SliceResult:
             done = one_slice(conn, given, seen)
-            written = with_metrics({}, path, ledger.list_runs(conn) if path else [])
+            runs = ledger.list_runs(conn) if path else []
+            written = with_metrics({}, path, given.options["metrics_host"], runs)
             warnings[:] = written.get("warnings", [])
             return done
 

@@ -238,6 +238,10 @@ schema:
   description: The table's columns and indexes.
   returned: if O(spec) is given
   type: dict
+server_started:
+  description: Since when the server runs. Not hashed.
+  returned: success
+  type: str
 text:
   description: The plan as a person reads it.
   returned: success
@@ -269,6 +273,7 @@ from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
 
+from ansible.module_utils.pgrunbook.core.server import started
 from ansible.module_utils.pgrunbook.module import LOGIN, SPEC, Given, execute, facts_of
 from ansible.module_utils.pgrunbook.plan.forget_plan import (
     ForgetResult,
@@ -289,26 +294,27 @@ def plan(conn: Any, given: Given, *, check: bool) -> object:
             acknowledged=given.options["acknowledged"],
             accept_incomplete_journal=given.options["accept_incomplete_journal"],
         )
-        return _told(given, undoing, rollback_text(undoing))
+        return _told(conn, given, undoing, rollback_text(undoing))
     if given.options["forgets"]:
         forgetting = build_forget(
             conn,
             given.options["forgets"],
             accept_incomplete_journal=given.options["accept_incomplete_journal"],
         )
-        return _told(given, forgetting, forget_text(forgetting))
+        return _told(conn, given, forgetting, forget_text(forgetting))
     planned = build(conn, given.spec, given.options["approval"], check=check)
-    told = _told(given, planned, plan_text(planned))
+    told = _told(conn, given, planned, plan_text(planned))
     foreseen = {"changed": planned.needed, "diff": diffs(conn, planned)} if check else {}
     return {**told, **foreseen}
 
 
 def _told(
-    given: Given, planned: PlanResult | RollbackResult | ForgetResult, text: str
+    conn: Any, given: Given, planned: PlanResult | RollbackResult | ForgetResult, text: str
 ) -> dict[str, Any]:
     """What the module returns, with how long the steps of the run wait for a primary."""
     run = replace(planned.run, reconnect_seconds=given.options["reconnect_seconds"])
-    return {**replace(planned, run=run).as_json(), "text": text, **facts_of(run)}
+    result = replace(planned, run=run).as_json()
+    return {**result, "server_started": started(conn), "text": text, **facts_of(run)}
 
 
 def main() -> None:

@@ -40,6 +40,10 @@ options:
         node_exporter. Empty writes none; neither does check mode.
     type: path
     default: ""
+  metrics_host:
+    description: The label C(host) of the metrics, such as the inventory's name of the host.
+    type: str
+    default: ""
 attributes:
   check_mode:
     description: Writes no metrics, and returns the same.
@@ -95,6 +99,7 @@ from ansible.module_utils.pgrunbook.core.values import plain, read
 from ansible.module_utils.pgrunbook.gates import post_run_verdict
 from ansible.module_utils.pgrunbook.module import (
     METRICS_FILE,
+    METRICS_HOST,
     SPEC,
     failures,
     leave,
@@ -112,6 +117,7 @@ def main() -> None:
             "speedup_fall_max": {"type": "float", "default": 20.0},
             "command": {"type": "str", "required": True},
             "metrics_file": METRICS_FILE,
+            "metrics_host": METRICS_HOST,
         },
         supports_check_mode=True,
     )
@@ -131,7 +137,7 @@ def main() -> None:
             plain(found),
             path,
             "runbook_validation_metrics_file",
-            lambda metrics: metrics.write_validation(path, figures),
+            lambda metrics: metrics.write_validation(path, given["metrics_host"], figures),
         )
         leave(module, result)
 

@@ -40,6 +40,10 @@ options:
         Empty writes none; neither does check mode.
     type: path
     default: ""
+  metrics_host:
+    description: The label C(host) of the metrics, such as the inventory's name of the host.
+    type: str
+    default: ""
 """
 
 EXAMPLES = r"""
@@ -102,6 +106,7 @@ from ansible.module_utils.pgrunbook.core.values import plain
 from ansible.module_utils.pgrunbook.module import (
     LOGIN,
     METRICS_FILE,
+    METRICS_HOST,
     RUN,
     Given,
     execute,
@@ -131,7 +136,8 @@ def record(conn: Any, given: Given) -> object:
         "standing": plain(ledger.standing_changes(conn, run.id)),
     }
     path = "" if given.dry else given.options["metrics_file"]
-    return with_metrics(result, path, ledger.list_runs(conn) if path else [])
+    runs = ledger.list_runs(conn) if path else []
+    return with_metrics(result, path, given.options["metrics_host"], runs)
 
 
 def main() -> None:
@@ -148,6 +154,7 @@ def main() -> None:
             "detail": {"type": "str", "default": ""},
             "report_sha256": {"type": "str", "default": ""},
             "metrics_file": METRICS_FILE,
+            "metrics_host": METRICS_HOST,
         },
         supports_check_mode=True,
     )

@@ -21,6 +21,10 @@ options:
         Empty writes none; neither does check mode.
     type: path
     default: ""
+  metrics_host:
+    description: The label C(host) of the metrics, such as the inventory's name of the host.
+    type: str
+    default: ""
   reports:
     description: The reports, as M(pgrunbook_report_info) returns them. Those on other databases are
       passed over.
@@ -89,7 +93,14 @@ from ansible.module_utils.basic import AnsibleModule
 
 from ansible.module_utils.pgrunbook import ledger
 from ansible.module_utils.pgrunbook.ledger import evidence
-from ansible.module_utils.pgrunbook.module import LOGIN, METRICS_FILE, Given, execute, with_metrics
+from ansible.module_utils.pgrunbook.module import (
+    LOGIN,
+    METRICS_FILE,
+    METRICS_HOST,
+    Given,
+    execute,
+    with_metrics,
+)
 from ansible.module_utils.pgrunbook.report import status
 
 
@@ -98,6 +109,7 @@ def main() -> None:
         argument_spec={
             "login": LOGIN,
             "metrics_file": METRICS_FILE,
+            "metrics_host": METRICS_HOST,
             "reports": {"type": "list", "elements": "dict", "default": []},
         },
         supports_check_mode=True,
@@ -107,7 +119,7 @@ def main() -> None:
         runs = ledger.list_runs(conn)
         result = status.info(runs, evidence.compare(conn, given.options["reports"]))
         path = "" if module.check_mode else given.options["metrics_file"]
-        return with_metrics(result, path, runs)
+        return with_metrics(result, path, given.options["metrics_host"], runs)
 
     execute(module, info, name="info", writes=False)
 

@@ -9,12 +9,15 @@ so what they have imported is there already.
 
 from __future__ import annotations
 
+import hmac
+import importlib
 import importlib.util
 import io
 import json
+import secrets
 import sys
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, redirect_stdout, suppress
 from pathlib import Path
 from typing import Any
@@ -32,6 +35,8 @@ Main = Callable[[], None]
 LIBRARY = Path(__file__).resolve().parents[2] / "library"
 PROFILE = "legacy"  # how Ansible writes the arguments of a module in Python, and its result
 TRACED_FROM = 3  # -vvv
+_SEAL = secrets.token_bytes(32)
+"""Of this execution of ansible-playbook: every task's process has it, and no variable can."""
 
 
 def main_of(plugin: str) -> Main | None:
@@ -48,6 +53,28 @@ def main_of(plugin: str) -> Main | None:
         main: Main = module.main
         return main
     return None
+
+
+def sealed(answer: Mapping[str, str]) -> str:
+    """What tells an answer that this execution got from every variable that looks like one."""
+    told = "\0".join(f"{key}={answer[key]}" for key in ("hash", "scope", "method"))
+    return hmac.new(_SEAL, told.encode(), "sha256").hexdigest()
+
+
+def is_sealed(answer: Mapping[str, str]) -> bool:
+    """Whether this execution got an answer."""
+    try:
+        return hmac.compare_digest(sealed(answer), answer["seal"])
+    except (KeyError, TypeError):
+        return False
+
+
+def imported(*names: str) -> None:
+    """Import now what the module, or the plugin, would import in every process of a task; whether
+    it is there, they say."""
+    with suppress(ImportError):
+        for name in names:
+            importlib.import_module(name)
 
 
 class RunbookAction(ActionBase):
@@ -118,6 +145,15 @@ def _arguments(given: dict[str, Any]) -> Iterator[None]:
         yield
     finally:
         basic._ANSIBLE_ARGS, basic._ANSIBLE_PROFILE = before
+
+
+def plain_vars(value: Any) -> Any:
+    """What Ansible holds in mappings, lists and texts of its own, in Python's."""
+    if isinstance(value, Mapping):
+        return {str(key): plain_vars(inner) for key, inner in value.items()}
+    if isinstance(value, list | tuple):
+        return [plain_vars(inner) for inner in value]
+    return value
 
 
 def _unforeseen(error: Exception, mistake: str) -> dict[str, Any]:

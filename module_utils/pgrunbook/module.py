@@ -47,6 +47,7 @@ from .gates.registry import require_declared
 from .ledger import identity
 
 METRICS_FILE = {"type": "path", "default": ""}
+METRICS_HOST = {"type": "str", "default": ""}
 Work = Callable[[Connection, "Given"], object]
 Result = TypeVar("Result")
 
@@ -269,10 +270,14 @@ def alone(conn: Connection, given: Given, work: Callable[[], Result]) -> Result:
         return work()
 
 
-def with_metrics(result: dict[str, Any], path: str, runs: list[ledger.RunStatus]) -> dict[str, Any]:
-    """The result, once the runs, as ledger.info() has them, are in a Prometheus text file; with a
-    warning where they could not be written, which stops no backfill."""
-    return written(result, path, "runbook_metrics_file", lambda metrics: metrics.write(path, runs))
+def with_metrics(
+    result: dict[str, Any], path: str, host: str, runs: list[ledger.RunStatus]
+) -> dict[str, Any]:
+    """The result, once the runs of a host, as ledger.info() has them, are in a Prometheus text
+    file; with a warning where they could not be written, which stops no backfill."""
+    return written(
+        result, path, "runbook_metrics_file", lambda metrics: metrics.write(path, host, runs)
+    )
 
 
 def written(

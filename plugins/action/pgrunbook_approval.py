@@ -1,10 +1,9 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Ask a person to approve a plan, or compare the hash that was passed, then call the module
-pgrunbook_approval to record it."""
+"""Call the module pgrunbook_approval with the answer of pgrunbook_question, and with who runs the
+playbook."""
 
 from __future__ import annotations
 
-import json
 import os
 import pwd
 from pathlib import Path
@@ -16,67 +15,49 @@ PROGRAM = str(Path(__file__).resolve().parents[2] / "module_utils")
 if PROGRAM not in ansible.module_utils.__path__:
     ansible.module_utils.__path__.append(PROGRAM)
 
-from ansible.module_utils.pgrunbook.action import RunbookAction, main_of
+from ansible.module_utils.pgrunbook.action import RunbookAction, is_sealed, main_of
 
-TYPED = 8  # digits of the hash that a person types
+NOT_ASKED = (
+    "The answer is none that this execution has got: nobody approved the plan. Nothing was "
+    "changed. Next step: run the whole playbook, without --tags or --start-at-task."
+)
 
 
 class ActionModule(RunbookAction):
-    """The answer is compared here and is never a variable, so that no other can stand for it."""
+    """An answer that was typed, or passed, has the seal of this execution of ansible-playbook."""
 
     main = main_of(__file__)
-    mistake = "where the approval is asked for. It has begun no step of the plan."
+    mistake = "where the approval is recorded. It has begun no step of the plan."
 
     def _result(self, task_vars: dict[str, Any]) -> dict[str, Any]:
         arguments = dict(self._task.args)
-        plan_hash, approval = arguments["run"]["plan_hash"], arguments.get("approval")
-        others = arguments.pop("alternatives", None) or []
-        if approval is None:
-            refusal = self._ask(arguments.pop("summary", ""), plan_hash, others, task_vars)
-        else:
-            variable = task_vars.get("approval")
-            refusal = _refusal(str(approval), plan_hash, others, variable)
-        if refusal:
-            return {"failed": True, "msg": refusal}
+        answer = arguments.pop("answer", None) or {}
+        rollout = arguments.get("rollout")
+        if rollout:
+            arguments["rollout"] = {**rollout, "host": task_vars["inventory_hostname"]}
+        wanted = _wanted(arguments)
+        if not is_sealed(answer) or any(answer[key] != wanted[key] for key in wanted):
+            return {"failed": True, "msg": NOT_ASKED}
         given = {
             **arguments,
-            "method": "prompt" if approval is None else "unattended",
+            "method": answer["method"],
             "controller_user": account(os.getuid()),
             "controller_uid": os.getuid(),
         }
         return self._call(given, task_vars)
 
-    def _ask(
-        self,
-        summary: str,
-        plan_hash: str,
-        others: list[dict[str, str]],
-        task_vars: dict[str, Any],
-    ) -> str:
-        """Why the plan was not approved; empty where it was."""
-        token = plan_hash[:TYPED]
-        task = self._task.copy()
-        task.args = {
-            "prompt": f"{summary}\n\nType {token} to approve, anything else to stop",
-        }
-        pause = self._shared_loader_obj.action_loader.get(
-            "ansible.builtin.pause",
-            task=task,
-            connection=self._connection,
-            play_context=self._play_context,
-            loader=self._loader,
-            templar=self._templar,
-            shared_loader_obj=self._shared_loader_obj,
-        )
-        answer = str(pause.run(task_vars=task_vars).get("user_input") or "").strip()
-        if answer == token:
-            return ""
-        return (
-            f"Not approved: the answer was {json.dumps(answer, ensure_ascii=False)}. "
-            f"{_changed(answer, others)}"
-            "Next step: run again and type what the prompt names; without a terminal, pass "
-            "-e approval=<hash> with the whole hash of the plan that the run shows."
-        )
+
+def _wanted(arguments: dict[str, Any]) -> dict[str, str]:
+    """What was to be answered: with several hosts the rollout, for the first of them with the plan,
+    for the others once that had ended; with one host its plan, scope by scope."""
+    rollout = arguments.get("rollout") or {}
+    members = rollout.get("members", [])
+    if len(members) < 2:
+        return {"hash": arguments["run"]["plan_hash"], "scope": arguments["scope"]}
+    if arguments["scope"] == "rollback":
+        return {"hash": rollout["hash"], "scope": "rollback"}
+    first = members[0]["host"] == rollout["host"]
+    return {"hash": rollout["hash"], "scope": "plan" if first else "waves"}
 
 
 def account(uid: int) -> str:
@@ -85,32 +66,3 @@ def account(uid: int) -> str:
         return pwd.getpwuid(uid).pw_name
     except KeyError:
         return str(uid)
-
-
-def _refusal(approval: str, plan_hash: str, others: list[dict[str, str]], variable: Any) -> str:
-    """Why an approval that was passed does not approve this plan; empty where it does. An
-    expression would approve whatever plan there is."""
-    if str(variable) != approval:
-        return (
-            "approval is an expression and not a hash, so it would approve any plan. Nothing was "
-            "changed. Next step: read the plan above, then pass its hash with -e approval=<hash>."
-        )
-    if approval == plan_hash:
-        return ""
-    shown = json.dumps(approval if len(approval) <= 12 else approval[:9] + "...")
-    why = _changed(approval, others) or (
-        "The approval is mistyped, or the database or the phase has changed since. "
-    )
-    return (
-        f"The approval {shown} is not the hash of this plan, {plan_hash}. {why}Nothing was "
-        "changed. Next step: read the plan above, then pass its hash with -e approval=<hash>."
-    )
-
-
-def _changed(approval: str, others: list[dict[str, str]]) -> str:
-    """What is said where an approval, or the beginning of one that was typed, is that of the same
-    plan with another strategy; else empty."""
-    if len(approval) < TYPED:
-        return ""
-    found = [other["told"] for other in others if other["plan_hash"].startswith(approval)]
-    return f"{found[0]} " if found else ""

@@ -24,6 +24,8 @@ if PROGRAM not in ansible.module_utils.__path__:
     ansible.module_utils.__path__.append(PROGRAM)
 
 from ansible.module_utils.pgrunbook.action import RunbookAction, main_of
+from ansible.module_utils.pgrunbook.core import printable
+from ansible.module_utils.pgrunbook.rollout import progress, tally
 
 LOST = "lost"  # codes of errors of the module
 AT_WORK = "at_work"
@@ -50,7 +52,7 @@ class ActionModule(RunbookAction):
         a few seconds, and is called again for as long as the run waits."""
         arguments, playbook = dict(self._task.args), os.getppid()
         total, outage = dict.fromkeys(ADDED_UP, 0), _Outage(arguments["run"])
-        with self._watched(playbook) as watched:
+        with self._watched(playbook, _Hosts.of(task_vars, arguments)) as watched:
             while True:
                 if os.getppid() != playbook:
                     raise AnsibleError("ansible-playbook is gone, and nobody watches the backfill.")
@@ -59,7 +61,7 @@ class ActionModule(RunbookAction):
                 watched.show_rest(result.get("lines") or [])
                 if outage.goes_on(result):
                     arguments = _after(arguments, result.get("seen"))
-                    display.display(outage.line(result["msg"]))
+                    watched.show(outage.line(result["msg"]))
                     continue
                 if result.get("failed") or self._task.check_mode:
                     return result
@@ -71,15 +73,15 @@ class ActionModule(RunbookAction):
                     return {**result, **total, "changed": total["rows_changed"] > 0, **facts}
 
     @contextmanager
-    def _watched(self, playbook: int) -> Iterator[_Lines]:
+    def _watched(self, playbook: int, hosts: _Hosts) -> Iterator[_Lines]:
         """How lines of progress are shown: at once, where the module runs beside this process and
         as the same user."""
         local = self._connection.transport == "local" and not self._play_context.become
         if self._task.check_mode or not local:
-            yield _Lines()
+            yield _Lines(hosts)
             return
         with tempfile.TemporaryDirectory(dir=constants.DEFAULT_LOCAL_TMP) as folder:
-            lines = _Lines(os.path.join(folder, "progress"))
+            lines = _Lines(hosts, os.path.join(folder, "progress"))
             reader = threading.Thread(target=lines.read, args=(playbook,), daemon=True)
             reader.start()
             try:
@@ -93,8 +95,8 @@ class _Lines:
     """The lines of progress of a call, of which those that come through the FIFO are shown at once,
     and the others when the call has returned."""
 
-    def __init__(self, path: str = "") -> None:
-        self._path, self._calls, self._shown = path, 0, 0
+    def __init__(self, hosts: _Hosts, path: str = "") -> None:
+        self._hosts, self._path, self._calls, self._shown = hosts, path, 0, 0
         self.over = threading.Event()
         if path:
             os.mkfifo(path, 0o600)
@@ -117,7 +119,7 @@ class _Lines:
             if select.select([self._fifo], [], [], LOOK_SECONDS)[0]:
                 *lines, pending = (pending + os.read(self._fifo, 65536)).split(b"\n")
                 for line in lines:
-                    self._show(json.loads(line))
+                    self._told(json.loads(line))
         os.close(self._fifo)
 
     def show_rest(self, lines: list[str]) -> None:
@@ -126,11 +128,44 @@ class _Lines:
         while self._path and self._shown < len(lines) and time.monotonic() < deadline:
             time.sleep(0.01)  # the last one is on its way
         for line in lines[self._shown :]:
-            self._show(line)
+            self.show(line)
 
-    def _show(self, line: str) -> None:
-        display.display(f"  {line}")
+    def show(self, line: str) -> None:
+        """Show a line, with the host before it where there are several."""
+        display.display(f"  {self._hosts.name}{line}")
         self._shown += 1
+
+    def _told(self, shown: dict[str, Any]) -> None:
+        self.show(shown["line"])
+        if more := self._hosts.line(shown):
+            display.display(f"  {more}")
+
+
+class _Hosts:
+    """What stands before each line where several hosts are at work, and the line for all of them.
+    planned has the rows that each has to fill."""
+
+    def __init__(self, host: str, planned: dict[str, int], *, filling: bool) -> None:
+        self._host, self._planned, self._filling = host, planned, filling
+        self.name = f"{printable.line(host)}  " if len(planned) > 1 else ""
+
+    @classmethod
+    def of(cls, task_vars: dict[str, Any], arguments: dict[str, Any]) -> _Hosts:
+        """Those of the rollout that a task belongs to."""
+        rows = (task_vars.get("runbook_rollout") or {}).get("rows") or {}
+        filling = arguments.get("state", "present") == "present"
+        return cls(str(task_vars.get("inventory_hostname", "")), dict(rows), filling=filling)
+
+    def line(self, shown: dict[str, Any]) -> str:
+        """The line for all hosts, if it is time for one. A rollback has none."""
+        if not self.name or not self._filling:
+            return ""
+        at = progress.Working(
+            self._host, shown["rows_done"], shown["rows_per_second"], shown["held"]
+        )
+        folder = tally.folder(constants.DEFAULT_LOCAL_TMP)
+        progress.note(folder, at)
+        return printable.line(progress.line_if_due(folder, self._planned))
 
 
 class _Outage:
@@ -159,7 +194,7 @@ class _Outage:
     def line(self, why: str) -> str:
         """A line of progress while there is no primary."""
         waited = time.monotonic() - self._since
-        return f"  waiting for a primary, {waited:.0f} of at most {self._patience} s: {_brief(why)}"
+        return f"waiting for a primary, {waited:.0f} of at most {self._patience} s: {_brief(why)}"
 
     def _left(self) -> float:
         return self._patience - (time.monotonic() - self._since if self._since else 0.0)

@@ -7,7 +7,6 @@ module Ansible ships Python files and nothing else.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -19,7 +18,11 @@ PROGRAM = str(Path(__file__).resolve().parents[2] / "module_utils")
 if PROGRAM not in ansible.module_utils.__path__:
     ansible.module_utils.__path__.append(PROGRAM)
 
-from ansible.module_utils.pgrunbook.action import RunbookAction
+from ansible.module_utils.pgrunbook.action import RunbookAction, imported, plain_vars
+
+imported(
+    "ansible.module_utils.pgrunbook.report.build", "ansible.module_utils.pgrunbook.report.plots"
+)
 
 ARGUMENTS: dict[str, Any] = {
     "folder": {"type": "path", "required": True},
@@ -67,7 +70,7 @@ class ActionModule(RunbookAction):
         """A variable as it is now; None where nobody has set it, and of a step that was passed
         over."""
         there = task_vars.get(variable)
-        value = None if there is None else _plain(self._templar.template(there))
+        value = None if there is None else plain_vars(self._templar.template(there))
         return None if isinstance(value, dict) and value.get("skipped") else value
 
 
@@ -113,12 +116,3 @@ def drawn(report: Any) -> tuple[dict[str, str], list[str]]:
             "runs ansible-playbook; requirements.txt has it."
         ]
     return plots.draw(report), []
-
-
-def _plain(value: Any) -> Any:
-    """What Ansible holds in mappings and lists of its own, in Python's."""
-    if isinstance(value, Mapping):
-        return {str(key): _plain(inner) for key, inner in value.items()}
-    if isinstance(value, list | tuple):
-        return [_plain(inner) for inner in value]
-    return value

@@ -316,7 +316,7 @@ def command_line(
     inventory = folder / "inventory.yml"
     variables = {
         "ansible_connection": "local",
-        "ansible_python_interpreter": sys.executable,
+        "ansible_python_interpreter": "{{ ansible_playbook_python }}",
         "runbook_login": login,
     }
     inventory.write_text(
@@ -327,9 +327,17 @@ def command_line(
     extra.write_text(
         yaml.safe_dump({**(phase or {}), "runbook_reports": f"{folder}/reports"}), encoding="utf-8"
     )
-    program = Path(sys.executable).with_name("ansible-playbook")
     book = f"playbooks/{name}.yml"
-    return [str(program), "-i", str(inventory), book, "-e", f"@{extra}", *arguments]
+    return [program(), "-i", str(inventory), book, "-e", f"@{extra}", *arguments]
+
+
+def program() -> str:
+    """The ansible-playbook of this Python."""
+    return str(Path(sys.executable).with_name("ansible-playbook"))
+
+
+copied = contextmanager(lambda server: _copy(server))
+"""A copy of the drifted database, for as long as the context lasts."""
 
 
 def _copy(server: demo_server.Server) -> Iterator[Database]:

@@ -343,7 +343,7 @@ def test_ctrl_c_stops_the_playbook(
         person.wait_for(r"TASK \[runbook : Backfill")
         until(lambda: rows_filled(conn) > slow["phase_canary_rows"] + 20, "nothing is filled")
         children = descendants(person.pid)
-        assert len(children) > 1
+        assert children
         os.write(person.fd, b"\x03")
         assert person.status() != 0, person.output
     until(lambda: not any(alive(pid) for pid in children), "a process is left")

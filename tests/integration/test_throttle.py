@@ -199,14 +199,14 @@ def test_control_and_status_playbooks(
     metrics = (tmp_path / "reports" / "pgrunbook.prom").read_text()
     eligible = steps.planned["counts"]["rows_eligible"]
     table = 'table="public.session_summaries"}'
-    assert f'pgrunbook_rows_eligible{{phase="phase3",{table} {eligible}.0' in metrics
-    assert f'pgrunbook_state{{phase="phase3",state="running",{table} 1.0' in metrics
+    assert f'pgrunbook_rows_eligible{{host="test",phase="phase3",{table} {eligible}.0' in metrics
+    assert f'pgrunbook_state{{host="test",phase="phase3",state="running",{table} 1.0' in metrics
 
 
 def test_metrics_follow_the_slices(database: Database, steps: Steps, tmp_path: Path) -> None:
     path = tmp_path / "metrics.prom"
     result = steps.backfill(metrics_file=str(path))
-    labels = '{phase="phase3",table="public.session_summaries"}'
+    labels = '{host="",phase="phase3",table="public.session_summaries"}'
     assert f"pgrunbook_rows_filled{labels} {result['rows_done']}.0" in path.read_text()
     unwritable = steps.do("backfill", metrics_file=str(path / "is a file.prom"))
     assert "cannot be written" in str(unwritable["warnings"])

@@ -20,7 +20,7 @@ from tests.integration.steps import Module, Steps
 Phase = dict[str, Any]
 Playbook = Callable[..., Played]
 
-LABELS = {"phase": "phase3", "table": "public.session_summaries"}
+LABELS = {"host": "test", "phase": "phase3", "table": "public.session_summaries"}
 
 
 @pytest.fixture

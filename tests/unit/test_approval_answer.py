@@ -15,7 +15,7 @@ OTHERS = [{"plan_hash": HASH, "told": "The strategy has changed since: then that
 
 @pytest.fixture(scope="module")
 def plugin() -> ModuleType:
-    return action_plugin("approval")
+    return action_plugin("question")
 
 
 def test_the_beginning_that_was_typed_is_known(plugin: ModuleType) -> None:
@@ -46,6 +46,15 @@ def test_an_expression_approves_nothing_whatever_its_delimiters(
     assert "is an expression" in plugin._refusal(NOW, NOW, OTHERS, expression)
 
 
-def test_an_account_without_a_name_is_its_number(plugin: ModuleType) -> None:
+def test_an_account_without_a_name_is_its_number() -> None:
     nameless = 2**31 - 7
-    assert plugin.account(nameless) == str(nameless)
+    assert action_plugin("approval").account(nameless) == str(nameless)
+
+
+def test_an_answer_that_this_execution_did_not_get_is_none(plugin: ModuleType) -> None:
+    got = {"hash": NOW, "scope": "plan", "method": "prompt"}
+    sealed = {**got, "seal": plugin.sealed(got)}
+    is_sealed = action_plugin("approval").is_sealed
+    assert is_sealed(sealed)
+    others = [{**sealed, key: "x"} for key in sealed]
+    assert not any(map(is_sealed, [*others, got, {}, {**got, "seal": None}]))

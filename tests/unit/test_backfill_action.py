@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from ansible.module_utils.pgrunbook.core.channel import channel
+from ansible.module_utils.pgrunbook.core.channel import Shown, channel
 from ansible.module_utils.pgrunbook.core.errors import RunbookError
 from tests.plugins import action_plugin
 
@@ -112,9 +112,9 @@ def test_lines_are_shown_at_once_where_the_module_runs_beside_the_plugin(
     def module(arguments: dict[str, Any], task_vars: object) -> dict[str, Any]:
         lines = [f"line {n}" for n in range(3)]
         with channel(arguments["progress_file"]) as tell:
-            tell(lines[0])
+            tell(Shown(lines[0], 5, 1.0))
             until(lambda: seen == ["  line 0"])
-            tell(lines[1])
+            tell(Shown(lines[1], 5, 1.0))
         return slice_of(5, done=True, lines=lines)  # the last one was not told
 
     action._call = module
@@ -127,10 +127,10 @@ def test_a_call_that_nobody_watches_any_more_ends(tmp_path: Path) -> None:
     os.mkfifo(fifo)
     reader = os.open(fifo, os.O_RDONLY | os.O_NONBLOCK)
     with channel(str(fifo)) as tell:
-        tell("one")
+        tell(Shown("one", 1, 1.0))
         os.close(reader)
         with pytest.raises(RunbookError, match="nobody watches"):
-            tell("two")
+            tell(Shown("two", 2, 1.0))
 
 
 def until(condition: Callable[[], bool]) -> None:

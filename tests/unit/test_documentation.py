@@ -23,13 +23,17 @@ from ansible.module_utils.pgrunbook.core.spec_checks import variable
 from ansible.module_utils.pgrunbook.ledger.migrations import MIGRATIONS
 from ansible.module_utils.pgrunbook.report import metrics
 from ansible.module_utils.pgrunbook.report.facts import Facts
+from tests.plugins import action_plugin
 from tests.reporting import PLUGIN, build, report_task
 
 ROOT = Path(__file__).resolve().parents[2]
 MODULES = sorted(path.stem for path in (ROOT / "library").glob("*.py"))
 PLAYBOOKS = sorted(p for f in ("*.yml", "parts/*.yml") for p in (ROOT / "playbooks").glob(f))
 # What Ansible takes besides a module's own options.
-TASK_KEYWORDS = {"name", "register", "when", "delegate_to", "vars", "loop", "check_mode", "no_log"}
+TASK_KEYWORDS = {
+    *("name", "register", "when", "delegate_to", "vars", "loop", "check_mode", "no_log"),
+    "run_once",
+}
 
 
 def load_yaml(path: Path) -> Any:
@@ -81,7 +85,8 @@ def declared(name: str) -> dict[str, Any]:
     plugin of its name does alone, what that takes."""
     module = importlib.import_module(name)
     if not hasattr(module, "main"):
-        return {"argument_spec": PLUGIN.ARGUMENTS, "supports_check_mode": True}
+        plugin = action_plugin(name.removeprefix("pgrunbook_"))
+        return {"argument_spec": plugin.ARGUMENTS, "supports_check_mode": True}
 
     class Capture:
         def __init__(self, **arguments: Any) -> None:
@@ -228,9 +233,10 @@ def calls_of_steps() -> Iterator[tuple[str, str, set[str]]]:
             if called := task.get(f"ansible.builtin.{how}"):
                 assert called["name"] == "runbook", where
                 yield where, called["tasks_from"], set(task.get("vars") or {})
-        included = str(task.get("ansible.builtin.include_tasks", ""))
-        if included.removesuffix(".yml") in STEPS:
-            yield where, included.removesuffix(".yml"), set(task.get("vars") or {})
+        for how in ("import_tasks", "include_tasks"):
+            included = str(task.get(f"ansible.builtin.{how}", ""))
+            if included.removesuffix(".yml") in STEPS:
+                yield where, included.removesuffix(".yml"), set(task.get("vars") or {})
 
 
 def named_after(word: str, step: str) -> set[str]:

@@ -47,13 +47,14 @@ def run(**changes: Any) -> RunStatus:
 
 def exposed(*runs: RunStatus) -> dict[tuple[str, ...], float]:
     """The value of each sample, by its name and the values of its labels."""
-    return samples_of(registry(list(runs)))
+    return samples_of(registry("db1", list(runs)))
 
 
 def samples_of(collected: CollectorRegistry) -> dict[tuple[str, ...], float]:
     text = generate_latest(collected).decode()
+    assert all('host="db1"' in line for line in text.splitlines() if not line.startswith("#"))
     return {
-        (sample.name, *(sample.labels[name] for name in sorted(sample.labels))): sample.value
+        (sample.name, *(v for k, v in sorted(sample.labels.items()) if k != "host")): sample.value
         for family in text_string_to_metric_families(text)
         for sample in family.samples
     }
@@ -85,7 +86,7 @@ def test_everything_that_was_measured() -> None:
 
 
 def test_the_text_has_help_and_type_for_each_metric() -> None:
-    text = generate_latest(registry([run()])).decode()
+    text = generate_latest(registry("db1", [run()])).decode()
     for name, (told, _) in GAUGES.items():
         assert f"# HELP pgrunbook_{name} {told}\n# TYPE pgrunbook_{name} gauge\n" in text
 
@@ -133,9 +134,10 @@ def test_without_a_run_there_is_no_sample() -> None:
 
 def test_the_file_is_replaced_and_nothing_else_is_left(tmp_path: Path) -> None:
     file = tmp_path / "new" / "pgrunbook.prom"
-    write(str(file), [run(rows_changed=1)])
-    write(str(file), [run(rows_changed=2)])
-    assert 'pgrunbook_rows_filled{phase="phase9",table="public.orders"} 2.0\n' in file.read_text()
+    write(str(file), "db1", [run(rows_changed=1)])
+    write(str(file), "db1", [run(rows_changed=2)])
+    told = 'pgrunbook_rows_filled{host="db1",phase="phase9",table="public.orders"} 2.0\n'
+    assert told in file.read_text()
     assert list(file.parent.iterdir()) == [file]
 
 
@@ -158,7 +160,7 @@ def figures(**evidence: Any) -> Figures:
 
 def validated(**evidence: Any) -> dict[str, float]:
     """The value of each sample, by its name without pgrunbook_ and the value of its own label."""
-    samples = samples_of(validation_registry(figures(**evidence)))
+    samples = samples_of(validation_registry("db1", figures(**evidence)))
     return {
         " ".join(
             [key[0].removeprefix("pgrunbook_"), *(set(key[1:]) - {"phase9", "public.orders"})]
@@ -213,10 +215,10 @@ def test_what_a_validation_did_not_measure_is_left_out() -> None:
 
 def test_the_file_of_a_validation_is_replaced_in_a_folder_of_its_own(tmp_path: Path) -> None:
     file = tmp_path / "new" / "validation.prom"
-    write_validation(str(file), figures())
-    write_validation(str(file), figures(remaining={"unfilled": 2}))
+    write_validation(str(file), "db1", figures())
+    write_validation(str(file), "db1", figures(remaining={"unfilled": 2}))
     text = file.read_text()
-    assert 'pgrunbook_rows_unfilled{phase="phase9",table="public.orders"} 2.0\n' in text
+    assert 'pgrunbook_rows_unfilled{host="db1",phase="phase9",table="public.orders"} 2.0\n' in text
     for name, (told, _, _) in VALIDATION.items():
         assert f"# HELP pgrunbook_{name} {told}\n# TYPE pgrunbook_{name} gauge\n" in text
     assert list(file.parent.iterdir()) == [file]

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 
 from ..core import printable
-from ..core.channel import Tell
+from ..core.channel import Shown, Tell
 from .failover import Seen
 from .result import SliceResult
 
@@ -44,7 +44,7 @@ def run(
         seen.began = None
         told.add(done)
         for line in told.lines[known:]:
-            tell(line)
+            tell(_shown(line, done))
         so_far = time.monotonic() - started
         if done.done or done.stopped or so_far + done.slice_seconds > seconds:
             return replace(
@@ -55,3 +55,8 @@ def run(
                 batches_lost=told.batches_lost,
                 lines=tuple(told.lines),
             )
+
+
+def _shown(line: str, done: SliceResult) -> Shown:
+    rate = done.rows_changed / done.slice_seconds if done.slice_seconds else 0.0
+    return Shown(line, done.rows_done, round(rate), "; ".join(done.held))

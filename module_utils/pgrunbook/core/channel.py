@@ -7,28 +7,42 @@ import contextlib
 import json
 import os
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 
 from .errors import RunbookError
+from .values import plain
 
-Tell = Callable[[str], None]
+
+@dataclass(frozen=True)
+class Shown:
+    """A line of progress, and its figures: rows done, rows a second of the slice, and why it was
+    held, if it was."""
+
+    line: str
+    rows_done: int
+    rows_per_second: float
+    held: str = ""
+
+
+Tell = Callable[[Shown], None]
 
 
 @contextlib.contextmanager
 def channel(path: str) -> Iterator[Tell]:
-    """What tells a line to whoever reads from the FIFO, each as a JSON string in a line of its own.
-    Without a path, or a reader, lines are told to nobody. Telling one raises RunbookError where the
-    reader has gone away since."""
+    """What tells a line to whoever reads from the FIFO, each as JSON in a line of its own. Without
+    a path, or a reader, lines are told to nobody. Telling one raises RunbookError where the reader
+    has gone away since."""
     try:
         fifo = os.open(path, os.O_WRONLY | os.O_NONBLOCK) if path else None
     except OSError:
         fifo = None
     if fifo is None:
-        yield lambda line: None
+        yield lambda shown: None
         return
 
-    def tell(line: str) -> None:
+    def tell(shown: Shown) -> None:
         try:
-            os.write(fifo, f"{json.dumps(line)}\n".encode())
+            os.write(fifo, f"{json.dumps(plain(shown))}\n".encode())
         except BlockingIOError:  # who reads has stopped for a while
             pass
         except BrokenPipeError:

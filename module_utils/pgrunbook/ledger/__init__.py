@@ -3,7 +3,7 @@
 schema changes and a hash-chained list of events.
 
 Other rooms say ledger.approve(), and use checkpoint, evidence, filled, forget, forgotten,
-identity, integrity, journal and taken_back by name.
+identity, integrity, journal, rollouts and taken_back by name.
 """
 
 from .approvals import (
@@ -172,6 +172,7 @@ __all__ = [
     "require_owner",
     "require_statements",
     "require_table_idle",
+    "rollouts",
     "rows_standing",
     "running",
     "runs_with_rows",

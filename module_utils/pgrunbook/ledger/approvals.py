@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,6 +20,7 @@ from .forget import require_ended
 from .forgotten import APPROVED as FORGET_APPROVED
 from .forgotten import require_remembered
 from .refusals import try_again
+from .rollouts import Rollout, read_rollout, require_member
 from .runs import (
     Run,
     Unfinished,
@@ -74,12 +75,13 @@ def approve(
     plan: dict[str, Any],
     baseline: dict[str, Any],
     by: Approver,
+    rollout: Rollout | None = None,
 ) -> None:
     """Make the ledger where there is none, or bring an earlier one to this version; record the run
     or take it over, and the approval. All of it is one transaction.
 
-    Raises RunbookError where the plan is not the one that the run's hash names, another run is at
-    work, or the role may not change the ledger's tables.
+    Raises RunbookError where the plan is not the one that the run's hash names, or none of the
+    rollout's, another run is at work, or the role may not change the ledger's tables.
     """
     if plan_hash(plan) != run.plan_hash:
         _require_unmasked(plan)
@@ -87,6 +89,8 @@ def approve(
             f"The plan does not have the hash {run.plan_hash[:8]} that was approved. "
             "Next step: run the playbook again and read the new plan."
         )
+    if rollout:
+        require_member(rollout, plan["server"]["system_identifier"], run.plan_hash)
     with conn.transaction():
         conn.execute("SELECT pg_advisory_xact_lock(hashtextextended('pgrunbook.ledger', 0))")
         if scope != "backfill":
@@ -100,10 +104,17 @@ def approve(
         else:
             require_owner(conn, run)
             require_table_idle(conn, get_run(conn, run.id).table_name, besides=run.id)
-        _record(conn, run, scope, plan, by)
+        _record(conn, run, scope, plan, by, rollout)
 
 
-def _record(conn: Connection, run: Run, scope: str, plan: dict[str, Any], by: Approver) -> None:
+def _record(
+    conn: Connection,
+    run: Run,
+    scope: str,
+    plan: dict[str, Any],
+    by: Approver,
+    rollout: Rollout | None,
+) -> None:
     """Record an approval, and the event of it."""
     detail = {
         "plan_hash": run.plan_hash,
@@ -113,32 +124,39 @@ def _record(conn: Connection, run: Run, scope: str, plan: dict[str, Any], by: Ap
         "claimed": by.claimed,
         "controller_user": by.controller_user,
         "execution": run.execution,
+        **({"rollout": rollout.id, "rollout_hash": rollout.hash} if rollout else {}),
     }
     if scope == FORGET:
         user = one(conn, "SELECT session_user AS database_user")
         event(conn, run.id, FORGET_APPROVED, plan=plan, **user, **detail)
         return
+    given = (*_named(run, scope, plan, by), Jsonb(values.plain(rollout)) if rollout else None)
     row = one(
         conn,
         "INSERT INTO pgrunbook.approval"
         " (run_id, scope, plan_hash, plan, approved_by, approved_from, method, claimed,"
-        "  controller_user, execution, database_user)"
-        " VALUES (%s, %s, %s, %s, %s, %s, %s, %s, %s, %s, session_user)"
+        "  controller_user, execution, rollout, database_user)"
+        " VALUES (%s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, session_user)"
         " RETURNING database_user",
-        (
-            run.id,
-            scope,
-            run.plan_hash,
-            Jsonb(plan),
-            by.name,
-            by.origin,
-            by.method,
-            by.claimed,
-            by.controller_user,
-            run.execution,
-        ),
+        given,
     )
     event(conn, run.id, "approved", scope=scope, **row, **detail)
+
+
+def _named(run: Run, scope: str, plan: Mapping[str, Any], by: Approver) -> tuple[object, ...]:
+    """The values of an approval's row, in the order of its columns."""
+    return (
+        run.id,
+        scope,
+        run.plan_hash,
+        Jsonb(plan),
+        by.name,
+        by.origin,
+        by.method,
+        by.claimed,
+        by.controller_user,
+        run.execution,
+    )
 
 
 def is_approved(conn: Connection, run: Run, scope: str, approved_by: str) -> bool:
@@ -192,7 +210,7 @@ def approved_plan(conn: Connection, run: Run, scope: str) -> dict[str, Any]:
     nobody did, or this execution does not own the run."""
     require_owner(conn, run)
     row = conn.execute(
-        "SELECT plan FROM pgrunbook.approval a"
+        "SELECT plan, to_jsonb(a) -> 'rollout' AS rollout FROM pgrunbook.approval a"
         " WHERE run_id = %s AND plan_hash = %s AND scope = %s"
         " AND to_jsonb(a) ->> 'execution' = %s ORDER BY id DESC LIMIT 1",
         (run.id, run.plan_hash, scope, run.execution),
@@ -204,6 +222,9 @@ def approved_plan(conn: Connection, run: Run, scope: str) -> dict[str, Any]:
             "--start-at-task."
         )
     plan: dict[str, Any] = row["plan"]
+    if row["rollout"]:
+        rollout = read_rollout(row["rollout"])
+        require_member(rollout, plan["server"]["system_identifier"], run.plan_hash)
     return plan
 
 

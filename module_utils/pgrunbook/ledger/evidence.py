@@ -28,7 +28,9 @@ FROM (SELECT run_id, jsonb_build_object('scope', scope, 'plan_hash', plan_hash, 
                  'claimed', to_jsonb(p) -> 'claimed',
                  'database_user', to_jsonb(p) -> 'database_user',
                  'controller_user', to_jsonb(p) -> 'controller_user',
-                 'execution', to_jsonb(p) -> 'execution')) AS detail,
+                 'execution', to_jsonb(p) -> 'execution',
+                 'rollout', to_jsonb(p) #> '{rollout,id}',
+                 'rollout_hash', to_jsonb(p) #> '{rollout,hash}')) AS detail,
              row_number() OVER (PARTITION BY run_id ORDER BY id) AS n, scope
       FROM pgrunbook.approval p) a
 FULL JOIN (SELECT body ->> 'run' AS run, body -> 'detail' AS detail,

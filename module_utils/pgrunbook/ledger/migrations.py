@@ -100,6 +100,9 @@ CREATE TABLE IF NOT EXISTS pgrunbook.unfillable (
 );
 CREATE INDEX IF NOT EXISTS unfillable_run_id ON pgrunbook.unfillable (run_id);
 """,
+    3: """
+ALTER TABLE pgrunbook.approval ADD COLUMN IF NOT EXISTS rollout jsonb;
+""",
 }
 """What makes each version of the one before it. Version 1 did not record that it is one. token
 tells this ledger from every other, but not from its copies."""

@@ -17,6 +17,7 @@ from .forgotten import Forgotten, list_forgotten
 from .schema import exists, knows_refused
 
 STALE_AFTER_SECONDS = 60
+NONE_AT_WORK = "none_at_work"  # the code of the error that playbooks/control.yml looks for
 TAKEN_OVER = "taken_over"  # the code of the error that roles/runbook/tasks/remember.yml looks for
 
 
@@ -91,7 +92,8 @@ class Latest:
 class RunStatus:
     """A run with its progress. progress is the detail of its latest slice's event, as JSON, empty
     before the first one; claimed is whether nobody but the approver says who approved it, None
-    where an older version did not record it; forgotten is what was dropped of its journal."""
+    where an older version did not record it; rollout is the id of the one that its latest plan is
+    of; forgotten is what was dropped of its journal."""
 
     id: str
     phase: str
@@ -111,6 +113,7 @@ class RunStatus:
     rows_changed: int
     rows_refused: int
     claimed: bool | None
+    rollout: str | None = None
     forgotten: Forgotten | None = None
 
 
@@ -314,7 +317,9 @@ def list_runs(conn: Connection) -> list[RunStatus]:
         "   WHERE b.run_id = r.id AND b.reverted_at IS NULL), 0)::int8 AS rows_changed,"
         f" {refused} AS rows_refused,"
         " (SELECT to_jsonb(a) -> 'claimed' FROM pgrunbook.approval a WHERE a.run_id = r.id"
-        "   ORDER BY a.id DESC LIMIT 1) AS claimed"
+        "   ORDER BY a.id DESC LIMIT 1) AS claimed,"
+        " (SELECT to_jsonb(a) #>> '{rollout,id}' FROM pgrunbook.approval a WHERE a.run_id = r.id"
+        "   AND a.scope = 'plan' ORDER BY a.id DESC LIMIT 1) AS rollout"
         " FROM pgrunbook.run r ORDER BY r.started_at DESC"
     )
     forgotten = list_forgotten(conn)
@@ -329,6 +334,7 @@ def running(conn: Connection) -> str:
         found = f"Several are: {', '.join(ids)}." if ids else "None is."
         raise RunbookError(
             f"Which run is at work? {found} Next step: pass one with -e run=<id>; "
-            "playbooks/status.yml lists them all."
+            "playbooks/status.yml lists them all.",
+            code="" if ids else NONE_AT_WORK,
         )
     return ids[0]

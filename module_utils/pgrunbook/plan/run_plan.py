@@ -52,9 +52,8 @@ class _Seen:
 def build(conn: Connection, spec: Spec, approval: str = "", *, check: bool = False) -> PlanResult:
     """The plan, made in READ ONLY transactions; check is whether it is for a dry run.
 
-    approval is the hash of a plan that somebody approves without a question. Where that plan
-    differs in the strategy only, and the table still allows its strategy, that one is kept. A run
-    that goes on keeps the strategy that it was approved with, too.
+    approval is the hash of a plan that somebody approves unasked. Where that differs in the
+    strategy only, which the table still allows, it is kept; a run that goes on keeps its own.
 
     Raises RunbookError for everything that would make the run fail later.
     """
@@ -68,8 +67,8 @@ def build(conn: Connection, spec: Spec, approval: str = "", *, check: bool = Fal
     filling, measured_rate = backfill_seconds(conn, spec, counts.rows_eligible)
     building = build_seconds(conn, spec, info, seen.names, strategy)
     baseline = _baseline(begun, chosen.plan, counts, heap_only)
-    proved, seconds = proof(conn), round(time.monotonic() - started, 2)
-    gates = plan_gates.measure(spec, baseline["counts"], counts, proved, seconds)
+    seconds = round(time.monotonic() - started, 2)
+    gates = plan_gates.measure(spec, baseline["counts"], counts, proof(conn), seconds)
     return PlanResult(
         plan=chosen.plan,
         run=_run(spec, chosen.plan, begun),

@@ -7,6 +7,7 @@ __all__ = [
     "facts",
     "files",
     "metrics",
+    "pages",
     "plots",
     "status",
     "store",

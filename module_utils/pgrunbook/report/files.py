@@ -39,18 +39,24 @@ def write(
         "junit": ("junit.xml", junit(report)),
         "json": ("report.json", f"{document}\n"),
     }
-    target = folder / f"{report.run_id}{SUFFIXES[report.kind]}"
+    return store(folder, f"{report.run_id}{SUFFIXES[report.kind]}", files)
+
+
+def store(folder: Path, name: str, files: Mapping[str, tuple[str, str]]) -> dict[str, str]:
+    """Write files, each a name and its content by its kind, to folder/name, and point folder/latest
+    there. Returns their paths by kind. Raises RunbookError where that cannot be written to."""
+    target = folder / name
     try:
         _private_folder(target)
-        for name, content in files.values():
-            _replace(target / name, content)
+        for file, content in files.values():
+            _replace(target / file, content)
         _point(folder / "latest", target)
     except OSError as error:
         raise RunbookError(
             f"The report cannot be written to {folder}: {error.strerror}. Next step: let "
             "whoever runs ansible-playbook write there, or set runbook_reports to another folder."
         ) from None
-    return {kind: str(target / name) for kind, (name, _) in files.items()}
+    return {kind: str(target / file) for kind, (file, _) in files.items()}
 
 
 def verdict_text(report: Report) -> str:

@@ -14,7 +14,7 @@ from prometheus_client import CollectorRegistry, Gauge, write_to_textfile
 from ..gates.post_run_verdict import Figures
 from ..ledger import RunStatus
 
-LABELS = ["phase", "table"]
+LABELS = ["host", "phase", "table"]
 STATES = ("running", "failed", "finished", "reverted")
 
 GAUGES: dict[str, tuple[str, Callable[[RunStatus], float | None]]] = {
@@ -121,21 +121,21 @@ VALIDATION: dict[str, tuple[str, list[str], Callable[[Figures], Series]]] = {
 to take it, by the values of these labels, from its figures."""
 
 
-def write(path: str, runs: list[RunStatus]) -> None:
-    """Write the metrics of the newest run of each phase and table, as ledger.list_runs() has them.
-    Raises OSError when the file cannot be written."""
-    _replace(path, registry(runs))
+def write(path: str, host: str, runs: list[RunStatus]) -> None:
+    """Write the metrics of the newest run of each phase and table of a host, as ledger.list_runs()
+    has them. Raises OSError when the file cannot be written."""
+    _replace(path, registry(host, runs))
 
 
-def write_validation(path: str, figures: Figures) -> None:
-    """Write the metrics of a validation. Raises OSError when the file cannot be written."""
-    _replace(path, validation_registry(figures))
+def write_validation(path: str, host: str, figures: Figures) -> None:
+    """Write the metrics of a host's validation. Raises OSError when the file cannot be written."""
+    _replace(path, validation_registry(host, figures))
 
 
-def registry(runs: list[RunStatus]) -> CollectorRegistry:
+def registry(host: str, runs: list[RunStatus]) -> CollectorRegistry:
     """The metrics of the newest run of each phase and table; runs has the newest first. What is
     not known is left out."""
-    newest = {(run.phase, run.table_name): run for run in reversed(runs)}
+    newest = {(host, run.phase, run.table_name): run for run in reversed(runs)}
     collected = CollectorRegistry()
     for metric, (text, value) in GAUGES.items():
         gauge = Gauge(f"pgrunbook_{metric}", text, LABELS, registry=collected)
@@ -152,14 +152,14 @@ def registry(runs: list[RunStatus]) -> CollectorRegistry:
     return collected
 
 
-def validation_registry(figures: Figures) -> CollectorRegistry:
+def validation_registry(host: str, figures: Figures) -> CollectorRegistry:
     """The metrics of a validation. What was not measured is left out."""
     collected = CollectorRegistry()
     for metric, (text, labels, values) in VALIDATION.items():
         gauge = Gauge(f"pgrunbook_{metric}", text, [*LABELS, *labels], registry=collected)
         for key, measured in values(figures).items():
             if measured is not None:
-                gauge.labels(figures.phase, figures.table, *key).set(measured)
+                gauge.labels(host, figures.phase, figures.table, *key).set(measured)
     return collected
 
 

@@ -39,21 +39,33 @@ def html(report: Report, plots: Mapping[str, str], templates: Path) -> str:
     """The page as one file that loads nothing and runs no script. plots are SVG elements by
     caption, as plots.draw() makes them; these alone are trusted."""
     shown = view(printable.every(report))
-    page = _environment(templates).get_template("report.html.j2")
-    return page.render(
+    return rendered_html(
+        "report.html.j2",
+        templates,
+        plots,
         page=shown,
         report=shown.report,
         sections=_sections(shown, plots),
-        plots={caption: Markup(drawing) for caption, drawing in plots.items()},
     )
 
 
 def markdown(report: Report, templates: Path) -> str:
     """The page as Markdown."""
     shown = view(printable.every(report))
+    return rendered_markdown("report.md.j2", templates, page=shown, report=shown.report)
+
+
+def rendered_html(name: str, templates: Path, plots: Mapping[str, str], **values: Any) -> str:
+    """A template with values, all of which are escaped, and plots, which are not."""
+    drawings = {caption: Markup(drawing) for caption, drawing in plots.items()}
+    return _environment(templates).get_template(name).render(plots=drawings, **values)
+
+
+def rendered_markdown(name: str, templates: Path, **values: Any) -> str:
+    """A template of Markdown with values, all of which are escaped."""
     environment = _environment(templates, finalize=_in_markdown)
     environment.filters |= {"fenced": _fenced, "indented": _indented, "code": _code}
-    return environment.get_template("report.md.j2").render(page=shown, report=shown.report)
+    return environment.get_template(name).render(**values)
 
 
 def _environment(templates: Path, finalize: Callable[[Any], Any] | None = None) -> Environment:

@@ -79,9 +79,14 @@ def draw(report: Report) -> dict[str, str]:
             lambda axes: _speed_up(axes, pairs, report.targets.get("speedup_min")),
         ),
     ]
+    return drawn(found)
+
+
+def drawn(panels: Sequence[Panel]) -> dict[str, str]:
+    """Those of the panels that there are figures for, each as an SVG element by its caption."""
     return {
         caption: _svg(panel, height, f"plot{number}")
-        for number, (caption, there, height, panel) in enumerate(found)
+        for number, (caption, there, height, panel) in enumerate(panels)
         if there
     }
 

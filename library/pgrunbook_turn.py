@@ -1,0 +1,78 @@
+#!/usr/bin/python
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The turn of a host in a rollout."""
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+---
+module: pgrunbook_turn
+short_description: Say whether a host may begin, or keep how it ended
+description:
+  - A host begins where no more than O(failures_max) hosts before it have failed, somebody approved
+    it, and its maintenance window has time for it.
+  - What is kept is for this execution of the playbook only, in a file of the controller.
+  - All of it is done by an action plugin, on the controller. It touches neither the target nor a
+    database.
+options:
+  state:
+    description: V(begun) asks whether the host may begin, V(ended) keeps how it ended.
+    type: str
+    required: true
+    choices: [begun, ended]
+  failures_max:
+    description: With O(state=begun), how many hosts may have failed before it.
+    type: int
+    default: 0
+  window_margin:
+    description:
+      - With O(state=begun), which share of the time that the host takes, as estimated, has to be
+        left of its maintenance window besides.
+    type: float
+    default: 0.2
+  first:
+    description:
+      - With O(state=begun), whether it is the host that goes first. Its window stops it, but does
+        not keep it from beginning, as a long backfill may go on in the next one.
+    type: bool
+    default: false
+  approved:
+    description: With O(state=begun), whether somebody approved it.
+    type: bool
+    default: true
+  why:
+    description: With O(state=ended), why the host did not get to its verdict. Empty where it did.
+    type: str
+    default: ""
+  stopped:
+    description: With O(state=ended), whether a person stopped it, or the end of its window.
+    type: bool
+    default: false
+attributes:
+  check_mode:
+    description: Does the same.
+    support: full
+  diff_mode:
+    description: It changes nothing.
+    support: none
+author:
+  - The pgrunbook authors (@pgrunbook)
+"""
+
+EXAMPLES = r"""
+- name: See whether the host may begin
+  pgrunbook_turn:
+    state: begun
+  register: turn_result
+"""
+
+RETURN = r"""
+begins:
+  description: Whether the host may begin.
+  returned: if O(state) is V(begun)
+  type: bool
+why:
+  description: Why it does not. Empty where it does.
+  returned: if O(state) is V(begun)
+  type: str
+"""

@@ -1,0 +1,109 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The hosts of a rollout as planning left them."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from ..core.errors import RunbookError
+from ..ledger.rollouts import Member
+
+
+@dataclass(frozen=True)
+class Planned:
+    """A host and the plan for it, as the module pgrunbook_plan returned it. seconds is about how
+    long the plan takes, None where no run has been measured; started is since when its server runs;
+    refused says why there is no plan."""
+
+    host: str
+    address: str = ""
+    database: str = ""
+    system_identifier: str = ""
+    started: str = ""
+    phase: str = ""
+    title: str = ""
+    plan: Mapping[str, Any] = field(default_factory=dict)
+    plan_hash: str = ""
+    run_id: str = ""
+    needed: bool = True
+    resumes: bool = False
+    rows_total: int = 0
+    rows_eligible: int = 0
+    seconds: float | None = None
+    foreseen: tuple[str, ...] = ()
+    proof: Mapping[str, Any] = field(default_factory=dict)
+    refused: str = ""
+
+    @property
+    def member(self) -> Member:
+        """What an approval names of it."""
+        return Member(self.host, self.system_identifier, self.database, self.plan_hash)
+
+
+def planned(host: str, result: Mapping[str, Any], foreseen: Iterable[str], refused: str) -> Planned:
+    """What there is of a host's plan: result is what pgrunbook_plan returned for it, empty where it
+    was not planned; foreseen are the gates that it can only miss."""
+    if refused or "plan" not in result:
+        return Planned(host, refused=refused or "It was not planned.")
+    plan, counts = result["plan"], result["counts"]
+    server = plan["server"]
+    return Planned(
+        host=host,
+        address=f"{server['address']}:{server['port']}",
+        database=server["database"],
+        system_identifier=server["system_identifier"],
+        started=result["server_started"],
+        phase=plan["spec"]["phase"],
+        title=plan["spec"]["title"],
+        plan=plan,
+        plan_hash=result["plan_hash"],
+        run_id=result["run"]["id"],
+        needed=result["needed"],
+        resumes=result.get("resumes", False),
+        rows_total=counts["rows_total"],
+        rows_eligible=counts["rows_eligible"],
+        seconds=_seconds(result.get("estimates"), counts["rows_eligible"]),
+        foreseen=tuple(foreseen),
+        proof=result["proof"],
+    )
+
+
+def proof(hosts: Sequence[Planned]) -> str:
+    """What the servers say of a dry run."""
+    told = [
+        f"transaction_read_only {'on' if host.proof.get('read_only') else 'OFF'}, "
+        f"transaction id {host.proof.get('xid') or 'none'}"
+        for host in hosts
+        if host.proof
+    ]
+    if len(told) == 1:
+        return f"The server says:\n{told[0]}."
+    numbers = Counter(told)
+    return "The servers say:\n" + "\n".join(f"{n} × {each}." for each, n in numbers.items())
+
+
+def require_each_once(hosts: Iterable[Planned]) -> None:
+    """Raise RunbookError where two hosts lead to the same database: it would be changed twice. A
+    copy of a server has its system identifier, but does not run since the same microsecond."""
+    seen: dict[tuple[str, str, str], list[str]] = {}
+    for each in hosts:
+        if not each.refused:
+            key = (each.database, each.system_identifier, each.started)
+            seen.setdefault(key, []).append(each.host)
+    for (database, *_), names in seen.items():
+        if len(names) > 1:
+            raise RunbookError(
+                f"{', '.join(names)} are the same database: {database} of one server. Nothing was "
+                "changed. Next step: take all but one of them out of the inventory, or leave them "
+                f"out with --limit '!{names[-1]}'."
+            )
+
+
+def _seconds(estimates: Mapping[str, float | None] | None, rows: int) -> float | None:
+    """About how long all steps take; None where nobody knows how fast rows are filled."""
+    if estimates is None or (rows and estimates.get("backfill") is None):
+        return None
+    return sum(seconds or 0.0 for seconds in estimates.values())

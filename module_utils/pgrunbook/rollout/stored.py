@@ -1,0 +1,71 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The plans of a rollout, kept beside the reports: in full for whoever approves them, and to say
+what has changed when they are no longer the ones that were approved."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from ..core.errors import RunbookError
+from . import groups
+from .rollout import Rollout
+
+NAME = "rollout.json"
+MAX_TOLD = 5  # hosts of which it is told what has changed
+
+
+def keep(folder: Path, rollout: Rollout) -> str:
+    """Write the plans of all hosts to a folder of their own; the path of the file. Raises
+    RunbookError where it cannot be written."""
+    path = folder / f"{rollout.id}-plan" / NAME
+    plans = {host.host: {"plan_hash": host.plan_hash, "plan": host.plan} for host in rollout.to_do}
+    document = json.dumps(
+        {"id": rollout.id, "hash": rollout.hash, "hosts": plans}, indent=1, ensure_ascii=False
+    )
+    try:
+        path.parent.mkdir(mode=0o750, parents=True, exist_ok=True)
+        path.write_text(f"{document}\n", encoding="utf-8")
+        path.chmod(0o640)
+    except OSError as error:
+        raise RunbookError(
+            f"The plans cannot be written to {folder}: {error.strerror}. Next step: let whoever "
+            "runs ansible-playbook write there, or set runbook_reports to another folder."
+        ) from None
+    return str(path)
+
+
+def changed_since(folder: Path, approved: str, rollout: Rollout) -> str:
+    """What has changed since the plans were made whose rollout's hash, or the beginning of it, was
+    approved, host by host. Empty where nobody knows these plans."""
+    for path in sorted(folder.glob(f"*-plan/{NAME}"), reverse=True):
+        try:
+            told = json.loads(path.read_text(encoding="utf-8"))
+            if told["hash"] and told["hash"].startswith(approved):
+                return _sentence(list(_changes(told["hosts"], rollout)))
+        except (OSError, ValueError, KeyError, TypeError, AttributeError):
+            continue
+    return ""
+
+
+def _changes(before: Mapping[str, Any], rollout: Rollout) -> Iterator[str]:
+    now = {host.host: host for host in rollout.to_do}
+    done = {host.host for host in rollout.done}
+    for host in before:
+        if host not in now:
+            yield f"{host} is done already" if host in done else f"{host} has left"
+    for name, planned in now.items():
+        if name not in before:
+            yield f"{name} has joined"
+        elif before[name]["plan_hash"] != planned.plan_hash:
+            then, there = groups.compared(before[name]["plan"]), groups.compared(planned.plan)
+            found = groups.differences(then, there)
+            yield f"the plan of {name} has changed ({'; '.join(found) or 'another server'})"
+
+
+def _sentence(changes: list[str]) -> str:
+    more = len(changes) - MAX_TOLD
+    told = changes[:MAX_TOLD] + ([f"and {more} more"] if more > 0 else [])
+    return f"Since these plans were approved: {', '.join(told)}." if changes else ""

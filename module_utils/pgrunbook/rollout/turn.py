@@ -1,0 +1,41 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Whether a host may begin when its turn comes."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import UTC, datetime, timedelta
+
+from ..backfill.progress import about
+from ..core.window import window_end
+from .ended import Ended
+
+
+def why_not(
+    ended: Sequence[Ended],
+    *,
+    failures_max: int,
+    window: str,
+    seconds: float | None,
+    margin: float,
+    now: datetime | None = None,
+) -> str:
+    """Why a host does not begin; empty where it does. ended are the hosts before it, of which
+    failures_max may have failed. window is the end of the maintenance window in ISO 8601, empty
+    where it has none; seconds is about how long the host takes, None where nobody knows, and margin
+    the share of it that is kept free besides.
+    """
+    failed = [host.host for host in ended if host.is_failure]
+    if len(failed) > failures_max:
+        names = ", ".join(failed[:5]) + ("" if len(failed) <= 5 else f" and {len(failed) - 5} more")
+        return f"Before it {names} failed, and runbook_failures_max is {failures_max}."
+    if not window:
+        return ""
+    left = window_end(window) - (now or datetime.now(UTC))
+    needed = (seconds or 0.0) * (1 + margin)
+    if left <= timedelta(seconds=needed):
+        return (
+            f"The maintenance window ends at {window}, and it takes {about(seconds or 0.0)}; "
+            f"runbook_window_margin keeps {margin:.0%} free besides."
+        )
+    return ""

@@ -1,0 +1,116 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Ask a person to approve a plan, or compare the hash that was passed. Nothing is recorded here.
+
+The module of its name has the documentation."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import ansible.module_utils
+
+PROGRAM = str(Path(__file__).resolve().parents[2] / "module_utils")
+if PROGRAM not in ansible.module_utils.__path__:
+    ansible.module_utils.__path__.append(PROGRAM)
+
+from ansible.module_utils.pgrunbook.action import RunbookAction, sealed
+
+TYPED = 8  # digits of the hash that a person types
+ARGUMENTS: dict[str, Any] = {
+    "hash": {"type": "str", "required": True},
+    "scope": {
+        "type": "str",
+        "required": True,
+        "choices": ["plan", "waves", "backfill", "rollback", "forget"],
+    },
+    "summary": {"type": "str", "default": ""},
+    "alternatives": {"type": "list", "elements": "dict", "default": []},
+    "approval": {"type": "str"},
+}
+
+
+class ActionModule(RunbookAction):
+    """The answer is compared here and is never a variable, so that no other can stand for it."""
+
+    _requires_connection = False
+    mistake = "where the approval is asked for. Nothing was changed."
+
+    def _result(self, task_vars: dict[str, Any]) -> dict[str, Any]:
+        _, arguments = self.validate_argument_spec(ARGUMENTS)
+        wanted, approval = arguments["hash"], arguments["approval"]
+        others = arguments["alternatives"]
+        if approval is None:
+            refusal = self._ask(arguments["summary"], wanted, others, task_vars)
+        else:
+            refusal = _refusal(approval, wanted, others, task_vars.get("approval"))
+        if refusal:
+            return {"failed": True, "msg": refusal}
+        answer = {
+            "hash": wanted,
+            "scope": arguments["scope"],
+            "method": "prompt" if approval is None else "unattended",
+        }
+        return {"changed": False, "answer": {**answer, "seal": sealed(answer)}}
+
+    def _ask(
+        self,
+        summary: str,
+        wanted: str,
+        others: list[dict[str, str]],
+        task_vars: dict[str, Any],
+    ) -> str:
+        """Why the plan was not approved; empty where it was."""
+        token = wanted[:TYPED]
+        task = self._task.copy()
+        task.args = {
+            "prompt": f"{summary}\n\nType {token} to approve, anything else to stop",
+        }
+        pause = self._shared_loader_obj.action_loader.get(
+            "ansible.builtin.pause",
+            task=task,
+            connection=self._connection,
+            play_context=self._play_context,
+            loader=self._loader,
+            templar=self._templar,
+            shared_loader_obj=self._shared_loader_obj,
+        )
+        answer = str(pause.run(task_vars=task_vars).get("user_input") or "").strip()
+        if answer == token:
+            return ""
+        return (
+            f"Not approved: the answer was {json.dumps(answer, ensure_ascii=False)}. "
+            f"{_changed(answer, others)}"
+            "Next step: run again and type what the prompt names; without a terminal, pass "
+            "-e approval=<hash> with the whole hash of the plan that the run shows."
+        )
+
+
+def _refusal(approval: str, wanted: str, others: list[dict[str, str]], variable: Any) -> str:
+    """Why an approval that was passed does not approve this plan; empty where it does. An
+    expression would approve whatever plan there is."""
+    if str(variable) != approval:
+        return (
+            "approval is an expression and not a hash, so it would approve any plan. Nothing was "
+            "changed. Next step: read the plan above, then pass its hash with -e approval=<hash>."
+        )
+    if approval == wanted:
+        return ""
+    shown = json.dumps(approval if len(approval) <= 12 else approval[:9] + "...")
+    why = _changed(approval, others) or (
+        "The approval is mistyped, or the database or the phase has changed since. "
+    )
+    return (
+        f"The approval {shown} is not the hash of this plan, {wanted}. {why}Nothing was "
+        "changed. Next step: read the plan above, then pass its hash with -e approval=<hash>."
+    )
+
+
+def _changed(approval: str, others: list[dict[str, str]]) -> str:
+    """What is said where an approval, or the beginning of one that was typed, is that of the same
+    plan with another strategy; else empty."""
+    if len(approval) < TYPED:
+        return ""
+    found = [other["told"] for other in others if other["plan_hash"].startswith(approval)]
+    return f"{found[0]} " if found else ""

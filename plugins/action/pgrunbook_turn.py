@@ -1,0 +1,99 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The turn of a host in a rollout: whether it may begin, and how it ended.
+
+The module of its name has the documentation."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import ansible.module_utils
+from ansible import constants
+
+PROGRAM = str(Path(__file__).resolve().parents[2] / "module_utils")
+if PROGRAM not in ansible.module_utils.__path__:
+    ansible.module_utils.__path__.append(PROGRAM)
+
+from ansible.module_utils.pgrunbook.action import RunbookAction, plain_vars
+from ansible.module_utils.pgrunbook.rollout import tally, turn
+from ansible.module_utils.pgrunbook.rollout.ended import (
+    FAILED,
+    GO,
+    LEFT,
+    NO_GO,
+    OPEN,
+    STOPPED,
+    UNDONE,
+    Ended,
+    Point,
+)
+
+ARGUMENTS: dict[str, Any] = {
+    "state": {"type": "str", "required": True, "choices": ["begun", "ended"]},
+    "failures_max": {"type": "int", "default": 0},
+    "window_margin": {"type": "float", "default": 0.2},
+    "first": {"type": "bool", "default": False},
+    "approved": {"type": "bool", "default": True},
+    "why": {"type": "str", "default": ""},
+    "stopped": {"type": "bool", "default": False},
+}
+NOT_APPROVED = (
+    "It was not begun, because nobody approved a plan for it. Nothing was changed. Next step: run "
+    "the whole playbook, without --tags or --start-at-task."
+)
+FOLDER = tally.folder(constants.DEFAULT_LOCAL_TMP)
+
+
+class ActionModule(RunbookAction):
+    """Nothing runs on the target: neither this nor the database is asked for anything."""
+
+    _requires_connection = False
+    mistake = "where the hosts of the rollout take turns."
+
+    def _result(self, task_vars: dict[str, Any]) -> dict[str, Any]:
+        _, arguments = self.validate_argument_spec(ARGUMENTS)
+        host = task_vars["inventory_hostname"]
+        if arguments["state"] == "begun":
+            why = self._why_not(arguments, task_vars)
+            if why:
+                tally.note(FOLDER, Ended(host, LEFT, why))
+            return {"changed": False, "begins": not why, "why": why}
+        tally.note(FOLDER, _ended(host, arguments, task_vars))
+        return {"changed": False}
+
+    def _why_not(self, arguments: dict[str, Any], task_vars: dict[str, Any]) -> str:
+        if not arguments["approved"]:
+            return NOT_APPROVED
+        plan = plain_vars(task_vars["runbook_plan"])
+        return turn.why_not(
+            tally.ended(FOLDER),
+            failures_max=arguments["failures_max"],
+            window="" if arguments["first"] else plan["plan"]["spec"]["window_end"],
+            seconds=sum(seconds or 0.0 for seconds in plan.get("estimates", {}).values()),
+            margin=arguments["window_margin"],
+        )
+
+
+def _ended(host: str, arguments: dict[str, Any], task_vars: dict[str, Any]) -> Ended:
+    """How a host ended, from what its steps registered."""
+    report = plain_vars(task_vars.get("runbook_report")) or {}
+    told = report.get("report", {})
+    figures = told.get("backfill", {})
+    history = told.get("history", {"slices": [], "batches": []})
+    state = {"GO": GO, "NO-GO": NO_GO}.get(told.get("verdict", ""), OPEN)
+    if told.get("kind") == "rollback":
+        state = UNDONE
+    if arguments["why"]:
+        state = STOPPED if arguments["stopped"] else FAILED
+    return Ended(
+        host,
+        state,
+        arguments["why"] or "; ".join(told.get("reasons", [])),
+        rows=figures.get("rows_changed", 0),
+        seconds=figures.get("seconds", 0.0),
+        report=report.get("paths", {}).get("html", ""),
+        missed=tuple(gate["title"] for gate in told.get("checks", []) if gate["status"] == "fail"),
+        slices=tuple(Point(each["at"], each["rows_done"] or 0) for each in history["slices"]),
+        batch_ms=max((each["p95_ms"] or 0.0 for each in history["batches"]), default=None),
+    )
