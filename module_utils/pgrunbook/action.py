@@ -28,7 +28,6 @@ from ansible.module_utils import basic
 from ansible.module_utils.common.json import Direction, get_module_encoder
 from ansible.plugins.action import ActionBase
 from ansible.utils.display import Display
-from ansible.vars.clean import remove_internal_keys
 
 Main = Callable[[], None]
 
@@ -112,9 +111,8 @@ class RunbookAction(ActionBase):
         printed = io.StringIO()
         with _arguments(given), redirect_stdout(printed), suppress(SystemExit):
             main()
-        result: dict[str, Any] = self._parse_returned_data({"stdout": printed.getvalue()}, PROFILE)
-        remove_internal_keys(result)
-        return result
+        told = {"rc": 0, "stdout": printed.getvalue(), "stderr": ""}
+        return _as_dict(self._parse_returned_data(told, PROFILE))
 
     def _is_here(self, task_vars: dict[str, Any]) -> bool:
         """Whether Ansible would run the module on this machine, as this user, with this Python and
@@ -145,6 +143,16 @@ def _arguments(given: dict[str, Any]) -> Iterator[None]:
         yield
     finally:
         basic._ANSIBLE_ARGS, basic._ANSIBLE_PROFILE = before
+
+
+def _as_dict(parsed: Any) -> dict[str, Any]:
+    """A module's result as a plugin returns it: since ansible-core 2.21 it is parsed into an object
+    of its own."""
+    if isinstance(parsed, dict):
+        return parsed
+    parsed.remove_internal_keys()
+    result: dict[str, Any] = parsed.as_result_dict(for_round_trip=True)
+    return result
 
 
 def plain_vars(value: Any) -> Any:
