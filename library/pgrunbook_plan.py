@@ -238,6 +238,11 @@ schema:
   description: The table's columns and indexes.
   returned: if O(spec) is given
   type: dict
+verdict_before:
+  description: The verdict of the latest run of the phase on the table, empty where there is none.
+    Not hashed.
+  returned: if O(spec) is given
+  type: str
 server_started:
   description: Since when the server runs. Not hashed.
   returned: success
@@ -273,6 +278,7 @@ from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
 
+from ansible.module_utils.pgrunbook import ledger
 from ansible.module_utils.pgrunbook.core.server import started
 from ansible.module_utils.pgrunbook.module import LOGIN, SPEC, Given, execute, facts_of
 from ansible.module_utils.pgrunbook.plan.forget_plan import (
@@ -304,6 +310,8 @@ def plan(conn: Any, given: Given, *, check: bool) -> object:
         return _told(conn, given, forgetting, forget_text(forgetting))
     planned = build(conn, given.spec, given.options["approval"], check=check)
     told = _told(conn, given, planned, plan_text(planned))
+    before = ledger.latest(conn, given.spec.phase, str(given.spec.table))
+    told["verdict_before"] = before.verdict or "" if before else ""
     foreseen = {"changed": planned.needed, "diff": diffs(conn, planned)} if check else {}
     return {**told, **foreseen}
 

@@ -35,6 +35,12 @@ ARGUMENTS: dict[str, Any] = {
 }
 
 
+NOTHING = (
+    "No host has a run of that rollout that was not taken back. Nothing was changed. Next step: "
+    "playbooks/status.yml lists the runs of each host, and their rollouts."
+)
+
+
 class ActionModule(RunbookAction):
     """Nothing runs on a target: neither that nor a database is asked for anything."""
 
@@ -44,6 +50,8 @@ class ActionModule(RunbookAction):
     def _result(self, task_vars: dict[str, Any]) -> dict[str, Any]:
         _, arguments = self.validate_argument_spec(ARGUMENTS)
         found = [_planned(host, task_vars["hostvars"][host]) for host in arguments["hosts"]]
+        if all(each.over and not each.plan for each in found):
+            return {"failed": True, "msg": NOTHING}
         given = (arguments["waves"], arguments["canary"], arguments["forks"])
         try:
             rollout = put_together(found, *given)
@@ -79,4 +87,5 @@ def _planned(host: str, of: Mapping[str, Any]) -> Planned:
     preflight = plain_vars(of.get("runbook_preflight")) or {}
     gates = [g for g in preflight.get("checks", []) if g["status"] == "fail"] + gates
     foreseen = [f"{g['title']}: wanted {g['target']}, measured {g['measured']}" for g in gates]
-    return of_hosts.planned(host, result, foreseen, refused)
+    left_out = "runbook_undone_run" in of and not of["runbook_undone_run"]
+    return of_hosts.planned(host, result, foreseen, refused, left_out=left_out)

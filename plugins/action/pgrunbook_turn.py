@@ -63,8 +63,6 @@ class ActionModule(RunbookAction):
         return {"changed": False}
 
     def _why_not(self, arguments: dict[str, Any], task_vars: dict[str, Any]) -> str:
-        if not arguments["approved"]:
-            return NOT_APPROVED
         plan = plain_vars(task_vars["runbook_plan"])
         return turn.why_not(
             tally.ended(FOLDER),
@@ -72,6 +70,7 @@ class ActionModule(RunbookAction):
             window="" if arguments["first"] else plan["plan"]["spec"]["window_end"],
             seconds=sum(seconds or 0.0 for seconds in plan.get("estimates", {}).values()),
             margin=arguments["window_margin"],
+            not_approved="" if arguments["approved"] else NOT_APPROVED,
         )
 
 

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from ansible.module_utils.pgrunbook.backfill import workers
 from tests.integration.conftest import Database
 from tests.integration.steps import Module, Steps
 from tests.integration.test_exact import finished, give_back, plan_back
@@ -493,3 +494,14 @@ def test_a_composite_value_of_nulls_is_a_value(
     assert database.sql(counted, ("(1,2)",)) == [{"n": 150}]
     assert give_back(steps)["rows_changed"] == 150
     assert database.sql(counted, ("(,)",)) == [{"n": 50}]
+
+
+def test_the_end_of_the_window_stops_no_rollback(
+    steps: Steps, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is what a person does where a run stopped there."""
+    monkeypatch.setattr(workers, "window_closed", lambda spec: True)
+    plan_back(steps)
+    steps.approve("rollback")
+    result = steps.do("backfill", state="reverted")
+    assert (result["done"], result["stopped"]) == (True, "")

@@ -206,6 +206,13 @@ def test_a_host_that_is_gone_by_its_wave_stops_the_later_ones(fleet: Fleet) -> N
     fleet.databases["one"].superuser(f"{allow} true")
     assert "1 GO, 1 failed, 1 not started" in told, told
     assert fleet.verdicts() == {"one": ["GO"], "two": [], "three": []}
+    query = "SELECT rollout ->> 'id' AS id FROM pgrunbook.approval"
+    given = f"rollout={fleet.databases['one'].sql(query)[0]['id']}"
+    dry = fleet.play("rollback", "--check", "-e", given)
+    assert dry.status == 0, dry.output
+    told = " ".join(dry.output.split())
+    assert "ROLLBACK of ADR-007 phase 3, session snapshots on 1 databases: 2,957 rows" in told
+    assert "Nothing to undo, and left out: two, three" in told
 
 
 def test_a_rollout_is_undone_from_its_last_wave_on_with_one_approval(fleet: Fleet) -> None:

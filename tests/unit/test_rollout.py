@@ -166,10 +166,20 @@ def test_one_database_under_two_names_is_refused() -> None:
 
 
 def test_what_is_done_is_left_out_unless_it_is_alone() -> None:
-    done = host("h9", needed=False, rows_eligible=0)
+    done = host("h9", needed=False, over=True, rows_eligible=0)
     rollout = put_together([*fleet(2), done], WAVES, "", 5)
     assert [h.host for h in rollout.to_do] == ["h1", "h2"] and rollout.done == (done,)
     assert put_together([done], WAVES, "", 5).to_do == (done,)
+    no_go = replace(done, over=False)
+    assert put_together([*fleet(2), no_go], WAVES, "", 5).to_do[-1] == no_go
+    assert put_together([*fleet(2), done], WAVES, "h9", 5).to_do[0].host == "h1"
+    result = {
+        **{"plan": PLAN, "plan_hash": "x", "run": {"id": "r"}, "needed": False},
+        **{"counts": {"rows_total": 1, "rows_eligible": 0}, "proof": {}, "server_started": ""},
+    }
+    verdicts = {"GO": True, "NO-GO": False, "": False}
+    found = {v: planned("h", {**result, "verdict_before": v}, [], "").over for v in verdicts}
+    assert found == verdicts
 
 
 def test_nothing_is_approved_where_a_host_was_refused() -> None:
@@ -225,6 +235,7 @@ NOW = datetime(2026, 1, 31, 3, 0, tzinfo=UTC)
         (0, 0, 30, ""),
         (0, 0, 11, "The maintenance window ends at"),
         (0, 0, -1, "The maintenance window ends at"),
+        (1, 0, -1, "Before it h0 failed"),
     ],
 )
 def test_a_host_begins_unless_others_failed_or_its_window_is_too_short(
@@ -313,7 +324,7 @@ def test_what_has_changed_since_an_approval_is_told_host_by_host(tmp_path: Path)
             host("h2", plan=wider, plan_hash="x"),
             host("h3", plan_hash="y"),
             host("new"),
-            host("over", needed=False),
+            host("over", needed=False, over=True),
         ],
         WAVES,
         "",
@@ -343,3 +354,29 @@ def test_of_a_hundred_hosts_those_that_failed_are_listed() -> None:
         seconds=None,
         margin=0.2,
     )
+
+
+def test_a_host_that_nobody_approved_says_so_unless_others_failed() -> None:
+    def why(*before: Ended) -> str:
+        return turn.why_not(
+            before, failures_max=0, window="", seconds=None, margin=0.2, not_approved="Nobody did."
+        )
+
+    assert why(Ended("a", ended.GO)) == "Nobody did."
+    assert why(Ended("a", ended.NO_GO)).startswith("Before it a failed")
+
+
+def test_the_page_of_a_rollback_begins_with_the_last_wave() -> None:
+    undone = {**PLAN, "undoes": "run-1", "journal_altered": [], "notes": ["Look at this."]}
+    told = page.page(put_together([host(f"h{n}", plan=undone) for n in range(3)], WAVES, "", 5))
+    lines = told.splitlines()
+    assert lines[0] == "ROLLBACK of Phase on 3 databases: 300 rows to give back"
+    assert [line for line in lines if line[:1].isdigit()] == [
+        "1. h2; 100 rows",
+        "2. h1; 100 rows",
+        "3. h0; 100 rows",
+    ]
+    assert "h2: run run-1" in lines and "   Look at this." in lines
+    nothing = [planned(name, {}, [], "", left_out=True) for name in ("h8", "h9")]
+    rollout = put_together([host("h0", plan=undone), *nothing], WAVES, "", 5)
+    assert rollout.done == tuple(nothing) and not rollout.refused

@@ -105,7 +105,7 @@ class _Watcher:
         if watched.control.action != "pause":
             self._slice.wait_because(reasons(self._slice.spec, load, watched.active_sessions))
         self._slice.obey(watched.control)
-        if window_closed(self._slice.spec):
+        if window_closed(self._slice.spec) and not self._slice.reverting:
             self._slice.stop("window")
         if self._slice.interleaved:
             self._judge_passes()

@@ -86,14 +86,15 @@ class Latest:
     id: str
     state: str
     finished_at: str | None
+    verdict: str | None = None
 
 
 @dataclass(frozen=True)
 class RunStatus:
     """A run with its progress. progress is the detail of its latest slice's event, as JSON, empty
     before the first one; claimed is whether nobody but the approver says who approved it, None
-    where an older version did not record it; rollout is the id of the one that its latest plan is
-    of; forgotten is what was dropped of its journal."""
+    where an older version did not record it; rollouts are those that its plans were
+    approved in; forgotten is what was dropped of its journal."""
 
     id: str
     phase: str
@@ -113,7 +114,7 @@ class RunStatus:
     rows_changed: int
     rows_refused: int
     claimed: bool | None
-    rollout: str | None = None
+    rollouts: tuple[str, ...] = ()
     forgotten: Forgotten | None = None
 
 
@@ -167,7 +168,7 @@ def latest(conn: Connection, phase: str, table: str) -> Latest | None:
     if not exists(conn):
         return None
     row = conn.execute(
-        "SELECT id, state,"
+        "SELECT id, state, verdict,"
         """ to_char(finished_at AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS"Z"') AS finished_at"""
         " FROM pgrunbook.run WHERE phase = %s AND table_name = %s"
         " ORDER BY started_at DESC LIMIT 1",
@@ -257,7 +258,8 @@ def get_run(conn: Connection, run_id: str) -> RunRow:
         known = "none"
     raise RunbookError(
         f"The ledger has no run {run_id!r}. The latest runs: {known}. "
-        "Next step: pass one of them with -e run=<id>."
+        "Next step: pass one of them with -e run=<id>.",
+        code=NONE_AT_WORK,
     )
 
 
@@ -318,12 +320,16 @@ def list_runs(conn: Connection) -> list[RunStatus]:
         f" {refused} AS rows_refused,"
         " (SELECT to_jsonb(a) -> 'claimed' FROM pgrunbook.approval a WHERE a.run_id = r.id"
         "   ORDER BY a.id DESC LIMIT 1) AS claimed,"
-        " (SELECT to_jsonb(a) #>> '{rollout,id}' FROM pgrunbook.approval a WHERE a.run_id = r.id"
-        "   AND a.scope = 'plan' ORDER BY a.id DESC LIMIT 1) AS rollout"
+        " ARRAY(SELECT to_jsonb(a) #>> '{rollout,id}' FROM pgrunbook.approval a"
+        "   WHERE a.run_id = r.id AND a.scope = 'plan' AND to_jsonb(a) -> 'rollout' <> 'null'"
+        "   ORDER BY a.id) AS rollouts"
         " FROM pgrunbook.run r ORDER BY r.started_at DESC"
     )
     forgotten = list_forgotten(conn)
-    return [RunStatus(**row, forgotten=forgotten.get(row["id"])) for row in rows]
+    return [
+        RunStatus(**{**row, "rollouts": tuple(row["rollouts"])}, forgotten=forgotten.get(row["id"]))
+        for row in rows
+    ]
 
 
 def running(conn: Connection) -> str:

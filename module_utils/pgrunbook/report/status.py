@@ -61,6 +61,8 @@ def _status(run: RunStatus) -> list[str]:
         f"{run.rows_eligible:,} rows{refused}, by {run.operator}{claimed}, last seen "
         f"{run.seen_at}"
     ]
+    if run.rollouts:
+        lines.append(f"  of rollout {', '.join(run.rollouts)}")
     if run.forgotten:
         what = "forgotten" if run.forgotten.whole else "being forgotten"
         lines.append(f"  journal {what}: by {run.forgotten.by}, {run.forgotten.at}")

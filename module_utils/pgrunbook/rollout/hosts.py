@@ -16,7 +16,8 @@ from ..ledger.rollouts import Member
 class Planned:
     """A host and the plan for it, as the module pgrunbook_plan returned it. seconds is about how
     long the plan takes, None where no run has been measured; started is since when its server runs;
-    refused says why there is no plan."""
+    over is whether there is nothing to do and the latest run was GO; refused says why there is no
+    plan."""
 
     host: str
     address: str = ""
@@ -29,6 +30,7 @@ class Planned:
     plan_hash: str = ""
     run_id: str = ""
     needed: bool = True
+    over: bool = False
     resumes: bool = False
     rows_total: int = 0
     rows_eligible: int = 0
@@ -43,9 +45,19 @@ class Planned:
         return Member(self.host, self.system_identifier, self.database, self.plan_hash)
 
 
-def planned(host: str, result: Mapping[str, Any], foreseen: Iterable[str], refused: str) -> Planned:
+def planned(
+    host: str,
+    result: Mapping[str, Any],
+    foreseen: Iterable[str],
+    refused: str,
+    *,
+    left_out: bool = False,
+) -> Planned:
     """What there is of a host's plan: result is what pgrunbook_plan returned for it, empty where it
-    was not planned; foreseen are the gates that it can only miss."""
+    was not planned; foreseen are the gates that it can only miss; left_out is whether a rollback
+    has nothing to do with it."""
+    if left_out:
+        return Planned(host, over=True, needed=False)
     if refused or "plan" not in result:
         return Planned(host, refused=refused or "It was not planned.")
     plan, counts = result["plan"], result["counts"]
@@ -62,6 +74,7 @@ def planned(host: str, result: Mapping[str, Any], foreseen: Iterable[str], refus
         plan_hash=result["plan_hash"],
         run_id=result["run"]["id"],
         needed=result["needed"],
+        over=not result["needed"] and result.get("verdict_before", "GO") == "GO",
         resumes=result.get("resumes", False),
         rows_total=counts["rows_total"],
         rows_eligible=counts["rows_eligible"],
@@ -90,7 +103,7 @@ def require_each_once(hosts: Iterable[Planned]) -> None:
     copy of a server has its system identifier, but does not run since the same microsecond."""
     seen: dict[tuple[str, str, str], list[str]] = {}
     for each in hosts:
-        if not each.refused:
+        if each.plan:
             key = (each.database, each.system_identifier, each.started)
             seen.setdefault(key, []).append(each.host)
     for (database, *_), names in seen.items():

@@ -19,6 +19,8 @@ SHOWN_HOSTS = 8
 def page(rollout: Rollout) -> str:
     """The page: how much, in which waves, which plans, what is in the way, and the hash."""
     shown = printable.every(rollout, printable.line)
+    if any("undoes" in host.plan for host in shown.to_do):
+        return _rollback(shown)
     lines = [
         f"{shown.title}: {_counted(shown)}",
         f"Rollout {shown.id}",
@@ -30,6 +32,24 @@ def page(rollout: Rollout) -> str:
         *(line for host in shown.refused for line in _refused(host)),
     ]
     ending = ["", f"Rollout hash: {shown.hash}"] if shown.hash else []
+    return "\n".join([*lines, *ending])
+
+
+def _rollback(rollout: Rollout) -> str:
+    """The page of a rollback: the last wave goes first."""
+    rows = sum(host.rows_eligible for host in rollout.to_do)
+    databases = f"{len(rollout.to_do):,} databases"
+    lines = [f"ROLLBACK of {rollout.title} on {databases}: {rows:,} rows to give back", ""]
+    for number, hosts in enumerate(reversed(rollout.waves), 1):
+        given = sum(host.rows_eligible for host in hosts)
+        lines += _wrapped(f"{number}. {_names(hosts)}; {given:,} rows", indent="   ")
+    for host in rollout.to_do:
+        lines += _wrapped(f"{host.host}: run {host.plan['undoes']}", indent="   ")
+        for note in (*host.plan["journal_altered"], *host.plan["notes"]):
+            lines += _wrapped(note, indent="   ", first="   ")
+    lines += _listed("Nothing to undo, and left out", rollout.done)
+    lines += [line for host in rollout.refused for line in _refused(host)]
+    ending = ["", f"Rollout hash: {rollout.hash}"] if rollout.hash else []
     return "\n".join([*lines, *ending])
 
 

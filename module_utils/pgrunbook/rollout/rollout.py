@@ -55,16 +55,18 @@ def put_together(
     """The rollout over hosts, given in the inventory's order; wanted are the waves as the inventory
     asks for them, canary is the host that goes first, empty for the first one.
 
-    A single host that is done already is none to leave out: its run is validated again. Raises
+    A single host that is done already is none to leave out: its run is validated again, and so is
+    one whose latest run was not GO. A canary host that is done lets the next one go first. Raises
     RunbookError where two hosts are one database, or waves or the canary host make no sense.
     """
     require_each_once(hosts)
     refused = tuple(host for host in hosts if host.refused)
     planned = [host for host in hosts if not host.refused]
-    done = tuple(host for host in planned if not host.needed and len(hosts) > 1)
+    done = tuple(host for host in planned if host.over and len(hosts) > 1)
     to_do = {host.host: host for host in planned if host not in done}
-    names = waves.in_order(list(to_do), canary) if to_do else []
-    first = next(iter(planned), None)
+    wanted_first = "" if canary in {h.host for h in (*done, *refused)} else canary
+    names = waves.in_order(list(to_do), wanted_first) if to_do else []
+    first = next((host for host in planned if host.phase), None)
     return Rollout(
         id=new_id(first.phase if first else "none"),
         title=(first.title or first.phase) if first else "",

@@ -18,19 +18,21 @@ def why_not(
     window: str,
     seconds: float | None,
     margin: float,
+    not_approved: str = "",
     now: datetime | None = None,
 ) -> str:
     """Why a host does not begin; empty where it does. ended are the hosts before it, of which
     failures_max may have failed. window is the end of the maintenance window in ISO 8601, empty
     where it has none; seconds is about how long the host takes, None where nobody knows, and margin
-    the share of it that is kept free besides.
+    the share of it that is kept free besides; not_approved is what is said where nobody approved
+    it.
     """
     failed = [host.host for host in ended if host.is_failure]
     if len(failed) > failures_max:
         names = ", ".join(failed[:5]) + ("" if len(failed) <= 5 else f" and {len(failed) - 5} more")
         return f"Before it {names} failed, and runbook_failures_max is {failures_max}."
-    if not window:
-        return ""
+    if not_approved or not window:
+        return not_approved
     left = window_end(window) - (now or datetime.now(UTC))
     needed = (seconds or 0.0) * (1 + margin)
     if left <= timedelta(seconds=needed):
