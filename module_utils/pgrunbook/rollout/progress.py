@@ -3,16 +3,14 @@
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from ..backfill.progress import to_go
-from ..core.values import plain, read
 from .ended import GO, Ended
-from .tally import ended, file_of
+from .tally import ended, keep, kept
 
 EVERY_SECONDS = 10.0
 NAMED = 5
@@ -30,11 +28,7 @@ class Working:
 
 def note(folder: Path, working: Working) -> None:
     """Keep how far a host is."""
-    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-    path = file_of(folder, working.host, "working")
-    new = path.with_suffix(".new")
-    new.write_text(json.dumps(plain(working)), encoding="utf-8")
-    new.replace(path)
+    keep(folder, working.host, "working", working)
 
 
 def line_if_due(folder: Path, planned: Mapping[str, int]) -> str:
@@ -44,8 +38,7 @@ def line_if_due(folder: Path, planned: Mapping[str, int]) -> str:
     if stamp.exists() and time.time() - stamp.stat().st_mtime < EVERY_SECONDS:
         return ""
     stamp.touch()
-    found = (json.loads(p.read_text(encoding="utf-8")) for p in folder.glob("*.working"))
-    return line(planned, ended(folder), [read(Working, each) for each in found])
+    return line(planned, ended(folder), kept(folder, "working", Working))
 
 
 def line(planned: Mapping[str, int], over: Sequence[Ended], working: Sequence[Working]) -> str:

@@ -3,12 +3,11 @@
 
 from __future__ import annotations
 
-import uuid
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
 
 from ..ledger.rollouts import Member, rollout_hash
+from ..plan.run_plan import new_run_id
 from . import waves
 from .hosts import Planned, require_each_once
 
@@ -68,7 +67,7 @@ def put_together(
     names = waves.in_order(list(to_do), wanted_first) if to_do else []
     first = next((host for host in planned if host.phase), None)
     return Rollout(
-        id=new_id(first.phase if first else "none"),
+        id=new_run_id(f"rollout-{first.phase if first else 'none'}"),
         title=(first.title or first.phase) if first else "",
         to_do=tuple(to_do[name] for name in names),
         done=done,
@@ -76,12 +75,6 @@ def put_together(
         sizes=tuple(waves.waves(wanted, len(names)) if names else ()),
         forks=forks,
     )
-
-
-def new_id(phase: str) -> str:
-    """An id that sorts by time and does not collide: rollout-phase3-20260131T040506Z-1f2e."""
-    now = datetime.now(UTC).strftime("%Y%m%dT%H%M%SZ")
-    return f"rollout-{phase}-{now}-{uuid.uuid4().hex[:4]}"
 
 
 def why_refused(rollout: Rollout) -> str:

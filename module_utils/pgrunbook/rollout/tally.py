@@ -6,9 +6,12 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import TypeVar
 
 from ..core.values import plain, read
 from .ended import Ended
+
+Value = TypeVar("Value")
 
 
 def folder(temporary: str) -> Path:
@@ -18,19 +21,24 @@ def folder(temporary: str) -> Path:
 
 def note(folder: Path, ended: Ended) -> None:
     """Keep how a host ended."""
-    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-    path = file_of(folder, ended.host, "json")
-    new = path.with_suffix(".new")
-    new.write_text(json.dumps(plain(ended)), encoding="utf-8")
-    new.replace(path)
+    keep(folder, ended.host, "ended", ended)
 
 
 def ended(folder: Path) -> list[Ended]:
     """How each host ended that has, in the order of their names."""
-    found = (json.loads(path.read_text(encoding="utf-8")) for path in folder.glob("*.json"))
-    return sorted((read(Ended, each) for each in found), key=lambda each: each.host)
+    return sorted(kept(folder, "ended", Ended), key=lambda each: each.host)
 
 
-def file_of(folder: Path, host: str, suffix: str) -> Path:
-    """A file of a host, whose name may have any character."""
-    return folder / f"{host.encode().hex()[:200]}.{suffix}"
+def keep(folder: Path, host: str, what: str, value: object) -> None:
+    """Write a dataclass to a file of a host, whose name may have any character."""
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    path = folder / f"{host.encode().hex()[:200]}.{what}"
+    new = path.with_suffix(".new")
+    new.write_text(json.dumps(plain(value)), encoding="utf-8")
+    new.replace(path)
+
+
+def kept(folder: Path, what: str, kind: type[Value]) -> list[Value]:
+    """What every host has kept of a kind."""
+    found = (json.loads(path.read_text(encoding="utf-8")) for path in folder.glob(f"*.{what}"))
+    return [read(kind, each) for each in found]
