@@ -57,7 +57,6 @@ def measure(hosts: int, folder: Path) -> dict[str, Cost]:
         "ansible_connection": "local",
         "ansible_python_interpreter": "{{ ansible_playbook_python }}",
         "runbook_reports": f"{folder}/reports",
-        "phase_queries": [],
     }
     listed = {name: {"runbook_login": login} for name, login in logins.items()}
     inventory.write_text(

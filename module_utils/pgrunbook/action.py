@@ -33,6 +33,7 @@ Main = Callable[[], None]
 
 LIBRARY = Path(__file__).resolve().parents[2] / "library"
 PROFILE = "legacy"  # how Ansible writes the arguments of a module in Python, and its result
+_ENCODER = get_module_encoder(PROFILE, Direction.CONTROLLER_TO_MODULE)
 TRACED_FROM = 3  # -vvv
 _SEAL = secrets.token_bytes(32)
 """Of this execution of ansible-playbook: every task's process has it, and no variable can."""
@@ -135,9 +136,8 @@ class RunbookAction(ActionBase):
 def _arguments(given: dict[str, Any]) -> Iterator[None]:
     """Where AnsibleModule finds its arguments, as in a process of its own. Ansible's testing.py
     does the same, and says that it is for tests only."""
-    encoder = get_module_encoder(PROFILE, Direction.CONTROLLER_TO_MODULE)
     before = basic._ANSIBLE_ARGS, basic._ANSIBLE_PROFILE
-    encoded = json.dumps({"ANSIBLE_MODULE_ARGS": given}, cls=encoder).encode()
+    encoded = json.dumps({"ANSIBLE_MODULE_ARGS": given}, cls=_ENCODER).encode()
     basic._ANSIBLE_ARGS, basic._ANSIBLE_PROFILE = encoded, PROFILE
     try:
         yield

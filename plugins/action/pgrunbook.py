@@ -12,7 +12,9 @@ PROGRAM = str(Path(__file__).resolve().parents[2] / "module_utils")
 if PROGRAM not in ansible.module_utils.__path__:
     ansible.module_utils.__path__.append(PROGRAM)
 
-from ansible.module_utils.pgrunbook.action import RunbookAction, main_of
+from ansible.module_utils.pgrunbook.action import RunbookAction, imported, main_of
+
+imported("ansible.module_utils.pgrunbook.report.metrics")
 
 
 class ActionModule(RunbookAction):

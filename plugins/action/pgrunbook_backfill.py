@@ -23,9 +23,11 @@ PROGRAM = str(Path(__file__).resolve().parents[2] / "module_utils")
 if PROGRAM not in ansible.module_utils.__path__:
     ansible.module_utils.__path__.append(PROGRAM)
 
-from ansible.module_utils.pgrunbook.action import RunbookAction, main_of
+from ansible.module_utils.pgrunbook.action import RunbookAction, imported, main_of
 from ansible.module_utils.pgrunbook.core import printable
 from ansible.module_utils.pgrunbook.rollout import progress, tally
+
+imported("ansible.module_utils.pgrunbook.report.metrics")
 
 LOST = "lost"  # codes of errors of the module
 AT_WORK = "at_work"

@@ -15,7 +15,12 @@ if PROGRAM not in ansible.module_utils.__path__:
 
 from ansible.module_utils.pgrunbook.action import RunbookAction, imported, main_of
 
-imported("alembic.autogenerate", "sqlalchemy.dialects.postgresql.psycopg")
+imported(
+    "alembic.autogenerate",
+    "alembic.migration",
+    "sqlalchemy.dialects.postgresql.psycopg",
+    "sqlalchemy.orm",
+)
 
 
 class ActionModule(RunbookAction):

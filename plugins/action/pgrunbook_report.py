@@ -7,6 +7,7 @@ module Ansible ships Python files and nothing else.
 
 from __future__ import annotations
 
+from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -21,8 +22,14 @@ if PROGRAM not in ansible.module_utils.__path__:
 from ansible.module_utils.pgrunbook.action import RunbookAction, imported, plain_vars
 
 imported(
-    "ansible.module_utils.pgrunbook.report.build", "ansible.module_utils.pgrunbook.report.plots"
+    "ansible.module_utils.pgrunbook.report.build",
+    "ansible.module_utils.pgrunbook.report.files",
+    "ansible.module_utils.pgrunbook.report.plots",
 )
+with suppress(ImportError):
+    from ansible.module_utils.pgrunbook.report.pages import compile_ahead
+
+    compile_ahead(TEMPLATES)
 
 ARGUMENTS: dict[str, Any] = {
     "folder": {"type": "path", "required": True},

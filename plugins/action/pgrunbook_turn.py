@@ -65,7 +65,7 @@ class ActionModule(RunbookAction):
     def _why_not(self, arguments: dict[str, Any], task_vars: dict[str, Any]) -> str:
         plan = plain_vars(task_vars["runbook_plan"])
         return turn.why_not(
-            tally.ended(FOLDER),
+            tally.failed(FOLDER),
             failures_max=arguments["failures_max"],
             window="" if arguments["first"] else plan["plan"]["spec"]["window_end"],
             seconds=sum(seconds or 0.0 for seconds in plan.get("estimates", {}).values()),

@@ -155,6 +155,16 @@ def test_typed_twice_lets_the_run_through_with_the_variables_as_they_were_then(
     assert failed == ["requirement", "coverage"]
 
 
+@pytest.mark.parametrize(("tag", "filled"), [("canary", 1000), ("backfill", 2957)])
+def test_a_tag_stops_where_its_step_ends(
+    database: Database, approved: Playbook, phase: dict[str, Any], tag: str, filled: int
+) -> None:
+    given = {**phase, "phase_queries": [], "phase_canary_rows": 1000, "phase_batch_rows": 1000}
+    played = approved(database, given, "--tags", f"schema,{tag}")
+    assert played.status == 0, played.output
+    assert database.sql("SELECT sum(row_count)::int AS n FROM pgrunbook.batch") == [{"n": filled}]
+
+
 def test_says_who_claimed_to_approve(
     database: Database,
     approved: Playbook,

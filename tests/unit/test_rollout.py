@@ -242,7 +242,7 @@ def test_a_host_begins_unless_others_failed_or_its_window_is_too_short(
     failed: int, failures_max: int, minutes: int | None, why: str
 ) -> None:
     window = "" if minutes is None else (NOW + timedelta(minutes=minutes)).isoformat()
-    before = [Ended(f"h{n}", ended.FAILED) for n in range(failed)] + [Ended("x", ended.GO)]
+    before = [Ended(f"h{n}", ended.FAILED) for n in range(failed)]
     found = turn.why_not(
         before, failures_max=failures_max, window=window, seconds=600, margin=0.2, now=NOW
     )
@@ -254,7 +254,11 @@ def test_hosts_with_odd_names_keep_how_they_ended(tmp_path: Path) -> None:
     for each in told:
         tally.note(tmp_path / "folder", each)
     assert tally.ended(tmp_path / "folder") == sorted(told, key=lambda each: each.host)
+    assert tally.failed(tmp_path / "folder") == [told[1]]
     assert tally.ended(tmp_path / "nothing") == []
+    tally.note(tmp_path / "folder", Ended("a", ended.FAILED, "after that"))
+    assert [each.host for each in tally.failed(tmp_path / "folder")] == ["a", "ü\n"]
+    assert len(tally.ended(tmp_path / "folder")) == len(told)
 
 
 def test_the_verdict_is_go_only_where_every_host_is() -> None:
@@ -341,28 +345,26 @@ def test_what_has_changed_since_an_approval_is_told_host_by_host(tmp_path: Path)
     assert stored.changed_since(tmp_path, before.hash, before) == ""
 
 
-def test_of_a_hundred_hosts_those_that_failed_are_listed() -> None:
+def test_of_a_hundred_hosts_those_that_failed_are_listed(tmp_path: Path) -> None:
     hosts = [Ended(f"h{n}", ended.FAILED if n in (7, 30, 99) else ended.GO) for n in range(100)]
     told = ended.table(hosts)
     assert told.split() == ["failed", "h7", "failed", "h30", "failed", "h99"]
     assert ended.counted(hosts) == "97 GO, 3 failed"
-    assert turn.why_not(hosts, failures_max=3, window="", seconds=None, margin=0.2) == ""
-    assert "h30, h7, h99" in turn.why_not(
-        sorted(hosts, key=lambda host: host.host),
-        failures_max=2,
-        window="",
-        seconds=None,
-        margin=0.2,
-    )
+    for each in hosts:
+        tally.note(tmp_path, each)
+    failed = tally.failed(tmp_path)
+    assert turn.why_not(failed, failures_max=3, window="", seconds=None, margin=0.2) == ""
+    told = turn.why_not(failed, failures_max=2, window="", seconds=None, margin=0.2)
+    assert "h30, h7, h99" in told
 
 
 def test_a_host_that_nobody_approved_says_so_unless_others_failed() -> None:
-    def why(*before: Ended) -> str:
+    def why(*failed: Ended) -> str:
         return turn.why_not(
-            before, failures_max=0, window="", seconds=None, margin=0.2, not_approved="Nobody did."
+            failed, failures_max=0, window="", seconds=None, margin=0.2, not_approved="Nobody did."
         )
 
-    assert why(Ended("a", ended.GO)) == "Nobody did."
+    assert why() == "Nobody did."
     assert why(Ended("a", ended.NO_GO)).startswith("Before it a failed")
 
 

@@ -165,7 +165,10 @@ def _json(char: str) -> str:
 
 
 def _escaped(of: str, kept: str) -> str:
-    if _can_be_seen(of):
+    rest = of
+    for char in kept:
+        rest = rest.replace(char, "")
+    if _can_be_seen(rest):
         return of
     return "".join(
         char.encode("unicode_escape").decode() if is_unseen(char) and char not in kept else char

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -58,18 +59,37 @@ def markdown(report: Report, templates: Path) -> str:
 def rendered_html(name: str, templates: Path, plots: Mapping[str, str], **values: Any) -> str:
     """A template with values, all of which are escaped, and plots, which are not."""
     drawings = {caption: Markup(drawing) for caption, drawing in plots.items()}
-    return _environment(templates).get_template(name).render(plots=drawings, **values)
+    return _of_html(templates).get_template(name).render(plots=drawings, **values)
 
 
 def rendered_markdown(name: str, templates: Path, **values: Any) -> str:
     """A template of Markdown with values, all of which are escaped."""
+    return _of_markdown(templates).get_template(name).render(**values)
+
+
+def compile_ahead(templates: Path) -> None:
+    """Compile the templates of a run's report, so that a process that is copied from this one has
+    them."""
+    for name in ("report.html.j2", "report.css"):
+        _of_html(templates).get_template(name)
+    _of_markdown(templates).get_template("report.md.j2")
+
+
+@cache
+def _of_html(templates: Path) -> Environment:
+    return _environment(templates)
+
+
+@cache
+def _of_markdown(templates: Path) -> Environment:
     environment = _environment(templates, finalize=_in_markdown)
     environment.filters |= {"fenced": _fenced, "indented": _indented, "code": _code}
-    return environment.get_template(name).render(**values)
+    return environment
 
 
 def _environment(templates: Path, finalize: Callable[[Any], Any] | None = None) -> Environment:
-    """Where templates are looked up. finalize() is given each value that they show."""
+    """Where templates are looked up, and stay compiled. finalize() is given each value that they
+    show."""
     return Environment(
         finalize=finalize,
         autoescape=True,

@@ -20,22 +20,35 @@ def folder(temporary: str) -> Path:
 
 
 def note(folder: Path, ended: Ended) -> None:
-    """Keep how a host ended."""
-    keep(folder, ended.host, "ended", ended)
+    """Keep how a host ended, instead of what was kept of that before."""
+    what, other = ("failed", "ended") if ended.is_failure else ("ended", "failed")
+    keep(folder, ended.host, what, ended)
+    _path(folder, ended.host, other).unlink(missing_ok=True)
+
+
+def failed(folder: Path) -> list[Ended]:
+    """How each host ended that failed, in the order of their names. Every host that begins asks for
+    this, so those that did not fail are in other files."""
+    return sorted(kept(folder, "failed", Ended), key=lambda each: each.host)
 
 
 def ended(folder: Path) -> list[Ended]:
     """How each host ended that has, in the order of their names."""
-    return sorted(kept(folder, "ended", Ended), key=lambda each: each.host)
+    found = [*kept(folder, "failed", Ended), *kept(folder, "ended", Ended)]
+    return sorted(found, key=lambda each: each.host)
 
 
 def keep(folder: Path, host: str, what: str, value: object) -> None:
     """Write a dataclass to a file of a host, whose name may have any character."""
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-    path = folder / f"{host.encode().hex()[:200]}.{what}"
+    path = _path(folder, host, what)
     new = path.with_suffix(".new")
     new.write_text(json.dumps(plain(value)), encoding="utf-8")
     new.replace(path)
+
+
+def _path(folder: Path, host: str, what: str) -> Path:
+    return folder / f"{host.encode().hex()[:200]}.{what}"
 
 
 def kept(folder: Path, what: str, kind: type[Value]) -> list[Value]:

@@ -10,9 +10,11 @@ from ..backfill.progress import about
 from ..core.window import window_end
 from .ended import Ended
 
+NAMED = 5  # hosts
+
 
 def why_not(
-    ended: Sequence[Ended],
+    failed: Sequence[Ended],
     *,
     failures_max: int,
     window: str,
@@ -21,15 +23,15 @@ def why_not(
     not_approved: str = "",
     now: datetime | None = None,
 ) -> str:
-    """Why a host does not begin; empty where it does. ended are the hosts before it, of which
-    failures_max may have failed. window is the end of the maintenance window in ISO 8601, empty
+    """Why a host does not begin; empty where it does. failed are the hosts that have failed before
+    it, which may be failures_max. window is the end of the maintenance window in ISO 8601, empty
     where it has none; seconds is about how long the host takes, None where nobody knows, and margin
     the share of it that is kept free besides; not_approved is what is said where nobody approved
     it.
     """
-    failed = [host.host for host in ended if host.is_failure]
     if len(failed) > failures_max:
-        names = ", ".join(failed[:5]) + ("" if len(failed) <= 5 else f" and {len(failed) - 5} more")
+        more = "" if len(failed) <= NAMED else f" and {len(failed) - NAMED} more"
+        names = ", ".join(host.host for host in failed[:NAMED]) + more
         return f"Before it {names} failed, and runbook_failures_max is {failures_max}."
     if not_approved or not window:
         return not_approved
