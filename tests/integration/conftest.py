@@ -33,6 +33,9 @@ from tests.integration.servers import started, superuser
 
 pytest.register_assert_rewrite("tests.integration.lab.run", "tests.integration.steps")
 
+# Tests read Ansible's own output, which says what every task did; test_screen.py what people see.
+os.environ["ANSIBLE_STDOUT_CALLBACK"] = "default"
+
 ROOT = Path(__file__).resolve().parents[2]
 SESSIONS = 3000
 _numbers = itertools.count()

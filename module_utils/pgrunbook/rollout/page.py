@@ -22,7 +22,7 @@ def page(rollout: Rollout) -> str:
     if any("undoes" in host.plan for host in shown.to_do):
         return _rollback(shown)
     lines = [
-        f"{shown.title}: {_counted(shown)}",
+        *_wrapped(f"{shown.title}: {_counted(shown)}", indent="  "),
         f"Rollout {shown.id}",
         "",
         *_waves(shown),

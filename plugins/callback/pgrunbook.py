@@ -1,0 +1,247 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What the playbooks of pgrunbook print: steps and what they found, without Ansible's own lines."""
+
+from __future__ import annotations
+
+DOCUMENTATION = """
+name: pgrunbook
+type: stdout
+short_description: One line a step, and what was found
+description:
+  - Prints a line with its time for each step of the runbook, what a step shows, and the reason of
+    a failure once. Tasks that are skipped, or only check and keep values, print nothing.
+  - Of several hosts, a step is one line for all of them as long as they go together, and a host
+    that goes its own way prints when it begins and how it ended.
+  - With C(-v) and more it is Ansible's own callback, ANSIBLE_STDOUT_CALLBACK=default is that as
+    well.
+extends_documentation_fragment:
+  - default_callback
+  - result_format_callback
+"""
+
+import re
+import textwrap
+import time
+from collections.abc import Iterable
+from typing import Any
+
+from ansible import constants
+from ansible.executor.task_result import CallbackTaskResult
+from ansible.playbook.block import Block
+from ansible.playbook.play import Play
+from ansible.playbook.task import Task
+from ansible.plugins.callback.default import CallbackModule as Default
+
+STEPS = "pgrunbook_"
+QUIET = frozenset(
+    f"{STEPS}{name}" for name in ("turn", "rollout", "rollout_end", "overview", "question")
+)
+SHOWN = frozenset({"ansible.builtin.debug", "debug"})
+WIDTH = 98
+OWN_WAY = "host_pinned"  # the strategy of plays in which each host goes its own way
+
+RED = constants.COLOR_ERROR
+YELLOW = constants.COLOR_WARN
+GREEN = constants.COLOR_OK
+COLOURS = (
+    (re.compile(r"\s*(FAIL|NO-GO|BREACHED|REFUSED|ALTERED|THE RUN CAN ONLY END NO-GO)\b"), RED),
+    (re.compile(r"\s*(failed|stopped|no answer)  "), RED),
+    (re.compile(r"\s*WARN\b"), YELLOW),
+    (re.compile(r"\s*GO\b"), GREEN),
+)
+"""By how a line begins, the colour of it."""
+
+
+class CallbackModule(Default):  # type: ignore[misc]
+    """Ansible's own callback, as soon as anybody wants more than the steps."""
+
+    CALLBACK_VERSION = 2.0
+    CALLBACK_TYPE = "stdout"
+    CALLBACK_NAME = "pgrunbook"
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._heading = self._play_name = ""
+        self._batch = 0
+        self._hosts = 1
+        self._together = True
+        self._began: dict[tuple[str, str], float] = {}
+        self._step: _Step | None = None
+        self._said = ""
+
+    @property
+    def _verbose(self) -> bool:
+        return bool(self._display.verbosity > 0)
+
+    def v2_playbook_on_play_start(self, play: Play) -> None:
+        if self._verbose:
+            super().v2_playbook_on_play_start(play)
+            return
+        self._end_step()
+        hosts = play.get_variable_manager()._inventory.get_hosts(play.hosts)
+        self._hosts, self._together = len(hosts), play.strategy != OWN_WAY
+        name = play.get_name().strip()
+        self._batch = self._batch + 1 if name == self._play_name else 1
+        self._play_name = name
+        self._heading = f"{name} ({self._batch})" if self._batch > 1 else name
+
+    def v2_playbook_on_task_start(self, task: Task, is_conditional: bool) -> None:
+        if self._verbose:
+            super().v2_playbook_on_task_start(task, is_conditional)
+            return
+        self._end_step()
+
+    def v2_runner_on_start(self, host: Any, task: Task) -> None:
+        if self._verbose:
+            super().v2_runner_on_start(host, task)
+            return
+        self._began[host.name, task._uuid] = time.monotonic()
+
+    def v2_runner_on_ok(self, result: CallbackTaskResult) -> None:
+        if self._verbose:
+            super().v2_runner_on_ok(result)
+            return
+        self._handle_warnings(result.result)
+        action = result.task.action
+        if action in SHOWN:
+            self._end_step()
+            self._show(str(result.result.get("msg", "")))
+        elif action == f"{STEPS}turn":
+            self._turn(result)
+        elif action.startswith(STEPS) and action not in QUIET:
+            self._done(result)
+
+    def v2_runner_on_failed(self, result: CallbackTaskResult, ignore_errors: bool = False) -> None:
+        if self._verbose:
+            super().v2_runner_on_failed(result, ignore_errors)
+            return
+        if ignore_errors:
+            return
+        self._end_step()
+        host = f"{result.host.name}  " if self._hosts > 1 else ""
+        name, seconds = result.task.get_name(), self._seconds(result)
+        told = f"  {host}{_named(name)}"
+        self._line(f"{told:<{WIDTH - 22}}  FAILED after {seconds:.1f} s", RED)
+        if not _is_rescued(result.task):
+            self._reason(str(result.result.get("msg", "no reason given")))
+
+    def v2_runner_on_unreachable(self, result: CallbackTaskResult) -> None:
+        if self._verbose:
+            super().v2_runner_on_unreachable(result)
+            return
+        self._end_step()
+        self._reason(f"{result.host.name} is unreachable: {result.result.get('msg', '')}")
+
+    def v2_runner_on_skipped(self, result: CallbackTaskResult) -> None:
+        if self._verbose:
+            super().v2_runner_on_skipped(result)
+
+    def v2_runner_item_on_ok(self, result: CallbackTaskResult) -> None:
+        if self._verbose:
+            super().v2_runner_item_on_ok(result)
+
+    def v2_runner_item_on_skipped(self, result: CallbackTaskResult) -> None:
+        if self._verbose:
+            super().v2_runner_item_on_skipped(result)
+
+    def v2_playbook_on_include(self, included_file: Any) -> None:
+        if self._verbose:
+            super().v2_playbook_on_include(included_file)
+
+    def v2_playbook_on_no_hosts_matched(self) -> None:
+        if self._verbose:
+            super().v2_playbook_on_no_hosts_matched()
+
+    def v2_playbook_on_no_hosts_remaining(self) -> None:
+        if self._verbose:
+            super().v2_playbook_on_no_hosts_remaining()
+
+    def v2_playbook_on_stats(self, stats: Any) -> None:
+        if self._verbose:
+            super().v2_playbook_on_stats(stats)
+            return
+        self._end_step()
+
+    def _turn(self, result: CallbackTaskResult) -> None:
+        """Where each host goes its own way: that it begins, and how it ended."""
+        text = str(result.result.get("text", ""))
+        if text and not self._together:
+            self._lines(f"  {line}" for line in text.split("\n"))
+
+    def _done(self, result: CallbackTaskResult) -> None:
+        """A step that a host has done. Where all go together it is told once they all have."""
+        if not self._together:
+            return
+        if self._step is None:
+            self._step = _Step(result.task.get_name())
+        self._step.hosts += 1
+        self._step.seconds = max(self._step.seconds, self._seconds(result))
+        self._step.changed += bool(result.result.get("changed"))
+        if self._hosts == 1:
+            self._end_step()
+
+    def _end_step(self) -> None:
+        """Print the line of the step that was done, if there is one."""
+        step, self._step = self._step, None
+        if step:
+            hosts = f"{step.hosts} hosts" if self._hosts > 1 else ""
+            changed = "changed" if step.changed else ""
+            told = "  ".join(filter(None, (changed, hosts, f"{step.seconds:6.1f} s")))
+            self._line(f"  {_named(step.name):<{WIDTH - 2 - len(told)}}{told}")
+
+    def _seconds(self, result: CallbackTaskResult) -> float:
+        began = self._began.get((result.host.name, result.task._uuid))
+        return 0.0 if began is None else time.monotonic() - began
+
+    def _show(self, text: str) -> None:
+        """What a step shows, a line at a time, each in its colour."""
+        self._lines(["", *text.rstrip("\n").split("\n")])
+        self._said = f"{self._said} {_words(text)}"
+
+    def _reason(self, why: str) -> None:
+        """Why something failed, unless that has just been said."""
+        if _words(why) in self._said:
+            return
+        self._line("")
+        for paragraph in why.strip("\n").split("\n"):
+            for line in textwrap.wrap(paragraph, WIDTH, break_on_hyphens=False) or [""]:
+                self._line(line, RED)
+        self._said = f"{self._said} {_words(why)}"
+
+    def _lines(self, lines: Iterable[str]) -> None:
+        for line in lines:
+            self._line(line, next((c for begin, c in COLOURS if begin.match(line)), None))
+
+    def _line(self, text: str, colour: str | None = None) -> None:
+        """A line, below the heading of its play."""
+        if self._heading:
+            self._display.display(f"\n{self._heading}")
+            self._heading = ""
+        self._display.display(text, color=colour)
+
+
+class _Step:
+    """A step that so many hosts have done, of which some have changed anything; seconds is how long
+    it took on the slowest."""
+
+    def __init__(self, name: str) -> None:
+        self.name, self.hosts, self.changed, self.seconds = name, 0, 0, 0.0
+
+
+def _named(name: str) -> str:
+    """The name of a task without that of its role."""
+    return name.partition(" : ")[2] or name
+
+
+def _is_rescued(task: Task) -> bool:
+    """Whether a failure of the task is taken up, and told by what comes after it."""
+    parent = task._parent
+    while parent is not None:
+        if isinstance(parent, Block) and parent.rescue:
+            return True
+        parent = parent._parent
+    return False
+
+
+def _words(text: str) -> str:
+    return " ".join(text.split())

@@ -1,0 +1,111 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What people see: the lines of the playbooks with pgrunbook's own callback."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from demo import server as demo_server
+from tests.integration.conftest import Database, Played, plan_hash
+from tests.integration.fleet import fleet_of
+
+OWN = {"ANSIBLE_STDOUT_CALLBACK": "pgrunbook"}
+STEP = re.compile(r"^  (\S.*?)  +(?:changed  )?(?:\d+ hosts  )? *\d+\.\d s$", re.MULTILINE)
+HEADING = re.compile(r"^(\d/\d .*|End of a dry run)$", re.MULTILINE)
+NOISE = ("TASK [", "PLAY [", "ok:", "skipping:", "included:", "fatal:", "changed:", "\x1b[")
+RED, GREEN = "\x1b[0;31m", "\x1b[0;32m"
+
+PLANNED = [
+    "Read health, privileges and counts",
+    "Compare the schema with the application's models",
+    "Plan every step",
+]
+
+
+@pytest.fixture
+def small(phase: dict[str, Any]) -> dict[str, Any]:
+    return {**phase, "phase_queries": []}
+
+
+def is_calm(played: Played) -> bool:
+    return not [noise for noise in NOISE if noise in played.output]
+
+
+def test_a_run_has_a_line_for_each_step(
+    database: Database, playbook: Any, small: dict[str, Any]
+) -> None:
+    dry = playbook(database.login, "phase3", "--check", phase=small, environment=OWN)
+    assert dry.status == 0 and is_calm(dry), dry.output
+    assert STEP.findall(dry.output) == [*PLANNED, "Write the report"]
+    assert HEADING.findall(dry.output) == ["1/5 Plan", "End of a dry run"]
+    approval = f"approval={plan_hash(dry.output)}"
+    run = playbook(database.login, "phase3", "-e", approval, phase=small, environment=OWN)
+    assert run.status == 0 and is_calm(run), run.output
+    assert STEP.findall(run.output) == [
+        *PLANNED,
+        "Record the approval in the ledger",
+        "Columns: rename and convert",
+        "Indexes: rename",
+        "Fill the canary's rows",
+        "Compare every one of them with its source",
+        "Record the approval in the ledger",
+        "Drop what broken trials left behind",
+        "Indexes: drop_invalid, defer",
+        "Backfill: fill the columns",
+        "Indexes: build",
+        "Validate rows and indexes",
+        "Compare the schema with the application's models again",
+        "Compare the queries with the ones that they replace",
+        "Read who approved, and what was done",
+        "Write the report",
+        "Record the verdict",
+    ]
+    assert HEADING.findall(run.output) == ["1/5 Plan", "3/5 Canary host"]
+    assert re.search(r"^GO  ", run.output, re.MULTILINE), run.output
+
+
+def test_a_failure_is_told_once_with_what_to_do(
+    database: Database, playbook: Any, small: dict[str, Any]
+) -> None:
+    login = {**database.login, "dbname": "nowhere"}
+    played = playbook(login, "phase3", phase=small, environment=OWN)
+    assert played.status != 0 and is_calm(played), played.output
+    told = " ".join(played.output.split())
+    assert told.count('database "nowhere" does not exist') == 1, played.output
+    assert told.count("Next step:") == 1
+    assert "Refuse to go on while something is in the way FAILED after" in told
+
+
+def test_colours_are_for_verdicts(database: Database, playbook: Any, small: dict[str, Any]) -> None:
+    colourful = {**OWN, "ANSIBLE_FORCE_COLOR": "1", "ANSIBLE_NOCOLOR": "0"}
+    login = {**database.login, "dbname": "nowhere"}
+    played = playbook(login, "phase3", phase=small, environment=colourful)
+    assert f"{RED}NO-GO  " in played.output, played.output
+    dry = playbook(database.login, "phase3", "--check", phase=small, environment=colourful)
+    assert f"{GREEN}GO  " in dry.output, dry.output
+
+
+def test_with_v_it_is_ansibles_own(
+    database: Database, playbook: Any, small: dict[str, Any]
+) -> None:
+    played = playbook(database.login, "status", "-v", phase=small, environment=OWN)
+    assert "TASK [Read the ledger]" in played.output and "PLAY RECAP" in played.output
+
+
+def test_several_hosts_are_one_line_a_step_and_one_when_each_begins_and_ends(
+    server: demo_server.Server, small: dict[str, Any], tmp_path: Path, monkeypatch: Any
+) -> None:
+    monkeypatch.setenv("ANSIBLE_STDOUT_CALLBACK", "pgrunbook")
+    with fleet_of(server, small, tmp_path, ["one", "two", "three"]) as fleet:
+        played = fleet.approved()
+    assert played.status == 0 and is_calm(played), played.output
+    assert re.search(r"^  Plan every step +3 hosts +\d+\.\d s$", played.output, re.MULTILINE)
+    waves = played.output[played.output.index("4/5 Waves") : played.output.index("5/5 Verdict")]
+    told = [line.split()[:2] for line in waves.splitlines() if not line.startswith("  all hosts")]
+    assert ["begins", "two"] in told and ["GO", "two"] in told and ["GO", "three"] in told
+    assert not STEP.findall(waves)
+    assert "3 GO" in played.output
