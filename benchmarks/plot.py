@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""benchmark.svg and benchmark-sizes.svg, on a ground that light and dark pages leave alone."""
+"""The plots of benchmarks in docs/, on a ground that light and dark pages leave alone."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -65,6 +65,31 @@ def write(results: Results, path: Path) -> None:
         _latency(panels[1][1], results)
         metadata: dict[str, Any] = {"Date": None} if path.suffix == ".svg" else {}
         drawn.savefig(path, metadata=metadata)
+        pyplot.close(drawn)
+
+
+def write_fleet(found: Mapping[int, Mapping[str, Mapping[str, float]]], path: Path) -> None:
+    """Draw what a rollout costs the controller a host, by the number of hosts and step."""
+    with pyplot.rc_context(_STYLE):
+        drawn, panels = pyplot.subplots(1, 2, figsize=(12, 4.0), layout="constrained")
+        hosts = sorted(found)
+        for step, colour in (("run", OURS), ("dry run", OTHERS)):
+            seconds = [found[n][step]["processor"] / n for n in hosts]
+            panels[0].plot(hosts, seconds, "o-", color=colour, label=step)
+            panels[1].plot(
+                hosts, [found[n][step]["peak_bytes"] / 1e6 for n in hosts], "o-", color=colour
+            )
+        panels[0].set_title("Seconds of the controller's processors a host")
+        panels[1].set_title("Memory of ansible-playbook in MB, at most")
+        for axes in panels:
+            axes.set_xscale("log")
+            axes.set_xticks(hosts, [str(n) for n in hosts])
+            axes.minorticks_off()
+            axes.set_xlabel("hosts")
+            axes.set_ylim(bottom=0)
+            axes.grid(axis="y")
+        panels[0].legend(frameon=False)
+        drawn.savefig(path, metadata={"Date": None})
         pyplot.close(drawn)
 
 

@@ -112,7 +112,7 @@ alternatives:
   type: list
   elements: dict
 path:
-  description: The file with the plans of all hosts. Empty with one host.
+  description: The page with the plans of all hosts. Empty with one host.
   returned: success
   type: str
 refused:

@@ -75,4 +75,14 @@ why:
   description: Why it does not. Empty where it does.
   returned: if O(state) is V(begun)
   type: str
+text:
+  description: That the host begins, or how it ended, as a person reads it.
+  returned: success
+  type: str
+others_take:
+  description:
+    - About how long the hosts after the first one take, at its rate where no run has been measured
+      on a host itself. Empty where nobody knows, and where it is not the first host that has ended.
+  returned: if O(state) is V(ended)
+  type: str
 """

@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import Any
 
 from ansible import constants
-from ansible.errors import AnsibleError
+from ansible.errors import AnsibleConnectionFailure, AnsibleError
 from ansible.module_utils import basic
 from ansible.module_utils.common.json import Direction, get_module_encoder
 from ansible.plugins.action import ActionBase
@@ -90,6 +90,8 @@ class RunbookAction(ActionBase):
         super().run(tmp, task_vars)
         try:
             return self._result(task_vars or {})
+        except AnsibleConnectionFailure as error:
+            return _unreachable(error)
         except AnsibleError:
             raise
         except Exception as error:
@@ -162,6 +164,17 @@ def plain_vars(value: Any) -> Any:
     if isinstance(value, list | tuple):
         return [plain_vars(inner) for inner in value]
     return value
+
+
+def _unreachable(error: AnsibleConnectionFailure) -> dict[str, Any]:
+    """A failure, so that a rescue tells what it left: a host that Ansible takes for unreachable is
+    passed over by all that comes after."""
+    told = " ".join(str(error).split()).removesuffix(".")
+    return {
+        "failed": True,
+        "msg": f"Ansible cannot reach the machine that the module runs on: {told}. Next step: "
+        "check ansible_host, ansible_connection and the login in the inventory, and that it is up.",
+    }
 
 
 def _unforeseen(error: Exception, mistake: str) -> dict[str, Any]:

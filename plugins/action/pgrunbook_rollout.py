@@ -11,6 +11,7 @@ from typing import Any
 
 import ansible.module_utils
 
+TEMPLATES = Path(__file__).resolve().parent / "templates"
 PROGRAM = str(Path(__file__).resolve().parents[2] / "module_utils")
 if PROGRAM not in ansible.module_utils.__path__:
     ansible.module_utils.__path__.append(PROGRAM)
@@ -57,7 +58,7 @@ class ActionModule(RunbookAction):
             rollout = put_together(found, *given)
             folder = Path(arguments["folder"])
             since = stored.changed_since(folder, arguments["approval"] or "none", rollout)
-            kept = stored.keep(folder, rollout) if len(found) > 1 else ""
+            kept = stored.keep(folder, rollout, TEMPLATES) if len(found) > 1 else ""
         except RunbookError as error:
             return {"failed": True, "msg": printable.text(str(error))}
         told = {"plan_hash": arguments["approval"], "told": printable.line(since)}

@@ -16,7 +16,9 @@ if PROGRAM not in ansible.module_utils.__path__:
     ansible.module_utils.__path__.append(PROGRAM)
 
 from ansible.module_utils.pgrunbook.action import RunbookAction, plain_vars
-from ansible.module_utils.pgrunbook.rollout import tally, turn
+from ansible.module_utils.pgrunbook.backfill.progress import about
+from ansible.module_utils.pgrunbook.core import printable
+from ansible.module_utils.pgrunbook.rollout import tally, turn, waves
 from ansible.module_utils.pgrunbook.rollout.ended import (
     FAILED,
     GO,
@@ -27,7 +29,9 @@ from ansible.module_utils.pgrunbook.rollout.ended import (
     UNDONE,
     Ended,
     Point,
+    table,
 )
+from ansible.module_utils.pgrunbook.rollout.hosts import seconds
 
 ARGUMENTS: dict[str, Any] = {
     "state": {"type": "str", "required": True, "choices": ["begun", "ended"]},
@@ -56,11 +60,15 @@ class ActionModule(RunbookAction):
         host = task_vars["inventory_hostname"]
         if arguments["state"] == "begun":
             why = self._why_not(arguments, task_vars)
+            text = f"{'begins':<11}  {printable.line(host)}"
             if why:
                 tally.note(FOLDER, Ended(host, LEFT, why))
-            return {"changed": False, "begins": not why, "why": why}
-        tally.note(FOLDER, _ended(host, arguments, task_vars))
-        return {"changed": False}
+                text = table([Ended(host, LEFT, why)])
+            return {"changed": False, "begins": not why, "why": why, "text": text}
+        ended = _ended(host, arguments, task_vars)
+        tally.note(FOLDER, ended)
+        others = _others_take(ended, task_vars)
+        return {"changed": False, "others_take": others, "text": table([ended])}
 
     def _why_not(self, arguments: dict[str, Any], task_vars: dict[str, Any]) -> str:
         plan = plain_vars(task_vars["runbook_plan"])
@@ -68,10 +76,36 @@ class ActionModule(RunbookAction):
             tally.failed(FOLDER),
             failures_max=arguments["failures_max"],
             window="" if arguments["first"] else plan["plan"]["spec"]["window_end"],
-            seconds=sum(seconds or 0.0 for seconds in plan.get("estimates", {}).values()),
+            seconds=_seconds(plan, _of_a_row(task_vars["runbook_rollout"]["hosts"][0])),
             margin=arguments["window_margin"],
             not_approved="" if arguments["approved"] else NOT_APPROVED,
         )
+
+
+def _of_a_row(host: str) -> float | None:
+    """How long a row took on the canary host; None where that has not ended yet."""
+    canary = tally.of(FOLDER, host)
+    return canary.seconds_a_row if canary else None
+
+
+def _seconds(plan: dict[str, Any], of_a_row: float | None) -> float | None:
+    """About how long a host takes, by its own plan or as fast as the canary host."""
+    return seconds(plan.get("estimates"), plan["counts"]["rows_eligible"], of_a_row)
+
+
+def _others_take(ended: Ended, task_vars: dict[str, Any]) -> str:
+    """About how long all waves after the canary host take; empty where nobody knows, and as told by
+    any other host."""
+    rollout = plain_vars(task_vars["runbook_rollout"])
+    if ended.host != rollout["hosts"][0] or ended.state != GO:
+        return ""
+    plans = [plain_vars(task_vars["hostvars"][host]["runbook_plan"]) for host in rollout["hosts"]]
+    each = [_seconds(plan, ended.seconds_a_row) for plan in plans]
+    found = [
+        waves.seconds(wave, task_vars["ansible_forks"])
+        for wave in waves.split(each, rollout["sizes"])[1:]
+    ]
+    return "" if None in found else about(sum(wave or 0.0 for wave in found))
 
 
 def _ended(host: str, arguments: dict[str, Any], task_vars: dict[str, Any]) -> Ended:

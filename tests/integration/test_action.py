@@ -67,3 +67,14 @@ def test_what_is_another_user_environment_or_python_has_a_process_of_its_own(
 ) -> None:
     shown, _ = played(tmp_path, {"folder": "."}, **task)
     assert STARTED.search(shown)
+
+
+def test_a_machine_that_cannot_be_reached_is_a_failure_that_a_rescue_sees(tmp_path: Path) -> None:
+    ssh = tmp_path / "ssh"
+    ssh.write_text("#!/bin/sh\necho no route to host >&2\nexit 255\n", encoding="utf-8")
+    ssh.chmod(0o755)
+    over_ssh = {"ansible_connection": "ssh", "ansible_ssh_executable": str(ssh)}
+    _, found = played(tmp_path, {"folder": "."}, vars=over_ssh)
+    assert found["failed"] and "unreachable" not in found
+    assert "Ansible cannot reach the machine that the module runs on" in found["msg"]
+    assert "no route to host" in found["msg"] and "Next step" in found["msg"]

@@ -4,95 +4,26 @@
 from __future__ import annotations
 
 import json
-import os
 import re
-import subprocess
 from collections.abc import Iterator
-from contextlib import ExitStack
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml
 
 from demo import server as demo_server
-from tests.integration.conftest import ROOT, Database, Played, copied, program
+from tests.integration.conftest import ROOT
+from tests.integration.fleet import Fleet, approve_first, fleet_of, unreachable
 from tests.integration.steps import Module, Steps
 from tests.integration.terminal import Terminal
 
 HOSTS = ("one", "two", "three")
 
 
-@dataclass
-class Fleet:
-    """Databases by the names of their hosts, and the folder with inventory and reports."""
-
-    databases: dict[str, Database]
-    folder: Path
-    phase: dict[str, Any]
-    variables: dict[str, dict[str, Any]] = field(default_factory=dict)
-
-    def command(self, name: str, *arguments: str) -> list[str]:
-        """The ansible-playbook command on all hosts."""
-        local = {
-            "ansible_connection": "local",
-            "ansible_python_interpreter": "{{ ansible_playbook_python }}",
-        }
-        hosts = {
-            host: {"runbook_login": database.login, **self.variables.get(host, {})}
-            for host, database in self.databases.items()
-        }
-        inventory = self.folder / "inventory.yml"
-        inventory.write_text(
-            yaml.safe_dump({"databases": {"hosts": hosts, "vars": local}}, sort_keys=False),
-            encoding="utf-8",
-        )
-        extra = self.folder / "extra.yml"
-        given = {**self.phase, "runbook_reports": f"{self.folder}/reports"}
-        extra.write_text(yaml.safe_dump(given), encoding="utf-8")
-        book = f"playbooks/{name}.yml"
-        return [program(), "-i", str(inventory), book, "-e", f"@{extra}", *arguments]
-
-    def play(self, name: str, *arguments: str) -> Played:
-        """Run a playbook on all hosts."""
-        done = subprocess.run(
-            self.command(name, *arguments),
-            cwd=ROOT,
-            env={**os.environ, "ANSIBLE_NOCOLOR": "1"},
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            timeout=600,
-            check=False,
-        )
-        return Played(done.returncode, done.stdout)
-
-    def approval(self, *arguments: str) -> str:
-        """The approval of the rollout that a dry run shows."""
-        played = self.play("phase3", "--check", *arguments)
-        return re.findall(r"approval=[0-9a-f]{64}", played.output)[-1]
-
-    def prints(self) -> dict[str, dict[str, Any]]:
-        """What each database holds."""
-        return {host: database.fingerprint() for host, database in self.databases.items()}
-
-    def verdicts(self) -> dict[str, list[str]]:
-        """The verdicts of the runs in each ledger."""
-        return {
-            host: [row["verdict"] for row in database.sql("SELECT verdict FROM pgrunbook.run")]
-            if database.fingerprint()["ledger"]
-            else []
-            for host, database in self.databases.items()
-        }
-
-
 @pytest.fixture
 def fleet(server: demo_server.Server, phase: dict[str, Any], tmp_path: Path) -> Iterator[Fleet]:
-    with ExitStack() as stack:
-        databases = {host: stack.enter_context(copied(server)) for host in HOSTS}
-        yield Fleet(databases, tmp_path, {**phase, "phase_queries": []})
+    with fleet_of(server, phase, tmp_path, HOSTS) as found:
+        yield found
 
 
 def test_a_dry_run_plans_everywhere_and_writes_nowhere(fleet: Fleet) -> None:
@@ -109,7 +40,7 @@ def test_a_dry_run_plans_everywhere_and_writes_nowhere(fleet: Fleet) -> None:
 
 @pytest.mark.representative
 def test_an_approval_of_all_lets_one_host_go_first_and_then_the_others(fleet: Fleet) -> None:
-    played = fleet.play("phase3", "-e", fleet.approval())
+    played = fleet.approved()
     assert played.status == 0, played.output
     assert fleet.verdicts() == {host: ["GO"] for host in HOSTS}
     assert "3 GO" in played.output
@@ -120,16 +51,18 @@ def test_an_approval_of_all_lets_one_host_go_first_and_then_the_others(fleet: Fl
     assert len(rollouts) == 1
     again = fleet.play("phase3", "--check")
     assert "Done already" in again.output or "nothing to do" in again.output, again.output
+    valid = fleet.play("validate")
+    assert valid.status == 0 and "3 OK" in valid.output, valid.output
+    with unreachable(fleet.databases["two"]):
+        status = fleet.play("status")
+    assert status.status != 0 and "2 GO, 1 no answer" in status.output, status.output
 
 
 def test_two_people_at_one_terminal(fleet: Fleet) -> None:
     """The second question comes when the canary host is GO, and the others wait for its answer."""
     with Terminal(fleet.command("phase3"), ROOT) as person:
-        at = person.wait_for(r"to approve, anything else to stop")
-        token = re.findall(r"Type ([0-9a-f]{8}) to approve", person.output)[-1]
+        token, _ = approve_first(person)
         assert f"Rollout hash: {token}" in person.output
-        person.answer(token)
-        at = person.wait_for(r"one is GO(?s:.*)to approve, anything else to stop", at)
         assert fleet.verdicts() == {"one": ["GO"], "two": [], "three": []}
         person.answer("no")
         assert person.status() != 0
@@ -139,7 +72,7 @@ def test_two_people_at_one_terminal(fleet: Fleet) -> None:
 
 def test_a_canary_host_that_is_no_go_keeps_the_others_from_beginning(fleet: Fleet) -> None:
     fleet.variables["one"] = {"phase_coverage_min": 99.99}
-    played = fleet.play("phase3", "-e", fleet.approval(), "-e", "accept_no_go=true")
+    played = fleet.approved("-e", "accept_no_go=true")
     assert played.status != 0
     assert fleet.verdicts() == {"one": ["NO-GO"], "two": [], "three": []}
     assert "1 NO-GO, 2 not started" in " ".join(played.output.split())
@@ -192,23 +125,15 @@ def test_a_host_whose_run_is_at_work_for_somebody_else_is_refused(
 
 
 def test_a_host_that_is_gone_by_its_wave_stops_the_later_ones(fleet: Fleet) -> None:
-    gone = fleet.databases["two"]
-    allow = f"ALTER DATABASE {gone.name} ALLOW_CONNECTIONS"
     with Terminal(fleet.command("phase3", "-e", "runbook_reconnect_seconds=0"), ROOT) as person:
-        at = person.wait_for(r"to approve, anything else to stop")
-        token = re.findall(r"Type ([0-9a-f]{8}) to approve", person.output)[-1]
-        person.answer(token)
-        person.wait_for(r"one is GO(?s:.*)to approve, anything else to stop", at)
-        fleet.databases["one"].superuser(f"{allow} false")
-        person.answer(token)
-        assert person.status() != 0
+        token, _ = approve_first(person)
+        with unreachable(fleet.databases["two"]):
+            person.answer(token)
+            assert person.status() != 0
         told = " ".join(person.output.split())
-    fleet.databases["one"].superuser(f"{allow} true")
     assert "1 GO, 1 failed, 1 not started" in told, told
     assert fleet.verdicts() == {"one": ["GO"], "two": [], "three": []}
-    query = "SELECT rollout ->> 'id' AS id FROM pgrunbook.approval"
-    given = f"rollout={fleet.databases['one'].sql(query)[0]['id']}"
-    dry = fleet.play("rollback", "--check", "-e", given)
+    dry = fleet.play("rollback", "--check", "-e", fleet.rollout("one"))
     assert dry.status == 0, dry.output
     told = " ".join(dry.output.split())
     assert "ROLLBACK of ADR-007 phase 3, session snapshots on 1 databases: 2,957 rows" in told
@@ -217,9 +142,14 @@ def test_a_host_that_is_gone_by_its_wave_stops_the_later_ones(fleet: Fleet) -> N
 
 def test_a_rollout_is_undone_from_its_last_wave_on_with_one_approval(fleet: Fleet) -> None:
     before = {host: database.state() for host, database in fleet.databases.items()}
-    assert fleet.play("phase3", "-e", fleet.approval()).status == 0
-    query = "SELECT rollout ->> 'id' AS id FROM pgrunbook.approval"
-    given = f"rollout={fleet.databases['one'].sql(query)[0]['id']}"
+    assert fleet.approved().status == 0
+    given = fleet.rollout("one")
+    done_there = fleet.prints()
+    with unreachable(fleet.databases["two"]):
+        stopped = fleet.play("rollback", "-e", given, "-e", "approval=0")
+    told = " ".join(stopped.output.split())
+    assert stopped.status != 0 and "1 of the hosts cannot begin, so none does. two: " in told
+    assert "Nothing was changed." in told and fleet.prints() == done_there
     dry = fleet.play("rollback", "--check", "-e", given)
     assert dry.status == 0, dry.output
     approval = re.findall(r"approval=[0-9a-f]{64}", dry.output)[-1]
@@ -235,7 +165,7 @@ def test_a_rollout_is_undone_from_its_last_wave_on_with_one_approval(fleet: Flee
 def test_hosts_with_odd_names_have_reports_of_their_own(fleet: Fleet) -> None:
     one, two, _ = fleet.databases.values()
     fleet.databases = {"db-1.example_net+x": one, "d\u00e4ta": two}
-    played = fleet.play("phase3", "-e", fleet.approval())
+    played = fleet.approved()
     assert played.status == 0, played.output
     report = json.loads((fleet.folder / "reports/latest/report.json").read_text(encoding="utf-8"))
     assert [host["host"] for host in report["hosts"]] == ["db-1.example_net+x", "d\u00e4ta"]

@@ -21,6 +21,7 @@ from ansible.module_utils.pgrunbook.ledger.rollouts import (
 from ansible.module_utils.pgrunbook.rollout import (
     ended,
     groups,
+    overview,
     page,
     progress,
     stored,
@@ -31,6 +32,7 @@ from ansible.module_utils.pgrunbook.rollout import (
 from ansible.module_utils.pgrunbook.rollout.ended import Ended
 from ansible.module_utils.pgrunbook.rollout.hosts import Planned, planned, proof
 from ansible.module_utils.pgrunbook.rollout.rollout import put_together, why_refused
+from tests import reporting
 
 WAVES: list[int | str] = [1, "25%", "100%"]
 PLAN: dict[str, Any] = {
@@ -176,6 +178,7 @@ def test_what_is_done_is_left_out_unless_it_is_alone() -> None:
     result = {
         **{"plan": PLAN, "plan_hash": "x", "run": {"id": "r"}, "needed": False},
         **{"counts": {"rows_total": 1, "rows_eligible": 0}, "proof": {}, "server_started": ""},
+        "text": "",
     }
     verdicts = {"GO": True, "NO-GO": False, "": False}
     found = {v: planned("h", {**result, "verdict_before": v}, [], "").over for v in verdicts}
@@ -207,7 +210,7 @@ def test_the_page_fits_a_terminal_whatever_the_number_of_hosts() -> None:
 def test_the_page_says_what_nobody_knows_and_what_is_in_the_way() -> None:
     hosts = [host("a\x1b[2J", seconds=None), host("b"), planned("c", {}, [], "No.\x07")]
     told = page.page(put_together(hosts, WAVES, "", 5))
-    assert "how long that takes is known once the canary host has ended" in told
+    assert "how long that takes is known once the canary host has ended" in " ".join(told.split())
     assert r"a\x1b[2J" in told and "REFUSED  c: No.\\x07" in told
 
 
@@ -320,7 +323,8 @@ def test_one_line_says_how_far_all_hosts_are(tmp_path: Path) -> None:
 
 def test_what_has_changed_since_an_approval_is_told_host_by_host(tmp_path: Path) -> None:
     before = put_together([*fleet(3), host("gone"), host("over")], WAVES, "", 5)
-    stored.keep(tmp_path, before)
+    shown = Path(stored.keep(tmp_path, before, reporting.PLUGIN.TEMPLATES)).read_text("utf-8")
+    assert before.hash in shown and "5 × h1, h2, h3, gone, over" in shown
     wider = {**PLAN, "schema": {**PLAN["schema"], "columns": {"a": "bigint"}}}
     now = put_together(
         [
@@ -382,3 +386,51 @@ def test_the_page_of_a_rollback_begins_with_the_last_wave() -> None:
     nothing = [planned(name, {}, [], "", left_out=True) for name in ("h8", "h9")]
     rollout = put_together([host("h0", plan=undone), *nothing], WAVES, "", 5)
     assert rollout.done == tuple(nothing) and not rollout.refused
+
+
+RUN: dict[str, Any] = {
+    "id": "phase3-1",
+    "state": "running",
+    "verdict": None,
+    "rows_changed": 1200,
+    "progress": {"progress": "1,200 of 3,000 rows  40.0%"},
+    "seen_at": "2026-01-31T03:00:00Z",
+    "control": "pause",
+    "control_by": "bob",
+    "rows_per_second": 500,
+}
+
+
+@pytest.mark.parametrize(
+    ("runs", "state", "why"),
+    [
+        ([], ended.NO_RUN, ""),
+        (
+            [RUN],
+            ended.AT_WORK,
+            "Run phase3-1. 1,200 of 3,000 rows  40.0%; last seen 2026-01-31T03:00:00Z. Told to"
+            " pause by bob. Kept below 500 rows/s.",
+        ),
+        ([RUN | {"state": "finished", "verdict": "NO-GO"}, RUN], ended.NO_GO, "Run phase3-1."),
+        ([RUN | {"state": "failed"}], ended.FAILED, "Run phase3-1."),
+        ([RUN | {"state": "reverted", "verdict": "GO"}], ended.REVERTED, "Run phase3-1."),
+    ],
+)
+def test_a_host_stands_as_its_newest_run(runs: list[Any], state: str, why: str) -> None:
+    found = overview.of_runs("h", runs, [])
+    assert (found.state, found.why) == (state, why)
+    assert overview.of_runs("h", runs, ["Event 7."]).why == f"{why} ALTERED Event 7.".strip()
+
+
+def test_a_host_whose_gates_are_breached_says_which() -> None:
+    checks = [
+        {"id": "coverage", "title": "Coverage", "target": "≥ 99 %", "measured": "98 %"},
+        {"id": "schema", "title": "Schema", "target": "none", "measured": "none"},
+    ]
+    held = overview.of_gates("a", {"checks": checks, "breached": []})
+    missed = overview.of_gates("b", {"checks": checks, "breached": ["coverage"]})
+    assert (held.state, missed.state) == (ended.OK, ended.BREACHED)
+    assert missed.why == "Coverage: wanted ≥ 99 %, measured 98 %"
+    hosts = [held, missed, overview.no_answer("c", "It is down.")]
+    assert ended.counted(hosts) == "1 OK, 1 BREACHED, 1 no answer"
+    assert ended.table(hosts).split("\n")[-1].strip() == "It is down."

@@ -25,6 +25,7 @@ from .runs import (
     Run,
     Unfinished,
     get_run,
+    latest,
     require_idle,
     require_no_rollback,
     require_owner,
@@ -305,6 +306,7 @@ def _claim(
     require_idle(begun)
     require_table_idle(conn, table)
     _require_still_planned(conn, run, begun)
+    _require_none_since(conn, run, phase, table, baseline.get("newest_run"))
     conn.execute(
         "INSERT INTO pgrunbook.run"
         " (id, phase, table_name, plan_hash, execution, operator, state, rows_eligible, baseline)"
@@ -345,6 +347,21 @@ def _require_still_planned(conn: Connection, run: Run, begun: Unfinished | None)
         raise RunbookError(
             f"Run {run.id}, with which this plan was to go on, is {ended['state']} meanwhile. "
             "Nothing was changed. Next step: run the playbook again and read the new plan."
+        )
+
+
+def _require_none_since(
+    conn: Connection, run: Run, phase: str, table: str, planned: str | None
+) -> None:
+    """Raise RunbookError where another run of the phase is newer than this one's plan, in which
+    planned was the newest, empty where there was none. An earlier version did not say."""
+    newest = latest(conn, phase, table)
+    if planned is not None and newest and newest.id not in (planned, run.id):
+        verdict = f", {newest.verdict}" if newest.verdict else ""
+        raise RunbookError(
+            f"Run {newest.id} on this table was begun after this plan was made, and is "
+            f"{newest.state}{verdict}. Nothing was changed. Next step: run the playbook again; it "
+            "plans what is left."
         )
 
 

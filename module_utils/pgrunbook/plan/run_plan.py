@@ -66,7 +66,7 @@ def build(conn: Connection, spec: Spec, approval: str = "", *, check: bool = Fal
     heap_only = page_space.heap_only_percent(conn, spec, info, sound.compared_by, strategy)
     filling, measured_rate = backfill_seconds(conn, spec, counts.rows_eligible)
     building = build_seconds(conn, spec, info, seen.names, strategy)
-    baseline = _baseline(begun, chosen.plan, counts, heap_only)
+    baseline = begun.baseline if begun else _baseline(conn, chosen.plan, counts, heap_only)
     seconds = round(time.monotonic() - started, 2)
     gates = plan_gates.measure(spec, baseline["counts"], counts, proof(conn), seconds)
     return PlanResult(
@@ -165,12 +165,17 @@ def _without_steps(conn: Connection, spec: Spec, seen: _Seen) -> Plan:
 
 
 def _baseline(
-    begun: ledger.Unfinished | None, plan: Plan, counts: Counts, heap_only: float | None
+    conn: Connection, plan: Plan, counts: Counts, heap_only: float | None
 ) -> dict[str, Any]:
-    """What the run starts from. Of a run that goes on, it is what the ledger has of its first
-    start."""
-    now = {"counts": plain(counts), "schema": plan.schema, "queries": plan.queries}
-    return begun.baseline if begun else {**now, "heap_only_percent": heap_only}
+    """What a new run starts from."""
+    newest = ledger.latest(conn, plan.spec.phase, str(plan.spec.table))
+    return {
+        "counts": plain(counts),
+        "schema": plan.schema,
+        "queries": plan.queries,
+        "heap_only_percent": heap_only,
+        "newest_run": newest.id if newest else "",
+    }
 
 
 def _run(spec: Spec, plan: Plan, begun: ledger.Unfinished | None) -> ledger.Run:

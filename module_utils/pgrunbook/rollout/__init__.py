@@ -5,6 +5,7 @@ go, what is shown before the approval, and how it ended. Plain values; nothing h
 __all__ = [
     "ended",
     "hosts",
+    "overview",
     "page",
     "plots",
     "progress",
@@ -13,4 +14,5 @@ __all__ = [
     "stored",
     "tally",
     "turn",
+    "waves",
 ]

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""How a rollout ended, host by host."""
+"""How each host of a rollout ended, or stands."""
 
 from __future__ import annotations
 
@@ -11,6 +11,13 @@ from ..core import printable
 
 GO, NO_GO, FAILED, STOPPED = "GO", "NO-GO", "failed", "stopped"
 DONE, LEFT, OPEN, UNDONE = "done before", "not started", "open", "undone"
+AT_WORK, NO_RUN, REVERTED, NO_ANSWER = "at work", "no run", "reverted", "no answer"
+OK, BREACHED = "OK", "BREACHED"
+STATES = (
+    *(GO, OK, UNDONE, DONE, AT_WORK, REVERTED, NO_RUN),
+    *(NO_GO, BREACHED, FAILED, STOPPED, LEFT, OPEN, NO_ANSWER),
+)
+CALM = (GO, OK, UNDONE, DONE)
 WIDTH = 98
 LISTED = 20  # hosts
 
@@ -43,6 +50,11 @@ class Ended:
     def is_failure(self) -> bool:
         """Whether it counts for runbook_failures_max."""
         return self.state in (NO_GO, FAILED, STOPPED)
+
+    @property
+    def seconds_a_row(self) -> float | None:
+        """How long a row took to fill; None where none was filled."""
+        return self.seconds / self.rows if self.rows else None
 
 
 def all_hosts(to_do: Iterable[str], done: Iterable[str], told: Iterable[Ended]) -> list[Ended]:
@@ -81,14 +93,14 @@ def table(hosts: Sequence[Ended]) -> str:
     """A line for each host, and below it why it is not GO; of many, for those that are not."""
     shown = [printable.every(host, printable.line) for host in hosts]
     if len(shown) > LISTED:
-        shown = [host for host in shown if host.state not in (GO, UNDONE, DONE)]
+        shown = [host for host in shown if host.state not in CALM]
     widest = max((len(host.host) for host in shown), default=0)
     lines = []
     for host in shown:
         rate = f"{host.rows / host.seconds:>9,.0f} rows/s" if host.seconds else ""
         rows = f"{host.rows:>12,} rows {rate}" if host.rows else ""
         lines.append(f"{host.state:<11}  {host.host:<{widest}}  {rows}".rstrip())
-        if host.why and host.state not in (GO, UNDONE):
+        if host.why and host.state not in CALM:
             lines += textwrap.wrap(
                 host.why,
                 WIDTH,
@@ -101,6 +113,5 @@ def table(hosts: Sequence[Ended]) -> str:
 
 def counted(hosts: Sequence[Ended]) -> str:
     """How many hosts ended how: 5 GO, 1 failed, 2 not started."""
-    states = (GO, UNDONE, DONE, NO_GO, FAILED, STOPPED, LEFT, OPEN)
-    numbers = {state: sum(host.state == state for host in hosts) for state in states}
+    numbers = {state: sum(host.state == state for host in hosts) for state in STATES}
     return ", ".join(f"{number} {state}" for state, number in numbers.items() if number)

@@ -16,8 +16,8 @@ from ..ledger.rollouts import Member
 class Planned:
     """A host and the plan for it, as the module pgrunbook_plan returned it. seconds is about how
     long the plan takes, None where no run has been measured; started is since when its server runs;
-    over is whether there is nothing to do and the latest run was GO; refused says why there is no
-    plan."""
+    over is whether there is nothing to do and the latest run was GO; text is the plan as a person
+    reads it; refused says why there is no plan."""
 
     host: str
     address: str = ""
@@ -37,6 +37,7 @@ class Planned:
     seconds: float | None = None
     foreseen: tuple[str, ...] = ()
     proof: Mapping[str, Any] = field(default_factory=dict)
+    text: str = ""
     refused: str = ""
 
     @property
@@ -78,10 +79,25 @@ def planned(
         resumes=result.get("resumes", False),
         rows_total=counts["rows_total"],
         rows_eligible=counts["rows_eligible"],
-        seconds=_seconds(result.get("estimates"), counts["rows_eligible"]),
+        seconds=seconds(result.get("estimates"), counts["rows_eligible"]),
         foreseen=tuple(foreseen),
         proof=result["proof"],
+        text=result["text"],
     )
+
+
+def seconds(
+    estimates: Mapping[str, float | None] | None, rows: int, of_a_row: float | None = None
+) -> float | None:
+    """About how long all steps take: estimates has the seconds of each, rows are those to be filled
+    and of_a_row is how long one took on another host, for where none has been measured on this one.
+    None where nobody knows how fast rows are filled."""
+    if estimates is None:
+        return None
+    known = sum(each or 0.0 for each in estimates.values())
+    if not rows or estimates.get("backfill") is not None:
+        return known
+    return None if of_a_row is None else known + rows * of_a_row
 
 
 def proof(hosts: Sequence[Planned]) -> str:
@@ -113,10 +129,3 @@ def require_each_once(hosts: Iterable[Planned]) -> None:
                 "changed. Next step: take all but one of them out of the inventory, or leave them "
                 f"out with --limit '!{names[-1]}'."
             )
-
-
-def _seconds(estimates: Mapping[str, float | None] | None, rows: int) -> float | None:
-    """About how long all steps take; None where nobody knows how fast rows are filled."""
-    if estimates is None or (rows and estimates.get("backfill") is None):
-        return None
-    return sum(seconds or 0.0 for seconds in estimates.values())

@@ -37,10 +37,9 @@ class Rollout:
         return rollout_hash(self.members) if self.to_do and not self.refused else ""
 
     @property
-    def waves(self) -> list[tuple[Planned, ...]]:
+    def waves(self) -> list[Sequence[Planned]]:
         """The hosts of each wave."""
-        ends = [sum(self.sizes[: n + 1]) for n in range(len(self.sizes))]
-        return [self.to_do[end - size : end] for size, end in zip(self.sizes, ends, strict=True)]
+        return waves.split(self.to_do, self.sizes)
 
     @property
     def seconds(self) -> list[float | None]:

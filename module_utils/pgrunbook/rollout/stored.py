@@ -9,32 +9,43 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from ..core import printable
 from ..core.errors import RunbookError
+from ..report.pages import rendered_html
 from . import groups
+from .page import page
 from .rollout import Rollout
 
-NAME = "rollout.json"
+NAME, PAGE = "rollout.json", "plan.html"
 MAX_TOLD = 5  # hosts of which it is told what has changed
 
 
-def keep(folder: Path, rollout: Rollout) -> str:
-    """Write the plans of all hosts to a folder of their own; the path of the file. Raises
-    RunbookError where it cannot be written."""
-    path = folder / f"{rollout.id}-plan" / NAME
+def keep(folder: Path, rollout: Rollout, templates: Path) -> str:
+    """Write the plans of all hosts to a folder of their own, as a page and as JSON; the path of the
+    page. Raises RunbookError where they cannot be written."""
+    into = folder / f"{rollout.id}-plan"
     plans = {host.host: {"plan_hash": host.plan_hash, "plan": host.plan} for host in rollout.to_do}
     document = json.dumps(
         {"id": rollout.id, "hash": rollout.hash, "hosts": plans}, indent=1, ensure_ascii=False
     )
     try:
-        path.parent.mkdir(mode=0o750, parents=True, exist_ok=True)
-        path.write_text(f"{document}\n", encoding="utf-8")
-        path.chmod(0o640)
+        into.mkdir(mode=0o750, parents=True, exist_ok=True)
+        for name, text in ((NAME, f"{document}\n"), (PAGE, _page(rollout, templates))):
+            (into / name).write_text(text, encoding="utf-8")
+            (into / name).chmod(0o640)
     except OSError as error:
         raise RunbookError(
             f"The plans cannot be written to {folder}: {error.strerror}. Next step: let whoever "
             "runs ansible-playbook write there, or set runbook_reports to another folder."
         ) from None
-    return str(path)
+    return str(into / PAGE)
+
+
+def _page(rollout: Rollout, templates: Path) -> str:
+    """All that a person reads before they approve the rollout, and a plan of each kind in full."""
+    shown = printable.every(rollout)
+    given = {"rollout": shown, "page": page(rollout), "groups": groups.alike(shown.to_do)}
+    return rendered_html("rollout_plan.html.j2", templates, {}, **given)
 
 
 def changed_since(folder: Path, approved: str, rollout: Rollout) -> str:

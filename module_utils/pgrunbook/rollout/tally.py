@@ -38,6 +38,12 @@ def ended(folder: Path) -> list[Ended]:
     return sorted(found, key=lambda each: each.host)
 
 
+def of(folder: Path, host: str) -> Ended | None:
+    """How one host ended; None where it has not, or failed."""
+    path = _path(folder, host, "ended")
+    return read(Ended, json.loads(path.read_text(encoding="utf-8"))) if path.exists() else None
+
+
 def keep(folder: Path, host: str, what: str, value: object) -> None:
     """Write a dataclass to a file of a host, whose name may have any character."""
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)

@@ -4,10 +4,14 @@
 from __future__ import annotations
 
 import heapq
+import itertools
 import math
 from collections.abc import Iterable, Iterator, Sequence
+from typing import TypeVar
 
 from ..core.errors import RunbookError
+
+Host = TypeVar("Host")
 
 
 def waves(wanted: Sequence[int | str], hosts: int) -> list[int]:
@@ -42,6 +46,12 @@ def in_order(hosts: Sequence[str], canary: str) -> list[str]:
             f"do: {', '.join(hosts)}. Next step: name one of them, or none to take the first."
         )
     return [canary, *(host for host in hosts if host != canary)]
+
+
+def split(hosts: Sequence[Host], sizes: Iterable[int]) -> list[Sequence[Host]]:
+    """The hosts of each wave; there are as many as the sizes add up to."""
+    remaining = iter(hosts)
+    return [list(itertools.islice(remaining, size)) for size in sizes]
 
 
 def seconds(of_hosts: Iterable[float | None], forks: int) -> float | None:
