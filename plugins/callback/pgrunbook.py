@@ -118,10 +118,10 @@ class CallbackModule(Default):  # type: ignore[misc]
         if ignore_errors:
             return
         self._end_step()
-        host = f"{result.host.name}  " if self._hosts > 1 else ""
-        name, seconds = result.task.get_name(), self._seconds(result)
-        told = f"  {host}{_named(name)}"
-        self._line(f"{told:<{WIDTH - 22}}  FAILED after {seconds:.1f} s", RED)
+        if result.task.action.startswith(STEPS):
+            host = f"{result.host.name}  " if self._hosts > 1 and not result.task.run_once else ""
+            told = f"  {host}{_named(result.task.get_name())}"
+            self._line(f"{told:<{WIDTH - 22}}  FAILED after {self._seconds(result):.1f} s", RED)
         if not _is_rescued(result.task):
             self._reason(str(result.result.get("msg", "no reason given")))
 

@@ -6,6 +6,7 @@ from __future__ import annotations
 import textwrap
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from itertools import groupby
 
 from ..core import printable
 
@@ -18,7 +19,7 @@ STATES = (
     *(NO_GO, BREACHED, FAILED, STOPPED, LEFT, OPEN, NO_ANSWER),
 )
 CALM = (GO, OK, UNDONE, DONE)
-WIDTH = 98
+WIDTH, MARGIN = 98, 13
 LISTED = 20  # hosts
 
 
@@ -90,25 +91,32 @@ def why(hosts: Sequence[Ended], declined: str) -> str:
 
 
 def table(hosts: Sequence[Ended]) -> str:
-    """A line for each host, and below it why it is not GO; of many, for those that are not."""
+    """A line for each host, and below it why it is not GO; of many, for those that are not. Hosts
+    that follow each other and have the same to say are one line."""
     shown = [printable.every(host, printable.line) for host in hosts]
     if len(shown) > LISTED:
         shown = [host for host in shown if host.state not in CALM]
-    widest = max((len(host.host) for host in shown), default=0)
-    lines = []
-    for host in shown:
-        rate = f"{host.rows / host.seconds:>9,.0f} rows/s" if host.seconds else ""
-        rows = f"{host.rows:>12,} rows {rate}" if host.rows else ""
-        lines.append(f"{host.state:<11}  {host.host:<{widest}}  {rows}".rstrip())
-        if host.why and host.state not in CALM:
-            lines += textwrap.wrap(
-                host.why,
-                WIDTH,
-                initial_indent=" " * 13,
-                subsequent_indent=" " * 13,
-                break_on_hyphens=False,
-            )
-    return "\n".join(lines)
+    widest = max((len(host.host) for host in shown if host.rows), default=0)
+    alike = groupby(shown, lambda host: (host.state, host.why, host.rows and host.host))
+    return "\n".join(line for _, group in alike for line in _told(list(group), widest))
+
+
+def _told(alike: Sequence[Ended], widest: int) -> list[str]:
+    """The lines of hosts that have the same to say; one that has filled rows is alone."""
+    first = alike[0]
+    names = first.host
+    if first.rows:
+        rate = f"{first.rows / first.seconds:>9,.0f} rows/s" if first.seconds else ""
+        names = f"{first.host:<{widest}}  {first.rows:>12,} rows {rate}".rstrip()
+    elif len(alike) > 1:
+        names = f"{len(alike)} hosts: {', '.join(host.host for host in alike)}"
+    told = [names, first.why] if first.why and first.state not in CALM else [names]
+    head, *rest = (
+        line
+        for text in told
+        for line in textwrap.wrap(text, WIDTH - MARGIN, break_on_hyphens=False)
+    )
+    return [f"{first.state:<{MARGIN}}{head}", *(f"{'':{MARGIN}}{line}" for line in rest)]
 
 
 def counted(hosts: Sequence[Ended]) -> str:
