@@ -248,7 +248,11 @@ server_started:
   returned: success
   type: str
 text:
-  description: The plan as a person reads it.
+  description: The plan as a person reads it, with every statement.
+  returned: success
+  type: str
+brief:
+  description: What a person decides on, in a few lines.
   returned: success
   type: str
 # begin: queries
@@ -281,6 +285,7 @@ from ansible.module_utils.basic import AnsibleModule
 from ansible.module_utils.pgrunbook import ledger
 from ansible.module_utils.pgrunbook.core.server import started
 from ansible.module_utils.pgrunbook.module import LOGIN, SPEC, Given, execute, facts_of
+from ansible.module_utils.pgrunbook.plan.brief import plan_brief, rollback_brief
 from ansible.module_utils.pgrunbook.plan.forget_plan import (
     ForgetResult,
     build_forget,
@@ -300,16 +305,17 @@ def plan(conn: Any, given: Given, *, check: bool) -> object:
             acknowledged=given.options["acknowledged"],
             accept_incomplete_journal=given.options["accept_incomplete_journal"],
         )
-        return _told(conn, given, undoing, rollback_text(undoing))
+        return _told(conn, given, undoing, rollback_text(undoing), rollback_brief(undoing))
     if given.options["forgets"]:
         forgetting = build_forget(
             conn,
             given.options["forgets"],
             accept_incomplete_journal=given.options["accept_incomplete_journal"],
         )
-        return _told(conn, given, forgetting, forget_text(forgetting))
+        text = forget_text(forgetting)
+        return _told(conn, given, forgetting, text, text)
     planned = build(conn, given.spec, given.options["approval"], check=check)
-    told = _told(conn, given, planned, plan_text(planned))
+    told = _told(conn, given, planned, plan_text(planned), plan_brief(planned))
     before = ledger.latest(conn, given.spec.phase, str(given.spec.table))
     told["verdict_before"] = before.verdict or "" if before else ""
     foreseen = {"changed": planned.needed, "diff": diffs(conn, planned)} if check else {}
@@ -317,12 +323,17 @@ def plan(conn: Any, given: Given, *, check: bool) -> object:
 
 
 def _told(
-    conn: Any, given: Given, planned: PlanResult | RollbackResult | ForgetResult, text: str
+    conn: Any,
+    given: Given,
+    planned: PlanResult | RollbackResult | ForgetResult,
+    text: str,
+    brief: str,
 ) -> dict[str, Any]:
     """What the module returns, with how long the steps of the run wait for a primary."""
     run = replace(planned.run, reconnect_seconds=given.options["reconnect_seconds"])
     result = replace(planned, run=run).as_json()
-    return {**result, "server_started": started(conn), "text": text, **facts_of(run)}
+    shown = {"server_started": started(conn), "text": text, "brief": brief}
+    return {**result, **shown, **facts_of(run)}
 
 
 def main() -> None:

@@ -27,7 +27,12 @@ options:
     required: true
     choices: [plan, waves, backfill, rollback, forget]
   summary:
-    description: What the person should know when they decide. It is shown before the question.
+    description:
+      - What the person should know when they decide. It is shown in a frame before the question.
+    type: str
+    default: ""
+  title:
+    description: What stands in the upper edge of the frame.
     type: str
     default: ""
   alternatives:

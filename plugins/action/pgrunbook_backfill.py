@@ -6,6 +6,8 @@ from __future__ import annotations
 import json
 import os
 import select
+import shutil
+import sys
 import tempfile
 import threading
 import time
@@ -36,6 +38,8 @@ ADDED_UP = ("rows_changed", "rows_lost", "batches_lost")
 WATCHED_SECONDS = 60.0  # that a call may last whose lines are shown at once
 UNWATCHED_SECONDS = (0.0, 10.0, 20.0, 30.0)  # the first calls, and all others, where they are not
 LOOK_SECONDS = 0.2
+IN_PLACE = sys.stdout.isatty()  # of ansible-playbook, which imports this; a task's process has none
+CLEAR_REST = "\x1b[K"
 
 display = Display()
 
@@ -80,7 +84,9 @@ class ActionModule(RunbookAction):
         as the same user."""
         local = self._connection.transport == "local" and not self._play_context.become
         if self._task.check_mode or not local:
-            yield _Lines(hosts)
+            lines = _Lines(hosts)
+            yield lines
+            lines.end()
             return
         with tempfile.TemporaryDirectory(dir=constants.DEFAULT_LOCAL_TMP) as folder:
             lines = _Lines(hosts, os.path.join(folder, "progress"))
@@ -91,6 +97,7 @@ class ActionModule(RunbookAction):
             finally:
                 lines.over.set()
                 reader.join()
+                lines.end()
 
 
 class _Lines:
@@ -99,6 +106,7 @@ class _Lines:
 
     def __init__(self, hosts: _Hosts, path: str = "") -> None:
         self._hosts, self._path, self._calls, self._shown = hosts, path, 0, 0
+        self._open = False
         self.over = threading.Event()
         if path:
             os.mkfifo(path, 0o600)
@@ -133,9 +141,20 @@ class _Lines:
             self.show(line)
 
     def show(self, line: str) -> None:
-        """Show a line, with the host before it where there are several."""
-        display.display(f"  {self._hosts.name}{line}")
+        """Show a line, with the host before it where there are several. On a terminal the lines of
+        a single host take each other's place."""
         self._shown += 1
+        if self._hosts.name or not IN_PLACE:
+            display.display(f"  {self._hosts.name}{line}")
+            return
+        shown = f"  {line}"[: shutil.get_terminal_size().columns - 1]
+        display.display(f"\r{shown}{CLEAR_REST}", newline=False)
+        self._open = True
+
+    def end(self) -> None:
+        """What comes next begins a line of its own."""
+        if self._open:
+            display.display("")
 
     def _told(self, shown: dict[str, Any]) -> None:
         self.show(shown["line"])

@@ -10,14 +10,22 @@ from pathlib import Path
 from typing import Any
 
 import ansible.module_utils
+from ansible.errors import AnsiblePromptInterrupt, AnsiblePromptNoninteractive
+from ansible.module_utils.common.text.converters import to_text
+from ansible.utils.display import Display
 
 PROGRAM = str(Path(__file__).resolve().parents[2] / "module_utils")
 if PROGRAM not in ansible.module_utils.__path__:
     ansible.module_utils.__path__.append(PROGRAM)
 
 from ansible.module_utils.pgrunbook.action import RunbookAction, sealed
+from ansible.module_utils.pgrunbook.core.frame import framed
 
 TYPED = 8  # digits of the hash that a person types
+SECOND = ("waves", "backfill")  # scopes of the questions that are not the first of a run
+TRIES = 3
+DECLINED = ("", "n", "no", "stop", "q", "quit", "abort")
+UNCHANGED = "Nothing was changed. "
 ARGUMENTS: dict[str, Any] = {
     "hash": {"type": "str", "required": True},
     "scope": {
@@ -25,10 +33,13 @@ ARGUMENTS: dict[str, Any] = {
         "required": True,
         "choices": ["plan", "waves", "backfill", "rollback", "forget"],
     },
+    "title": {"type": "str", "default": ""},
     "summary": {"type": "str", "default": ""},
     "alternatives": {"type": "list", "elements": "dict", "default": []},
     "approval": {"type": "str"},
 }
+
+display = Display()
 
 
 class ActionModule(RunbookAction):
@@ -40,10 +51,10 @@ class ActionModule(RunbookAction):
     def _result(self, task_vars: dict[str, Any]) -> dict[str, Any]:
         _, arguments = self.validate_argument_spec(ARGUMENTS)
         wanted, approval = arguments["hash"], arguments["approval"]
-        others = arguments["alternatives"]
         if approval is None:
-            refusal = self._ask(arguments["summary"], wanted, others, task_vars)
+            refusal = self._ask(arguments)
         else:
+            others = arguments["alternatives"]
             refusal = _refusal(approval, wanted, others, task_vars.get("approval"))
         if refusal:
             return {"failed": True, "msg": refusal}
@@ -54,37 +65,44 @@ class ActionModule(RunbookAction):
         }
         return {"changed": False, "answer": {**answer, "seal": sealed(answer)}}
 
-    def _ask(
-        self,
-        summary: str,
-        wanted: str,
-        others: list[dict[str, str]],
-        task_vars: dict[str, Any],
-    ) -> str:
+    def _ask(self, arguments: dict[str, Any]) -> str:
         """Why the plan was not approved; empty where it was."""
-        token = wanted[:TYPED]
-        task = self._task.copy()
-        task.args = {
-            "prompt": f"{summary}\n\nType {token} to approve, anything else to stop",
-        }
-        pause = self._shared_loader_obj.action_loader.get(
-            "ansible.builtin.pause",
-            task=task,
-            connection=self._connection,
-            play_context=self._play_context,
-            loader=self._loader,
-            templar=self._templar,
-            shared_loader_obj=self._shared_loader_obj,
-        )
-        answer = str(pause.run(task_vars=task_vars).get("user_input") or "").strip()
-        if answer == token:
-            return ""
+        scope, others = arguments["scope"], arguments["alternatives"]
+        token = _token(arguments["hash"], scope)
+        display.display(f"\n{framed(arguments['title'], arguments['summary'])}\n")
+        answer = ""
+        for left in reversed(range(TRIES)):
+            answer = _typed(f"Type {token} to approve, or no to stop:")
+            if answer == token:
+                return ""
+            if answer.lower() in DECLINED or not left or _changed(answer, others):
+                break
+            tries = f"{left} more {'try' if left == 1 else 'tries'}"
+            display.display(f"That is not {token}: {tries}.")
         return (
             f"Not approved: the answer was {json.dumps(answer, ensure_ascii=False)}. "
-            f"{_changed(answer, others)}"
+            f"{_changed(answer, others)}{UNCHANGED if scope == 'plan' else ''}"
             "Next step: run again and type what the prompt names; without a terminal, pass "
             "-e approval=<hash> with the whole hash of the plan that the run shows."
         )
+
+
+def _token(of: str, scope: str) -> str:
+    """What a person types. The second question of a run wants other digits than the first, so that
+    nobody answers it by habit."""
+    at = TYPED if scope in SECOND else 0
+    return of[at : at + TYPED]
+
+
+def _typed(prompt: str) -> str:
+    """What a person types; empty where there is none, or they interrupt."""
+    try:
+        typed = display.prompt_until(prompt)
+    except (AnsiblePromptInterrupt, AnsiblePromptNoninteractive):
+        return ""
+    finally:
+        display.display("")
+    return to_text(typed or b"", errors="surrogate_or_strict").strip()
 
 
 def _refusal(approval: str, wanted: str, others: list[dict[str, str]], variable: Any) -> str:

@@ -50,6 +50,8 @@ COLOURS = (
     (re.compile(r"\s*GO\b"), GREEN),
 )
 """By how a line begins, the colour of it."""
+LABEL = re.compile(r"\s*(?:[A-Z][A-Z-]+  +)?")
+"""What the rest of a line that is wrapped stands behind."""
 
 
 class CallbackModule(Default):  # type: ignore[misc]
@@ -118,19 +120,21 @@ class CallbackModule(Default):  # type: ignore[misc]
         if ignore_errors:
             return
         self._end_step()
-        if result.task.action.startswith(STEPS):
+        if result.task.action.startswith(STEPS) and result.task.action not in QUIET:
             host = f"{result.host.name}  " if self._hosts > 1 and not result.task.run_once else ""
             told = f"  {host}{_named(result.task.get_name())}"
             self._line(f"{told:<{WIDTH - 22}}  FAILED after {self._seconds(result):.1f} s", RED)
         if not _is_rescued(result.task):
-            self._reason(str(result.result.get("msg", "no reason given")))
+            # Who says no at the prompt has not failed.
+            colour = None if result.task.action == f"{STEPS}question" else RED
+            self._reason(str(result.result.get("msg", "no reason given")), colour)
 
     def v2_runner_on_unreachable(self, result: CallbackTaskResult) -> None:
         if self._verbose:
             super().v2_runner_on_unreachable(result)
             return
         self._end_step()
-        self._reason(f"{result.host.name} is unreachable: {result.result.get('msg', '')}")
+        self._reason(f"{result.host.name} is unreachable: {result.result.get('msg', '')}", RED)
 
     def v2_runner_on_skipped(self, result: CallbackTaskResult) -> None:
         if self._verbose:
@@ -195,22 +199,26 @@ class CallbackModule(Default):  # type: ignore[misc]
 
     def _show(self, text: str) -> None:
         """What a step shows, a line at a time, each in its colour."""
-        self._lines(["", *text.rstrip("\n").split("\n")])
+        self._line("")
+        self._lines(text.rstrip("\n").split("\n"))
         self._said = f"{self._said} {_words(text)}"
 
-    def _reason(self, why: str) -> None:
+    def _reason(self, why: str, colour: str | None) -> None:
         """Why something failed, unless that has just been said."""
         if _words(why) in self._said:
             return
         self._line("")
         for paragraph in why.strip("\n").split("\n"):
-            for line in textwrap.wrap(paragraph, WIDTH, break_on_hyphens=False) or [""]:
-                self._line(line, RED)
+            for line in _wrapped(paragraph, ""):
+                self._line(line, colour)
         self._said = f"{self._said} {_words(why)}"
 
     def _lines(self, lines: Iterable[str]) -> None:
         for line in lines:
-            self._line(line, next((c for begin, c in COLOURS if begin.match(line)), None))
+            colour = next((c for begin, c in COLOURS if begin.match(line)), None)
+            hanging = " " * len(LABEL.match(line)[0])  # type: ignore[index]
+            for part in _wrapped(line, hanging):
+                self._line(part, colour)
 
     def _line(self, text: str, colour: str | None = None) -> None:
         """A line, below the heading of its play."""
@@ -241,6 +249,13 @@ def _is_rescued(task: Task) -> bool:
             return True
         parent = parent._parent
     return False
+
+
+def _wrapped(line: str, hanging: str) -> list[str]:
+    """A line, wrapped at words where it is too long."""
+    return textwrap.wrap(
+        line, WIDTH, subsequent_indent=hanging, break_on_hyphens=False, break_long_words=False
+    ) or [""]
 
 
 def _words(text: str) -> str:

@@ -19,11 +19,10 @@ from psycopg.sql import SQL, Identifier
 from demo import server as demo_server
 from tests.integration.conftest import ROOT, Database, Played, copied, program
 from tests.integration.servers import superuser
-from tests.integration.terminal import Terminal
+from tests.integration.terminal import QUESTION, Terminal
 
 ROLLOUT = "SELECT rollout ->> 'id' AS id FROM pgrunbook.approval LIMIT 1"
-FIRST = r"to approve, anything else to stop"
-SECOND = r"one is GO(?s:.*)to approve, anything else to stop"
+SECOND = rf"one is GO(?s:.*){QUESTION}"
 
 
 @dataclass
@@ -101,12 +100,11 @@ class Fleet:
         }
 
 
-def approve_first(person: Terminal) -> tuple[str, int]:
-    """Answer the first question, and wait for the second one: the token, and where it ends."""
-    at = person.wait_for(FIRST)
-    token = re.findall(r"Type ([0-9a-f]{8}) to approve", person.output)[-1]
-    person.answer(token)
-    return token, person.wait_for(SECOND, at)
+def approve_first(person: Terminal) -> int:
+    """Answer the first question; where the second one begins."""
+    at = person.approve()
+    person.wait_for(SECOND, at)
+    return at
 
 
 @contextmanager

@@ -14,6 +14,7 @@ from pathlib import Path
 from types import TracebackType
 
 PATIENCE_S = 120.0
+QUESTION = r"Type ([0-9a-f]{8}) to approve, or no to stop"
 
 
 class Terminal:
@@ -56,6 +57,12 @@ class Terminal:
             time.sleep(0.05)
         time.sleep(1)  # it empties the keyboard's buffer right after it has begun to listen
         os.write(self.fd, f"{text}\r".encode())
+
+    def approve(self, start: int = 0) -> int:
+        """Wait for a question, and type what it names; where the question ends."""
+        end = self.wait_for(QUESTION, start)
+        self.answer(re.findall(QUESTION, self.output[start:end])[-1])
+        return end
 
     def status(self) -> int:
         """Read to the end; the command's exit status."""

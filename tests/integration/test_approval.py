@@ -19,7 +19,7 @@ from ansible.module_utils.pgrunbook.report import words
 from demo import data
 from tests.integration.conftest import ROOT, Database, Played, approval_of, command_line, plan_hash
 from tests.integration.steps import Module, Steps
-from tests.integration.terminal import Terminal
+from tests.integration.terminal import QUESTION, Terminal
 
 Playbook = Callable[..., Played]
 
@@ -94,7 +94,7 @@ def test_answered_with_enter_stops_the_run(
     before = database.fingerprint()
     command = command_line(tmp_path, database.login, "phase3", phase=phase)
     with Terminal(command, ROOT) as person:
-        person.wait_for(r"to approve, anything else to stop")
+        person.wait_for(QUESTION)
         person.answer("")
         assert person.status() != 0
         assert "Not approved: the answer was " in " ".join(person.output.split())
@@ -106,9 +106,8 @@ def test_refused_after_the_canary_keeps_the_canary_and_says_how_to_go_on(
 ) -> None:
     command = command_line(tmp_path, database.login, "phase3", phase=phase)
     with Terminal(command, ROOT) as person:
-        at = person.wait_for(r"to approve, anything else to stop")
-        person.answer(plan_hash(person.output)[:8])
-        person.wait_for(r"Canary:(?s:.*)anything else to stop", at)
+        at = person.approve()
+        person.wait_for(rf"Canary:(?s:.*){QUESTION}", at)
         person.answer("no")
         assert person.status() != 0
     run = database.sql("SELECT id, state FROM pgrunbook.run")[0]
@@ -129,17 +128,20 @@ def test_typed_twice_lets_the_run_through_with_the_variables_as_they_were_then(
     file.write_text(yaml.safe_dump(phase), encoding="utf-8")
     command = command_line(tmp_path, database.login, "phase3", "-e", f"phase_file={file}")
     with Terminal(command, ROOT) as person:
-        at = person.wait_for(r"to approve, anything else to stop")
+        person.wait_for(QUESTION)
         token = plan_hash(person.output)[:8]
         assert f"Type {token} to approve" in person.output
         assert not database.fingerprint()["ledger"]
         columns = [{**column, "source": "NULL"} for column in phase["phase_columns"]]
         later = {"phase_coverage_min": 0.0, "phase_columns": columns, "phase_title": "Another"}
         file.write_text(yaml.safe_dump({**phase, **later}), encoding="utf-8")
-        person.answer(token)
-        at = person.wait_for(r"Canary: 100 of [0-9,]+ rows filled(?s:.*)anything else to stop", at)
+        person.answer(token.translate(str.maketrans("0123456789", "1234567890")))
+        at = person.wait_for("2 more tries")
+        at = person.approve(at)
+        at = person.wait_for(r"Canary: 100 of [0-9,]+ rows filled", at)
+        assert f"Type {token} to approve" not in person.output[at:]
+        at = person.approve(at)
         assert "PASS  Canary rows equal to their source" in person.output
-        person.answer(token)
         person.wait_for(r"100\.0%", at)
         assert person.status() != 0
     scopes = database.sql("SELECT scope, method FROM pgrunbook.approval ORDER BY id")

@@ -340,7 +340,7 @@ def test_ctrl_c_stops_the_playbook(
     approval = approval_of(module, database, slow)
     command = command_line(tmp_path, database.login, "phase3", "-e", approval, phase=slow)
     with Terminal(command, ROOT) as person, closing(database.connect()) as conn:
-        person.wait_for(r"TASK \[runbook : Backfill")
+        person.wait_for(r"TASK \[runbook : Fill the rows")
         until(lambda: rows_filled(conn) > slow["phase_canary_rows"] + 20, "nothing is filled")
         children = descendants(person.pid)
         assert children

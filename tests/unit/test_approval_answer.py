@@ -7,6 +7,7 @@ from types import ModuleType
 
 import pytest
 
+from ansible.module_utils.pgrunbook.core.frame import WIDTH, framed
 from tests.plugins import action_plugin
 
 HASH, NOW = "3e3cb669" + "0" * 56, "9021b136" + "0" * 56
@@ -23,6 +24,20 @@ def test_the_beginning_that_was_typed_is_known(plugin: ModuleType) -> None:
     assert plugin._changed(HASH, OTHERS) == f"{OTHERS[0]['told']} "
     for answer in ("", "3", HASH[:7], "yes, please", NOW[:8]):
         assert plugin._changed(answer, OTHERS) == ""
+
+
+def test_the_second_question_wants_other_digits(plugin: ModuleType) -> None:
+    digits = "".join(f"{n:08x}" for n in range(8))
+    assert plugin._token(digits, "plan") == plugin._token(digits, "rollback") == "00000000"
+    assert plugin._token(digits, "backfill") == plugin._token(digits, "waves") == "00000001"
+
+
+def test_a_frame_keeps_long_lines_and_what_is_indented_within_it() -> None:
+    lines = framed("A title", "Label     word\n          " + "word " * 40 + "\n\nend").split("\n")
+    assert {len(line) for line in lines} == {WIDTH}
+    assert lines[0].startswith("┌─ A title ──") and lines[-1].startswith("└──")
+    assert lines[2].startswith("│           word word") and lines[3].startswith("│           word")
+    assert lines[-2].strip("│ ") == "end" and lines[-3].strip("│ ") == ""
 
 
 def test_a_hash_that_was_passed_is_refused_with_what_has_changed(plugin: ModuleType) -> None:

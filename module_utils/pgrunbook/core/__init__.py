@@ -7,6 +7,7 @@ __all__ = [
     "connection",
     "errors",
     "failure",
+    "frame",
     "heartbeat",
     "locks",
     "login",

@@ -3,6 +3,7 @@
 reads it."""
 
 __all__ = [
+    "brief",
     "forget_plan",
     "plan",
     "rollback_plan",

@@ -1,0 +1,28 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""A text in a frame, for what a person is asked."""
+
+from __future__ import annotations
+
+import textwrap
+
+WIDTH = 98
+
+
+def framed(title: str, text: str) -> str:
+    """The text in a frame that has the title in its upper edge. Lines that are too long are
+    wrapped, with the indentation that they have."""
+    inner = WIDTH - 4
+    title = f" {title} " if title else ""
+    top = f"┌─{title[: inner - 2]}"
+    rows = [f"│ {line:<{inner}} │" for line in _wrapped(text, inner)]
+    return "\n".join([f"{top:─<{WIDTH - 1}}┐", *rows, f"└{'─' * (WIDTH - 2)}┘"])
+
+
+def _wrapped(text: str, width: int) -> list[str]:
+    lines = []
+    for line in text.strip("\n").split("\n"):
+        indent = " " * (len(line) - len(line.lstrip()))
+        lines += textwrap.wrap(line, width, subsequent_indent=indent, break_on_hyphens=False) or [
+            ""
+        ]
+    return lines

@@ -1,0 +1,185 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The plan in a few lines, as a person reads it at the question: what changes, for how long, what
+is missing meanwhile, and the way back. All statements are in text.py's."""
+
+from __future__ import annotations
+
+import textwrap
+from collections.abc import Iterable, Iterator
+
+from ..backfill.count_estimate import between, rounded
+from ..backfill.progress import about
+from ..core import printable
+from .plan import Approvable, Plan, PlanResult, RollbackResult
+
+WIDTH = 94  # within a frame
+MARGIN = 10
+
+Line = tuple[str, str]
+"""A label and what stands behind it."""
+
+BACK = "about as long as the filling"
+"""docs/benchmark.md: rows are given back at 1.0 to 1.1 times the rate at which they were filled."""
+
+
+def plan_brief(result: PlanResult) -> str:
+    """A run's plan in short."""
+    result = printable.every(result, printable.line)
+    plan = result.plan
+    return _text(
+        [
+            *_where(plan),
+            *_labelled(
+                "Changes", list(_changes(result)) or ["nothing: it is as the phase wants it"]
+            ),
+            *([("Goes on", f"run {result.run.id} was broken off")] if result.resumes else []),
+            ("Takes", _duration(result)),
+            *_missing(result),
+            ("Locks", _locks(plan)),
+            ("Window", _window(plan)),
+            ("Back", _back(result)),
+        ],
+        result.run.plan_hash,
+    )
+
+
+def rollback_brief(result: RollbackResult) -> str:
+    """A rollback's plan in short."""
+    result = printable.every(result, printable.line)
+    titles = (
+        f"give back {result.rows:,} rows" if step.id == "backfill" else _lower(step.title)
+        for step in result.plan.steps
+        if step.statements
+    )
+    return _text(
+        [
+            *_where(result.plan),
+            ("Run", str(result.run.id)),
+            *_labelled("Changes", titles),
+            ("Takes", BACK),
+            *_labelled("Note", (*result.plan.journal_altered, *result.plan.notes)),
+        ],
+        result.run.plan_hash,
+    )
+
+
+def _where(plan: Approvable) -> list[Line]:
+    server = plan.server
+    return [
+        ("Server", f"{server.address}:{server.port}, database {server.database}"),
+        ("Table", str(plan.spec.table)),
+    ]
+
+
+def _changes(result: PlanResult) -> Iterator[str]:
+    """What each step changes that is needed, in the order of the steps."""
+    plan, spec = result.plan, result.plan.spec
+    columns, indexes = plan.schema["columns"], plan.schema["indexes"]
+    for step in plan.steps:
+        if step.id == "backfill":
+            yield from _filling(result)
+        elif not step.needed:
+            continue
+        elif step.id == "rename":
+            for old, new in _renamed((c.renamed_from, c.name) for c in spec.columns):
+                if old in columns and new not in columns:
+                    yield f"rename column {old} to {new}"
+        elif step.id == "index_rename":
+            for old, new in _renamed((i.renamed_from, i.name) for i in spec.indexes):
+                if old in indexes and new not in indexes:
+                    yield f"rename index {old} to {new}"
+        elif step.id == "index_defer":
+            yield f"drop, until the rows are filled, {_named(plan.strategy.deferred)}"
+        elif step.id == "index_build":
+            there = {i.renamed_from or i.name for i in spec.indexes} & set(indexes)
+            built = [i.name for i in spec.indexes if (i.renamed_from or i.name) not in there]
+            yield f"build {_named([*built, *plan.strategy.deferred])}"
+        else:
+            yield _lower(step.title)
+
+
+def _renamed(names: Iterable[tuple[str | None, str]]) -> list[tuple[str, str]]:
+    return [(old, new) for old, new in names if old]
+
+
+def _filling(result: PlanResult) -> Iterator[str]:
+    counts = result.counts
+    if not counts.rows_eligible:
+        return
+    names = ", ".join(column.name for column in result.plan.spec.columns)
+    if counts.estimated is None:
+        rows = f"{counts.rows_eligible:,} of {counts.rows_total:,} rows"
+    else:
+        rows = (
+            f"about {rounded(counts.rows_eligible)} of {rounded(counts.rows_total)} rows "
+            f"{between(counts.estimated.rows_eligible, rows=True)}"
+        )
+    yield f"fill {rows}: {names}"
+
+
+def _duration(result: PlanResult) -> str:
+    estimates = result.estimates
+    others = estimates.index_build + estimates.index_trial
+    if not result.counts.rows_eligible:
+        return about(others) if others else "milliseconds"
+    if estimates.backfill is None:
+        building = f", and {about(others)} for the indexes" if others else ""
+        return f"known once the canary's rows are filled{building}"
+    return f"{about(estimates.backfill + others)}, {result.measured_rate}"
+
+
+def _missing(result: PlanResult) -> list[Line]:
+    """Which indexes queries have to do without, and for how long."""
+    deferred = result.plan.strategy.deferred
+    if not deferred or not any(s.needed for s in result.plan.steps if s.id == "index_defer"):
+        return []
+    filling = result.estimates.backfill
+    time = "" if filling is None else f", {about(filling + result.estimates.index_build)}"
+    told = (
+        "index that is dropped, until it is"
+        if len(deferred) == 1
+        else (f"{len(deferred)} indexes that are dropped, until they are")
+    )
+    return [("Missing", f"the {told} built again{time}")]
+
+
+def _locks(plan: Plan) -> str:
+    exclusive = any(step.needed and step.lock.startswith("ACCESS EXCL") for step in plan.steps)
+    first = "ACCESS EXCLUSIVE on the table for milliseconds; then " if exclusive else ""
+    return f"{first}reads and writes go on, and a batch holds the rows that it fills"
+
+
+def _window(plan: Plan) -> str:
+    end = plan.spec.window_end
+    return f"ends at {end}" if end else "no end is set (phase_window_end)"
+
+
+def _back(result: PlanResult) -> str:
+    if result.plan.spec.waive_rollback:
+        return "there is none: the phase waives its rollback"
+    return f"playbooks/rollback.yml -e run={result.run.id}, {BACK}"
+
+
+def _named(names: Iterable[str]) -> str:
+    found = list(dict.fromkeys(names))
+    return f"{'index' if len(found) == 1 else f'{len(found)} indexes:'} {', '.join(found)}"
+
+
+def _lower(title: str) -> str:
+    return title[:1].lower() + title[1:]
+
+
+def _labelled(label: str, texts: Iterable[str]) -> list[Line]:
+    """The texts below each other behind one label."""
+    return [(label if n == 0 else "", text) for n, text in enumerate(texts)]
+
+
+def _text(lines: Iterable[Line], plan_hash: str) -> str:
+    told = [
+        f"{label if n == 0 else '':{MARGIN}}{part}"
+        for label, text in lines
+        for n, part in enumerate(
+            textwrap.wrap(text, WIDTH - MARGIN, break_long_words=False, break_on_hyphens=False)
+        )
+    ]
+    return "\n".join([*told, "", f"Plan hash: {plan_hash}"])
