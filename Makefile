@@ -10,7 +10,7 @@ export LC_ALL ?= C.UTF-8
 PYTEST := -m pytest -q -n auto
 INTEGRATION := --dist worksteal tests/integration
 
-.PHONY: help demo demo-no-go demo-fleet demo-clean setup check test generate lint unit integration molecule coverage mutants crashpoints bench bench-sizes lock
+.PHONY: help demo demo-no-go demo-fleet watch demo-clean setup check test generate lint unit integration molecule coverage mutants crashpoints bench bench-sizes lock
 
 help: ## List the targets
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 14
@@ -23,6 +23,9 @@ demo-no-go: .venv/.use ## The same with the reference finding's indexes only: NO
 
 demo-fleet: .venv/.use ## Both on eight databases: planned everywhere, approved once, canary host first
 	@scripts/demo --fleet
+
+watch: .venv/.use ## How the newest run of each host stands, live: make watch I=inventories/production
+	@ansible-playbook $(if $(I),-i $(I)) playbooks/watch.yml
 
 demo-clean: .venv/.use ## Stop the demos' servers and delete their data
 	@python -m demo.server destroy

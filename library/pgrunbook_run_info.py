@@ -49,6 +49,14 @@ runs:
   returned: success
   type: list
   elements: dict
+moments:
+  description:
+    - How each run stands that is not over, by its id. RV(ignore:age) and RV(ignore:idle) are the
+      seconds since it was begun and since it was seen, RV(ignore:decided) is whether all rows after
+      the canary's were approved, RV(ignore:missing) has the indexes that it dropped and that are
+      not there, and RV(ignore:error) is why it last stopped.
+  returned: success
+  type: dict
 altered:
   description:
     - What somebody has changed since it was written, a sentence each. An event, an approval, a plan
@@ -117,7 +125,8 @@ def main() -> None:
 
     def info(conn: Any, given: Given) -> object:
         runs = ledger.list_runs(conn)
-        result = status.info(runs, evidence.compare(conn, given.options["reports"]))
+        found = evidence.compare(conn, given.options["reports"])
+        result = status.info(runs, ledger.moments_of(conn, runs), found)
         path = "" if module.check_mode else given.options["metrics_file"]
         return with_metrics(result, path, given.options["metrics_host"], runs)
 

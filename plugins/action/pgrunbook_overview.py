@@ -45,7 +45,7 @@ class ActionModule(RunbookAction):
 def _standing(host: str, of: str, told: Mapping[str, Any]) -> ended.Ended:
     result = plain_vars(told.get(REGISTERED[of])) or {}
     if of == "runs" and "runs" in result:
-        return overview.of_runs(host, result["runs"], result["altered"])
+        return overview.of_runs(host, result)
     if of == "gates" and "checks" in result:
         return overview.of_gates(host, result)
     messages = [(told.get(name) or {}).get("msg") for name in (REGISTERED[of], *STEPS)]

@@ -34,7 +34,7 @@ from ansible.plugins.callback.default import CallbackModule as Default
 
 STEPS = "pgrunbook_"
 QUIET = frozenset(
-    f"{STEPS}{name}" for name in ("turn", "rollout", "rollout_end", "overview", "question")
+    f"{STEPS}{name}" for name in ("turn", "rollout", "rollout_end", "overview", "question", "watch")
 )
 SHOWN = frozenset({"ansible.builtin.debug", "debug"})
 WIDTH = 98
@@ -45,7 +45,7 @@ YELLOW = constants.COLOR_WARN
 GREEN = constants.COLOR_OK
 COLOURS = (
     (re.compile(r"\s*(FAIL|NO-GO|BREACHED|REFUSED|ALTERED|THE RUN CAN ONLY END NO-GO)\b"), RED),
-    (re.compile(r"\s*(failed|stopped|no answer)  "), RED),
+    (re.compile(r"\s*(failed|stopped|no answer|not seen)  "), RED),
     (re.compile(r"\s*WARN\b"), YELLOW),
     (re.compile(r"\s*GO\b"), GREEN),
 )

@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from tests.integration.conftest import Database
@@ -52,12 +54,24 @@ def test_deferred_indexes_come_back(
 def test_a_run_broken_off_without_its_indexes_goes_on(
     database: Database, module: Module, phase: Phase
 ) -> None:
-    """The next plan builds what is missing, and needs to drop nothing."""
+    """The next plan builds what is missing, and needs to drop nothing. Meanwhile the status says
+    what is missing, why, and what to type."""
     steps = Steps.of(module, database, {**phase, "phase_strategy": "interleaved"})
     steps.begin()
+    run = steps.planned["run"]["id"]
+
+    def now() -> dict[str, Any]:
+        moment: dict[str, Any] = steps.do("run_info")["moments"][run]
+        return moment
+
+    assert not now()["decided"] and now()["missing"] == [] and now()["idle"] < 60
     steps.approve("backfill")
     steps.defer()
-    steps.do("run", state="failed")
+    assert now()["decided"] and now()["missing"] == sorted(steps.deferred) and now()["error"] == ""
+    steps.do("run", state="failed", detail="No room is left.")
+    told = steps.do("run_info")["text"]
+    assert "stopped: No room is left." in told and f"missing now: index {steps.deferred[0]}" in told
+    assert f"To go back: playbooks/rollback.yml -e run={run}" in told
     again = Steps(module, database.login, steps.spec)
     again.plan()
     assert again.deferred == []
@@ -65,8 +79,10 @@ def test_a_run_broken_off_without_its_indexes_goes_on(
     again.approve("backfill")
     again.backfill()
     again.build()
+    assert now()["missing"] == []
     again.gates("data_gates")
     again.do("run", state="finished")
+    assert steps.do("run_info")["moments"] == {}
     again.back()
     assert len(database.sql(INDEXES, ("session_summaries",))) == 12
 

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from pathlib import Path
 from typing import Any
@@ -10,8 +11,9 @@ from typing import Any
 import pytest
 
 from demo import server as demo_server
-from tests.integration.conftest import Database, Played, plan_hash
+from tests.integration.conftest import ROOT, Database, Played, command_line, plan_hash
 from tests.integration.fleet import fleet_of
+from tests.integration.terminal import Terminal
 
 OWN = {"ANSIBLE_STDOUT_CALLBACK": "pgrunbook"}
 STEP = re.compile(r"^  (\S.*?)  +(?:changed  )?(?:\d+ hosts  )? *\d+\.\d s$", re.MULTILINE)
@@ -101,6 +103,8 @@ def test_several_hosts_are_one_line_a_step_and_one_when_each_begins_and_ends(
     monkeypatch.setenv("ANSIBLE_STDOUT_CALLBACK", "pgrunbook")
     with fleet_of(server, small, tmp_path, ["one", "two", "three"]) as fleet:
         played = fleet.approved()
+        watched = fleet.play("watch")
+    assert watched.status == 0 and "  3 GO" in watched.output, watched.output
     assert played.status == 0 and is_calm(played), played.output
     assert re.search(r"^  Plan every step +3 hosts +\d+\.\d s$", played.output, re.MULTILINE)
     waves = played.output[played.output.index("4/5 Waves") : played.output.index("5/5 Verdict")]
@@ -108,3 +112,23 @@ def test_several_hosts_are_one_line_a_step_and_one_when_each_begins_and_ends(
     assert ["begins", "two"] in told and ["GO", "two"] in told and ["GO", "three"] in told
     assert not STEP.findall(waves)
     assert "3 GO" in played.output
+
+
+def test_the_watch_looks_again_until_somebody_ends_it(database: Database, tmp_path: Path) -> None:
+    with Terminal(command_line(tmp_path, database.login, "watch"), ROOT) as person:
+        at = person.wait_for("No run yet")
+        at = person.wait_for("No run yet", at)
+        person.wait_for("No run yet", at)
+        os.write(person.fd, b"\x03")
+        assert person.status() != 0
+
+
+def test_on_a_terminal_the_line_of_progress_stays_in_its_place(
+    database: Database, small: dict[str, Any], tmp_path: Path
+) -> None:
+    given = {**small, "phase_batch_rows": 20, "phase_batch_target_ms": 1, "phase_slice_seconds": 1}
+    command = command_line(tmp_path, database.login, "phase3", phase=given)
+    with Terminal(command, ROOT) as person:
+        person.approve(person.approve())
+        assert person.status() == 0, person.output
+    assert re.search(r"\r  [0-9,]+ of 2,957 rows [^\n]*\x1b\[K\r  2,957 of 2,957", person.output)

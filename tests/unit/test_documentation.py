@@ -278,7 +278,7 @@ def test_what_the_inventory_may_set_is_checked_and_on_the_page_on_variables() ->
 
 def test_no_variable_can_stand_for_what_a_step_of_the_runbook_finds_or_hands_on() -> None:
     """Apart from the results of other playbooks, which begin with these names."""
-    others = ("control_", "demo_", "status_")
+    others = ("control_", "demo_", "status_", "watch_")
     spec = load_yaml(ROOT / "playbooks/vars/spec.yml")
     names = set(spec) | {name for _, _, given in calls_of_steps() for name in given}
     for _, task in ALL_TASKS:

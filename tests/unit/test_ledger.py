@@ -122,6 +122,41 @@ def test_a_run_that_is_over_shows_its_verdict_and_nothing_that_was_said_on_the_w
     assert line.startswith("phase9-1  finished NO-GO, 1,234 of 5,678 rows")
 
 
+BACK = "  To go back: playbooks/rollback.yml -e run=phase9-1"
+
+
+@pytest.mark.parametrize(
+    ("state", "changes", "told"),
+    [
+        ("running", {}, ["  at work since about 10 min, seen 5 s ago"]),
+        (
+            "running",
+            {"idle": 90.0},
+            ["  NOT SEEN since about 90 s: its ansible-playbook is gone", BACK],
+        ),
+        (
+            "running",
+            {"idle": 300.0, "decided": False},
+            [
+                "  waits for the second answer since about 5 min, or its ansible-playbook is gone",
+                BACK,
+            ],
+        ),
+        (
+            "failed",
+            {"idle": 300.0, "missing": ("a", "b\x1b"), "error": "No room."},
+            ["  stopped: No room.", r"  missing now: index a, b\x1b", BACK],
+        ),
+    ],
+)
+def test_a_run_that_is_not_over_says_how_it_stands(
+    state: str, changes: dict[str, Any], told: list[str]
+) -> None:
+    now = replace(ledger.Moment(600.0, 5.0, decided=True, missing=(), error=""), **changes)
+    shown = status_module._standing(replace(RUN_AT_WORK, state=state), now)
+    assert [line for line in shown if "To go on" not in line and "To steer" not in line] == told
+
+
 def unfinished(**changes: Any) -> ledger.Unfinished:
     begun = ledger.Unfinished("phase9-1", "alice", "running", 12.0, rolling_back=False, baseline={})
     return replace(begun, **changes)

@@ -394,32 +394,43 @@ RUN: dict[str, Any] = {
     "verdict": None,
     "rows_changed": 1200,
     "progress": {"progress": "1,200 of 3,000 rows  40.0%"},
-    "seen_at": "2026-01-31T03:00:00Z",
     "control": "pause",
     "control_by": "bob",
     "rows_per_second": 500,
 }
 
 
+MOMENT = {"age": 600.0, "idle": 5.0, "decided": True, "missing": ["i"], "error": "No room."}
+TOLD = (
+    "Run phase3-1. 1,200 of 3,000 rows  40.0%; seen about {} ago. Told to pause by bob. Kept below"
+    " 500 rows/s. Missing now: index i."
+)
+
+
 @pytest.mark.parametrize(
-    ("runs", "state", "why"),
+    ("run", "now", "state", "why"),
     [
-        ([], ended.NO_RUN, ""),
-        (
-            [RUN],
-            ended.AT_WORK,
-            "Run phase3-1. 1,200 of 3,000 rows  40.0%; last seen 2026-01-31T03:00:00Z. Told to"
-            " pause by bob. Kept below 500 rows/s.",
-        ),
-        ([RUN | {"state": "finished", "verdict": "NO-GO"}, RUN], ended.NO_GO, "Run phase3-1."),
-        ([RUN | {"state": "failed"}], ended.FAILED, "Run phase3-1."),
-        ([RUN | {"state": "reverted", "verdict": "GO"}], ended.REVERTED, "Run phase3-1."),
+        (None, None, ended.NO_RUN, ""),
+        ({}, {}, ended.AT_WORK, TOLD.format("5 s")),
+        ({}, {"idle": 90.0}, ended.GONE, TOLD.format("90 s")),
+        ({}, {"idle": 90.0, "decided": False}, ended.WAITING, TOLD.format("90 s")),
+        ({"state": "failed"}, {}, ended.FAILED, f"{TOLD.format('5 s')} No room."),
+        ({"state": "finished", "verdict": "NO-GO"}, None, ended.NO_GO, "Run phase3-1."),
+        ({"state": "reverted", "verdict": "GO"}, None, ended.REVERTED, "Run phase3-1."),
     ],
 )
-def test_a_host_stands_as_its_newest_run(runs: list[Any], state: str, why: str) -> None:
-    found = overview.of_runs("h", runs, [])
+def test_a_host_stands_as_its_newest_run(
+    run: dict[str, Any] | None, now: dict[str, Any] | None, state: str, why: str
+) -> None:
+    told = {
+        "runs": [] if run is None else [RUN | run, RUN],
+        "moments": {} if now is None else {"phase3-1": MOMENT | now},
+        "altered": [],
+    }
+    found = overview.of_runs("h", told)
     assert (found.state, found.why) == (state, why)
-    assert overview.of_runs("h", runs, ["Event 7."]).why == f"{why} ALTERED Event 7.".strip()
+    altered = overview.of_runs("h", {**told, "altered": ["Event 7."]})
+    assert altered.why == f"{why} ALTERED Event 7.".strip()
 
 
 def test_a_host_whose_gates_are_breached_says_which() -> None:

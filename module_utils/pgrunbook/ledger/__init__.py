@@ -62,6 +62,7 @@ from .history import (
     measured_rate,
     read_history,
 )
+from .moments import Moment, moments_of
 from .refusals import (
     Refused,
     RefusedRow,
@@ -112,6 +113,7 @@ __all__ = [
     "History",
     "Latest",
     "MeasuredRate",
+    "Moment",
     "Progress",
     "Refused",
     "RefusedRow",
@@ -156,6 +158,7 @@ __all__ = [
     "list_runs",
     "may_write",
     "measured_rate",
+    "moments_of",
     "newest_with_rows_aside",
     "open_trials",
     "part_made",

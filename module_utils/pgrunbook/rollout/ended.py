@@ -13,10 +13,11 @@ from ..core import printable
 GO, NO_GO, FAILED, STOPPED = "GO", "NO-GO", "failed", "stopped"
 DONE, LEFT, OPEN, UNDONE = "done before", "not started", "open", "undone"
 AT_WORK, NO_RUN, REVERTED, NO_ANSWER = "at work", "no run", "reverted", "no answer"
+WAITING, GONE = "waits", "not seen"
 OK, BREACHED = "OK", "BREACHED"
 STATES = (
-    *(GO, OK, UNDONE, DONE, AT_WORK, REVERTED, NO_RUN),
-    *(NO_GO, BREACHED, FAILED, STOPPED, LEFT, OPEN, NO_ANSWER),
+    *(GO, OK, UNDONE, DONE, AT_WORK, WAITING, REVERTED, NO_RUN),
+    *(GONE, NO_GO, BREACHED, FAILED, STOPPED, LEFT, OPEN, NO_ANSWER),
 )
 CALM = (GO, OK, UNDONE, DONE)
 WIDTH, MARGIN = 98, 13

@@ -3,28 +3,45 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
-from .ended import AT_WORK, BREACHED, FAILED, NO_ANSWER, NO_RUN, OK, OPEN, REVERTED, Ended
+from ..backfill.progress import about
+from ..ledger import Moment
+from .ended import (
+    AT_WORK,
+    BREACHED,
+    FAILED,
+    GONE,
+    NO_ANSWER,
+    NO_RUN,
+    OK,
+    OPEN,
+    REVERTED,
+    WAITING,
+    Ended,
+)
 
 
-def of_runs(host: str, runs: Sequence[Mapping[str, Any]], altered: Sequence[str]) -> Ended:
-    """How the newest run of a host stands. runs and altered are as pgrunbook_run_info returns
-    them."""
-    told = [f"ALTERED {sentence}" for sentence in altered]
-    if not runs:
-        return Ended(host, NO_RUN, " ".join(told))
-    newest = runs[0]
-    if newest["state"] == "running":
-        told = [*_at_work(newest), *told]
-    state = {"running": AT_WORK, "failed": FAILED, "reverted": REVERTED}.get(newest["state"])
-    return Ended(
-        host,
-        state or newest["verdict"] or OPEN,
-        " ".join([f"Run {newest['id']}.", *told]),
-        rows=newest["rows_changed"],
-    )
+def of_runs(host: str, told: Mapping[str, Any]) -> Ended:
+    """How the newest run of a host stands. told is as pgrunbook_run_info returns it."""
+    altered = [f"ALTERED {sentence}" for sentence in told["altered"]]
+    if not told["runs"]:
+        return Ended(host, NO_RUN, " ".join(altered))
+    newest = told["runs"][0]
+    now = told["moments"].get(newest["id"])
+    standing = _standing(newest, Moment(**now)) if now else []
+    why = " ".join([f"Run {newest['id']}.", *standing, *altered])
+    return Ended(host, _state(newest, now), why, rows=newest["rows_changed"])
+
+
+def _state(run: Mapping[str, Any], now: Mapping[str, Any] | None) -> str:
+    if run["state"] == "running" and now:
+        if Moment(**now).is_seen:
+            return AT_WORK
+        return GONE if now["decided"] else WAITING
+    ended = {"failed": FAILED, "reverted": REVERTED}
+    return ended.get(run["state"]) or run["verdict"] or OPEN
 
 
 def of_gates(host: str, judged: Mapping[str, Any]) -> Ended:
@@ -42,12 +59,15 @@ def no_answer(host: str, why: str) -> Ended:
     return Ended(host, NO_ANSWER, why or "The playbook did not get so far.")
 
 
-def _at_work(run: Mapping[str, Any]) -> list[str]:
-    """The progress of a run, when it was seen last, and what it was told."""
+def _standing(run: Mapping[str, Any], now: Moment) -> list[str]:
+    """The progress of a run that is not over, when it was seen last, what it was told, what is
+    missing, and why it stopped."""
     told = [f"{run['progress']['progress']};"] if run["progress"] else []
-    told.append(f"last seen {run['seen_at']}.")
+    told.append(f"seen {about(now.idle)} ago.")
     if run["control"]:
         told.append(f"Told to {run['control']} by {run['control_by']}.")
     if run["rows_per_second"]:
         told.append(f"Kept below {run['rows_per_second']:,} rows/s.")
-    return told
+    if now.missing:
+        told.append(f"Missing now: index {', '.join(now.missing)}.")
+    return [*told, *([now.error] if now.error and run["state"] == "failed" else [])]
