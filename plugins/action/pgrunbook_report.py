@@ -70,8 +70,9 @@ class ActionModule(RunbookAction):
         _, arguments = self.validate_argument_spec(ARGUMENTS)
         found = {name: self._value(variable, task_vars) for name, variable in RESULTS.items()}
         given = {**found, "finished_at": datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")}
-        dry = bool(self._task.check_mode)
-        return reported(Path(arguments["folder"]), arguments["kind"], given, dry=dry)
+        folder, dry = Path(arguments["folder"]), bool(self._task.check_mode)
+        result = reported(folder, arguments["kind"], given, dry=dry)
+        return listed(result, folder) if result.get("paths") and _is_alone(task_vars) else result
 
     def _value(self, variable: str, task_vars: dict[str, Any]) -> Any:
         """A variable as it is now; None where nobody has set it, and of a step that was passed
@@ -79,6 +80,12 @@ class ActionModule(RunbookAction):
         there = task_vars.get(variable)
         value = None if there is None else plain_vars(self._templar.template(there))
         return None if isinstance(value, dict) and value.get("skipped") else value
+
+
+def _is_alone(task_vars: dict[str, Any]) -> bool:
+    """Whether this is the only host of its rollout, or of the play before there is one."""
+    hosts = (task_vars.get("runbook_rollout") or {}).get("hosts")
+    return len(task_vars.get("ansible_play_hosts_all", [""]) if hosts is None else hosts) == 1
 
 
 def reported(folder: Path, kind: str, given: dict[str, Any], *, dry: bool) -> dict[str, Any]:
@@ -111,6 +118,19 @@ def reported(folder: Path, kind: str, given: dict[str, Any], *, dry: bool) -> di
         }
     except RunbookError as error:
         return {"failed": True, "msg": printable.text(error)}
+
+
+def listed(result: dict[str, Any], folder: Path) -> dict[str, Any]:
+    """The result, once the folder's list of reports is made anew; with a warning where it cannot
+    be written. Of several hosts that is done once, when all have ended."""
+    from ansible.module_utils.pgrunbook.report import index
+
+    try:
+        index.write(folder, TEMPLATES)
+    except OSError as error:
+        warning = f"The list of reports cannot be written to {folder}: {error.strerror}."
+        return {**result, "warnings": [*result.get("warnings", []), warning]}
+    return result
 
 
 def drawn(report: Any) -> tuple[dict[str, str], list[str]]:

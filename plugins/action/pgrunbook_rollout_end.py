@@ -5,6 +5,7 @@ The module of its name has the documentation."""
 
 from __future__ import annotations
 
+from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,7 @@ from ansible.module_utils.pgrunbook.action import RunbookAction
 from ansible.module_utils.pgrunbook.core import printable
 from ansible.module_utils.pgrunbook.core.errors import RunbookError
 from ansible.module_utils.pgrunbook.core.values import plain
+from ansible.module_utils.pgrunbook.report import index
 from ansible.module_utils.pgrunbook.report.files import store
 from ansible.module_utils.pgrunbook.rollout import ended, report, tally
 
@@ -72,7 +74,10 @@ def _written(arguments: dict[str, Any], hosts: list[ended.Ended], why: str) -> d
         "finished_at": datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
     }
     made = report.build(told, rollout["sizes"], hosts, why)
-    return store(folder, made.id, report.files(made, _drawn(hosts), TEMPLATES, folder))
+    paths = store(folder, made.id, report.files(made, _drawn(hosts), TEMPLATES, folder))
+    with suppress(OSError):  # without the list of all reports there is still this one
+        index.write(folder, TEMPLATES)
+    return paths
 
 
 def _drawn(hosts: list[ended.Ended]) -> dict[str, str]:

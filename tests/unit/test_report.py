@@ -22,10 +22,11 @@ from ansible.module_utils.pgrunbook.core.values import plain
 from ansible.module_utils.pgrunbook.gates.gate import Gate
 from ansible.module_utils.pgrunbook.gates.registry import readiness_rows
 from ansible.module_utils.pgrunbook.plan.text import REASONS
+from ansible.module_utils.pgrunbook.report import index
 from ansible.module_utils.pgrunbook.report.checklist import OBJECTIVES, TESTS
 from ansible.module_utils.pgrunbook.report.store import verify
 from ansible.module_utils.pgrunbook.report.words import VERIFY
-from tests.reporting import build, html, junit_xml, markdown, verdict_text, write
+from tests.reporting import PLUGIN, build, html, junit_xml, markdown, verdict_text, write
 
 APPROVAL = {
     "scope": "plan",
@@ -334,6 +335,35 @@ def test_write_makes_all_files_and_points_latest_there(tmp_path: Path) -> None:
     assert (folder / "latest/junit.xml").read_text("utf-8") == junit_xml(told)
     assert "<svg></svg>" in (folder / "latest/report.html").read_text("utf-8")
     assert os.readlink(folder / "latest") == "phase9-1", "relative, so that the folder can move"
+
+
+def test_a_plan_takes_the_place_of_no_run(tmp_path: Path) -> None:
+    write(tmp_path, build(facts(), "plan"), {})
+    assert os.readlink(tmp_path / "latest") == "phase9-1-plan"
+    write(tmp_path, built(), {})
+    write(tmp_path, build(facts(), "plan"), {})
+    assert os.readlink(tmp_path / "latest") == "phase9-1"
+
+
+def test_the_list_has_every_report_the_newest_first(tmp_path: Path) -> None:
+    write(tmp_path, {**built(), "started_at": "2026-01-31T04:05:06Z", "title": "<First>"}, {})
+    plan = {**facts()["plan"], "run": {"id": "phase9-2", "plan_hash": "ab12"}}
+    write(tmp_path, {**build(facts(plan=plan), "plan"), "started_at": "2026-02-01T04:05:06Z"}, {})
+    rollout = {
+        **{"kind": "rollout", "verdict": "NO-GO", "title": "All", "started_at": "2026-03-01"},
+        "hosts": [{"rows": 1000, "seconds": 2.0}, {"rows": 234, "seconds": 3.0}],
+    }
+    for name, text in (("rollout-1", json.dumps(rollout)), ("other", "[]"), ("broken", "{")):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "report.json").write_text(text, encoding="utf-8")
+    index.write(tmp_path, PLUGIN.TEMPLATES)
+    page = (tmp_path / "index.html").read_text("utf-8")
+    assert re.findall(r'href="([^"]+)"', page) == [
+        "rollout-1/report.html",
+        "phase9-2-plan/report.html",
+        "phase9-1/report.html",
+    ]
+    assert "1,234" in page and "2 hosts" in page and "dry run" in page and "&lt;First&gt;" in page
 
 
 def test_latest_moves_and_nothing_temporary_stays(tmp_path: Path) -> None:

@@ -6,6 +6,7 @@ __all__ = [
     "build",
     "facts",
     "files",
+    "index",
     "metrics",
     "pages",
     "plots",

@@ -44,13 +44,16 @@ def write(
 
 def store(folder: Path, name: str, files: Mapping[str, tuple[str, str]]) -> dict[str, str]:
     """Write files, each a name and its content by its kind, to folder/name, and point folder/latest
-    there. Returns their paths by kind. Raises RunbookError where that cannot be written to."""
+    there; a plan's report takes the place of no other. Returns their paths by kind. Raises
+    RunbookError where that cannot be written to."""
     target = folder / name
     try:
         _private_folder(target)
         for file, content in files.values():
-            _replace(target / file, content)
-        _point(folder / "latest", target)
+            replace_file(target / file, content)
+        latest = folder / "latest"
+        if not _is_of_plan(target) or _is_of_plan(latest.resolve()):
+            _point(latest, target)
     except OSError as error:
         raise RunbookError(
             f"The report cannot be written to {folder}: {error.strerror}. Next step: let "
@@ -78,8 +81,14 @@ def _point(link: Path, target: Path) -> None:
     new.replace(link)
 
 
-def _replace(path: Path, content: str) -> None:
-    temporary = path.with_suffix(f"{path.suffix}.new")
+def _is_of_plan(folder: Path) -> bool:
+    """Whether a folder has the report of a plan, or is not there yet."""
+    return folder.name.endswith(SUFFIXES["plan"]) or not folder.exists()
+
+
+def replace_file(path: Path, content: str) -> None:
+    """Write a file whole, in the place of the one that was there."""
+    temporary = path.with_suffix(f"{path.suffix}.{os.getpid()}.new")
     temporary.unlink(missing_ok=True)
     opened = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, FILE_MODE)
     with open(opened, "w", encoding="utf-8") as file:
