@@ -191,9 +191,9 @@ def test_control_needs_a_run_at_work(database: Database, module: Module, phase: 
 def test_control_and_status_playbooks(
     database: Database, playbook: Callable[..., Played], steps: Steps, tmp_path: Path
 ) -> None:
-    played = playbook(database.login, "control", "-e", "action=throttle", "-e", "rows_per_second=9")
+    played = playbook(database.login, "control", "-e", "do=throttle", "-e", "rows_per_second=9")
     assert played.status == 0 and "at most 9 rows/s" in played.output
-    assert "-e action=pause" in playbook(database.login, "control", "-e", "action=stop").output
+    assert "-e do=pause" in playbook(database.login, "control", "-e", "do=stop").output
     status = playbook(database.login, "status")
     assert status.status == 0 and "kept below 9 rows/s" in status.output
     metrics = (tmp_path / "reports" / "pgrunbook.prom").read_text()

@@ -57,7 +57,7 @@ def _standing(run: RunStatus, now: Moment) -> list[str]:
         lines = [f"stopped: {now.error}"] if now.error else []
     elif now.is_seen:
         lines = [f"at work since {about(now.age)}, seen {now.idle:.0f} s ago"]
-        again = ["To steer it: playbooks/control.yml -e action=pause, resume, abort or throttle"]
+        again = ["To steer it: playbooks/control.yml -e do=pause, resume, abort or throttle"]
     elif now.decided:
         lines = [f"NOT SEEN since {about(now.idle)}: its ansible-playbook is gone"]
     else:
