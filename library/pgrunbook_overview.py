@@ -13,6 +13,8 @@ description:
     20 hosts it has those with which something is the matter.
   - All of it is done by an action plugin, on the controller. It touches neither a target nor a
     database.
+extends_documentation_fragment:
+  - pgrunbook.controller
 options:
   hosts:
     description: The hosts, in the order of the inventory.
@@ -24,15 +26,6 @@ options:
     type: str
     required: true
     choices: [runs, gates]
-attributes:
-  check_mode:
-    description: Does the same.
-    support: full
-  diff_mode:
-    description: It changes nothing.
-    support: none
-author:
-  - The pgrunbook authors (@pgrunbook)
 """
 
 EXAMPLES = r"""

@@ -14,6 +14,8 @@ description:
   - What was typed is compared here and is never a variable.
   - All of it is done by an action plugin, on the controller. It touches neither the target nor a
     database; M(pgrunbook_approval) records the answer.
+extends_documentation_fragment:
+  - pgrunbook.controller
 options:
   hash:
     description: What is approved, SHA-256 in hexadecimal.
@@ -47,15 +49,6 @@ options:
       - The hash that is approved without a question, all 64 digits, as they are and not as an
         expression. Left out, a person is asked.
     type: str
-attributes:
-  check_mode:
-    description: Asks as well. Playbooks leave it out in a dry run.
-    support: full
-  diff_mode:
-    description: It changes nothing.
-    support: none
-author:
-  - The pgrunbook authors (@pgrunbook)
 """
 
 EXAMPLES = r"""

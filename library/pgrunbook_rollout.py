@@ -14,6 +14,8 @@ description:
     them into waves, and gives the hash that an approval of all of them names.
   - All of it is done by an action plugin, on the controller. It touches neither the targets nor a
     database.
+extends_documentation_fragment:
+  - pgrunbook.controller
 options:
   hosts:
     description: The hosts, in the inventory's order.
@@ -44,15 +46,6 @@ options:
     description: The hash that is approved without a question, to tell what has changed since.
     type: str
     default: ""
-attributes:
-  check_mode:
-    description: Does the same.
-    support: full
-  diff_mode:
-    description: It changes nothing.
-    support: none
-author:
-  - The pgrunbook authors (@pgrunbook)
 """
 
 EXAMPLES = r"""

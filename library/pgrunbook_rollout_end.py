@@ -13,6 +13,8 @@ description:
     hosts it writes a report, as C(report.html), C(report.md), C(report.json) and C(junit.xml).
   - All of it is done by an action plugin, on the controller. It touches neither the targets nor a
     database.
+extends_documentation_fragment:
+  - pgrunbook.controller
 options:
   rollout:
     description: The rollout, as M(pgrunbook_rollout) returned it.
@@ -30,15 +32,6 @@ options:
     description: When the playbook began, ISO 8601 in UTC.
     type: str
     required: true
-attributes:
-  check_mode:
-    description: Does the same.
-    support: full
-  diff_mode:
-    description: It changes nothing.
-    support: none
-author:
-  - The pgrunbook authors (@pgrunbook)
 """
 
 EXAMPLES = r"""

@@ -14,6 +14,8 @@ description:
   - What is kept is for this execution of the playbook only, in a file of the controller.
   - All of it is done by an action plugin, on the controller. It touches neither the target nor a
     database.
+extends_documentation_fragment:
+  - pgrunbook.controller
 options:
   state:
     description: V(begun) asks whether the host may begin, V(ended) keeps how it ended.
@@ -48,15 +50,6 @@ options:
     description: With O(state=ended), whether a person stopped it, or the end of its window.
     type: bool
     default: false
-attributes:
-  check_mode:
-    description: Does the same.
-    support: full
-  diff_mode:
-    description: It changes nothing.
-    support: none
-author:
-  - The pgrunbook authors (@pgrunbook)
 """
 
 EXAMPLES = r"""

@@ -12,6 +12,8 @@ description:
   - Reads the ledger of each host once a second, and shows how its newest run stands, until somebody
     presses Ctrl-C. Where the output is no terminal, it looks once.
   - All of it is done by an action plugin, which connects from the controller. It only reads.
+extends_documentation_fragment:
+  - pgrunbook.controller
 options:
   hosts:
     description: The hosts, in the order of the inventory.
@@ -22,15 +24,6 @@ options:
     description: After how many looks it ends. With V(0) it goes on on a terminal.
     type: int
     default: 0
-attributes:
-  check_mode:
-    description: Does the same.
-    support: full
-  diff_mode:
-    description: It changes nothing.
-    support: none
-author:
-  - The pgrunbook authors (@pgrunbook)
 """
 
 EXAMPLES = r"""

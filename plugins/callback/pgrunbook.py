@@ -19,13 +19,16 @@ extends_documentation_fragment:
   - result_format_callback
 """
 
+import atexit
+import os
 import re
+import shlex
 import textwrap
 import time
 from collections.abc import Iterable
 from typing import Any
 
-from ansible import constants
+from ansible import constants, context
 from ansible.executor.task_result import CallbackTaskResult
 from ansible.playbook.block import Block
 from ansible.playbook.play import Play
@@ -70,6 +73,8 @@ class CallbackModule(Default):  # type: ignore[misc]
         self._began: dict[tuple[str, str], float] = {}
         self._step: _Step | None = None
         self._said = ""
+        self._writes = False
+        atexit.register(self._interrupted, os.getpid())
 
     @property
     def _verbose(self) -> bool:
@@ -105,6 +110,7 @@ class CallbackModule(Default):  # type: ignore[misc]
             return
         self._handle_warnings(result.result)
         action = result.task.action
+        self._writes = self._writes or action == f"{STEPS}approval"
         if action in SHOWN:
             self._end_step()
             self._show(str(result.result.get("msg", "")))
@@ -161,10 +167,24 @@ class CallbackModule(Default):  # type: ignore[misc]
             super().v2_playbook_on_no_hosts_remaining()
 
     def v2_playbook_on_stats(self, stats: Any) -> None:
+        self._writes = False
         if self._verbose:
             super().v2_playbook_on_stats(stats)
             return
         self._end_step()
+
+    def _interrupted(self, playbook: int) -> None:
+        """The last line after Ctrl-C, once a run has begun: Ansible says no more than that."""
+        if self._writes and os.getpid() == playbook:
+            given = " ".join(f"-i {shlex.quote(each)}" for each in context.CLIARGS["inventory"])
+            self._lines(
+                [
+                    "",
+                    "What was committed is kept. How it stands, what is missing now, how to go on "
+                    "and back:",
+                    f"  ansible-playbook {given} playbooks/status.yml",
+                ]
+            )
 
     def _turn(self, result: CallbackTaskResult) -> None:
         """Where each host goes its own way: that it begins, and how it ended."""

@@ -179,3 +179,17 @@ attributes:
     - The module changes nothing.
     support: none
 """
+
+    CONTROLLER = r"""
+attributes:
+  check_mode:
+    description:
+    - It does the same in either mode, by an action plugin on the controller.
+    support: full
+  diff_mode:
+    description:
+    - The module changes nothing.
+    support: none
+author:
+- The pgrunbook authors (@pgrunbook)
+"""

@@ -236,6 +236,22 @@ def plan_hash(output: str) -> str:
     return last
 
 
+def played(command: list[str], environment: dict[str, str] | None = None) -> Played:
+    """Run a command without a terminal."""
+    done = subprocess.run(
+        command,
+        cwd=ROOT,
+        env={**os.environ, "ANSIBLE_NOCOLOR": "1", **(environment or {})},
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        timeout=600,
+        check=False,
+    )
+    return Played(done.returncode, done.stdout)
+
+
 @pytest.fixture
 def playbook(tmp_path: Path) -> Callable[..., Played]:
     """Run a playbook as its user does: playbook(login, "phase3", "--check", phase=…)."""
@@ -248,18 +264,7 @@ def playbook(tmp_path: Path) -> Callable[..., Played]:
         environment: dict[str, str] | None = None,
     ) -> Played:
         command = command_line(tmp_path, login, name, *arguments, phase=phase)
-        done = subprocess.run(
-            command,
-            cwd=ROOT,
-            env={**os.environ, "ANSIBLE_NOCOLOR": "1", **(environment or {})},
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            timeout=600,
-            check=False,
-        )
-        return Played(done.returncode, done.stdout)
+        return played(command, environment)
 
     return run
 

@@ -3,9 +3,7 @@
 
 from __future__ import annotations
 
-import os
 import re
-import subprocess
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
@@ -17,7 +15,7 @@ import yaml
 from psycopg.sql import SQL, Identifier
 
 from demo import server as demo_server
-from tests.integration.conftest import ROOT, Database, Played, copied, program
+from tests.integration.conftest import Database, Played, copied, played, program
 from tests.integration.servers import superuser
 from tests.integration.terminal import QUESTION, Terminal
 
@@ -60,23 +58,12 @@ class Fleet:
 
     def play(self, name: str, *arguments: str) -> Played:
         """Run a playbook on all hosts."""
-        done = subprocess.run(
-            self.command(name, *arguments),
-            cwd=ROOT,
-            env={**os.environ, "ANSIBLE_NOCOLOR": "1"},
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            timeout=600,
-            check=False,
-        )
-        return Played(done.returncode, done.stdout)
+        return played(self.command(name, *arguments))
 
     def approval(self, *arguments: str, book: str = "phase3") -> str:
         """The approval of the rollout that a dry run shows."""
-        played = self.play(book, "--check", *arguments)
-        return re.findall(r"approval=[0-9a-f]{64}", played.output)[-1]
+        dry = self.play(book, "--check", *arguments)
+        return re.findall(r"approval=[0-9a-f]{64}", dry.output)[-1]
 
     def approved(self, *arguments: str) -> Played:
         """Run phase3 with the approval of what its dry run shows."""

@@ -132,3 +132,18 @@ def test_on_a_terminal_the_line_of_progress_stays_in_its_place(
         person.approve(person.approve())
         assert person.status() == 0, person.output
     assert re.search(r"\r  [0-9,]+ of 2,957 rows [^\n]*\x1b\[K\r  2,957 of 2,957", person.output)
+
+
+def test_after_ctrl_c_the_last_lines_say_where_to_look(
+    database: Database, small: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("ANSIBLE_STDOUT_CALLBACK", "pgrunbook")
+    given = {**small, "phase_batch_rows": 1, "phase_batch_target_ms": 1, "phase_slice_seconds": 1}
+    command = command_line(tmp_path, database.login, "phase3", phase=given)
+    with Terminal(command, ROOT) as person:
+        at = person.approve(person.approve())
+        person.wait_for(r"\r  [0-9,]+ of 2,957 rows", at)
+        os.write(person.fd, b"\x03")
+        assert person.status() != 0
+    last = " ".join(person.output.split()[-40:])
+    assert "What was committed is kept." in last and last.endswith("playbooks/status.yml"), last
