@@ -21,6 +21,8 @@ Line = tuple[str, str]
 BACK = "about as long as the filling"
 """docs/benchmark.md: rows are given back at 1.0 to 1.1 times the rate at which they were filled."""
 
+NOTHING_TO_UNDO = "Nothing to undo: the run left no change that still stands"
+
 
 def plan_brief(result: PlanResult) -> str:
     """A run's plan in short."""
@@ -33,6 +35,7 @@ def plan_brief(result: PlanResult) -> str:
                 "Changes", list(_changes(result)) or ["nothing: it is as the phase wants it"]
             ),
             *([("Goes on", f"run {result.run.id} was broken off")] if result.resumes else []),
+            *_how(result),
             ("Takes", _duration(result)),
             *_missing(result),
             ("Locks", _locks(plan)),
@@ -55,7 +58,7 @@ def rollback_brief(result: RollbackResult) -> str:
         [
             *_where(result.plan),
             ("Run", str(result.run.id)),
-            *_labelled("Changes", titles),
+            *_labelled("Changes", titles if result.needed else [NOTHING_TO_UNDO]),
             ("Takes", BACK),
             *_labelled("Note", (*result.plan.journal_altered, *result.plan.notes)),
         ],
@@ -115,6 +118,15 @@ def _filling(result: PlanResult) -> Iterator[str]:
             f"{between(counts.estimated.rows_eligible, rows=True)}"
         )
     yield f"fill {rows}: {names}"
+
+
+def _how(result: PlanResult) -> list[Line]:
+    """Which way the backfill takes, and why."""
+    if not result.counts.rows_eligible:
+        return []
+    strategy = result.plan.strategy
+    passes = f" in {strategy.passes} passes" if strategy.passes > 1 else ""
+    return [("How", f"{strategy.name}{passes}: {result.why_strategy}")]
 
 
 def _duration(result: PlanResult) -> str:
