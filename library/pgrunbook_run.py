@@ -74,6 +74,11 @@ standing:
   returned: success
   type: list
   elements: dict
+missing:
+  description: The indexes that the run dropped and that are not there now.
+  returned: success
+  type: list
+  elements: str
 # begin: queries
 queries:
   description:
@@ -117,7 +122,7 @@ from ansible.module_utils.pgrunbook.module import (
 def record(conn: Any, given: Given) -> object:
     run = given.run
     if not ledger.has_run(conn, run.id):
-        return {"changed": False, "approvals": [], "history": {}, "standing": []}
+        return {"changed": False, "approvals": [], "history": {}, "standing": [], "missing": []}
     state, verdict = given.options["state"], given.options["verdict"]
     if not given.dry:
         ledger.require_owner(conn, run)
@@ -134,6 +139,7 @@ def record(conn: Any, given: Given) -> object:
         "approvals": plain(ledger.list_approvals(conn, run.id)),
         "history": plain(ledger.read_history(conn, run.id)) or {},
         "standing": plain(ledger.standing_changes(conn, run.id)),
+        "missing": ledger.missing_of(conn, run.id),
     }
     path = "" if given.dry else given.options["metrics_file"]
     runs = ledger.list_runs(conn) if path else []

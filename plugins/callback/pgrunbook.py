@@ -37,8 +37,10 @@ from ansible.plugins.callback.default import CallbackModule as Default
 
 STEPS = "pgrunbook_"
 QUIET = frozenset(
-    f"{STEPS}{name}" for name in ("turn", "rollout", "rollout_end", "overview", "question", "watch")
+    f"{STEPS}{name}"
+    for name in ("turn", "rollout", "rollout_end", "overview", "question", "watch", "run")
 )
+WRITING = frozenset(f"{STEPS}{name}" for name in ("column", "index", "index_trial", "backfill"))
 SHOWN = frozenset({"ansible.builtin.debug", "debug"})
 WIDTH = 98
 OWN_WAY = "host_pinned"  # the strategy of plays in which each host goes its own way
@@ -197,7 +199,8 @@ class CallbackModule(Default):  # type: ignore[misc]
         if not self._together:
             return
         if self._step is None:
-            self._step = _Step(result.task.get_name())
+            writes = result.task.action in WRITING and not result.task.check_mode
+            self._step = _Step(result.task.get_name(), writes=writes)
         self._step.hosts += 1
         self._step.seconds = max(self._step.seconds, self._seconds(result))
         self._step.changed += bool(result.result.get("changed"))
@@ -209,7 +212,7 @@ class CallbackModule(Default):  # type: ignore[misc]
         step, self._step = self._step, None
         if step:
             hosts = f"{step.hosts} hosts" if self._hosts > 1 else ""
-            changed = "changed" if step.changed else ""
+            changed = "changed" if step.changed else "nothing to do" if step.writes else ""
             told = "  ".join(filter(None, (changed, hosts, f"{step.seconds:6.1f} s")))
             self._line(f"  {_named(step.name):<{WIDTH - 2 - len(told)}}{told}")
 
@@ -250,10 +253,11 @@ class CallbackModule(Default):  # type: ignore[misc]
 
 class _Step:
     """A step that so many hosts have done, of which some have changed anything; seconds is how long
-    it took on the slowest."""
+    it took on the slowest, and writes is whether it is there to change anything."""
 
-    def __init__(self, name: str) -> None:
-        self.name, self.hosts, self.changed, self.seconds = name, 0, 0, 0.0
+    def __init__(self, name: str, *, writes: bool) -> None:
+        self.name, self.writes = name, writes
+        self.hosts, self.changed, self.seconds = 0, 0, 0.0
 
 
 def _named(name: str) -> str:

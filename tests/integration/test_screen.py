@@ -16,7 +16,9 @@ from tests.integration.fleet import fleet_of
 from tests.integration.terminal import Terminal
 
 OWN = {"ANSIBLE_STDOUT_CALLBACK": "pgrunbook"}
-STEP = re.compile(r"^  (\S.*?)  +(?:changed  )?(?:\d+ hosts  )? *\d+\.\d s$", re.MULTILINE)
+STEP = re.compile(
+    r"^  (\S.*?)  +(?:changed  |nothing to do  )?(?:\d+ hosts  )? *\d+\.\d s$", re.MULTILINE
+)
 HEADING = re.compile(r"^(\d/\d .*|End of a dry run)$", re.MULTILINE)
 NOISE = ("TASK [", "PLAY [", "ok:", "skipping:", "included:", "fatal:", "changed:", "\x1b[")
 RED, GREEN = "\x1b[0;31m", "\x1b[0;32m"
@@ -62,9 +64,7 @@ def test_a_run_has_a_line_for_each_step(
         "Validate rows and indexes",
         "Compare the schema with the application's models again",
         "Compare the queries with the ones that they replace",
-        "Read who approved, and what was done",
         "Write the report",
-        "Record the verdict",
     ]
     assert HEADING.findall(run.output) == ["1/5 Plan", "3/5 Canary host"]
     assert re.search(r"^GO  ", run.output, re.MULTILINE), run.output

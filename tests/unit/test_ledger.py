@@ -92,69 +92,75 @@ def test_a_specification_has_one_hash_before_and_after_json() -> None:
     assert ledger.plan_hash({"spec": spec}) == ledger.plan_hash({"spec": lists})
 
 
-def status(**changes: Any) -> list[str]:
+NOW = ledger.Moment(600.0, 5.0, decided=True, missing=(), error="")
+ROWS = "1,234 of 5,678 rows, by alice"
+BACK = "  To go back: playbooks/rollback.yml -e run=phase9-1"
+AGAIN = ["  To go on: run its playbook again.", BACK]
+NONE_MISSING = "  no index that it dropped is missing"
+
+
+def status(now: ledger.Moment | None = NOW, **changes: Any) -> list[str]:
     """What status.yml prints of a run."""
-    return status_module._status(replace(RUN_AT_WORK, **changes))
-
-
-def test_a_run_is_one_line_of_status_until_it_has_made_progress() -> None:
-    told = "running, 1,234 of 5,678 rows, by alice, last seen 2026-01-31 04:05:06+00"
-    assert status() == [f"phase9-1  {told}"]
+    return status_module.of_run(replace(RUN_AT_WORK, **changes), now)
 
 
 def test_a_run_at_work_shows_its_progress_and_what_it_was_told() -> None:
-    shown = status(
-        progress={"progress": "LINE OF PROGRESS"},
-        control="pause",
-        control_by="bob",
-        rows_per_second=2000,
-    )
-    assert shown[1:] == [
+    shown = status(progress={"progress": "LINE OF PROGRESS"}, rows_per_second=2000, verdict="NO-GO")
+    assert shown == [
+        f"phase9-1  at work, {ROWS}, seen about 5 s ago",
         "  LINE OF PROGRESS",
-        "  told to pause by bob",
         "  kept below 2,000 rows/s",
+        "  begun about 10 min ago",
+        NONE_MISSING,
+        "  To steer it: playbooks/control.yml -e do=pause, abort or throttle",
     ]
+
+
+def test_a_paused_run_says_who_paused_it_and_how_it_goes_on() -> None:
+    shown = status(control="pause", control_by="bob")
+    assert shown[0].startswith("phase9-1  paused, ") and "  told to pause by bob" in shown
+    assert shown[-1] == "  To steer it: playbooks/control.yml -e do=resume or abort"
 
 
 def test_a_run_that_is_over_shows_its_verdict_and_nothing_that_was_said_on_the_way() -> None:
     over = {"progress": {"progress": "LINE"}, "control": "abort", "control_by": "bob"}
-    (line,) = status(state="finished", verdict="NO-GO", **over)
-    assert line.startswith("phase9-1  finished NO-GO, 1,234 of 5,678 rows")
-
-
-BACK = "  To go back: playbooks/rollback.yml -e run=phase9-1"
+    line, back = status(None, state="finished", verdict="NO-GO", **over)
+    assert line == f"phase9-1  finished NO-GO, {ROWS}, last seen 2026-01-31 04:05:06+00"
+    assert back == BACK
+    assert len(status(None, state="finished", verdict="GO", **over)) == 1
 
 
 @pytest.mark.parametrize(
-    ("state", "changes", "told"),
+    ("changes", "told"),
     [
-        ("running", {}, ["  at work since about 10 min, seen 5 s ago"]),
         (
-            "running",
             {"idle": 90.0},
-            ["  NOT SEEN since about 90 s: its ansible-playbook is gone", BACK],
-        ),
-        (
-            "running",
-            {"idle": 300.0, "decided": False},
             [
-                "  waits for the second answer since about 5 min, or its ansible-playbook is gone",
-                BACK,
+                f"phase9-1  NOT SEEN, {ROWS}, seen about 90 s ago",
+                "  its ansible-playbook is gone; what was committed is kept",
+                NONE_MISSING,
             ],
         ),
         (
-            "failed",
-            {"idle": 300.0, "missing": ("a", "b\x1b"), "error": "No room."},
-            ["  stopped: No room.", r"  missing now: index a, b\x1b", BACK],
+            {"idle": 300.0, "decided": False, "missing": ("a", "b\x1b")},
+            [
+                f"phase9-1  waits for an answer, {ROWS}, seen about 5 min ago",
+                "  the second question is open, or its ansible-playbook is gone",
+                r"  missing now: index a, b\x1b",
+            ],
         ),
     ],
 )
-def test_a_run_that_is_not_over_says_how_it_stands(
-    state: str, changes: dict[str, Any], told: list[str]
+def test_a_run_that_nobody_has_seen_is_not_said_to_run(
+    changes: dict[str, Any], told: list[str]
 ) -> None:
-    now = replace(ledger.Moment(600.0, 5.0, decided=True, missing=(), error=""), **changes)
-    shown = status_module._standing(replace(RUN_AT_WORK, state=state), now)
-    assert [line for line in shown if "To go on" not in line and "To steer" not in line] == told
+    shown = status(replace(NOW, **changes), progress={"progress": "1,382 rows/s  0:07 to go"})
+    assert shown == [*told, *AGAIN]
+
+
+def test_a_run_that_stopped_says_why() -> None:
+    shown = status(replace(NOW, error="No room."), state="failed")
+    assert shown[1:] == ["  stopped: No room.", NONE_MISSING, *AGAIN]
 
 
 def unfinished(**changes: Any) -> ledger.Unfinished:

@@ -170,6 +170,9 @@ def test_a_run_that_was_taken_back_is_told_first() -> None:
     said = "Run phase9-1 was taken back at 2026-01-31T04:05:06Z"
     assert found["text"].startswith(said)
     assert found["verdict"].splitlines()[1].startswith(said)
+    assert (
+        found["verdict"].count("Next step:") == 1 and "none, if that was meant" in found["verdict"]
+    )
     for other in (None, {**run, "state": "finished"}):
         assert "taken back" not in str(concluded(parsed(), [{**result, "run": other}]))
 

@@ -285,7 +285,7 @@ def test_the_verdict_is_go_only_where_every_host_is() -> None:
 
 def test_one_host_says_in_its_own_words_why_it_is_not_go() -> None:
     assert ended.why([Ended("a", ended.FAILED, "The run stopped: x")], "") == "The run stopped: x"
-    assert ended.why([Ended("a", ended.NO_GO, "y")], "") == "NO-GO: y The report has the details."
+    assert ended.why([Ended("a", ended.NO_GO, "y")], "") == ended.NO_GO_ALONE
 
 
 def test_the_table_has_a_line_for_each_host_and_why() -> None:

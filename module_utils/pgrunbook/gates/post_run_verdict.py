@@ -223,13 +223,16 @@ def _verdict(spec: Spec, gates: Sequence[Gate], command: str, reverted: Sequence
     head = (
         f"BREACHED  {spec.phase} on {spec.table}, {len(breached)} of {len(gates)} gates. {proof}."
     )
+    if reverted:
+        again = f"Next step: none, if that was meant; else run the phase again: {command}"
+        return "\n".join([head, *reverted, *(f"{told(gate)}." for gate in breached), again])
     fill = _fill(gates, command)
     steps = [
         f"{told(gate)}. Next step: "
         + registry.declared(gate.id).next_step.format(command=command, fill=fill)
         for gate in breached
     ]
-    return "\n".join([head, *reverted, *steps])
+    return "\n".join([head, *steps])
 
 
 def _fill(gates: Sequence[Gate], command: str) -> str:

@@ -62,7 +62,7 @@ from .history import (
     measured_rate,
     read_history,
 )
-from .moments import Moment, moments_of
+from .moments import Moment, missing_of, moments_of
 from .refusals import (
     Refused,
     RefusedRow,
@@ -158,6 +158,7 @@ __all__ = [
     "list_runs",
     "may_write",
     "measured_rate",
+    "missing_of",
     "moments_of",
     "newest_with_rows_aside",
     "open_trials",

@@ -54,3 +54,9 @@ def moments_of(conn: Connection, runs: Iterable[RunStatus]) -> dict[str, Moment]
             row = one(conn, _MOMENT, (run.id,))
             found[run.id] = Moment(**{**row, "missing": tuple(row["missing"])})
     return found
+
+
+def missing_of(conn: Connection, run_id: str) -> list[str]:
+    """The indexes that a run dropped and that are not there now."""
+    missing: list[str] = one(conn, _MOMENT, (run_id,))["missing"]
+    return missing

@@ -45,28 +45,66 @@ def info(
 
 
 def of_run(run: RunStatus, now: Moment | None) -> list[str]:
-    """A run in a line, what it was told, and where it is not over how it stands."""
-    return [*_status(run), *(_standing(run, now) if now else [])]
+    """A run in a line; below it what else is known of it, and where it is not over, or not GO, what
+    to type. now is how it stands, None where it is over."""
+    told = [f"of rollout {', '.join(run.rollouts)}"] if run.rollouts else []
+    if run.forgotten:
+        what = "forgotten" if run.forgotten.whole else "being forgotten"
+        told.append(f"journal {what}: by {run.forgotten.by}, {run.forgotten.at}")
+    if now:
+        told += [*_standing(run, now), *_next(run, now)]
+    elif run.verdict == "NO-GO" and run.state == "finished":
+        told.append(_back(run))
+    return [_headline(run, now), *(f"  {printable.line(line)}" for line in told)]
+
+
+def _headline(run: RunStatus, now: Moment | None) -> str:
+    verdict = f" {run.verdict}" if run.verdict and run.state != "running" else ""
+    claimed = " (claimed)" if run.claimed else ""
+    refused = f" ({run.rows_refused:,} refused)" if run.rows_refused else ""
+    seen = f"seen {about(now.idle)} ago" if now else f"last seen {_FRACTION.sub('', run.seen_at)}"
+    return (
+        f"{run.id}  {_word(run, now)}{verdict}, {run.rows_changed:,} of {run.rows_eligible:,} "
+        f"rows{refused}, by {run.operator}{claimed}, {seen}"
+    )
+
+
+def _word(run: RunStatus, now: Moment | None) -> str:
+    """The state of a run. One that runs by the ledger may have lost its ansible-playbook."""
+    if run.state != "running" or now is None:
+        return run.state
+    if now.is_seen:
+        return "paused" if run.control == "pause" else "at work"
+    return "NOT SEEN" if now.decided else "waits for an answer"
 
 
 def _standing(run: RunStatus, now: Moment) -> list[str]:
-    """How a run stands that is not over, and what to type."""
-    go_back = f"To go back: playbooks/rollback.yml -e run={run.id}"
-    again = ["To go on: run the playbook again.", go_back]
+    """What a run that is not over has said, was told and lacks."""
     if run.state == "failed":
-        lines = [f"stopped: {now.error}"] if now.error else []
+        told = [f"stopped: {now.error}"] if now.error else []
     elif now.is_seen:
-        lines = [f"at work since {about(now.age)}, seen {now.idle:.0f} s ago"]
-        again = ["To steer it: playbooks/control.yml -e do=pause, resume, abort or throttle"]
+        told = [run.progress["progress"]] if run.progress else []
+        told += [f"told to {run.control} by {run.control_by}"] if run.control else []
+        told += [f"kept below {run.rows_per_second:,} rows/s"] if run.rows_per_second else []
+        told.append(f"begun {about(now.age)} ago")
     elif now.decided:
-        lines = [f"NOT SEEN since {about(now.idle)}: its ansible-playbook is gone"]
+        told = ["its ansible-playbook is gone; what was committed is kept"]
     else:
-        lines = [
-            f"waits for the second answer since {about(now.idle)}, or its ansible-playbook is gone"
-        ]
-    if now.missing:
-        lines.append(f"missing now: index {', '.join(now.missing)}")
-    return [f"  {printable.line(line)}" for line in (*lines, *again)]
+        told = ["the second question is open, or its ansible-playbook is gone"]
+    missing = f"missing now: index {', '.join(now.missing)}" if now.missing else ""
+    return [*told, missing or "no index that it dropped is missing"]
+
+
+def _next(run: RunStatus, now: Moment) -> list[str]:
+    """What to type about a run that is not over."""
+    if run.state == "running" and now.is_seen:
+        orders = "resume or abort" if run.control == "pause" else "pause, abort or throttle"
+        return [f"To steer it: playbooks/control.yml -e do={orders}"]
+    return ["To go on: run its playbook again.", _back(run)]
+
+
+def _back(run: RunStatus) -> str:
+    return f"To go back: playbooks/rollback.yml -e run={run.id}"
 
 
 def told(run_id: str, given: Told) -> dict[str, Any]:
@@ -82,27 +120,3 @@ def told(run_id: str, given: Told) -> dict[str, Any]:
 
 def _listing(of: Control) -> str:
     return f"control: {of.action or 'none'}\nrows_per_second: {of.rows_per_second or 'none'}\n"
-
-
-def _status(run: RunStatus) -> list[str]:
-    """A run in a line, and while it is at work its progress and what it was told in another."""
-    verdict = f" {run.verdict}" if run.verdict else ""
-    claimed = " (claimed)" if run.claimed else ""
-    refused = f" ({run.rows_refused:,} refused)" if run.rows_refused else ""
-    lines = [
-        f"{run.id}  {run.state}{verdict}, {run.rows_changed:,} of "
-        f"{run.rows_eligible:,} rows{refused}, by {run.operator}{claimed}, last seen "
-        f"{_FRACTION.sub('', run.seen_at)}"
-    ]
-    if run.rollouts:
-        lines.append(f"  of rollout {', '.join(run.rollouts)}")
-    if run.forgotten:
-        what = "forgotten" if run.forgotten.whole else "being forgotten"
-        lines.append(f"  journal {what}: by {run.forgotten.by}, {run.forgotten.at}")
-    if run.state != "running":
-        return lines
-    ordered = [f"told to {run.control} by {run.control_by}"] if run.control else []
-    if run.rows_per_second:
-        ordered.append(f"kept below {run.rows_per_second:,} rows/s")
-    shown = [*([run.progress["progress"]] if run.progress else []), *ordered]
-    return [*lines, *(f"  {text}" for text in shown)]

@@ -22,6 +22,11 @@ STATES = (
 CALM = (GO, OK, UNDONE, DONE)
 WIDTH, MARGIN = 98, 13
 LISTED = 20  # hosts
+NO_GO_ALONE = (
+    "NO-GO: the reasons are above, and in the report. What was done is kept. Next step: mend them "
+    "and run the playbook again, or go back with playbooks/rollback.yml; playbooks/status.yml has "
+    "the command."
+)
 
 
 @dataclass(frozen=True)
@@ -82,8 +87,7 @@ def why(hosts: Sequence[Ended], declined: str) -> str:
     """Why the verdict is not GO: of one host in its own words, of several with how to go on."""
     if len(hosts) == 1:
         (host,) = hosts
-        told = f"NO-GO: {host.why} The report has the details."
-        return told if host.state == NO_GO else host.why
+        return NO_GO_ALONE if host.state == NO_GO else host.why
     return (
         f"NO-GO: {counted(hosts)}. {declined + ' ' if declined else ''}"
         "Next step: see above why, mend that, then run the playbook again; what is done is left "
