@@ -5,6 +5,7 @@ message, and what follows has to end as without a cut."""
 from __future__ import annotations
 
 import random
+import time
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
@@ -178,6 +179,11 @@ def test_what_a_cut_leaves(proxy: Proxy, database: Database, number: int, writte
     ):
         conn.execute("INSERT INTO written VALUES (%s)", (1,))
         conn.execute("SELECT 1")
+    others = "SELECT 1 FROM pg_stat_activity WHERE datname = %s AND pid <> pg_backend_pid()"
+    deadline = time.monotonic() + 20
+    while database.sql(others, (database.name,)):  # the server may be at it still
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
     assert database.sql("SELECT count(*) AS n FROM written") == [{"n": written}]
 
 
