@@ -39,7 +39,7 @@ TYPED = '{"runbook_answer": {"user_input": "{{ runbook_plan.plan_hash[:8] }}"}}'
         ),
         (["-e", "runbook_scope={{ runbook_plan.plan_hash }}"], "runbook_scope would stand for"),
         (
-            ["-e", '{"runbook_canary_gates": {"checks": []}}', "--limit", "databases"],
+            ["-e", '{"runbook_canary_gates": {"checks": []}}'],
             "runbook_canary_gates would stand for",
         ),
     ],
