@@ -34,7 +34,7 @@ def plan_brief(result: PlanResult) -> str:
             *_labelled(
                 "Changes", list(_changes(result)) or ["nothing: it is as the phase wants it"]
             ),
-            *([("Goes on", f"run {result.run.id} was broken off")] if result.resumes else []),
+            *_resumed(result),
             *_how(result),
             ("Takes", _duration(result)),
             *_missing(result),
@@ -118,6 +118,11 @@ def _filling(result: PlanResult) -> Iterator[str]:
             f"{between(counts.estimated.rows_eligible, rows=True)}"
         )
     yield f"fill {rows}: {names}"
+
+
+def _resumed(result: PlanResult) -> list[Line]:
+    found = ("Run", f"{result.run.id}, which goes on where it stopped")
+    return [found] if result.resumes else []
 
 
 def _how(result: PlanResult) -> list[Line]:
