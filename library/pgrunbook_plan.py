@@ -213,6 +213,13 @@ horizon:
       as long as that lasts. Empty where nobody is seen. Not hashed.
   returned: if O(spec) is given
   type: str
+index_changes:
+  description:
+    - What the run does to indexes, each with RV(ignore:kind) (V(rename), V(drop_invalid), V(defer)
+      or V(build)), RV(ignore:old), its name before, and RV(ignore:name). Not hashed.
+  returned: if O(spec) is given
+  type: list
+  elements: dict
 estimates:
   description:
     - About how many seconds each step would take, by the step's id, waits for locks apart. That of

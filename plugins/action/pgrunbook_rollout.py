@@ -56,9 +56,10 @@ class ActionModule(RunbookAction):
         given = (arguments["waves"], arguments["canary"], arguments["forks"])
         try:
             rollout = put_together(found, *given)
+            text = pages.page(rollout)
             folder = Path(arguments["folder"])
             since = stored.changed_since(folder, arguments["approval"] or "none", rollout)
-            kept = stored.keep(folder, rollout, TEMPLATES) if len(found) > 1 else ""
+            kept = stored.keep(folder, rollout, text, TEMPLATES) if len(found) > 1 else ""
         except RunbookError as error:
             return {"failed": True, "msg": printable.text(str(error))}
         told = {"plan_hash": arguments["approval"], "told": printable.line(since)}
@@ -77,7 +78,7 @@ class ActionModule(RunbookAction):
             "alternatives": [told] if since else [],
             "path": kept,
             "proof": of_hosts.proof(found),
-            "text": pages.page(rollout),
+            "text": text,
         }
 
 

@@ -18,9 +18,11 @@ from ansible.module_utils.pgrunbook.backfill.strategy import Strategy
 from ansible.module_utils.pgrunbook.catalog.dependents import Dependent
 from ansible.module_utils.pgrunbook.core.server import Identity
 from ansible.module_utils.pgrunbook.ddl.step import Step
+from ansible.module_utils.pgrunbook.plan import brief
 from ansible.module_utils.pgrunbook.plan import text as plan_text
 from ansible.module_utils.pgrunbook.plan.estimates import Estimates
 from ansible.module_utils.pgrunbook.plan.plan import (
+    IndexChange,
     Plan,
     PlanResult,
     RollbackPlan,
@@ -77,6 +79,7 @@ RESULT = PlanResult(
     alternatives=[],
     heap_only_percent=0.0,
     horizon="",
+    index_changes=[IndexChange("build", "", "orders_region")],
     estimates=Estimates(backfill=0.1, index_build=2.5, index_trial=0.0),
     measured_rate="at the 12,340 rows/s of run phase9-0",
     sample=[
@@ -346,3 +349,47 @@ def test_rollback_of_nothing() -> None:
     shown = rollback_text(replace(ROLLBACK, needed=False, plan=plan))
     assert "Nothing to undo: the run left no change that still stands." in shown
     assert "1." not in shown
+
+
+def brief_of(*needed: str, **changes: Any) -> dict[str, list[str]]:
+    """The lines of the question by their labels, where these steps are needed."""
+    steps = tuple(replace(s, needed=s.id in needed) for s in (*PLAN.steps, step("index_defer")))
+    plan = replace(PLAN, steps=steps, schema={"columns": {}, "indexes": {"a": "there already"}})
+    told: dict[str, list[str]] = {}
+    label = ""
+    for line in brief.plan_brief(replace(RESULT, plan=plan, **changes)).splitlines():
+        label = line[: brief.MARGIN].strip() or label
+        told.setdefault(label, []).append(line[brief.MARGIN :])
+    return told
+
+
+def test_the_question_names_the_indexes_that_the_plan_does_something_to() -> None:
+    """As the plan has decided, whatever the names that the schema has."""
+    changes = [
+        IndexChange("rename", "was", "a"),
+        IndexChange("drop_invalid", "broken", "b"),
+        IndexChange("defer", "c", "c"),
+        *(IndexChange("build", "", name) for name in ("b", "c")),
+    ]
+    needed = ("index_rename", "index_defer", "index_build")
+    told = brief_of(*needed, index_changes=changes, counts=Counts(5678, 0, {}, {}))
+    assert sorted(told["Changes"]) == [
+        "build 2 indexes: b, c",
+        "drop index broken, which is INVALID",
+        "drop, until the rows are filled, index c",
+        "rename index was to a",
+    ]
+    assert told["Missing"] == ["the index that is dropped, until it is built again, about 2.6 s"]
+
+
+def test_the_question_says_so_where_nothing_is_dropped_or_left_to_do() -> None:
+    told = brief_of(index_changes=[], counts=Counts(5678, 0, {}, {}))
+    assert told["Changes"] == ["nothing: it is as the phase wants it"]
+    assert "Missing" not in told and "How" not in told
+
+
+def test_the_question_of_a_run_that_goes_on_names_it() -> None:
+    told = brief_of("index_build", resumes=True)
+    assert told["Run"] == ["phase9-20260131T040506Z-1f2e, which goes on where it stopped"]
+    assert told["Changes"][0].startswith("fill 1,234 of 5,678 rows")
+    assert told["Changes"][-1] == "build index orders_region"

@@ -323,7 +323,9 @@ def test_one_line_says_how_far_all_hosts_are(tmp_path: Path) -> None:
 
 def test_what_has_changed_since_an_approval_is_told_host_by_host(tmp_path: Path) -> None:
     before = put_together([*fleet(3), host("gone"), host("over")], WAVES, "", 5)
-    shown = Path(stored.keep(tmp_path, before, reporting.PLUGIN.TEMPLATES)).read_text("utf-8")
+    shown = Path(
+        stored.keep(tmp_path, before, page.page(before), reporting.PLUGIN.TEMPLATES)
+    ).read_text("utf-8")
     assert before.hash in shown and "5 × h1, h2, h3, gone, over" in shown
     wider = {**PLAN, "schema": {**PLAN["schema"], "columns": {"a": "bigint"}}}
     now = put_together(

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator
 from ..backfill.count_estimate import between, rounded
 from ..backfill.progress import about
 from ..core import printable
-from .plan import Approvable, Plan, PlanResult, RollbackResult
+from .plan import Approvable, IndexChange, Plan, PlanResult, RollbackResult
 
 WIDTH = 94  # within a frame
 MARGIN = 10
@@ -77,32 +77,35 @@ def _where(plan: Approvable) -> list[Line]:
 def _changes(result: PlanResult) -> Iterator[str]:
     """What each step changes that is needed, in the order of the steps."""
     plan, spec = result.plan, result.plan.spec
-    columns, indexes = plan.schema["columns"], plan.schema["indexes"]
+    columns = plan.schema["columns"]
     for step in plan.steps:
         if step.id == "backfill":
             yield from _filling(result)
         elif not step.needed:
             continue
         elif step.id == "rename":
-            for old, new in _renamed((c.renamed_from, c.name) for c in spec.columns):
-                if old in columns and new not in columns:
-                    yield f"rename column {old} to {new}"
+            for column in spec.columns:
+                if column.renamed_from in columns and column.name not in columns:
+                    yield f"rename column {column.renamed_from} to {column.name}"
         elif step.id == "index_rename":
-            for old, new in _renamed((i.renamed_from, i.name) for i in spec.indexes):
-                if old in indexes and new not in indexes:
-                    yield f"rename index {old} to {new}"
+            yield from (f"rename index {i.old} to {i.name}" for i in _done(result, "rename"))
         elif step.id == "index_defer":
-            yield f"drop, until the rows are filled, {_named(plan.strategy.deferred)}"
+            yield from _dropped(result)
         elif step.id == "index_build":
-            there = {i.renamed_from or i.name for i in spec.indexes} & set(indexes)
-            built = [i.name for i in spec.indexes if (i.renamed_from or i.name) not in there]
-            yield f"build {_named([*built, *plan.strategy.deferred])}"
+            yield f"build {_named(i.name for i in _done(result, 'build'))}"
         else:
             yield _lower(step.title)
 
 
-def _renamed(names: Iterable[tuple[str | None, str]]) -> list[tuple[str, str]]:
-    return [(old, new) for old, new in names if old]
+def _done(result: PlanResult, kind: str) -> list[IndexChange]:
+    return [change for change in result.index_changes if change.kind == kind]
+
+
+def _dropped(result: PlanResult) -> Iterator[str]:
+    if broken := _done(result, "drop_invalid"):
+        yield f"drop {_named(change.old for change in broken)}, which is INVALID"
+    if deferred := _done(result, "defer"):
+        yield f"drop, until the rows are filled, {_named(change.name for change in deferred)}"
 
 
 def _filling(result: PlanResult) -> Iterator[str]:
@@ -147,8 +150,8 @@ def _duration(result: PlanResult) -> str:
 
 def _missing(result: PlanResult) -> list[Line]:
     """Which indexes queries have to do without, and for how long."""
-    deferred = result.plan.strategy.deferred
-    if not deferred or not any(s.needed for s in result.plan.steps if s.id == "index_defer"):
+    deferred = _done(result, "defer")
+    if not deferred:
         return []
     filling = result.estimates.backfill
     time = "" if filling is None else f", {about(filling + result.estimates.index_build)}"

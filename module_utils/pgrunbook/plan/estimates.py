@@ -3,15 +3,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
-from ..backfill.strategy import Strategy
 from ..catalog import TableInfo
 from ..core.connection import Connection
 from ..core.spec import Spec
-from ..ddl import index_plan
 from ..ddl.build_time import index_seconds
+from ..ddl.index_plan import Action
 
 
 @dataclass(frozen=True)
@@ -35,12 +34,16 @@ class Estimates:
 
 
 def build_seconds(
-    conn: Connection, spec: Spec, info: TableInfo, names: Mapping[str, str], strategy: Strategy
+    conn: Connection,
+    spec: Spec,
+    info: TableInfo,
+    names: Mapping[str, str],
+    actions: Iterable[Action],
 ) -> float:
-    """About how many seconds the index builds take, one after the other, not counting waits for
-    locks."""
+    """About how many seconds those of the actions take that build an index, one after the other,
+    not counting waits for locks."""
     seconds = 0.0
-    for action in index_plan.plan(conn, spec, info, strategy.deferred):
+    for action in actions:
         if action.kind != "build":
             continue
         by, include = (

@@ -86,6 +86,16 @@ class Alternative:
 
 
 @dataclass(frozen=True)
+class IndexChange:
+    """What a run does to an index: its kind, as index_plan has it, the name before and the one that
+    the phase wants."""
+
+    kind: str
+    old: str
+    name: str
+
+
+@dataclass(frozen=True)
 class PlanResult:
     """A run's plan, and what is shown with it but not hashed, because traffic changes it.
 
@@ -109,6 +119,7 @@ class PlanResult:
     alternatives: list[Alternative]
     heap_only_percent: float | None
     horizon: str
+    index_changes: list[IndexChange]
     estimates: Estimates
     measured_rate: str
     sample: list[SampledRow]

@@ -29,7 +29,7 @@ from ..gates import index_trial
 from ..ledger import identity
 from . import plan_gates
 from .estimates import Estimates, build_seconds
-from .plan import Plan, PlanResult
+from .plan import IndexChange, Plan, PlanResult
 from .plan_counts import Looked, look
 from .requirements import Sound, require_columns, require_sound
 from .steps import steps
@@ -54,7 +54,6 @@ def build(conn: Connection, spec: Spec, approval: str = "", *, check: bool = Fal
 
     approval is the hash of a plan that somebody approves unasked. Where that differs in the
     strategy only, which the table still allows, it is kept; a run that goes on keeps its own.
-
     Raises RunbookError for everything that would make the run fail later.
     """
     started = time.monotonic()
@@ -64,8 +63,8 @@ def build(conn: Connection, spec: Spec, approval: str = "", *, check: bool = Fal
     chosen = _choose(conn, spec, seen, begun, approval)
     strategy = chosen.plan.strategy
     heap_only = page_space.heap_only_percent(conn, spec, info, sound.compared_by, strategy)
-    filling, measured_rate = backfill_seconds(conn, spec, counts.rows_eligible)
-    building = build_seconds(conn, spec, info, seen.names, strategy)
+    actions = index_plan.plan(conn, spec, info, strategy.deferred)
+    estimates, measured_rate = _estimates(conn, spec, seen, actions)
     baseline = begun.baseline if begun else _baseline(conn, chosen.plan, counts, heap_only)
     seconds = round(time.monotonic() - started, 2)
     gates = plan_gates.measure(spec, baseline["counts"], counts, proof(conn), seconds)
@@ -84,11 +83,21 @@ def build(conn: Connection, spec: Spec, approval: str = "", *, check: bool = Fal
         alternatives=chosen.alternatives,
         heap_only_percent=heap_only,
         horizon=horizon_holder(conn, [conn.info.backend_pid], OLD_TRANSACTION_SECONDS),
-        estimates=Estimates(filling, building, index_trial.seconds(seen.advised)),
+        index_changes=[IndexChange(a.kind, a.old, a.index.name) for a in actions],
+        estimates=estimates,
         measured_rate=measured_rate,
         sample=seen.rows.sample,
         checks=[*gates, seen.rows.agreement],
     )
+
+
+def _estimates(
+    conn: Connection, spec: Spec, seen: _Seen, actions: list[index_plan.Action]
+) -> tuple[Estimates, str]:
+    """How long the steps take, and from which run the rate of the backfill is."""
+    filling, measured_rate = backfill_seconds(conn, spec, seen.rows.counts.rows_eligible)
+    building = build_seconds(conn, spec, seen.info, seen.names, actions)
+    return Estimates(filling, building, index_trial.seconds(seen.advised)), measured_rate
 
 
 def diffs(conn: Connection, planned: PlanResult) -> list[dict[str, str]]:

@@ -13,16 +13,16 @@ from ..core import printable
 from ..core.errors import RunbookError
 from ..report.pages import rendered_html
 from . import groups
-from .page import page
 from .rollout import Rollout
 
 NAME, PAGE = "rollout.json", "plan.html"
 MAX_TOLD = 5  # hosts of which it is told what has changed
 
 
-def keep(folder: Path, rollout: Rollout, templates: Path) -> str:
+def keep(folder: Path, rollout: Rollout, text: str, templates: Path) -> str:
     """Write the plans of all hosts to a folder of their own, as a page and as JSON; the path of the
-    page. Raises RunbookError where they cannot be written."""
+    page. text is what page.page() says of the rollout. Raises RunbookError where they cannot be
+    written."""
     into = folder / f"{rollout.id}-plan"
     plans = {host.host: {"plan_hash": host.plan_hash, "plan": host.plan} for host in rollout.to_do}
     document = json.dumps(
@@ -30,8 +30,8 @@ def keep(folder: Path, rollout: Rollout, templates: Path) -> str:
     )
     try:
         into.mkdir(mode=0o750, parents=True, exist_ok=True)
-        for name, text in ((NAME, f"{document}\n"), (PAGE, _page(rollout, templates))):
-            (into / name).write_text(text, encoding="utf-8")
+        for name, content in ((NAME, f"{document}\n"), (PAGE, _page(rollout, text, templates))):
+            (into / name).write_text(content, encoding="utf-8")
             (into / name).chmod(0o640)
     except OSError as error:
         raise RunbookError(
@@ -41,10 +41,10 @@ def keep(folder: Path, rollout: Rollout, templates: Path) -> str:
     return str(into / PAGE)
 
 
-def _page(rollout: Rollout, templates: Path) -> str:
+def _page(rollout: Rollout, text: str, templates: Path) -> str:
     """All that a person reads before they approve the rollout, and a plan of each kind in full."""
     shown = printable.every(rollout)
-    given = {"rollout": shown, "page": page(rollout), "groups": groups.alike(shown.to_do)}
+    given = {"rollout": shown, "page": text, "groups": groups.alike(shown.to_do)}
     return rendered_html("rollout_plan.html.j2", templates, {}, **given)
 
 
