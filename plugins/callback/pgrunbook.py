@@ -55,7 +55,7 @@ COLOURS = (
     (re.compile(r"\s*GO\b"), GREEN),
 )
 """By how a line begins, the colour of it."""
-LABEL = re.compile(r"\s*(?:[A-Z][A-Z-]+  +)?")
+LABEL = re.compile(r"(?:[A-Z][A-Z-]+  +)?")
 """What the rest of a line that is wrapped stands behind."""
 
 
@@ -239,8 +239,7 @@ class CallbackModule(Default):  # type: ignore[misc]
     def _lines(self, lines: Iterable[str]) -> None:
         for line in lines:
             colour = next((c for begin, c in COLOURS if begin.match(line)), None)
-            hanging = " " * len(LABEL.match(line)[0])  # type: ignore[index]
-            for part in _wrapped(line, hanging):
+            for part in _shown(line):
                 self._line(part, colour)
 
     def _line(self, text: str, colour: str | None = None) -> None:
@@ -273,6 +272,14 @@ def _is_rescued(task: Task) -> bool:
             return True
         parent = parent._parent
     return False
+
+
+def _shown(line: str) -> list[str]:
+    """A line as a step shows it. What is indented, or has quoted names, may be SQL that somebody
+    copies: a break within a name would make it another one."""
+    if line[:1].isspace() or '"' in line:
+        return [line]
+    return _wrapped(line, " " * len(LABEL.match(line)[0]))  # type: ignore[index]
 
 
 def _wrapped(line: str, hanging: str) -> list[str]:
