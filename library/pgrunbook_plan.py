@@ -228,12 +228,13 @@ estimates:
       that of the index builds is from a sample of the table's pages. Not hashed.
   returned: if O(spec) is given
   type: dict
-measured_rate:
+filling:
   description:
-    - From which run the estimate of the backfill is, and how fast that was, in words; or why there
-      is none although there were runs. Not hashed.
+    - About how many C(seconds) of work the backfill takes, and the C(least) and the C(most), at
+      the rates of the fast and the slow slices of the run that C(measured_on) names; null where
+      there is none, and then C(measured_on) says why, if there were runs. Not hashed.
   returned: if O(spec) is given
-  type: str
+  type: dict
 sample:
   description:
     - Up to 100 rows that would change, each with key, before and after, as the server writes them;

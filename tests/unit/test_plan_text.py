@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from ansible.module_utils.pgrunbook import ledger
 from ansible.module_utils.pgrunbook.backfill.constraints import Refusal
 from ansible.module_utils.pgrunbook.backfill.counting import Counts
+from ansible.module_utils.pgrunbook.backfill.estimate import Filling
 from ansible.module_utils.pgrunbook.backfill.sample import SampledRow, sample_text
 from ansible.module_utils.pgrunbook.backfill.strategy import Strategy
 from ansible.module_utils.pgrunbook.catalog.dependents import Dependent
@@ -81,7 +82,7 @@ RESULT = PlanResult(
     horizon="",
     index_changes=[IndexChange("build", "", "orders_region")],
     estimates=Estimates(backfill=0.1, index_build=2.5, index_trial=0.0),
-    measured_rate="at the 12,340 rows/s of run phase9-0",
+    filling=Filling(0.1, 0.1, 0.2, "at the 12,340 rows/s of run phase9-0"),
     sample=[
         SampledRow([str(n), "a"], BEFORE, {"region": "east", "zone": "north"}) for n in range(7)
     ],
@@ -138,7 +139,10 @@ def test_steps_that_are_needed_are_numbered_with_sql_undo_and_lock() -> None:
 def test_rows_estimate_strategy_and_five_rows_of_the_sample() -> None:
     shown = text()
     rate = "at the 12,340 rows/s of run phase9-0"
-    assert f"   time  about 0.1 s, {rate}\n   rows  1,234 of 5,678 would change\n" in shown
+    assert (
+        f"   time  about 0.1 s (0.1 s to 0.2 s), {rate}\n   rows  1,234 of 5,678 would change\n"
+        in shown
+    )
     assert "   time  about 2.5 s, from a sample of the pages\n" in shown
     assert shown.count("   time  milliseconds\n") == 1, "the rename"
     assert "   how   ranges: the phase asks for it\n" in shown
@@ -149,7 +153,7 @@ def test_rows_estimate_strategy_and_five_rows_of_the_sample() -> None:
 
 def test_where_nothing_was_measured_it_says_so_and_who_will() -> None:
     estimates = replace(RESULT.estimates, backfill=None)
-    shown = " ".join(text(estimates=estimates, measured_rate="").split())
+    shown = " ".join(text(estimates=estimates, filling=Filling()).split())
     assert "time not known yet: no run of this phase has filled this table. The canary" in shown
     assert "12,340" not in shown
 

@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+import math
+import re
 import sys
 from pathlib import Path
 from typing import Any
@@ -14,9 +16,9 @@ from hypothesis import strategies as st
 
 from ansible.module_utils.pgrunbook.core.values import read
 from ansible.module_utils.pgrunbook.ledger import BatchPoint, SlicePoint
-from ansible.module_utils.pgrunbook.report import plots
-from ansible.module_utils.pgrunbook.report.work_time import Work
-from tests.reporting import build, draw, report_task
+from ansible.module_utils.pgrunbook.report.drawing import COLOURS
+from ansible.module_utils.pgrunbook.report.work_time import GAP, Work
+from tests.reporting import PLUGIN, build, draw, report_task
 from tests.unit.test_report import gate
 from tests.unit.test_report_rendering import HISTORY, HOSTILE, PAIR, a_batch, a_slice, whole
 
@@ -118,23 +120,59 @@ def batch_points(batches: list[dict[str, Any]]) -> list[BatchPoint]:
 def test_time_without_work_takes_no_room() -> None:
     slices = [a_slice(5), a_slice(55), {**a_slice(5), "at": "2026-02-01T04:02:05.000Z"}]
     work = Work(slice_points(slices), [])
-    assert [work.at(point["at"]) for point in slices] == [5.0, 10.0, 15.0]
-    assert work.pauses() == [5.0, 10.0]
-    assert work.at("2026-01-31T04:02:30.000Z") == 5.0
-    assert work.at("2026-01-31T04:02:52.000Z") == 7.0
-    lines = [
-        draw(told(history={"slices": some}))[CAPTIONS[3]].count(plots.GREY)
-        for some in (slices, [a_slice(5), a_slice(10), a_slice(15)])
-    ]
-    assert lines[0] == lines[1] + len(work.pauses()), "each pause is a line"
+    ends = [point["at"] for point in slices]
+    assert [work.worked(end) for end in ends] == [5.0, 10.0, 15.0]
+    assert work.worked("2026-01-31T04:02:30.000Z") == 5.0
+    assert work.worked("2026-01-31T04:02:52.000Z") == 7.0
+    gap = work.seconds * GAP
+    assert [work.at(end) for end in ends] == pytest.approx([5, 10 + gap, 15 + 2 * gap])
+    assert [pause.seconds for pause in work.pauses] == pytest.approx([45, 86345])
+    assert work.end == pytest.approx(15 + 2 * gap)
+    assert [work.place(seconds) for seconds in (5, 7, 15)] == pytest.approx(
+        [5, 7 + gap, 15 + 2 * gap]
+    )
+
+
+def test_a_pause_is_a_gap_in_every_plot_over_time() -> None:
+    slices = [a_slice(5), a_slice(55)]
+    work = Work(slice_points(slices), [])
+    xs, ys = work.line([(slices[0]["at"], 1.0), (slices[1]["at"], 2.0)], holds=True)
+    assert [y for y in ys if not math.isnan(y)] == [1.0, 1.0, 2.0] and math.isnan(ys[1])
+    assert xs[2] == work.pauses[0].end, "what was filled is filled when work goes on"
+    drawn = draw(told(history={"slices": slices, "batches": [a_batch(4), a_batch(54)]}))
+    for caption in CAPTIONS[:4]:
+        assert drawn[caption].count('-pause"') == 1, caption
+        assert "grey: a pause, about 45 s in all" in texts(drawn[caption])
+
+
+def test_time_that_was_held_back_is_told_apart_from_the_rate() -> None:
+    held = [a_slice(5, held_seconds=4.0), a_slice(10)]
+    drawing = texts(draw(told(history={"slices": held}))["Rows a second"])
+    assert "held back, %" in drawing and "50" in drawing
+    assert "held back, %" not in texts(draw(told())["Rows a second"])
+
+
+def test_a_query_that_became_slower_is_left_of_the_mark() -> None:
+    slow = {**PAIR, "time_ratio": 0.15, "time_interval": [0.14, 0.2]}
+    drawing = draw({**told(), "queries": [slow]})["Speed-up by query"]
+    assert "6.7 × slower" in texts(drawing) and "0.15" not in texts(drawing)
+
+
+def test_the_page_decides_the_colours() -> None:
+    for drawing in draw(told()).values():
+        assert set(re.findall(r"#[0-9a-f]{6}(?!\))", drawing)) == set()
+    css = (PLUGIN.TEMPLATES / "report.css").read_text("utf-8")
+    dark = css[css.index("prefers-color-scheme: dark") : css.index("* {")]
+    for name in COLOURS.values():
+        assert f"--{name}:" in dark, name
 
 
 def test_batches_of_several_workers_at_once_are_counted_once() -> None:
     batches = batch_points([a_batch(8, seconds=2.0), a_batch(9, seconds=2.0)])
     work = Work(slice_points([a_slice(10)]), batches)
-    assert work.at("2026-01-31T04:02:59.000Z") == 5.0
+    assert work.worked("2026-01-31T04:02:59.000Z") == 5.0
     lost = Work([], batch_points(HISTORY["batches"]))
-    assert lost.at("2026-01-31T04:02:59.000Z") == 2.0, "of a run that died in its first slice"
+    assert lost.worked("2026-01-31T04:02:59.000Z") == 2.0, "of a run that died in its first slice"
 
 
 def test_where_matplotlib_is_missing_the_report_is_written_with_a_warning(

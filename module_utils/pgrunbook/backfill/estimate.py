@@ -35,19 +35,34 @@ class Estimate:
     window_seconds: float | None
 
 
-def backfill_seconds(conn: Connection, spec: Spec, rows: int) -> tuple[float | None, str]:
-    """About how many seconds of work filling so many rows takes, at the rate of the latest run of
-    the phase on this table, and which run that was; None where there is none, and then why, if
-    there were runs."""
+@dataclass(frozen=True)
+class Filling:
+    """How long filling takes, in seconds of work: about so many, between the least and the most,
+    all None where that is not known; and what it was measured on, or why not."""
+
+    seconds: float | None = None
+    least: float | None = None
+    most: float | None = None
+    measured_on: str = ""
+
+
+def backfill_seconds(conn: Connection, spec: Spec, rows: int) -> Filling:
+    """How long filling so many rows takes at the rate of the latest run of the phase on this table.
+    The least and the most are at the rates of its fast and slow slices."""
     found = ledger.measured_rate(conn, spec.phase, str(spec.table))
     if not found:
-        return None, ""
+        return Filling()
     if not found.rows_per_second:
-        return None, "the runs of this phase were kept below a rate that somebody set"
+        return Filling(
+            measured_on="the runs of this phase were kept below a rate that somebody set"
+        )
     workers = f"{found.workers} worker{'s' if found.workers > 1 else ''}"
-    return round(rows / found.rows_per_second, 1), (
+    return Filling(
+        round(rows / found.rows_per_second, 1),
+        round(rows / (found.fast or found.rows_per_second), 1),
+        round(rows / (found.slow or found.rows_per_second), 1),
         f"at the {found.rows_per_second:,.0f} rows/s of run {found.run_id} "
-        f"({found.rows:,} rows, {found.strategy}, {workers}{_left_out(found)})"
+        f"({found.rows:,} rows, {found.strategy}, {workers}{_left_out(found)})",
     )
 
 

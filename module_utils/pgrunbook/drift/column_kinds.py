@@ -6,14 +6,25 @@ from __future__ import annotations
 from psycopg.sql import SQL, Composable
 
 from ..core.sql import cut, name, rename_column, table, text
-from .difference import CRITICAL, NOTE, WARNING, Difference, difference
-from .resolution import BRIEFLY, CODE, ONE_LINE, VALIDATED, Subject, Transactions, Way
+from .difference import CRITICAL, NOTE, WARNING, Difference, Sides, difference
+from .resolution import (
+    AS_IT_IS,
+    BRIEFLY,
+    CODE,
+    NO_RELEASE,
+    ONE_LINE,
+    VALIDATED,
+    Subject,
+    Transactions,
+    Way,
+)
 
 AFTER_RENAME = ", after the rename"
 SET_ASIDE = Way(
     "put the column aside and fill a new one in batches; this phase does it, see the plan",
     True,
     costs=f"{BRIEFLY}, without a rewrite; the old column stays until somebody drops it",
+    gains=NO_RELEASE,
 )
 
 
@@ -24,6 +35,7 @@ def missing_column(on: Subject, column: str, type_: str, spelled: str) -> Differ
         CRITICAL,
         on,
         f"{on.name}.{column}",
+        Sides(f"column {on.name}.{column}", type_, "none"),
         f"the models have column {on.name}.{column} ({type_}), the database has no such column and "
         "none of a similar name",
         _not_there(column),
@@ -33,8 +45,9 @@ def missing_column(on: Subject, column: str, type_: str, spelled: str) -> Differ
             True,
             _add_column(on, column, spelled),
             f"{BRIEFLY}, since it has no default; it is empty at first",
+            NO_RELEASE,
         ),
-        Way("take the column out of the models", costs=CODE),
+        Way("take the column out of the models", costs=CODE, gains=AS_IT_IS),
     )
 
 
@@ -46,6 +59,7 @@ def surplus_column(on: Subject, column: str, type_: str, *, required: bool) -> D
         WARNING if required else NOTE,
         on,
         f"{on.name}.{column}",
+        Sides(f"column {on.name}.{column}", "none", f"{type_}{told}"),
         f"the database has column {on.name}.{column} ({type_}{told}), the models have none",
         "an INSERT from the models does not name it and fails, unless a trigger fills it"
         if required
@@ -72,30 +86,37 @@ def renamed_column(
     the phase itself renames old to new. converted: the type is wrong too, so the phase puts old
     aside instead."""
     known = "this phase renames it" if by_phase else "probably the same under another name"
-    alone = by_phase and not converted
-    here = "; this phase does it, in its step Rename the column" if alone else ""
     return difference(
         "renamed_column",
         CRITICAL,
         on,
         f"{on.name}.{new[0]}",
+        Sides(f"column {on.name}.{new[0]}", f"{new[0]} ({new[1]})", f"{old[0]} ({old[1]})"),
         f"the models have column {on.name}.{new[0]} ({new[1]}), the database has {old[0]} "
         f"({old[1]}) in its place: {known}",
         _not_there(new[0]),
         *([SET_ASIDE] if converted else []),
-        Way(
-            f"rename the column in the database{here}",
-            not converted,
-            rename_column(on.table, old[0], new[0]),
-            f"{BRIEFLY}; no change of the code, and what depends on the column is in the plan",
-        ),
-        Way(f"call it {old[0]} in the models", costs=CODE),
+        _rename(on, new[0], old[0], by_phase=by_phase, converted=converted),
+        Way(f"call it {old[0]} in the models", costs=CODE, gains=AS_IT_IS),
         Way(
             "keep both columns",
             sql=_add_column(on, new[0], spelled),
             costs="two columns for one thing, to be kept alike for ever, and twice the space",
+            gains="nothing that uses either name breaks",
         ),
         by_phase=by_phase,
+    )
+
+
+def _rename(on: Subject, new: str, old: str, *, by_phase: bool, converted: bool) -> Way:
+    alone = by_phase and not converted
+    here = "; this phase does it, in its step Rename the column" if alone else ""
+    return Way(
+        f"rename the column in the database{here}",
+        not converted,
+        rename_column(on.table, old, new),
+        f"{BRIEFLY}; what depends on the column is in the plan",
+        f"{NO_RELEASE}; one name for one thing",
     )
 
 
@@ -108,6 +129,7 @@ def forbidden_null(on: Subject, column: str, *, renamed: bool) -> Difference:
         WARNING,
         on,
         f"{on.name}.{column}",
+        Sides(f"column {on.name}.{column}", "allows NULL", "NOT NULL"),
         f"column {on.name}.{column} is NOT NULL in the database, the models allow NULL in it",
         "writes that leave it out fail with: null value violates not-null constraint",
         Way(f"allow NULL in the database{after}", False, drop, BRIEFLY),
@@ -123,6 +145,7 @@ def allowed_null(on: Subject, column: str, *, renamed: bool) -> Difference:
         WARNING,
         on,
         f"{on.name}.{column}",
+        Sides(f"column {on.name}.{column}", "NOT NULL", "allows NULL"),
         f"column {on.name}.{column} is NOT NULL in the models, the database allows NULL in it",
         "rows without a value can be stored, and the code does not expect them",
         Way(f"forbid NULL in the database{after}", True, _set_not_null(on, column), VALIDATED),

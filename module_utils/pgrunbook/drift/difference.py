@@ -20,7 +20,8 @@ SEVERITIES = (CRITICAL, WARNING, NOTE)
 class Difference:
     """A difference as docs/report.md describes it. object is its name, a column's after that of its
     table; table has the schema before its name. breaks: the gate fails for it, because it is
-    critical and not acknowledged. by_phase: the phase itself mends it."""
+    critical and not acknowledged. by_phase: the phase itself mends it. component says what differs,
+    expected how the models have it, and found how the database has it."""
 
     kind: str
     object: str
@@ -32,6 +33,19 @@ class Difference:
     text: str
     impact: str
     resolutions: tuple[Resolution, ...]
+    component: str = ""
+    expected: str = ""
+    found: str = ""
+
+
+@dataclass(frozen=True)
+class Sides:
+    """The component that differs, such as "column orders.region", as the models have it, and as the
+    database has it."""
+
+    component: str
+    expected: str
+    found: str
 
 
 def difference(
@@ -39,6 +53,7 @@ def difference(
     severity: str,
     on: Subject,
     object_: str,
+    sides: Sides,
     told: str,
     impact: str,
     *ways: Way,
@@ -56,6 +71,9 @@ def difference(
         text=told,
         impact=impact,
         resolutions=tuple(resolution(on, way) for way in ways),
+        component=sides.component,
+        expected=sides.expected,
+        found=sides.found,
     )
 
 

@@ -6,7 +6,7 @@ from __future__ import annotations
 from psycopg.sql import SQL
 
 from ..core.sql import drop_index, name, rename_index
-from .difference import NOTE, WARNING, Difference, difference
+from .difference import NOTE, WARNING, Difference, Sides, difference
 from .resolution import BUILDING, ONE_LINE, Subject, Way
 
 _DROPPING = "SHARE UPDATE EXCLUSIVE: reads and writes go on"
@@ -22,6 +22,7 @@ def missing_index(
         WARNING,
         on,
         index,
+        Sides(f"index {index}", definition, "none"),
         f"the models have index {index} on {on.name} {definition}, the database has none like it",
         "duplicates can be stored, and queries that rely on it read the whole table"
         if unique
@@ -42,6 +43,7 @@ def changed_index(
         WARNING,
         on,
         index,
+        Sides(f"index {index}", expected, found),
         f"the models have index {index} on {on.name} as {expected}, the database as: {found}",
         "duplicates can be stored, which the models rule out"
         if unique
@@ -63,6 +65,7 @@ def renamed_index(on: Subject, new: str, old: str, *, by_phase: bool) -> Differe
         NOTE,
         on,
         new,
+        Sides(f"index {new}", new, old),
         f"the models have index {new} on {on.name}, the database has the same as {old}",
         "nothing breaks now; a migration that names it fails",
         Way(
@@ -84,6 +87,7 @@ def surplus_index(on: Subject, index: str, definition: str, *, by_phase: bool) -
         NOTE,
         on,
         index,
+        Sides(f"index {index}", "none", definition),
         f"the database has index {index} on {on.name}, the models have none like it{known}: "
         f"{definition}",
         "nothing breaks; every write keeps it up",
@@ -106,6 +110,7 @@ def invalid_index(on: Subject, index: str, *, modelled: bool, by_phase: bool) ->
         WARNING,
         on,
         index,
+        Sides(f"index {index}", "valid" if wanted else "none", "INVALID"),
         f"index {index} of {on.name} is INVALID in the database, the models "
         f"{'rely on it' if modelled else 'have none of that name'}: its build was broken off",
         "no query uses it, a unique one guarantees nothing, and every write still keeps it up",

@@ -10,7 +10,7 @@ from psycopg.sql import SQL, Composed
 
 from ..core.spec import Table
 from ..core.sql import comma, cut, name, table, text
-from .difference import NOTE, WARNING, Difference, difference
+from .difference import NOTE, WARNING, Difference, Sides, difference
 from .resolution import BRIEFLY, BUILDING, CODE, ONE_LINE, VALIDATED, Subject, Transactions, Way
 
 
@@ -21,6 +21,7 @@ def primary_key(on: Subject, found: Sequence[str], expected: Sequence[str]) -> D
         WARNING,
         on,
         on.name,
+        Sides(f"primary key of {on.name}", _listed(expected), told),
         f"the models have the primary key {_listed(expected)} on {on.name}, the database has "
         f"{told}",
         "rows that the application takes for one can be several, and the other way round",
@@ -61,6 +62,7 @@ def missing_foreign_key(
         WARNING,
         on,
         key or where,
+        Sides(f"foreign key on {where}", f"to {told}", "none"),
         f"the models have a foreign key on {where} to {told}, the database has none",
         "rows that refer to nothing can be stored",
         Way("add the foreign key", True, [[add], [validate]], VALIDATED),
@@ -74,6 +76,7 @@ def surplus_foreign_key(on: Subject, key: str, columns: Sequence[str], to: str) 
         NOTE,
         on,
         key,
+        Sides(f"foreign key {key}", "none", f"{_listed(columns)} to {to}"),
         f"the database has foreign key {key} on {on.name} {_listed(columns)} to {to}, the "
         "models have none",
         "writes that it refuses fail, which the code may not expect",
@@ -89,6 +92,7 @@ def changed_foreign_key(
         WARNING,
         on,
         key,
+        Sides(f"foreign key {key}", expected, found),
         f"the models have the foreign key on {on.name} {_listed(columns)} as {expected}, the "
         f"database has {key} as {found}",
         "changes and deletions in the table that it refers to do something else than the code "
@@ -105,6 +109,7 @@ def missing_unique(on: Subject, constraint: str, columns: Sequence[str]) -> Diff
         WARNING,
         on,
         named,
+        Sides(f"unique constraint {named}", _listed(columns), "none"),
         f"the models have a unique constraint on {on.name} {_listed(columns)}, the database "
         "has none",
         "duplicates can be stored; ON CONFLICT on these columns fails",
@@ -124,6 +129,7 @@ def surplus_unique(on: Subject, constraint: str, columns: Sequence[str]) -> Diff
         NOTE,
         on,
         constraint,
+        Sides(f"unique constraint {constraint}", "none", _listed(columns)),
         f"the database has unique constraint {constraint} on {on.name} {_listed(columns)}, the "
         "models have none",
         "writes of duplicates fail, which the code may not expect",
@@ -140,6 +146,7 @@ def renamed_unique(
         NOTE,
         on,
         expected[1],
+        Sides(f"unique {_listed(columns)} of {on.name}", " ".join(expected), " ".join(found)),
         f"{on.name} {_listed(columns)} is unique in the database by {' '.join(found)}, in the "
         f"models by {' '.join(expected)}",
         "nothing breaks now; a migration that names it fails",

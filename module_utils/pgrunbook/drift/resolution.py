@@ -21,6 +21,8 @@ VALIDATED = (
 )
 CODE = "no lock, no change of the database; every use in the code has to be found and released"
 ONE_LINE = "no lock, no change of the database; one line in the models, and a release"
+AS_IT_IS = "the database stays as it is"
+NO_RELEASE = "the application stays as it is, without a release"
 
 Transactions = Sequence[Sequence[Composable | str]]
 """Statements by the transactions that they belong in."""
@@ -47,23 +49,26 @@ class Subject:
 @dataclass(frozen=True)
 class Way:
     """A way out for an ordinary table: what to do (option), a statement or transactions that do it,
-    and what they cost."""
+    what they cost, and what speaks for them (gains)."""
 
     option: str
     recommended: bool = False
     sql: Composable | Transactions = ()
     costs: str = ""
+    gains: str = ""
 
 
 @dataclass(frozen=True)
 class Resolution:
     """A way out for the table that a difference is of: what to do (option), the SQL that does it,
-    as it can be copied, empty where there is none, and what it costs (lock, rewrite, effort)."""
+    as it can be copied, empty where there is none, what it costs (lock, rewrite, effort), and what
+    speaks for it (gains)."""
 
     option: str
     sql: str
     costs: str
     recommended: bool
+    gains: str = ""
 
 
 def resolution(on: Subject, way: Way) -> Resolution:
@@ -76,7 +81,11 @@ def resolution(on: Subject, way: Way) -> Resolution:
     by_whom = f"; its owner {on.owner} has to do it" if transactions and on.owner else ""
     shown = [[printable.sql(statement) for statement in each] for each in transactions]
     return Resolution(
-        way.option, script(shown, on.lock_timeout_ms), f"{way.costs}{by_whom}", way.recommended
+        way.option,
+        script(shown, on.lock_timeout_ms),
+        f"{way.costs}{by_whom}",
+        way.recommended,
+        way.gains,
     )
 
 

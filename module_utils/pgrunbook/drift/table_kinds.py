@@ -6,7 +6,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from ..core.spec import Table
-from .difference import CRITICAL, NOTE, WARNING, Difference, difference
+from .difference import CRITICAL, NOTE, WARNING, Difference, Sides, difference
 from .resolution import ONE_LINE, Subject, Way
 
 
@@ -16,6 +16,7 @@ def missing_table(on: Subject) -> Difference:
         CRITICAL,
         on,
         on.name,
+        Sides(f"table {on.table}", "a table", "none"),
         f"the phase needs table {on.table}, the database has none of that name",
         f'queries and writes that name it fail with: relation "{on.name}" does not exist',
         Way("correct the name in the variables file, or create the table", True),
@@ -28,6 +29,7 @@ def unmodelled_table(on: Subject) -> Difference:
         WARNING,
         on,
         on.name,
+        Sides(f"table {on.table}", "none", "a table"),
         f"the database has table {on.table}, the models have none of that name",
         "nothing of this table was compared, so a difference would not be seen",
         Way("add the table to the models, or correct phase_models", True, costs=ONE_LINE),
@@ -41,6 +43,7 @@ def unmatched_acknowledgement(acknowledged: str) -> Difference:
         NOTE,
         Subject(Table("", ""), 0),
         acknowledged,
+        Sides("phase_acknowledged_drift", f"a difference at {acknowledged}", "none"),
         f"the phase acknowledges {acknowledged} in phase_acknowledged_drift, and no difference "
         "between the models and the database has that name",
         "nothing breaks; if the name is mistyped, the difference that is meant still counts",

@@ -18,9 +18,17 @@ def listing(differences: Iterable[Difference]) -> str:
     return "\n".join(line for difference in differences for line in _listed(difference))
 
 
+def label_of(difference: Difference) -> str:
+    """The severity, in capitals where the gate fails for it; "to mend" where the phase itself mends
+    what it is about."""
+    if difference.by_phase:
+        return "to mend"
+    return difference.severity.upper() if difference.breaks else difference.severity
+
+
 def _listed(difference: Difference) -> list[str]:
     severity = difference.severity
-    label = severity.upper() if difference.breaks else severity
+    label = label_of(difference)
     known = " (acknowledged)" if difference.acknowledged else ""
     lines = _labelled(label, f"{difference.text}{known}")
     if severity == NOTE:

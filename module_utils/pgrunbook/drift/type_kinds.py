@@ -9,8 +9,8 @@ from psycopg.sql import SQL, Composable
 
 from ..core.sql import comma, name, table, text
 from .column_kinds import AFTER_RENAME, SET_ASIDE
-from .difference import CRITICAL, NOTE, WARNING, Difference, difference
-from .resolution import BRIEFLY, CODE, Subject, Way
+from .difference import CRITICAL, NOTE, WARNING, Difference, Sides, difference
+from .resolution import AS_IT_IS, BRIEFLY, CODE, NO_RELEASE, Subject, Way
 from .type_change import TypeChange
 from .types import converted, fits
 
@@ -44,6 +44,7 @@ def other_type(
         _SEVERITY.get(how, CRITICAL),
         on,
         f"{on.name}.{column}",
+        Sides(f"column {on.name}.{column}", expected, found),
         f"the models have column {on.name}.{column} as {expected}, the database as {found}"
         + (": this phase converts it" if by_phase else ""),
         _IMPACT.get(how, _ANY_OTHER),
@@ -53,8 +54,9 @@ def other_type(
             not into_models and not by_phase,
             _convert(on, column, change, how),
             f"{BRIEFLY}, since only the limit grows" if only_a_limit else _REWRITE,
+            NO_RELEASE,
         ),
-        Way(f"say {found} in the models", into_models, costs=CODE),
+        Way(f"say {found} in the models", into_models, costs=CODE, gains=AS_IT_IS),
         by_phase=by_phase,
     )
 

@@ -2,9 +2,10 @@
 """What has to hold before a run, during it, after it and on any later day, and whether it does."""
 
 from .gate import Gate
-from .query_pair import Advice, QueryPair, SpeedUp
+from .query_pair import LEAST_RATIO, Advice, QueryPair, SpeedUp, times
 
 __all__ = [
+    "LEAST_RATIO",
     "Advice",
     "Gate",
     "QueryPair",
@@ -22,4 +23,5 @@ __all__ = [
     "registry",
     "row_comparison",
     "schema_gate",
+    "times",
 ]

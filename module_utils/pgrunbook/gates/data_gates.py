@@ -190,7 +190,7 @@ def indexes_gate(spec: Spec, info: TableInfo, pending: Sequence[str]) -> Gate:
     return judge(
         spec,
         registry.INDEXES,
-        target=f"{len(wanted)} wanted, none invalid",
+        target=f"all {len(wanted)} of the phase, none INVALID" if wanted else "none INVALID",
         measured="all there and valid" if not bad else f"missing or invalid: {', '.join(bad)}",
         passed=not bad and not pending,
         evidence={n: info.indexes[n].definition for n in wanted if n in info.indexes},

@@ -30,12 +30,13 @@ from .orphans import RowCounts, count_rows, orphans_gate
 
 @dataclass(frozen=True)
 class Health(RowCounts):
-    """How both tables and the server are: the table's main fork in bytes, and the age of the oldest
-    transaction of another session."""
+    """How both tables and the server are: the table's main fork in bytes, the age of the oldest
+    transaction of another session, and how many standbys are connected."""
 
     version: str
     table_bytes: int
     oldest_transaction_seconds: float
+    standbys: int
 
 
 @dataclass(frozen=True)
@@ -92,6 +93,7 @@ def examine(conn: Connection, login: Mapping[str, Any], spec: Spec, *, check: bo
         version=server.version,
         table_bytes=target.size,
         oldest_transaction_seconds=_oldest_transaction(conn),
+        standbys=_standbys(conn),
     )
     return Preflight(
         server=server,
@@ -141,6 +143,16 @@ def _require_no_superuser(conn: Connection, spec: Spec) -> None:
 
 def _is_superuser(conn: Connection) -> bool:
     return bool(one(conn, "SELECT current_setting('is_superuser') = 'on' AS it")["it"])
+
+
+def _standbys(conn: Connection) -> int:
+    """A role without pg_monitor sees that they are there, and no more of them."""
+    number: int = one(
+        conn,
+        "SELECT count(*) AS standbys FROM pg_stat_replication"
+        " WHERE application_name IS DISTINCT FROM 'pg_basebackup'",
+    )["standbys"]
+    return number
 
 
 def _text(server: Server, health: Health) -> str:

@@ -27,11 +27,11 @@ from .gate import Gate, judge, wanted
 from .query_pair import (
     WARM_CACHE_PROCESSOR_RATIO,
     Advice,
-    Interval,
     Measurement,
     QueryPair,
     decide,
     met,
+    times,
 )
 
 DIFFERENT = "DIFFERENT RESULTS"
@@ -212,20 +212,20 @@ def gate(spec: Spec, query: Query, pair: QueryPair, differ_because: str = "") ->
 def _figures(pair: Measurement) -> str:
     """The ratios as a person reads them; processor time is left out where no query had workers."""
     ours, theirs = (side.ms.median for side in (pair.snapshot, pair.baseline))
+    time = times(pair.time_ratio, "faster", "slower", pair.time_interval)
+    buffers = times(pair.buffer_ratio, "fewer buffers", "more buffers", pair.buffer_interval)
     processor_time = ""
     if pair.processor_interval != pair.time_interval:
-        ratio = _ratio(pair.processor_ratio, pair.processor_interval)
-        processor_time = f"{ratio} in processor time, "
-    return (
-        f"{_ratio(pair.time_ratio, pair.time_interval)} in time ({ours} against {theirs} ms), "
-        f"{processor_time}{_ratio(pair.buffer_ratio, pair.buffer_interval)} in buffers"
-    )
+        words = ("less processor time", "more processor time")
+        processor_time = f"{times(pair.processor_ratio, *words, pair.processor_interval)}, "
+    against = f"{milliseconds(ours)} against {milliseconds(theirs)} ms"
+    return f"{time} ({against}), {processor_time}{buffers}"
 
 
-def _ratio(ratio: float, interval: Interval) -> str:
-    """A ratio with its interval, as a person reads it."""
-    low, high = interval
-    return f"{ratio} × [{low}–{high}]"
+def milliseconds(given: float) -> str:
+    """Milliseconds as a person reads them, without the unit: 1,134, 17, 2.4, 0.31."""
+    digits = 0 if given >= 10 else 1 if given >= 1 else 2
+    return f"{given:,.{digits}f}"
 
 
 def _advised(spec: Spec, advice: Advice) -> str:
@@ -237,8 +237,10 @@ def _advised(spec: Spec, advice: Advice) -> str:
     index = f"index {on}, built in {tried.seconds:g} s, {megabytes(tried.bytes)}"
     if tried.kept:
         return (
-            f"The {index}, was kept. Without it: {tried.without.time_ratio} × in time, "
-            f"{tried.without.buffer_ratio} × in buffers. Put it into phase_indexes: {in_yaml}"
+            f"The {index}, was kept. Without it: "
+            f"{times(tried.without.time_ratio, 'faster', 'slower')}, "
+            f"{times(tried.without.buffer_ratio, 'fewer buffers', 'more buffers')}. "
+            f"Put it into phase_indexes: {in_yaml}"
         )
     meets = "it meets the target" if tried.met else "it misses the target all the same"
     results = "equal results" if tried.equal else DIFFERENT

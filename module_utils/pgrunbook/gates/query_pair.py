@@ -14,6 +14,8 @@ from .processor_time import Side
 
 WARM_CACHE_PROCESSOR_RATIO = 2.0  # times less processor time, at least, where buffers decide
 
+LEAST_RATIO = 0.01  # what a ratio counts as at least where it is turned round
+
 Interval = tuple[float, float]
 
 
@@ -79,6 +81,23 @@ class QueryPair(Measurement):
 
     name: str
     proposal: Advice | None = None
+
+
+def times(ratio: float, better: str, worse: str, interval: Interval | None = None) -> str:
+    """A ratio as a person reads it, with its interval where it is given: 6.7 × slower [5–7.1], not
+    0.15 × [0.14–0.2]; no faster, where two digits tell no difference."""
+    up = ratio >= 1
+    ends = sorted(end if up else 1 / max(end, LEAST_RATIO) for end in interval or ())
+    shown = f" [{_short(ends[0])}–{_short(ends[1])}]" if interval else ""
+    factor = _short(ratio if up else 1 / max(ratio, LEAST_RATIO))
+    if factor == "1":
+        return f"no {better}{shown}"
+    return f"{factor} × {better if up else worse}{shown}"
+
+
+def _short(number: float) -> str:
+    """Two digits that count, and all before the point."""
+    return f"{float(f'{number:.2g}') if number < 100 else round(number):,g}"
 
 
 def decide(pair: Measurement, speedup_min: float) -> tuple[bool | None, str]:

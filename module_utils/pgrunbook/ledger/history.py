@@ -70,17 +70,21 @@ WHERE e.body ->> 'run' = %(run)s AND e.body ->> 'kind' = 'progress'
 
 _RATE = """
 SELECT run_id, rows, CASE WHEN rows > 0 AND seconds > 0 THEN rows / seconds END AS rows_per_second,
-       throttled_rows,
+       throttled_rows, slow, fast,
        a.plan -> 'strategy' ->> 'name' AS strategy, (a.plan -> 'spec' ->> 'workers')::int AS workers
 FROM (SELECT r.id AS run_id, r.started_at,
              coalesce(sum(rows_changed) FILTER (WHERE free), 0)::int8 AS rows,
              coalesce(sum(rows_changed) FILTER (WHERE NOT free), 0)::int8 AS throttled_rows,
-             sum(slice_seconds - held_seconds) FILTER (WHERE free) AS seconds
+             sum(slice_seconds - held_seconds) FILTER (WHERE free) AS seconds,
+             percentile_cont(0.1) WITHIN GROUP (ORDER BY rate) FILTER (WHERE free) AS slow,
+             percentile_cont(0.9) WITHIN GROUP (ORDER BY rate) FILTER (WHERE free) AS fast
       FROM pgrunbook.run r JOIN pgrunbook.event e ON e.body ->> 'run' = r.id,
            jsonb_extract_path(e.body, 'detail') detail,
            jsonb_to_record(detail) AS d (rows_changed int8, slice_seconds float8,
                                          held_seconds float8, throttle int),
-           LATERAL (SELECT coalesce(throttle, 0) = 0 AS free) f
+           LATERAL (SELECT coalesce(throttle, 0) = 0 AS free,
+               CASE WHEN rows_changed > 0 AND slice_seconds > held_seconds
+                    THEN rows_changed / (slice_seconds - held_seconds) END AS rate) f
       WHERE r.phase = %(phase)s AND r.table_name = %(table)s
         AND (%(run)s::text IS NULL OR r.id = %(run)s) AND e.body ->> 'kind' = 'progress'
         AND NOT EXISTS (SELECT FROM pgrunbook.event b
@@ -179,12 +183,15 @@ class History:
 @dataclass(frozen=True)
 class MeasuredRate:
     """How fast a run filled rows: the rows, and how many a second, None where a person's rate kept
-    it below all the time. throttled_rows were filled at such a rate, and are not among the rows."""
+    it below all the time. throttled_rows were filled at such a rate, and are not among the rows.
+    slow and fast are the rates that a tenth of the slices stayed below, and above."""
 
     run_id: str
     rows: int
     rows_per_second: float | None
     throttled_rows: int
+    slow: float | None
+    fast: float | None
     strategy: str
     workers: int
 

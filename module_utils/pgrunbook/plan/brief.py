@@ -11,6 +11,7 @@ from ..backfill.count_estimate import between, rounded
 from ..backfill.progress import about
 from ..core import printable
 from .plan import Approvable, IndexChange, Plan, PlanResult, RollbackResult
+from .text import span
 
 WIDTH = 94  # within a frame
 MARGIN = 10
@@ -145,7 +146,7 @@ def _duration(result: PlanResult) -> str:
     if estimates.backfill is None:
         building = f", and {about(others)} for the indexes" if others else ""
         return f"known once the canary's rows are filled{building}"
-    return f"{about(estimates.backfill + others)}, {result.measured_rate}"
+    return f"{span(result.filling, others)}, {result.filling.measured_on}"
 
 
 def _missing(result: PlanResult) -> list[Line]:

@@ -12,6 +12,7 @@ from .. import ledger
 from ..backfill.constraints import Refusal
 from ..backfill.counting import Counts
 from ..backfill.equality import Rules
+from ..backfill.estimate import Filling
 from ..backfill.sample import SampledRow
 from ..backfill.strategy import Strategy
 from ..catalog.dependents import Dependent
@@ -101,8 +102,8 @@ class PlanResult:
 
     resumes is whether this goes on with a run that was broken off. counts are of the table's rows
     now; baseline has those that the run started from, with the schema and the statements then.
-    refused, refused_pages_read and unforeseen are as constraints.Foreseen has them. measured_rate
-    says which run the backfill's estimate is from. sample has some rows before and after.
+    refused, refused_pages_read and unforeseen are as constraints.Foreseen has them. filling says
+    what the backfill's estimate is from. sample has some rows before and after.
     """
 
     plan: Plan
@@ -121,7 +122,7 @@ class PlanResult:
     horizon: str
     index_changes: list[IndexChange]
     estimates: Estimates
-    measured_rate: str
+    filling: Filling
     sample: list[SampledRow]
     checks: list[Gate]
 

@@ -64,7 +64,7 @@ def build(conn: Connection, spec: Spec, approval: str = "", *, check: bool = Fal
     strategy = chosen.plan.strategy
     heap_only = page_space.heap_only_percent(conn, spec, info, sound.compared_by, strategy)
     actions = index_plan.plan(conn, spec, info, strategy.deferred)
-    estimates, measured_rate = _estimates(conn, spec, seen, actions)
+    filling = backfill_seconds(conn, spec, counts.rows_eligible)
     baseline = begun.baseline if begun else _baseline(conn, chosen.plan, counts, heap_only)
     seconds = round(time.monotonic() - started, 2)
     gates = plan_gates.measure(spec, baseline["counts"], counts, proof(conn), seconds)
@@ -84,20 +84,22 @@ def build(conn: Connection, spec: Spec, approval: str = "", *, check: bool = Fal
         heap_only_percent=heap_only,
         horizon=horizon_holder(conn, [conn.info.backend_pid], OLD_TRANSACTION_SECONDS),
         index_changes=[IndexChange(a.kind, a.old, a.index.name) for a in actions],
-        estimates=estimates,
-        measured_rate=measured_rate,
+        estimates=_estimates(conn, spec, seen, actions, filling.seconds),
+        filling=filling,
         sample=seen.rows.sample,
         checks=[*gates, seen.rows.agreement],
     )
 
 
 def _estimates(
-    conn: Connection, spec: Spec, seen: _Seen, actions: list[index_plan.Action]
-) -> tuple[Estimates, str]:
-    """How long the steps take, and from which run the rate of the backfill is."""
-    filling, measured_rate = backfill_seconds(conn, spec, seen.rows.counts.rows_eligible)
+    conn: Connection,
+    spec: Spec,
+    seen: _Seen,
+    actions: list[index_plan.Action],
+    filling: float | None,
+) -> Estimates:
     building = build_seconds(conn, spec, seen.info, seen.names, actions)
-    return Estimates(filling, building, index_trial.seconds(seen.advised)), measured_rate
+    return Estimates(filling, building, index_trial.seconds(seen.advised))
 
 
 def diffs(conn: Connection, planned: PlanResult) -> list[dict[str, str]]:

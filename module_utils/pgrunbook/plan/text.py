@@ -10,6 +10,7 @@ from dataclasses import replace
 
 from ..backfill.count_estimate import between, rounded, source
 from ..backfill.counting import Counts
+from ..backfill.estimate import Filling
 from ..backfill.progress import about
 from ..backfill.sample import sample_text
 from ..catalog.dependents import Dependent
@@ -176,13 +177,23 @@ def _time(step: str, result: PlanResult) -> list[str]:
     if seconds is None:
         return _labelled(
             "time",
-            f"not known yet: {result.measured_rate or _NO_RUN}. The canary measures it, before "
-            "you are asked for all other rows",
+            f"not known yet: {result.filling.measured_on or _NO_RUN}. The canary measures it, "
+            "before you are asked for all other rows",
         )
     if not seconds:
         return _labelled("time", "milliseconds")
-    how = result.measured_rate if step == "backfill" else "from a sample of the pages"
-    return _labelled("time", f"{about(seconds)}, {how}")
+    if step == "backfill":
+        return _labelled("time", f"{span(result.filling)}, {result.filling.measured_on}")
+    return _labelled("time", f"{about(seconds)}, from a sample of the pages")
+
+
+def span(of: Filling, others: float = 0.0) -> str:
+    """How long filling takes, and others so many seconds besides, with the least and the most."""
+    seconds = f"{about((of.seconds or 0.0) + others)}"
+    if of.least is None or of.most is None or of.least == of.most:
+        return seconds
+    least, most = (about(end + others).removeprefix("about ") for end in (of.least, of.most))
+    return f"{seconds} ({least} to {most})"
 
 
 def _conversion(each: Moving) -> list[str]:

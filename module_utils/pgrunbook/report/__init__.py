@@ -4,6 +4,7 @@ of runs."""
 
 __all__ = [
     "build",
+    "drawing",
     "facts",
     "files",
     "index",

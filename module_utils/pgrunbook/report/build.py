@@ -15,7 +15,11 @@ from ..gates.schema_gate import schema_gate_before
 from . import figures, repeat
 from .changes import changes
 from .checklist import readiness, rollback_tests, run_tests
+from .decision import decision
+from .environment import environment
 from .facts import Facts
+from .foreseen import foreseen
+from .mismatch import mismatch
 from .risks import risks
 from .rollback_gates import rollback_gates
 from .sentences import sentences
@@ -31,11 +35,19 @@ def build(facts: Facts, kind: str) -> Report:
     before anything was approved; or rollback."""
     spec = facts.spec
     begun = _of_rollback(facts) if kind == "rollback" else _of_run(facts, spec, kind)
-    told = replace(begun, targets={n: getattr(spec, n) for n in TARGETS} if spec else {})
+    told = replace(begun, targets=_targets(spec))
     told = replace(told, changes=changes(told, facts))
     told = replace(told, undo=undo(told, spec, facts))
     told = replace(told, risks=risks(told, spec, facts), summary=sentences(told, spec))
+    told = replace(told, foreseen=tuple(foreseen(told, spec)))
+    told = replace(told, mismatch=mismatch(told, spec, facts))
+    told = replace(told, decision=decision(told, spec, facts))
     return replace(told, sha256=data_sha256(as_json(told)))
+
+
+def _targets(spec: Spec | None) -> dict[str, float]:
+    """The phase's targets by their names."""
+    return {name: getattr(spec, name) for name in TARGETS} if spec else {}
 
 
 def _of_run(facts: Facts, spec: Spec | None, kind: str) -> Report:
@@ -49,10 +61,11 @@ def _of_run(facts: Facts, spec: Spec | None, kind: str) -> Report:
         "" if validated else "The validation did not run.",
         title=facts.phase.title if kind == "run" else f"Before the run: {facts.phase.title}",
         plan=facts.plan.text if kind == "plan" else "",
+        brief=facts.plan.brief if kind == "plan" else "",
         server=facts.preflight.server,
         health=facts.preflight.health,
         tests=run_tests(gates, repeat.commands(spec, facts)),
-        readiness=readiness(gates),
+        readiness=readiness(gates, _targets(spec)),
         coverage=figures.coverage(gates),
         backfill=figures.of_run(facts, gates),
         drift=facts.drift.differences or (),
@@ -101,6 +114,7 @@ def _report(
         checks=tuple(gates),
         timeline=timeline(facts),
         history=History(facts.history.slices, facts.history.batches),
+        environment=environment(facts),
         **parts,
     )
 

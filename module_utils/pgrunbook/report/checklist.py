@@ -3,11 +3,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from ..gates import Gate
 from ..gates.gate import PASS
 from ..gates.registry import declared, readiness_rows
+from .in_short import Targets, current, target
 from .value import Command, Criterion, Test
 
 TESTS = {
@@ -51,16 +52,30 @@ def rollback_tests(gates: Sequence[Gate]) -> tuple[Test, ...]:
     )
 
 
-def readiness(gates: Sequence[Gate]) -> tuple[Criterion, ...]:
+def readiness(gates: Sequence[Gate], targets: Targets) -> tuple[Criterion, ...]:
     """A row for each criterion."""
     found = {
-        criterion: [gate.status for gate in gates if declared(gate.id).readiness == criterion]
+        criterion: [gate for gate in gates if declared(gate.id).readiness == criterion]
         for criterion in readiness_rows()
     }
-    return tuple(
-        Criterion(criterion, _worst(statuses), len(statuses), statuses.count(PASS))
-        for criterion, statuses in found.items()
+    return tuple(_criterion(row, of, targets) for row, of in found.items())
+
+
+def _criterion(row: str, gates: Sequence[Gate], targets: Targets) -> Criterion:
+    statuses = [gate.status for gate in gates]
+    return Criterion(
+        criterion=row,
+        status=_worst(statuses),
+        checks=len(gates),
+        passed=statuses.count(PASS),
+        target=_joined(target(gate, targets) for gate in gates),
+        current=_joined(current(gate) for gate in gates),
     )
+
+
+def _joined(texts: Iterable[str]) -> str:
+    """The texts, each once."""
+    return "; ".join(dict.fromkeys(texts))
 
 
 def _of(gates: Sequence[Gate], test: int) -> str:

@@ -9,7 +9,7 @@ from typing import Any
 from ..core.values import read
 from ..ddl.index_advice import megabytes
 from ..drift import Difference, read_differences
-from ..gates import Advice, Gate, QueryPair
+from ..gates import Advice, Gate, QueryPair, SpeedUp, times
 from .value import Json
 
 SIDES = (("snapshot", "Query on the filled columns"), ("baseline", "Query that it replaces"))
@@ -65,11 +65,15 @@ def _advised(query: str, found: Advice) -> tuple[str, ...]:
         found.sql,
         megabytes(tried.bytes),
         f"{tried.seconds:g} s",
-        f"{tried.time_ratio} × in time, {tried.buffer_ratio} × in buffers; without it "
-        f"{tried.without.time_ratio} × and {tried.without.buffer_ratio} ×. "
+        f"{_both(tried)}; without it {_both(tried.without)}. "
         f"{'Meets' if tried.met else 'Misses'} the target; "
         f"{'kept' if tried.kept else 'dropped again'}",
     )
+
+
+def _both(of: SpeedUp) -> str:
+    time = times(of.time_ratio, "faster", "slower")
+    return f"{time}, {times(of.buffer_ratio, 'fewer buffers', 'more buffers')}"
 
 
 def _query(pair: Json) -> Iterator[tuple[str, str]]:

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from ..backfill.estimate import Filling
 from ..core import values
 from ..core.connection import is_connection_string
 from ..core.phase import parse
@@ -49,6 +50,7 @@ class Plan:
 
     spec: Json | None = None
     server: Json = field(default_factory=dict)
+    schema: TableSchema = field(default_factory=dict)
     steps: tuple[Step, ...] = ()
     dependents: tuple[Json, ...] = ()
     triggers: tuple[str, ...] = ()
@@ -89,6 +91,9 @@ class Planned:
     conversions: tuple[Json, ...] = ()
     compared_by: Mapping[str, Json] = field(default_factory=dict)
     horizon: str = ""
+    brief: str = ""
+    estimates: Json = field(default_factory=dict)
+    filling: Filling = field(default_factory=Filling)
 
 
 @dataclass(frozen=True)
@@ -140,10 +145,12 @@ class Column:
 
 @dataclass(frozen=True)
 class Record:
-    """Who approved the run, and what was done."""
+    """Who approved the run, what was done, and which indexes that it dropped are missing now; None
+    where nobody looked."""
 
     approvals: tuple[Approval, ...] = ()
     history: History = field(default_factory=History)
+    missing: tuple[str, ...] | None = None
 
 
 @dataclass(frozen=True)

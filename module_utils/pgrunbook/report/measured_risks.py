@@ -6,6 +6,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from ..drift import Difference
+from ..gates import Gate
+from . import in_short
 from .evidence import differences
 from .value import Report, Risk
 
@@ -18,13 +20,20 @@ def missed(told: Report) -> Iterator[Risk]:
         if gate.status == "pass" or gate.id in told_elsewhere:
             continue
         yield Risk(
-            f"{gate.title}: wanted {gate.target}, measured {gate.measured}.",
+            f"{in_short.missed(gate, told.targets)}.",
             "certain: measured",
             "high: an enforced gate"
             if failed
             else "medium: a gate that the phase does not enforce",
-            "The verdict is NO-GO." if failed else "None: accepted with the phase's settings.",
+            _mitigation(gate, failed=failed),
         )
+
+
+def _mitigation(gate: Gate, *, failed: bool) -> str:
+    """What helps, or what it leads to."""
+    if index := in_short.proposed_index(gate):
+        return f"An index would serve the query; in phase_indexes: {index}"
+    return "The verdict is NO-GO." if failed else "None: accepted with the phase's settings."
 
 
 def schema(told: Report) -> Iterator[Risk]:

@@ -18,22 +18,7 @@ from markupsafe import Markup
 
 from ..core import printable
 from .value import Report
-from .view import View, view
-
-_SECTIONS = (
-    ("summary", "Summary"),
-    ("readiness", "Readiness"),
-    ("risks", "Risks"),
-    ("plots", "Measured"),
-    ("plan", "What would be done"),
-    ("tests", "Tests"),
-    ("approvals", "Approvals"),
-    ("timeline", "Timeline"),
-    ("changes", "What was changed"),
-    ("undo", "How to undo it"),
-    ("schema", "Schema"),
-    ("proof", "Proof"),
-)
+from .view import view
 
 
 def html(report: Report, plots: Mapping[str, str], templates: Path) -> str:
@@ -46,14 +31,22 @@ def html(report: Report, plots: Mapping[str, str], templates: Path) -> str:
         plots,
         page=shown,
         report=shown.report,
-        sections=_sections(shown, plots),
+        decision=shown.report.decision,
+        mismatch=shown.report.mismatch,
     )
 
 
 def markdown(report: Report, templates: Path) -> str:
     """The page as Markdown."""
     shown = view(printable.every(report))
-    return rendered_markdown("report.md.j2", templates, page=shown, report=shown.report)
+    return rendered_markdown(
+        "report.md.j2",
+        templates,
+        page=shown,
+        report=shown.report,
+        decision=shown.report.decision,
+        mismatch=shown.report.mismatch,
+    )
 
 
 def rendered_html(name: str, templates: Path, plots: Mapping[str, str], **values: Any) -> str:
@@ -99,18 +92,6 @@ def _environment(templates: Path, finalize: Callable[[Any], Any] | None = None) 
         keep_trailing_newline=True,
         loader=FileSystemLoader(templates),
     )
-
-
-def _sections(shown: View, plots: Mapping[str, str]) -> list[tuple[str, str]]:
-    """The id and the heading of each section that the page has."""
-    there = {
-        "readiness": bool(shown.readiness),
-        "risks": bool(shown.risks),
-        "plots": bool(plots),
-        "plan": bool(shown.report.plan),
-        "schema": bool(shown.schema),
-    }
-    return [section for section in _SECTIONS if there.get(section[0], True)]
 
 
 _MARKUP = re.compile(r"([\\`*~|\[\]]|(?<![^\W_])_|_(?![^\W_]))")

@@ -1,64 +1,41 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """The report's plots as SVG, the same bytes for the same report.
 
-They stand on a ground of their own, so that a dark page leaves them readable. One plot has one
-panel, small enough that its text can be read on a telephone.
+One plot has one panel, small enough that its text can be read on a telephone.
 """
 
 from __future__ import annotations
 
-import io
-import re
-import warnings
-from collections.abc import Callable, Sequence
-from typing import Any
+from collections.abc import Sequence
+from itertools import groupby
 
-import matplotlib
 from matplotlib.axes import Axes
-from matplotlib.backends.backend_svg import FigureCanvasSVG
-from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator
+from matplotlib.ticker import LogLocator, MaxNLocator, NullLocator
 
-from ..gates import QueryPair
+from ..backfill.progress import about
+from ..gates import LEAST_RATIO, QueryPair, times
 from ..ledger import BatchPoint, SlicePoint
+from .drawing import (
+    FAINT,
+    FIRST,
+    GREY,
+    HEIGHT,
+    INK,
+    ROW_HEIGHT,
+    SECOND,
+    THIRD,
+    Panel,
+    beside,
+    categories,
+    drawn,
+    joint_legend,
+    legend,
+    marker,
+    second_axis,
+    target_line,
+)
 from .value import Report
 from .work_time import Work
-
-GROUND, INK, FAINT = "#ffffff", "#1f2328", "#d0d7de"
-FIRST, SECOND, THIRD, GREY = "#0550ae", "#bc4c00", "#1a7f37", "#8c959f"
-WIDTH, HEIGHT = 4.4, 2.9  # inches: text of 10 points is 10 pixels high where 320 are left
-ROW_HEIGHT = 0.55  # inches of a plot with horizontal bars, for each column or query
-
-_STYLE: dict[Any, Any] = {
-    "svg.hashsalt": "pgrunbook",
-    "svg.fonttype": "none",
-    "font.family": "sans-serif",
-    "font.size": 10,
-    "text.parse_math": False,
-    "axes.titlesize": 11,
-    "axes.titleweight": "bold",
-    "axes.titlelocation": "left",
-    "axes.edgecolor": FAINT,
-    "axes.labelcolor": INK,
-    "axes.titlecolor": INK,
-    "axes.facecolor": GROUND,
-    "figure.facecolor": GROUND,
-    "xtick.color": INK,
-    "ytick.color": INK,
-    "text.color": INK,
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "axes.grid": True,
-    "axes.axisbelow": True,
-    "grid.color": FAINT,
-    "grid.linewidth": 0.6,
-    "legend.frameon": False,
-    "legend.fontsize": 9,
-}
-
-
-Panel = tuple[str, bool, float, Callable[[Axes], None]]
-"""A plot: its caption, whether there are figures for it, its height in inches, what draws it."""
 
 
 def draw(report: Report) -> dict[str, str]:
@@ -80,15 +57,6 @@ def draw(report: Report) -> dict[str, str]:
         ),
     ]
     return drawn(found)
-
-
-def drawn(panels: Sequence[Panel]) -> dict[str, str]:
-    """Those of the panels that there are figures for, each as an SVG element by its caption."""
-    return {
-        caption: _svg(panel, height, f"plot{number}")
-        for number, (caption, there, height, panel) in enumerate(panels)
-        if there
-    }
 
 
 def _of_the_run(report: Report) -> list[Panel]:
@@ -123,13 +91,8 @@ def _filled(axes: Axes, report: Report, work: Work) -> None:
     slices = report.history.slices
     wanted = report.backfill.rows_eligible
     scale = 100 / wanted if wanted else 1.0
-    axes.plot(
-        [0.0, *(work.at(point.at) for point in slices)],
-        [0.0, *((point.rows_done or 0) * scale for point in slices)],
-        color=FIRST,
-        marker=_marker(slices),
-        markersize=3,
-    )
+    xs, ys = work.line(((p.at, (p.rows_done or 0) * scale) for p in slices), holds=True)
+    axes.plot([0.0, *xs], [0.0, *ys], color=FIRST, marker=marker(slices), markersize=3)
     axes.set_ylim(bottom=0)
     axes.set_ylabel("% of the rows to be filled" if wanted else "rows")
     axes.yaxis.set_major_formatter(lambda value, _: f"{value:,.0f}")
@@ -137,18 +100,51 @@ def _filled(axes: Axes, report: Report, work: Work) -> None:
 
 
 def _rate(axes: Axes, slices: Sequence[SlicePoint], work: Work) -> None:
-    ends = [work.at(point.at) for point in slices]
-    begin = max(ends[0] - (slices[0].seconds or 0.0), 0.0)
-    rates = [(point.rows or 0) / max(point.seconds or 0.0, 0.001) for point in slices]
-    axes.stairs(rates, [begin, *ends], color=FIRST, linewidth=1.5)
+    """The rate while rows were filled; the share of the time that was held back has an axis of its
+    own, where there is any."""
+    _steps(axes, slices, work, [_free_rate(point) for point in slices], FIRST, "rows/s")
     axes.set_ylim(bottom=0)
     axes.set_ylabel("rows/s, mean of a slice")
     axes.yaxis.set_major_formatter(lambda value, _: f"{value:,.0f}")
+    if any(point.held_seconds for point in slices):
+        shares = [100 * (p.held_seconds or 0.0) / max(p.seconds or 0.0, 0.001) for p in slices]
+        right = second_axis(axes, "% of the time")
+        _steps(right, slices, work, shares, SECOND, "held back, %")
+        right.set_ylim(0, 105)
+        joint_legend(axes, right)
     _over_time(axes, work)
 
 
+def _free_rate(point: SlicePoint) -> float:
+    """Rows a second of the time in which a slice was not held back."""
+    free = (point.seconds or 0.0) - (point.held_seconds or 0.0)
+    return (point.rows or 0) / max(free, 0.001)
+
+
+def _steps(
+    axes: Axes,
+    slices: Sequence[SlicePoint],
+    work: Work,
+    values: Sequence[float],
+    colour: str,
+    label: str,
+) -> None:
+    """A step for each slice, broken at each pause."""
+    numbered = list(zip(slices, values, strict=True))
+    for part, found in groupby(numbered, key=lambda each: work.part(each[0].at)):
+        within = list(found)
+        ends = [work.at(point.at) for point, _ in within]
+        begin = max(ends[0] - (within[0][0].seconds or 0.0), 0.0)
+        axes.stairs(
+            [value for _, value in within],
+            [begin, *ends],
+            color=colour,
+            linewidth=1.5,
+            label=label if part == 0 else None,
+        )
+
+
 def _latency(axes: Axes, batches: Sequence[BatchPoint], work: Work) -> None:
-    at = [work.at(point.at) for point in batches]
     alone = all(point.batches == 1 for point in batches)
     for key, label, colour in (
         (("max_ms", "each batch", FIRST),)
@@ -159,55 +155,27 @@ def _latency(axes: Axes, batches: Sequence[BatchPoint], work: Work) -> None:
             ("p50_ms", "median", FIRST),
         )
     ):
-        axes.plot(
-            at,
-            [getattr(point, key) for point in batches],
-            color=colour,
-            label=label,
-            linewidth=1.2,
-            marker=_marker(batches),
-            markersize=3,
-        )
+        _line(axes, work, [(point.at, getattr(point, key)) for point in batches], colour, label)
     axes.set_ylim(bottom=0)
     axes.set_ylabel("ms")
-    _legend(axes)
+    legend(axes)
     _over_time(axes, work)
 
 
 def _hot(axes: Axes, slices: Sequence[SlicePoint], work: Work) -> None:
     shares = [(s.at, s.hot_percent) for s in slices if s.hot_percent is not None]
-    axes.plot(
-        [work.at(at) for at, _ in shares],
-        [share for _, share in shares],
-        color=FIRST,
-        marker=_marker(shares),
-        markersize=3,
-        label="heap-only, %",
-    )
+    _line(axes, work, shares, FIRST, "heap-only, %")
     axes.set_ylim(0, 105)
     axes.set_ylabel("% of the updates")
     lagging = [(s.at, s.replay_lag) for s in slices if s.replay_lag is not None]
-    handles, labels = axes.get_legend_handles_labels()
     if lagging:
-        right = axes.twinx()
-        right.grid(False)
-        right.plot(
-            [work.at(at) for at, _ in lagging],
-            [lag for _, lag in lagging],
-            color=SECOND,
-            linestyle="--",
-            marker=_marker(lagging),
-            markersize=3,
-            label="lag of the slowest standby, s",
-        )
+        right = second_axis(axes, "s")
+        _line(right, work, lagging, SECOND, "lag of the slowest standby, s", "--")
         right.set_ylim(0, max(1.0, right.get_ylim()[1]))
-        right.set_ylabel("s")
-        more = right.get_legend_handles_labels()
-        handles, labels = [*handles, *more[0]], [*labels, *more[1]]
+        joint_legend(axes, right)
     else:
         axes.plot([], [], " ", label="no standby seen")
-        handles, labels = axes.get_legend_handles_labels()
-    _legend(axes, handles, labels)
+        legend(axes)
     _over_time(axes, work)
 
 
@@ -218,21 +186,34 @@ def _felt(axes: Axes, slices: Sequence[SlicePoint], work: Work) -> None:
         ("probe_ms", "probe query", THIRD, "-"),
         ("least_target_ms", "batch's target", SECOND, "--"),
     ):
-        there = [point for point in slices if getattr(point, key) is not None]
+        there = [(p.at, getattr(p, key)) for p in slices if getattr(p, key) is not None]
         if there:
-            axes.plot(
-                [work.at(point.at) for point in there],
-                [getattr(point, key) for point in there],
-                color=colour,
-                linestyle=style,
-                marker=_marker(there),
-                markersize=3,
-                label=label,
-            )
+            _line(axes, work, there, colour, label, style)
     axes.set_ylim(bottom=0)
     axes.set_ylabel("ms; latencies: 95 %")
-    _legend(axes)
+    legend(axes)
     _over_time(axes, work)
+
+
+def _line(
+    axes: Axes,
+    work: Work,
+    points: Sequence[tuple[str, float | None]],
+    colour: str,
+    label: str,
+    style: str = "-",
+) -> None:
+    xs, ys = work.line(points)
+    axes.plot(
+        xs,
+        ys,
+        color=colour,
+        linestyle=style,
+        linewidth=1.2,
+        marker=marker(points),
+        markersize=3,
+        label=label,
+    )
 
 
 def _coverage(axes: Axes, report: Report) -> None:
@@ -240,134 +221,75 @@ def _coverage(axes: Axes, report: Report) -> None:
     for key, colour, offset in (("before", GREY, -0.2), ("after", FIRST, 0.2)):
         found = [getattr(share, key) for share in shares.values()]
         there = [(row, share) for row, share in enumerate(found) if share is not None]
-        _bars(axes, there, offset, colour, key, "{:g} %")
+        _bars(axes, there, offset, colour, key)
     target = report.targets.get("coverage_min")
     if target is not None:
-        _target(axes, target, f"target {target:g} %")
+        target_line(axes, target, f"target {target:g} %")
     axes.set_xlim(0, 118)
     axes.xaxis.set_major_locator(MaxNLocator(5))
     axes.set_xticks([0, 25, 50, 75, 100])
     axes.set_xlabel("% of all rows")
-    _categories(axes, list(shares))
+    categories(axes, list(shares))
 
 
 def _speed_up(axes: Axes, pairs: Sequence[QueryPair], target: float | None) -> None:
-    """The ratios, each with its interval where it has one."""
-    longest = target or 0.0
-    kinds = (
+    """How many times better or worse, on a logarithmic axis: bars begin at 1 ×, where both queries
+    are alike, and lines are the intervals."""
+    ends = [1.0, target or 1.0]
+    for kind, label, colour, offset in (
         ("time", "time", FIRST, -0.28),
         ("processor", "processor", GREY, 0.0),
         ("buffer", "buffers", THIRD, 0.28),
-    )
-    for kind, label, colour, offset in kinds:
-        there = [(row, getattr(pair, f"{kind}_ratio")) for row, pair in enumerate(pairs)]
-        spans = [getattr(pair, f"{kind}_interval") for pair in pairs]
-        ends = [high for _, high in spans]
-        _bars(axes, there, offset, colour, label, "{:g} ×", height=0.26, ends=ends)
-        for (row, _), span in zip(there, spans, strict=True):
-            axes.plot(span, [row + offset] * 2, color=INK, linewidth=1.5)
-        longest = max(longest, *ends)
+    ):
+        rows = [row + offset for row in range(len(pairs))]
+        ratios = [max(getattr(pair, f"{kind}_ratio"), LEAST_RATIO) for pair in pairs]
+        spans = [
+            [max(end, LEAST_RATIO) for end in getattr(pair, f"{kind}_interval")] for pair in pairs
+        ]
+        widths = [ratio - 1 for ratio in ratios]
+        axes.barh(rows, widths, left=1.0, height=0.26, color=colour, label=label)
+        for row, ratio, span in zip(rows, ratios, spans, strict=True):
+            axes.plot(span, [row, row], color=INK, linewidth=1.5)
+            better = times(ratio, "", "slower" if kind == "time" else "more").strip()
+            beside(axes, better, max(span[1], 1.0), row)
+        ends += [end for span in spans for end in span]
+    axes.axvline(1.0, color=INK, linewidth=1.2)
     if target is not None:
-        _target(axes, target, f"target {target:g} ×")
-    axes.set_xlim(0, longest * 1.25)
-    axes.set_xlabel("times better; lines: 95 % intervals")
-    _categories(axes, [pair.name for pair in pairs])
+        target_line(axes, target, f"target {target:g} ×")
+    axes.set_xscale("log")
+    axes.set_xlim(min(ends) / 1.2, max(ends) ** 1.3 * 1.8)
+    few = max(ends) / min(ends) > 30
+    axes.xaxis.set_major_locator(LogLocator(subs=(1.0,) if few else (1.0, 2.0, 5.0)))
+    axes.xaxis.set_minor_locator(NullLocator())
+    axes.xaxis.set_major_formatter(lambda value, _: f"{value:g} ×")
+    axes.set_xlabel("worse ← 1 × → better")
+    categories(axes, [pair.name for pair in pairs])
 
 
 def _bars(
-    axes: Axes,
-    values: Sequence[tuple[int, float]],
-    offset: float,
-    colour: str,
-    label: str,
-    figure: str,
-    height: float = 0.36,
-    ends: Sequence[float] = (),
+    axes: Axes, values: Sequence[tuple[int, float]], offset: float, colour: str, label: str
 ) -> None:
-    """Horizontal bars, each with its figure behind its end, or behind what ends says."""
+    """Horizontal bars of per cents, each with its figure behind its end."""
     if not values:
         return
     rows = [row + offset for row, _ in values]
-    axes.barh(rows, [value for _, value in values], height=height, color=colour, label=label)
-    at = ends or [value for _, value in values]
-    for row, end, (_, value) in zip(rows, at, values, strict=True):
-        axes.annotate(
-            figure.format(value),
-            (end, row),
-            (4, 0),
-            textcoords="offset points",
-            va="center",
-            fontsize=9,
-            bbox={"facecolor": GROUND, "edgecolor": "none", "pad": 0.8},
-        )
-
-
-def _target(axes: Axes, value: float, label: str) -> None:
-    axes.axvline(value, color=SECOND, linestyle="--", linewidth=1.2, label=label, zorder=0.5)
-
-
-def _categories(axes: Axes, names: Sequence[str]) -> None:
-    axes.set_yticks(range(len(names)), [_broken(name) for name in names])
-    axes.set_ylim(len(names) - 0.4, -0.6)
-    axes.tick_params(axis="y", length=0)
-    axes.yaxis.grid(False)
-    _legend(axes, side="right")
-
-
-def _broken(name: str) -> str:
-    """A long name in two lines, cut where it is longer than two."""
-    short = name if len(name) <= 40 else f"{name[:39]}…"
-    if len(short) <= 20:
-        return short
-    cut = max(short.rfind(" ", 0, 21), short.rfind("_", 0, 21) + 1)
-    cut = cut if cut > 5 else 20
-    return f"{short[:cut].strip()}\n{short[cut:].strip()}"
+    axes.barh(rows, [value for _, value in values], height=0.36, color=colour, label=label)
+    for row, (_, value) in zip(rows, values, strict=True):
+        beside(axes, f"{value:g} %", value, row)
 
 
 def _over_time(axes: Axes, work: Work) -> None:
-    for pause in work.pauses():
-        axes.axvline(pause, color=GREY, linestyle=":", linewidth=1)
-    axes.set_xlim(left=0)
-    label = "seconds of work"
-    axes.set_xlabel(f"{label}; dotted: a pause" if work.pauses() else label)
-    axes.xaxis.set_major_locator(MaxNLocator(5))
-    axes.xaxis.set_major_formatter(lambda value, _: f"{value:,.10g}")
-
-
-def _legend(axes: Axes, *entries: Any, side: str = "left") -> None:
-    """A line above the panel, where it hides nothing, that begins or ends with the panel's side."""
-    corner: Any = f"lower {side}"
-    axes.legend(
-        *entries,
-        loc=corner,
-        bbox_to_anchor=(float(side == "right"), 1.0),
-        ncols=3,
-        borderpad=0,
-        borderaxespad=0.3,
-        columnspacing=1.2,
+    """The axis that all plots over time have alike."""
+    for pause in work.pauses:
+        axes.axvspan(pause.begin, pause.end, color=FAINT, linewidth=0, gid="pause")
+    axes.set_xlim(0, max(work.end, 0.001))
+    ticks = [t for t in MaxNLocator(5).tick_values(0, work.seconds) if 0 <= t <= work.seconds]
+    axes.set_xticks([work.place(tick) for tick in ticks], [f"{tick:,.10g}" for tick in ticks])
+    waited = sum(pause.seconds for pause in work.pauses)
+    axes.set_xlabel(
+        f"seconds of work; grey: a pause, {about(waited)} in all" if waited else "seconds of work"
     )
-
-
-def _marker(points: Sequence[object]) -> str:
-    return "o" if len(points) <= 40 else ""
 
 
 def _height(rows: int) -> float:
     return max(HEIGHT, 1.3 + ROW_HEIGHT * rows)
-
-
-def _svg(panel: Callable[[Axes], None], height: float, prefix: str) -> str:
-    """A plot as an SVG element whose ids begin with the prefix, so that several fit on a page."""
-    with matplotlib.rc_context(_STYLE):
-        figure = Figure(figsize=(WIDTH, height), layout="constrained")
-        FigureCanvasSVG(figure)
-        panel(figure.subplots())
-        written = io.StringIO()
-        nothing = dict.fromkeys(("Date", "Creator", "Format", "Type"))
-        with warnings.catch_warnings(action="ignore", category=UserWarning):
-            # A letter that its own font lacks: the reader's font has it.
-            figure.savefig(written, format="svg", metadata=nothing)
-    element = written.getvalue()
-    element = element[element.index("<svg") :]
-    element = re.sub(r'\b(id="|xlink:href="#|url\(#)', rf"\g<1>{prefix}-", element)
-    return element

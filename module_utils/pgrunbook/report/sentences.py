@@ -8,6 +8,7 @@ from collections.abc import Iterator
 
 from ..backfill.progress import about
 from ..core.spec import Spec
+from ..gates import times
 from ..plan.text import REASONS
 from .value import BackfillFigures, Report
 from .words import PASSED
@@ -115,9 +116,8 @@ def _effect(told: Report) -> Iterator[str]:
             yield f"Compared with the source: {gate.measured}."
     for pair in told.queries:
         yield (
-            f"“{pair.name}” takes {100 / max(pair.time_ratio, 0.01):,.0f} % of the time and "
-            f"{100 / max(pair.buffer_ratio, 0.01):,.0f} % of the buffers of the query that it "
-            "replaces."
+            f"“{pair.name}” is {times(pair.time_ratio, 'faster', 'slower')} than the query that it "
+            f"replaces, and reads {times(pair.buffer_ratio, 'fewer', 'more')} buffers."
         )
 
 

@@ -61,12 +61,15 @@ class Test:
 
 @dataclass(frozen=True)
 class Criterion:
-    """A row of the checklist: the worst of its gates, and how many there are and have passed."""
+    """A row of the checklist: the worst of its gates, how many there are and have passed, what was
+    wanted and what was found."""
 
     criterion: str
     status: str
     checks: int
     passed: int
+    target: str = ""
+    current: str = ""
 
 
 @dataclass(frozen=True)
@@ -158,6 +161,104 @@ class Risk:
 
 
 @dataclass(frozen=True)
+class Environment:
+    """Where the run was: the server as it sees itself, or as the login names it; standbys is how
+    many were connected, None where nobody looked."""
+
+    inventory: str = ""
+    address: str = ""
+    port: str = ""
+    database: str = ""
+    user: str = ""
+    version: str = ""
+    standbys: int | None = field(default=None, metadata=IF_ANY)
+
+
+@dataclass(frozen=True)
+class RiskLevel:
+    """The overall risk at a time, such as "before the run": high, medium or low, and why."""
+
+    when: str
+    level: str
+    why: str
+
+
+@dataclass(frozen=True)
+class Fact:
+    """Something that is so: what, and how."""
+
+    what: str
+    how: str
+
+
+@dataclass(frozen=True)
+class Option:
+    """What a person can do now: the command, empty where there is none, how long it takes, and what
+    it leads to."""
+
+    what: str
+    command: str
+    takes: str
+    effect: str
+    recommended: bool = False
+
+
+@dataclass(frozen=True)
+class Prerequisite:
+    """What has to be so before the verdict can be GO, and whether it is; None where nobody could
+    look yet."""
+
+    text: str
+    met: bool | None = field(default=None, metadata=IF_ANY)
+
+
+@dataclass(frozen=True)
+class Foreseen:
+    """What the plan said, and what came."""
+
+    what: str
+    planned: str
+    happened: str
+
+
+@dataclass(frozen=True)
+class Decision:
+    """What a board decides on: the reason of the verdict and what is recommended, a sentence each;
+    the overall risk by time; how the database is now; what can be done, and what is missing."""
+
+    reason: str = ""
+    recommendation: str = ""
+    risk_levels: tuple[RiskLevel, ...] = ()
+    state: tuple[Fact, ...] = ()
+    options: tuple[Option, ...] = ()
+    prerequisites: tuple[Prerequisite, ...] = ()
+
+
+@dataclass(frozen=True)
+class Inconsistency:
+    """A component that the models expect otherwise than the database had it before the run, and how
+    it is now."""
+
+    component: str
+    expected: str
+    found: str
+    now: str
+
+
+@dataclass(frozen=True)
+class Mismatch:
+    """How the models and the database disagreed before the run: the cause as far as it is known,
+    each inconsistency, the objects of those that are mended now, and what they affected and did not
+    affect."""
+
+    cause: str = ""
+    inconsistencies: tuple[Inconsistency, ...] = ()
+    mended: tuple[str, ...] = ()
+    affected: tuple[str, ...] = ()
+    not_affected: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
 class Report:
     """The report of a run (kind run), of what was found before it (plan), or of a rollback."""
 
@@ -182,6 +283,7 @@ class Report:
     format: int = FORMAT
     version: str = VERSION
     plan: str = ""
+    brief: str = ""
     server: Json = field(default_factory=dict)
     health: Json = field(default_factory=dict)
     readiness: tuple[Criterion, ...] = ()
@@ -194,6 +296,10 @@ class Report:
     undo: Undo = Undo("", "")
     risks: tuple[Risk, ...] = ()
     summary: tuple[str, ...] = ()
+    environment: Environment = Environment()
+    decision: Decision = Decision()
+    mismatch: Mismatch = Mismatch()
+    foreseen: tuple[Foreseen, ...] = ()
     sha256: str = ""
 
 

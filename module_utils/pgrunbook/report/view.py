@@ -7,22 +7,21 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from ..drift import Difference
+from ..drift import NOTE, Difference, label_of
 from ..gates import Gate
 from .evidence import ADVICE, advice, blocks, differences
-from .value import BackfillFigures, Report, Schemas, Test
+from .value import BackfillFigures, Prerequisite, Report, Schemas, Test
 from .words import (
-    PASSED,
     VERIFY,
     approver,
+    environment_line,
     facts_line,
     moment,
-    passed_of,
     refused_heading,
     skipped,
 )
 
-SCHEMA_TEST = 2  # where the differences from before the run belong
+MET = {True: "MET", False: "UNMET", None: "OPEN"}
 
 
 @dataclass(frozen=True)
@@ -37,24 +36,31 @@ class Table:
 
 
 @dataclass(frozen=True)
+class ShownDifference:
+    """A difference from the models, and the word that stands before it."""
+
+    label: str
+    of: Difference
+
+
+@dataclass(frozen=True)
 class Evidence:
     """What a reader unfolds of a gate: differences, or preformatted texts with a caption each."""
 
     title: str
-    differences: tuple[Difference, ...]
+    differences: tuple[ShownDifference, ...]
     blocks: tuple[tuple[str, str], ...]
 
 
 @dataclass(frozen=True)
 class ShownTest:
-    """A test with its gates, the indexes that would serve its queries, the evidence, the
-    differences from before the run, and what and how to repeat it by hand."""
+    """A test with its gates, the indexes that would serve its queries, the evidence, and what and
+    how to repeat it by hand."""
 
     test: Test
     gates: Table
     advice: Table
     evidence: tuple[Evidence, ...]
-    drift: tuple[Difference, ...]
     commands: tuple[tuple[str, str], ...]
 
 
@@ -73,10 +79,17 @@ class View:
 
     report: Report
     facts_line: str
-    passed: str
+    environment_line: str
     missed: str
+    inconsistencies: Table
+    drift: tuple[ShownDifference, ...]
+    notes: tuple[ShownDifference, ...]
+    prerequisites: Table
+    met: str
+    foreseen: Table
     tests: tuple[ShownTest, ...]
     readiness: Table
+    passed: str
     risks: Table
     approvals: Table
     timeline: Table
@@ -94,10 +107,20 @@ def view(report: Report) -> View:
     return View(
         report=report,
         facts_line=facts_line(report),
-        passed=PASSED[report.kind],
+        environment_line=environment_line(report),
         missed="; ".join(gate.title for gate in report.checks if gate.status == "warn"),
+        inconsistencies=_inconsistencies(report),
+        drift=tuple(_before(report, d) for d in report.drift if d.severity != NOTE),
+        notes=tuple(_before(report, d) for d in report.drift if d.severity == NOTE),
+        prerequisites=_prerequisites(report.decision.prerequisites),
+        met=_share(each.met for each in report.decision.prerequisites),
+        foreseen=_table(
+            ("What", "Planned", "Happened"),
+            ((each.what, each.planned, each.happened) for each in report.foreseen),
+        ),
         tests=tuple(_test(report, test) for test in report.tests),
         readiness=_readiness(report),
+        passed=_share(row.status == "PASS" for row in report.readiness),
         risks=_risks(report),
         approvals=_approvals(report),
         timeline=_timeline(report),
@@ -110,8 +133,23 @@ def view(report: Report) -> View:
 
 
 def _readiness(report: Report) -> Table:
-    rows = ((row.criterion, passed_of(row), row.status) for row in report.readiness)
-    return _table(("Criterion", "Checks", "Status"), rows)
+    rows = ((row.criterion, row.target, row.current, row.status) for row in report.readiness)
+    return _table(("Criterion", "Target", "Current", "Status"), rows)
+
+
+def _prerequisites(given: Iterable[Prerequisite]) -> Table:
+    return _table(("For a GO", "Status"), ((each.text, MET[each.met]) for each in given))
+
+
+def _inconsistencies(report: Report) -> Table:
+    rows = ((i.component, i.expected, i.found, i.now) for i in report.mismatch.inconsistencies)
+    return _table(("Component", "Expected", "Found", "Now"), rows)
+
+
+def _share(given: Iterable[bool | None]) -> str:
+    """How many of them are so."""
+    found = list(given)
+    return f"{sum(map(bool, found))} of {len(found)}"
 
 
 def _risks(report: Report) -> Table:
@@ -151,13 +189,22 @@ def _test(report: Report, test: Test) -> ShownTest:
         ),
         advice=_table(ADVICE, advice(gates)),
         evidence=tuple(map(_evidence, gates)),
-        drift=report.drift if test.test == SCHEMA_TEST else (),
         commands=tuple((step.what, step.command) for step in test.repeat),
     )
 
 
 def _evidence(gate: Gate) -> Evidence:
-    return Evidence(gate.title, tuple(differences(gate)), blocks(gate))
+    return Evidence(gate.title, tuple(map(_difference, differences(gate))), blocks(gate))
+
+
+def _before(report: Report, difference: Difference) -> ShownDifference:
+    """A difference from before the run."""
+    mended = difference.by_phase and difference.object in report.mismatch.mended
+    return ShownDifference("MENDED", difference) if mended else _difference(difference)
+
+
+def _difference(difference: Difference) -> ShownDifference:
+    return ShownDifference(label_of(difference).upper(), difference)
 
 
 def _schema(schema: Schemas) -> Iterable[SchemaPart]:

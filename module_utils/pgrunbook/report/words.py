@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 from ..ledger import Approval
-from .value import BackfillFigures, Criterion, Report
+from .value import BackfillFigures, Report
 
 PASSED = {
     "run": "Every enforced gate passed.",
@@ -22,13 +22,25 @@ VERIFY = (
 
 
 def facts_line(report: Report) -> str:
-    """Which run, when, where."""
-    server = report.server
-    version = f", PostgreSQL {server['version']}" if server.get("version") else ""
-    return (
-        f"Run {report.run_id}, {moment(report.started_at)} to {moment(report.finished_at)} UTC, "
-        f"on database {server.get('database', '?')}{version}."
-    )
+    """Which run, and when."""
+    began, ended = moment(report.started_at), moment(report.finished_at)
+    return f"Run {report.run_id}, {began} to {ended} UTC."
+
+
+def environment_line(report: Report) -> str:
+    """Where the run was."""
+    of = report.environment
+    where = f"{of.address}:{of.port}" if of.port else of.address
+    standbys = "" if of.standbys is None else f"{of.standbys} standbys connected"
+    told = [
+        f"PostgreSQL {of.version}" if of.version else "",
+        f"at {where}" if where else "",
+        f"database {of.database or '?'}",
+        f"user {of.user}" if of.user else "",
+        standbys if of.standbys != 1 else "1 standby connected",
+        f"inventory {of.inventory.removeprefix('-i ')}" if of.inventory else "",
+    ]
+    return ", ".join(part for part in told if part) + "."
 
 
 def approver(approval: Approval) -> str:
@@ -45,11 +57,6 @@ def approver(approval: Approval) -> str:
 def moment(at: str) -> str:
     """A time of ISO 8601 in UTC as a person reads it, to the second: 2026-01-31 04:05:06."""
     return at[:19].replace("T", " ") if at.endswith("Z") else at
-
-
-def passed_of(criterion: Criterion) -> str:
-    """How many of a criterion's gates passed."""
-    return f"{criterion.passed} of {criterion.checks} passed" if criterion.checks else ""
 
 
 def refused_heading(done: BackfillFigures) -> str:

@@ -10,7 +10,7 @@ from datetime import datetime
 from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator
 
-from ..report import plots
+from ..report.drawing import FIRST, HEIGHT, drawn
 from .ended import Ended
 
 NAMED = 8  # hosts that the legend of a plot has room for
@@ -20,24 +20,24 @@ def draw(hosts: Sequence[Ended]) -> dict[str, str]:
     """The plots that there are figures for, by their caption."""
     filled = [host for host in hosts if host.slices]
     timed = [host for host in hosts if host.batch_ms is not None]
-    return plots.drawn(
+    return drawn(
         [
             (
                 "Rows over time, host upon host",
                 bool(filled),
-                plots.HEIGHT,
+                HEIGHT,
                 lambda axes: _stacked(axes, filled),
             ),
             (
                 "Duration of batches by host",
                 bool(timed),
-                plots.HEIGHT,
+                HEIGHT,
                 lambda axes: _latency(axes, timed),
             ),
             (
                 "Verdicts",
                 bool(hosts),
-                plots.HEIGHT,
+                HEIGHT,
                 lambda axes: _verdicts(axes, hosts),
             ),
         ]
@@ -70,7 +70,7 @@ def _at(points: Sequence[tuple[float, int]], when: float) -> int:
 
 
 def _latency(axes: Axes, hosts: Sequence[Ended]) -> None:
-    axes.bar(range(1, len(hosts) + 1), [host.batch_ms or 0.0 for host in hosts], color=plots.FIRST)
+    axes.bar(range(1, len(hosts) + 1), [host.batch_ms or 0.0 for host in hosts], color=FIRST)
     axes.set_ylabel("ms, 95 % of the batches at most")
     axes.set_xlabel("hosts, in the order in which they went")
     axes.xaxis.set_major_locator(MaxNLocator(5, integer=True))
@@ -79,7 +79,7 @@ def _latency(axes: Axes, hosts: Sequence[Ended]) -> None:
 def _verdicts(axes: Axes, hosts: Sequence[Ended]) -> None:
     states = list(dict.fromkeys(host.state for host in hosts))
     numbers = [sum(host.state == state for host in hosts) for state in states]
-    axes.barh(range(len(states)), numbers, height=0.4, color=plots.FIRST)
+    axes.barh(range(len(states)), numbers, height=0.4, color=FIRST)
     axes.set_ylim(len(states) - 0.4, -0.6)
     axes.set_yticks(range(len(states)), states)
     axes.set_xlabel("hosts")
