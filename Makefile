@@ -10,7 +10,7 @@ export LC_ALL ?= C.UTF-8
 PYTEST := -m pytest -q -n auto
 INTEGRATION := --dist worksteal tests/integration
 
-.PHONY: help demo demo-no-go demo-fleet watch demo-clean setup check test generate lint unit integration molecule coverage mutants crashpoints bench bench-sizes lock
+.PHONY: help demo demo-no-go demo-fleet watch demo-clean setup check test generate lint unit browser integration molecule coverage mutants crashpoints bench bench-sizes lock
 
 help: ## List the targets
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 14
@@ -37,7 +37,7 @@ setup: .venv/.dev ## Install what tests and development need into .venv
 check: lint unit .venv/.dev ## For the loop while you edit: lint, unit tests, and an integration test of each kind
 	python $(PYTEST) -m representative -k "not pg16" tests/integration
 
-test: lint unit integration molecule ## Everything that has to pass
+test: lint unit browser integration molecule ## Everything that has to pass
 
 generate: .venv/.dev ## Write what follows from the declarations of options: documentation and tables
 	scripts/generate
@@ -52,6 +52,9 @@ lint: .venv/.dev ## ruff, mypy, import-linter and ansible-lint
 
 unit: .venv/.dev ## Tests that need no database
 	python $(PYTEST) tests/unit
+
+browser: .venv/.dev ## The reports in Chromium: axe-core, html-validate, screens of two widths, paper
+	python -m pytest -q tests/browser
 
 integration: .venv/.dev ## Tests on embedded PostgreSQL 16 and 18
 	python $(PYTEST) --durations 10 $(INTEGRATION)

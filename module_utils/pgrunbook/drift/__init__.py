@@ -2,11 +2,11 @@
 """The drift of the schema: how it differs from the application's models, what each difference
 breaks, and the ways out. Only reads."""
 
-from .difference import NOTE, Difference, read_differences
+from .difference import CRITICAL, Difference, read_differences
 from .text import label_of
 
 __all__ = [
-    "NOTE",
+    "CRITICAL",
     "Difference",
     "compare",
     "label_of",

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from ..drift import NOTE, Difference, label_of
+from ..drift import CRITICAL, Difference, label_of
 from ..gates import Gate
 from .evidence import ADVICE, advice, blocks, differences
 from .value import BackfillFigures, Prerequisite, Report, Schemas, Test
@@ -37,10 +37,11 @@ class Table:
 
 @dataclass(frozen=True)
 class ShownDifference:
-    """A difference from the models, and the word that stands before it."""
+    """A difference from the models, the word that stands before it, and its ways out in short."""
 
     label: str
     of: Difference
+    ways: Table
 
 
 @dataclass(frozen=True)
@@ -83,7 +84,7 @@ class View:
     missed: str
     inconsistencies: Table
     drift: tuple[ShownDifference, ...]
-    notes: tuple[ShownDifference, ...]
+    to_decide: tuple[ShownDifference, ...]
     prerequisites: Table
     met: str
     foreseen: Table
@@ -110,8 +111,8 @@ def view(report: Report) -> View:
         environment_line=environment_line(report),
         missed="; ".join(gate.title for gate in report.checks if gate.status == "warn"),
         inconsistencies=_inconsistencies(report),
-        drift=tuple(_before(report, d) for d in report.drift if d.severity != NOTE),
-        notes=tuple(_before(report, d) for d in report.drift if d.severity == NOTE),
+        drift=tuple(_before(report, difference) for difference in report.drift),
+        to_decide=tuple(_before(report, d) for d in report.drift if d.severity == CRITICAL),
         prerequisites=_prerequisites(report.decision.prerequisites),
         met=_share(each.met for each in report.decision.prerequisites),
         foreseen=_table(
@@ -200,11 +201,23 @@ def _evidence(gate: Gate) -> Evidence:
 def _before(report: Report, difference: Difference) -> ShownDifference:
     """A difference from before the run."""
     mended = difference.by_phase and difference.object in report.mismatch.mended
-    return ShownDifference("MENDED", difference) if mended else _difference(difference)
+    return _difference(difference, "MENDED" if mended else "")
 
 
-def _difference(difference: Difference) -> ShownDifference:
-    return ShownDifference(label_of(difference).upper(), difference)
+def _difference(difference: Difference, label: str = "") -> ShownDifference:
+    ways = (
+        (
+            f"{way.option}{' (recommended)' if way.recommended else ''}",
+            way.gains or "–",
+            way.costs or "–",
+        )
+        for way in difference.resolutions
+    )
+    return ShownDifference(
+        label or label_of(difference).upper(),
+        difference,
+        _table(("Way out", "For", "Against"), ways),
+    )
 
 
 def _schema(schema: Schemas) -> Iterable[SchemaPart]:
