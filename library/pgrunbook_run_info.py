@@ -31,6 +31,10 @@ options:
     type: list
     elements: dict
     default: []
+  command:
+    description: How a command in RV(text) begins, with the inventory that it is for.
+    type: str
+    default: ansible-playbook
 """
 
 EXAMPLES = r"""
@@ -54,7 +58,9 @@ moments:
     - How each run stands that is not over, by its id. RV(ignore:age) and RV(ignore:idle) are the
       seconds since it was begun and since it was seen, RV(ignore:decided) is whether all rows after
       the canary's were approved, RV(ignore:missing) has the indexes that it dropped and that are
-      not there, and RV(ignore:error) is why it last stopped.
+      not there, and RV(ignore:error) is why it last stopped. RV(ignore:blocked_by) has the process
+      ids of the sessions for whose locks it waits, RV(ignore:blocks) those that wait for its own,
+      and RV(ignore:limits) the thresholds of its phase.
   returned: success
   type: dict
 altered:
@@ -119,6 +125,7 @@ def main() -> None:
             "metrics_file": METRICS_FILE,
             "metrics_host": METRICS_HOST,
             "reports": {"type": "list", "elements": "dict", "default": []},
+            "command": {"type": "str", "default": status.PLAYBOOK},
         },
         supports_check_mode=True,
     )
@@ -126,7 +133,8 @@ def main() -> None:
     def info(conn: Any, given: Given) -> object:
         runs = ledger.list_runs(conn)
         found = evidence.compare(conn, given.options["reports"])
-        result = status.info(runs, ledger.moments_of(conn, runs), found)
+        moments = ledger.moments_of(conn, runs)
+        result = status.info(runs, moments, found, given.options["command"])
         path = "" if module.check_mode else given.options["metrics_file"]
         return with_metrics(result, path, given.options["metrics_host"], runs)
 

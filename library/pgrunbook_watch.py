@@ -24,6 +24,10 @@ options:
     description: After how many looks it ends. With V(0) it goes on on a terminal.
     type: int
     default: 0
+  command:
+    description: How a command in RV(text) begins, with the inventory that it is for.
+    type: str
+    default: ansible-playbook
 """
 
 EXAMPLES = r"""

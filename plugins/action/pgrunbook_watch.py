@@ -12,6 +12,7 @@ import time
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -27,6 +28,7 @@ from ansible.module_utils.pgrunbook.action import RunbookAction, plain_vars
 ARGUMENTS: dict[str, Any] = {
     "hosts": {"type": "list", "elements": "str", "required": True},
     "looks": {"type": "int", "default": 0},
+    "command": {"type": "str", "default": "ansible-playbook"},
 }
 EVERY_SECONDS = 1.0
 AT_ONCE = 8  # connections
@@ -65,7 +67,8 @@ class ActionModule(RunbookAction):
         with ThreadPoolExecutor(AT_ONCE) as pool:
             while os.getppid() == playbook:
                 began, done = time.monotonic(), done + 1
-                page = _page(list(pool.map(_look, logins, logins.values())))
+                looked = pool.map(partial(_look, arguments["command"]), logins, logins.values())
+                page = _page(list(looked))
                 if done == looks:
                     return {"changed": False, "text": page}
                 display.display(_in_place(page), newline=False)
@@ -73,8 +76,8 @@ class ActionModule(RunbookAction):
         return {"changed": False, "text": ""}
 
 
-def _look(host: str, login: Mapping[str, Any]) -> Look:
-    """Read the ledger of a host once."""
+def _look(command: str, host: str, login: Mapping[str, Any]) -> Look:
+    """Read the ledger of a host once. command is how what a person types begins."""
     import psycopg
 
     from ansible.module_utils.pgrunbook import ledger
@@ -91,7 +94,7 @@ def _look(host: str, login: Mapping[str, Any]) -> Look:
             moments = ledger.moments_of(conn, runs)
     except (RunbookError, psycopg.Error) as error:
         return Look(host, {}, (), str(error))
-    lines = [line for run in runs[:1] for line in status.of_run(run, moments.get(run.id))]
+    lines = [line for run in runs[:1] for line in status.of_run(run, moments.get(run.id), command)]
     told = {"runs": plain(runs), "moments": plain(moments), "altered": []}
     return Look(host, told, tuple(lines or ["No run yet."]))
 

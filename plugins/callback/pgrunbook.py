@@ -43,6 +43,7 @@ QUIET = frozenset(
 WRITING = frozenset(f"{STEPS}{name}" for name in ("column", "index", "index_trial", "backfill"))
 SHOWN = frozenset({"ansible.builtin.debug", "debug"})
 WIDTH = 98
+CANARY_HOST = "Canary host"  # as a play is called, and what a host without others is not
 OWN_WAY = "host_pinned"  # the strategy of plays in which each host goes its own way
 
 RED = constants.COLOR_ERROR
@@ -90,6 +91,11 @@ class CallbackModule(Default):  # type: ignore[misc]
         hosts = play.get_variable_manager()._inventory.get_hosts(play.hosts)
         self._hosts, self._together = len(hosts), play.strategy != OWN_WAY
         name = play.get_name().strip()
+        if (
+            self._hosts == 1
+            and len(play.get_variable_manager()._inventory.get_hosts("databases")) == 1
+        ):
+            name = name.replace(CANARY_HOST, "Run")
         self._batch = self._batch + 1 if name == self._play_name else 1
         self._play_name = name
         self._heading = f"{name} ({self._batch})" if self._batch > 1 else name

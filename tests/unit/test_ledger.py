@@ -94,14 +94,17 @@ def test_a_specification_has_one_hash_before_and_after_json() -> None:
 
 NOW = ledger.Moment(600.0, 5.0, decided=True, missing=(), error="")
 ROWS = "1,234 of 5,678 rows, by alice"
-BACK = "  To go back: playbooks/rollback.yml -e run=phase9-1"
-AGAIN = ["  To go on: run its playbook again.", BACK]
+COMMAND = "ansible-playbook -i here"
+BACK = f"  To go back: {COMMAND} playbooks/rollback.yml -e run=phase9-1"
+AGAIN = [f"  To go on: {COMMAND} playbooks/phase9.yml", BACK]
+CONTROL = f"{COMMAND} playbooks/control.yml -e do="
+NO_LOCK = "  waits for no lock, and holds up nobody"
 NONE_MISSING = "  no index that it dropped is missing"
 
 
 def status(now: ledger.Moment | None = NOW, **changes: Any) -> list[str]:
     """What status.yml prints of a run."""
-    return status_module.of_run(replace(RUN_AT_WORK, **changes), now)
+    return status_module.of_run(replace(RUN_AT_WORK, **changes), now, COMMAND)
 
 
 def test_a_run_at_work_shows_its_progress_and_what_it_was_told() -> None:
@@ -111,15 +114,28 @@ def test_a_run_at_work_shows_its_progress_and_what_it_was_told() -> None:
         "  LINE OF PROGRESS",
         "  kept below 2,000 rows/s",
         "  begun about 10 min ago",
+        NO_LOCK,
         NONE_MISSING,
-        "  To steer it: playbooks/control.yml -e do=pause, abort or throttle",
+        f"  To pause it: {CONTROL}pause",
+        f"  To abort it: {CONTROL}abort",
+        f"  To slow it down: {CONTROL}throttle -e rows_per_second=2000",
     ]
+
+
+def test_a_run_at_work_says_who_waits_for_whom_and_its_limits() -> None:
+    limits = ("max_replay_lag_seconds 10", "window_end 2026-01-31T06:00:00Z")
+    shown = status(replace(NOW, blocked_by=(7, 8), blocks=(9,), limits=limits))
+    assert (
+        "  waits for a lock of pid 7, 8" in shown
+        and "  holds up pid 9, which waits for its locks" in shown
+    )
+    assert f"  limits: {', '.join(limits)}" in shown and NO_LOCK not in shown
 
 
 def test_a_paused_run_says_who_paused_it_and_how_it_goes_on() -> None:
     shown = status(control="pause", control_by="bob")
     assert shown[0].startswith("phase9-1  paused, ") and "  told to pause by bob" in shown
-    assert shown[-1] == "  To steer it: playbooks/control.yml -e do=resume or abort"
+    assert shown[-2:] == [f"  To resume it: {CONTROL}resume", f"  To abort it: {CONTROL}abort"]
 
 
 def test_a_run_that_is_over_shows_its_verdict_and_nothing_that_was_said_on_the_way() -> None:

@@ -335,6 +335,7 @@ ROLLBACK = RollbackResult(
     run=ledger.Run("phase9-1", HASH, ""),
     needed=True,
     rows=12,
+    seconds=90.0,
     journal_unknown=[],
 )
 

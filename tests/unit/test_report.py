@@ -310,14 +310,27 @@ def test_a_bar_in_a_value_is_still_there() -> None:
     assert ["Title of odd", "Target of odd", "a || b", "PASS"] in rows_of(page)
 
 
-def test_summary_has_a_line_for_each_check_and_the_reasons_last() -> None:
+def test_the_terminal_has_each_gate_that_was_missed_and_what_to_type() -> None:
     told = built(schema={"checks": [gate("schema", 2, passed=False)]})
-    lines = verdict_text(told).splitlines()
-    assert lines[: len(told["checks"])] == [
-        f"{c['status'].upper():4}  {c['title']}: {c['measured']}" for c in told["checks"]
+    assert verdict_text(told).splitlines() == [
+        "PASS  8 of 9 gates; the report has each",
+        f"FAIL  {told['reasons'][0]}",
+        "",
+        "NO-GO  Phase nine",
+        "Mend what was missed, then run the phase again (recommended): "
+        "seconds to minutes, and what the mending takes",
+        "  ansible-playbook playbooks/phase9.yml",
+        "Go back: about 2.5 s, as long as the filling took",
+        "  ansible-playbook playbooks/rollback.yml -e run=phase9-1",
     ]
-    assert lines[-2] == "NO-GO  Phase nine"
-    assert lines[-1] == told["reasons"][0]
+
+
+def test_the_terminal_says_why_a_run_broke_off_and_of_a_go_what_it_means() -> None:
+    broken = verdict_text(built(error="The backfill: no lock")).splitlines()
+    assert broken[broken.index("NO-GO  Phase nine") + 1] == "The backfill: no lock"
+    assert "Every enforced gate passed." in verdict_text(built()).splitlines()
+    refused = verdict_text(build(facts(record={}), "plan"))
+    assert "ansible-playbook" not in refused, "the end of a dry run says what to type"
 
 
 def test_write_makes_all_files_and_points_latest_there(tmp_path: Path) -> None:

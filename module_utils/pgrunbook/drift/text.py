@@ -14,7 +14,8 @@ WIDTH, MARGIN = 96, 10
 
 
 def listing(differences: Iterable[Difference]) -> str:
-    """The differences as a person reads them; SQL is not wrapped."""
+    """The differences as a person reads them; SQL is not wrapped. What the phase does about one of
+    them is in its plan."""
     return "\n".join(line for difference in differences for line in _listed(difference))
 
 
@@ -27,15 +28,16 @@ def label_of(difference: Difference) -> str:
 
 
 def _listed(difference: Difference) -> list[str]:
-    severity = difference.severity
     label = label_of(difference)
     known = " (acknowledged)" if difference.acknowledged else ""
     lines = _labelled(label, f"{difference.text}{known}")
-    if severity == NOTE:
+    if difference.severity == NOTE:
         return lines
     lines += _labelled("", difference.impact)
+    if difference.by_phase:
+        return lines
     lines += [line for way in difference.resolutions if way.recommended for line in _best(way)]
-    if not (difference.acknowledged or difference.by_phase):
+    if not difference.acknowledged:
         entry = f"phase_acknowledged_drift: [{printable.yaml(difference.object)}]"
         lines += [f"{' ' * MARGIN}to accept it: {entry}"]
     return lines

@@ -2,7 +2,7 @@
 """What has to hold before a run, during it, after it and on any later day, and whether it does."""
 
 from .gate import Gate
-from .query_pair import LEAST_RATIO, Advice, QueryPair, SpeedUp, times
+from .query_pair import LEAST_RATIO, Advice, QueryPair, SpeedUp, in_words, times
 
 __all__ = [
     "LEAST_RATIO",
@@ -14,6 +14,7 @@ __all__ = [
     "canary",
     "data_gates",
     "gate",
+    "in_words",
     "index_trial",
     "orphans",
     "post_run",

@@ -14,7 +14,7 @@ from ..core.spec import Query, Spec
 from ..core.values import plain, read
 from . import query_gates, registry
 from .gate import FAIL, Gate, judge, told, wanted
-from .query_pair import QueryPair, SpeedUp
+from .query_pair import QueryPair, SpeedUp, in_words
 
 LEAST_RATIO = 0.01  # the step in which a report rounds ratios
 
@@ -184,10 +184,7 @@ def _speedup(spec: Spec, query: Query, now: SpeedUp, previous: Previous, fall_ma
     left = kept(before, now) if before else None
     measured = "no previous measurement"
     if before:
-        measured = (
-            f"{now.time_ratio} × in time, {now.buffer_ratio} × in buffers; it was "
-            f"{before.time_ratio} × and {before.buffer_ratio} × in {previous.run_id}"
-        )
+        measured = f"{in_words(now)}; in {previous.run_id} it was {in_words(before)}"
     target = f"at most {fall_max:g} % less than the latest run measured"
     return judge(
         spec,

@@ -30,6 +30,7 @@ from .query_pair import (
     Measurement,
     QueryPair,
     decide,
+    in_words,
     met,
     times,
 )
@@ -237,9 +238,7 @@ def _advised(spec: Spec, advice: Advice) -> str:
     index = f"index {on}, built in {tried.seconds:g} s, {megabytes(tried.bytes)}"
     if tried.kept:
         return (
-            f"The {index}, was kept. Without it: "
-            f"{times(tried.without.time_ratio, 'faster', 'slower')}, "
-            f"{times(tried.without.buffer_ratio, 'fewer buffers', 'more buffers')}. "
+            f"The {index}, was kept. Without it: {in_words(tried.without)}. "
             f"Put it into phase_indexes: {in_yaml}"
         )
     meets = "it meets the target" if tried.met else "it misses the target all the same"

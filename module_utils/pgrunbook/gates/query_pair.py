@@ -95,6 +95,12 @@ def times(ratio: float, better: str, worse: str, interval: Interval | None = Non
     return f"{factor} × {better if up else worse}{shown}"
 
 
+def in_words(of: SpeedUp) -> str:
+    """How many times better or worse, in time and in buffers."""
+    time = times(of.time_ratio, "faster", "slower")
+    return f"{time}, {times(of.buffer_ratio, 'fewer buffers', 'more buffers')}"
+
+
 def _short(number: float) -> str:
     """Two digits that count, and all before the point."""
     return f"{float(f'{number:.2g}') if number < 100 else round(number):,g}"

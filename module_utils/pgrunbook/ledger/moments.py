@@ -4,10 +4,12 @@ it."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from ..core.connection import Connection, one
+from ..core.spec import STEERING, THRESHOLDS
 from .runs import STALE_AFTER_SECONDS, RunStatus
 
 
@@ -15,13 +17,18 @@ from .runs import STALE_AFTER_SECONDS, RunStatus
 class Moment:
     """age is for how many seconds the run has been begun, idle since when it has not been seen at
     work. decided is whether all rows after the canary's were approved; missing has the indexes that
-    it dropped and that are not there now; error is why it last stopped."""
+    it dropped and that are not there now; error is why it last stopped. blocked_by has the pids of
+    the sessions for whose locks its own wait, and blocks those that wait for its own; limits are
+    the thresholds of its phase in words."""
 
     age: float
     idle: float
     decided: bool
     missing: tuple[str, ...]
     error: str
+    blocked_by: tuple[int, ...] = ()
+    blocks: tuple[int, ...] = ()
+    limits: tuple[str, ...] = ()
 
     @property
     def is_seen(self) -> bool:
@@ -41,8 +48,18 @@ SELECT extract(epoch FROM clock_timestamp() - r.started_at)::float8 AS age,
     ORDER BY 1) AS missing,
   coalesce((SELECT e.body #>> '{detail,detail}' FROM pgrunbook.event e
     WHERE e.body ->> 'run' = r.id AND e.body ->> 'kind' = 'failed'
-    ORDER BY e.id DESC LIMIT 1), '') AS error
-FROM pgrunbook.run r WHERE r.id = %s
+    ORDER BY e.id DESC LIMIT 1), '') AS error,
+  ARRAY(SELECT DISTINCT b FROM unnest(o.pids) p, unnest(pg_blocking_pids(p)) b ORDER BY b)
+    AS blocked_by,
+  ARRAY(SELECT DISTINCT l.pid FROM pg_locks l
+    WHERE NOT l.granted AND pg_blocking_pids(l.pid) && o.pids ORDER BY 1) AS blocks,
+  (SELECT a.plan -> 'spec' FROM pgrunbook.approval a WHERE a.run_id = r.id AND a.scope = 'plan'
+    ORDER BY a.id DESC LIMIT 1) AS spec
+FROM pgrunbook.run r, LATERAL (
+  SELECT ARRAY(SELECT DISTINCT l.pid FROM pg_locks l JOIN pg_stat_activity s USING (pid)
+    WHERE l.relation = to_regclass(r.table_name) AND s.application_name LIKE 'pgrunbook/%%'
+      AND l.pid <> pg_backend_pid()) AS pids) o
+WHERE r.id = %s
 """
 
 
@@ -52,8 +69,19 @@ def moments_of(conn: Connection, runs: Iterable[RunStatus]) -> dict[str, Moment]
     for run in runs:
         if run.state not in ("finished", "reverted"):
             row = one(conn, _MOMENT, (run.id,))
-            found[run.id] = Moment(**{**row, "missing": tuple(row["missing"])})
+            limits = tuple(_limits(row.pop("spec") or {}))
+            lists = {name: tuple(of) for name, of in row.items() if isinstance(of, list)}
+            found[run.id] = Moment(**{**row, **lists, "limits": limits})
     return found
+
+
+def _limits(spec: Mapping[str, Any]) -> Iterator[str]:
+    """The thresholds of a phase that are set, and the end of its window."""
+    for name in (*THRESHOLDS, *STEERING):
+        if spec.get(name):
+            yield f"{name} {spec[name]:g}"
+    if spec.get("window_end"):
+        yield f"window_end {spec['window_end']}"
 
 
 def missing_of(conn: Connection, run_id: str) -> list[str]:

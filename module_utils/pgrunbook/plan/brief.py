@@ -10,7 +10,8 @@ from collections.abc import Iterable, Iterator
 from ..backfill.count_estimate import between, rounded
 from ..backfill.progress import about
 from ..core import printable
-from .plan import Approvable, IndexChange, Plan, PlanResult, RollbackResult
+from ..ddl.step import Step
+from .plan import Approvable, IndexChange, Plan, PlanResult, RollbackPlan, RollbackResult
 from .text import span
 
 WIDTH = 94  # within a frame
@@ -39,6 +40,7 @@ def plan_brief(result: PlanResult) -> str:
             *_how(result),
             ("Takes", _duration(result)),
             *_missing(result),
+            *_labelled("Names", _names(plan)),
             ("Locks", _locks(plan)),
             ("Window", _window(plan)),
             ("Back", _back(result)),
@@ -50,21 +52,43 @@ def plan_brief(result: PlanResult) -> str:
 def rollback_brief(result: RollbackResult) -> str:
     """A rollback's plan in short."""
     result = printable.every(result, printable.line)
-    titles = (
-        f"give back {result.rows:,} rows" if step.id == "backfill" else _lower(step.title)
-        for step in result.plan.steps
-        if step.statements
-    )
+    titles = (title for step in result.plan.steps for title in _taken_back(result, step))
     return _text(
         [
             *_where(result.plan),
             ("Run", str(result.run.id)),
             *_labelled("Changes", titles if result.needed else [NOTHING_TO_UNDO]),
-            ("Takes", BACK),
+            (
+                "Takes",
+                f"{about(result.seconds)}, as long as the filling" if result.seconds else BACK,
+            ),
+            *_labelled("Names", _names_back(result.plan)),
             *_labelled("Note", (*result.plan.journal_altered, *result.plan.notes)),
         ],
         result.run.plan_hash,
     )
+
+
+def _taken_back(result: RollbackResult, step: Step) -> Iterator[str]:
+    """What a step of a rollback does."""
+    renamed = _renamed(result.plan, forth=False)
+    if not step.statements:
+        return
+    if step.id == "backfill":
+        yield f"give back {result.rows:,} rows"
+    elif step.id == "rename" and renamed:
+        yield from (f"rename column {old} back to {new}" for old, new in renamed)
+    else:
+        yield _lower(step.title)
+
+
+def _names_back(plan: RollbackPlan) -> Iterator[str]:
+    """What a rollback of a change of names breaks."""
+    for old, new in _renamed(plan, forth=False):
+        yield (
+            f"from then on what names {old} fails: the application has to be on models that name "
+            f"{new}"
+        )
 
 
 def _where(plan: Approvable) -> list[Line]:
@@ -164,6 +188,26 @@ def _missing(result: PlanResult) -> list[Line]:
     return [("Missing", f"the {told} built again{time}")]
 
 
+def _names(plan: Plan) -> Iterator[str]:
+    """What a change of names breaks."""
+    for old, new in _renamed(plan, forth=True):
+        yield (
+            f"from the rename on, what still names {old} fails: the application has to be on "
+            f"models that name {new}"
+        )
+    if left := [d.object for d in plan.dependents if not d.follows]:
+        yield f"not carried along, to be changed by hand: {', '.join(left)}"
+
+
+def _renamed(plan: Approvable, *, forth: bool) -> list[tuple[str, str]]:
+    """The names of each column before and after, as far as the plan changes them: forth, or back in
+    a rollback."""
+    columns = plan.schema["columns"]
+    named = [(c.renamed_from, c.name) for c in plan.spec.columns if c.renamed_from]
+    pairs = named if forth else [(new, old) for old, new in named]
+    return [(old, new) for old, new in pairs if old in columns and new not in columns]
+
+
 def _locks(plan: Plan) -> str:
     exclusive = any(step.needed and step.lock.startswith("ACCESS EXCL") for step in plan.steps)
     first = "ACCESS EXCLUSIVE on the table for milliseconds; then " if exclusive else ""
@@ -178,7 +222,7 @@ def _window(plan: Plan) -> str:
 def _back(result: PlanResult) -> str:
     if result.plan.spec.waive_rollback:
         return "there is none: the phase waives its rollback"
-    return f"playbooks/rollback.yml -e run={result.run.id}, {BACK}"
+    return f"the rollback gives back rows, indexes and names, {BACK}"
 
 
 def _named(names: Iterable[str]) -> str:

@@ -148,13 +148,14 @@ class PlanResult:
 @dataclass(frozen=True)
 class RollbackResult:
     """A rollback's plan, and what is shown with it. needed is whether the run left anything to
-    undo; rows is how many rows the journal lists; journal_unknown says what cannot be known of the
-    journal."""
+    undo; rows is how many rows the journal lists, and seconds how long filling that many took, None
+    where that was not measured; journal_unknown says what cannot be known of the journal."""
 
     plan: RollbackPlan
     run: ledger.Run
     needed: bool
     rows: int
+    seconds: float | None
     journal_unknown: list[str]
 
     def as_json(self) -> dict[str, Any]:

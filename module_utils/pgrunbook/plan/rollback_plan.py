@@ -76,10 +76,17 @@ def build_rollback(
         steps=_steps(conn, seen, run_id, cleared, built, renamed),
     )
     needed = bool(rows.changed) or built.changed or renamed.changed or _unrecorded(conn, run_id)
+    seconds = _seconds(conn, spec, run_id, rows.rows_changed)
+    unknown = alterations.of_journals(found.unknown)
     undoing = ledger.Run(run_id, plan.hash, uuid.uuid4().hex, plain(plan.server))
-    return RollbackResult(
-        plan, undoing, needed, rows.rows_changed, alterations.of_journals(found.unknown)
-    )
+    return RollbackResult(plan, undoing, needed, rows.rows_changed, seconds, unknown)
+
+
+def _seconds(conn: Connection, spec: Spec, run_id: str, rows: int) -> float | None:
+    """How long filling so many rows took; giving them back takes about as long."""
+    found = ledger.measured_rate(conn, spec.phase, str(spec.table), run_id)
+    rate = found.rows_per_second if found else None
+    return round(rows / rate, 1) if rate else None
 
 
 def _cleared(conn: Connection, seen: _Seen, run_id: str) -> list[str]:

@@ -9,7 +9,7 @@ from typing import Any
 from ..core.values import read
 from ..ddl.index_advice import megabytes
 from ..drift import Difference, read_differences
-from ..gates import Advice, Gate, QueryPair, SpeedUp, times
+from ..gates import Advice, Gate, QueryPair, in_words
 from .value import Json
 
 SIDES = (("snapshot", "Query on the filled columns"), ("baseline", "Query that it replaces"))
@@ -65,15 +65,10 @@ def _advised(query: str, found: Advice) -> tuple[str, ...]:
         found.sql,
         megabytes(tried.bytes),
         f"{tried.seconds:g} s",
-        f"{_both(tried)}; without it {_both(tried.without)}. "
+        f"{in_words(tried)}; without it {in_words(tried.without)}. "
         f"{'Meets' if tried.met else 'Misses'} the target; "
         f"{'kept' if tried.kept else 'dropped again'}",
     )
-
-
-def _both(of: SpeedUp) -> str:
-    time = times(of.time_ratio, "faster", "slower")
-    return f"{time}, {times(of.buffer_ratio, 'fewer buffers', 'more buffers')}"
 
 
 def _query(pair: Json) -> Iterator[tuple[str, str]]:

@@ -6,14 +6,16 @@ from __future__ import annotations
 import json
 import os
 import stat
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from ..core.errors import RunbookError
 from ..core.printable import in_json, line
+from ..gates.gate import PASS
+from .in_short import counted
 from .junit import junit
 from .pages import html, markdown
-from .value import Report, as_json
+from .value import Option, Report, as_json
 
 SUFFIXES = {"plan": "-plan", "run": "", "rollback": "-rollback"}
 """What follows a run's id in the name of its report's folder, by the report's kind."""
@@ -63,14 +65,43 @@ def store(folder: Path, name: str, files: Mapping[str, tuple[str, str]]) -> dict
 
 
 def verdict_text(report: Report) -> str:
-    """The verdict as the terminal shows it: every gate in a line, then the reasons."""
+    """The verdict as the terminal shows it: how many gates passed, each that was missed, and, once
+    anything was approved, what can be done now."""
+    passed = sum(gate.status == PASS for gate in report.checks)
     lines = [
-        *(f"{gate.status.upper():4}  {gate.title}: {gate.measured}" for gate in report.checks),
+        f"PASS  {passed} of {counted(len(report.checks), 'gate')}; the report has each",
+        *(
+            f"{gate.status.upper():4}  {gate.title}: wanted {gate.target}, measured {gate.measured}"
+            for gate in report.checks
+            if gate.status != PASS
+        ),
         "",
         f"{report.verdict}  {report.title}",
-        *report.reasons,
+        *_reason(report),
+        *(
+            text
+            for option in report.decision.options
+            for text in _shown(option)
+            if report.approvals
+        ),
     ]
     return "\n".join(map(line, lines))
+
+
+def _reason(report: Report) -> Sequence[str]:
+    """Why the verdict is what it is, unless that is a gate, which stands above it."""
+    if report.error:
+        return report.reasons
+    return [report.decision.reason] if report.verdict == "GO" else []
+
+
+def _shown(option: Option) -> list[str]:
+    """What can be done, and below it what to type."""
+    best = " (recommended)" if option.recommended else ""
+    return [
+        f"{option.what}{best}: {option.takes}",
+        *([f"  {option.command}"] * bool(option.command)),
+    ]
 
 
 def _point(link: Path, target: Path) -> None:

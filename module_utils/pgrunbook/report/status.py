@@ -18,13 +18,20 @@ from ..ledger.evidence import Evidence
 _FRACTION = re.compile(r"\.\d+")  # of a second
 
 
+PLAYBOOK = "ansible-playbook"
+
+
 def info(
-    runs: Sequence[RunStatus], moments: Mapping[str, Moment], found: Evidence
+    runs: Sequence[RunStatus],
+    moments: Mapping[str, Moment],
+    found: Evidence,
+    command: str = PLAYBOOK,
 ) -> dict[str, Any]:
     """What the module returns: every run, how those stand that are not over, what of the ledger and
-    of reports was altered, and notes on what is gone or cannot be known."""
+    of reports was altered, and notes on what is gone or cannot be known. command begins what a
+    person types, with the inventory."""
     altered, notes = alterations.altered(found), alterations.notes(found)
-    lines = [line for run in runs for line in of_run(run, moments.get(run.id))] or ["No run yet."]
+    lines = [line for run in runs for line in of_run(run, moments.get(run.id), command)]
     holds = "Events, approvals, journals and reports are as they were written."
     return {
         "changed": False,
@@ -35,7 +42,7 @@ def info(
         "notes": notes,
         "text": "\n".join(
             [
-                *lines,
+                *(lines or ["No run yet."]),
                 *([f"ALTERED  {sentence}" for sentence in altered] or [holds]),
                 *(f"NOTE  {sentence}" for sentence in notes),
                 f"pgrunbook {VERSION}",
@@ -44,17 +51,17 @@ def info(
     }
 
 
-def of_run(run: RunStatus, now: Moment | None) -> list[str]:
+def of_run(run: RunStatus, now: Moment | None, command: str = PLAYBOOK) -> list[str]:
     """A run in a line; below it what else is known of it, and where it is not over, or not GO, what
-    to type. now is how it stands, None where it is over."""
+    to type. now is how it stands, None where it is over. command is as info() takes it."""
     told = [f"of rollout {', '.join(run.rollouts)}"] if run.rollouts else []
     if run.forgotten:
         what = "forgotten" if run.forgotten.whole else "being forgotten"
         told.append(f"journal {what}: by {run.forgotten.by}, {run.forgotten.at}")
     if now:
-        told += [*_standing(run, now), *_next(run, now)]
+        told += [*_standing(run, now), *_next(run, now, command)]
     elif run.verdict == "NO-GO" and run.state == "finished":
-        told.append(_back(run))
+        told.append(_back(run, command))
     return [_headline(run, now), *(f"  {printable.line(line)}" for line in told)]
 
 
@@ -86,7 +93,8 @@ def _standing(run: RunStatus, now: Moment) -> list[str]:
         told = [run.progress["progress"]] if run.progress else []
         told += [f"told to {run.control} by {run.control_by}"] if run.control else []
         told += [f"kept below {run.rows_per_second:,} rows/s"] if run.rows_per_second else []
-        told.append(f"begun {about(now.age)} ago")
+        told += [f"begun {about(now.age)} ago", *_locks(now)]
+        told += [f"limits: {', '.join(now.limits)}"] if now.limits else []
     elif now.decided:
         told = ["its ansible-playbook is gone; what was committed is kept"]
     else:
@@ -95,16 +103,29 @@ def _standing(run: RunStatus, now: Moment) -> list[str]:
     return [*told, missing or "no index that it dropped is missing"]
 
 
-def _next(run: RunStatus, now: Moment) -> list[str]:
+def _locks(now: Moment) -> list[str]:
+    """Whom a run at work waits for, and who waits for it."""
+    told = []
+    if now.blocked_by:
+        told.append(f"waits for a lock of pid {', '.join(map(str, now.blocked_by))}")
+    if now.blocks:
+        told.append(f"holds up pid {', '.join(map(str, now.blocks))}, which waits for its locks")
+    return told or ["waits for no lock, and holds up nobody"]
+
+
+def _next(run: RunStatus, now: Moment, command: str) -> list[str]:
     """What to type about a run that is not over."""
     if run.state == "running" and now.is_seen:
-        orders = "resume or abort" if run.control == "pause" else "pause, abort or throttle"
-        return [f"To steer it: playbooks/control.yml -e do={orders}"]
-    return ["To go on: run its playbook again.", _back(run)]
+        orders = ("resume", "abort") if run.control == "pause" else ("pause", "abort")
+        control = f"{command} playbooks/control.yml"
+        told = [f"To {order} it: {control} -e do={order}" for order in orders]
+        slower = f"To slow it down: {control} -e do=throttle -e rows_per_second=2000"
+        return told if run.control == "pause" else [*told, slower]
+    return [f"To go on: {command} playbooks/{run.phase}.yml", _back(run, command)]
 
 
-def _back(run: RunStatus) -> str:
-    return f"To go back: playbooks/rollback.yml -e run={run.id}"
+def _back(run: RunStatus, command: str) -> str:
+    return f"To go back: {command} playbooks/rollback.yml -e run={run.id}"
 
 
 def told(run_id: str, given: Told) -> dict[str, Any]:

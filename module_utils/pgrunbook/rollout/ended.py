@@ -23,9 +23,8 @@ CALM = (GO, OK, UNDONE, DONE)
 WIDTH, MARGIN = 98, 13
 LISTED = 20  # hosts
 NO_GO_ALONE = (
-    "NO-GO: the reasons are above, and in the report. What was done is kept. Next step: mend them "
-    "and run the playbook again, or go back with playbooks/rollback.yml; playbooks/status.yml has "
-    "the command."
+    "NO-GO: the reasons, and what to type, are above and in the report. What was done is kept. "
+    "Next step: mend them and run the playbook again, or go back."
 )
 
 
