@@ -206,7 +206,8 @@ class CallbackModule(Default):  # type: ignore[misc]
             return
         if self._step is None:
             writes = result.task.action in WRITING and not result.task.check_mode
-            self._step = _Step(result.task.get_name(), writes=writes)
+            word = "would change" if result.task.check_mode else "changed"
+            self._step = _Step(result.task.get_name(), word, writes=writes)
         self._step.hosts += 1
         self._step.seconds = max(self._step.seconds, self._seconds(result))
         self._step.changed += bool(result.result.get("changed"))
@@ -218,7 +219,7 @@ class CallbackModule(Default):  # type: ignore[misc]
         step, self._step = self._step, None
         if step:
             hosts = f"{step.hosts} hosts" if self._hosts > 1 else ""
-            changed = "changed" if step.changed else "nothing to do" if step.writes else ""
+            changed = step.word if step.changed else "nothing to do" if step.writes else ""
             told = "  ".join(filter(None, (changed, hosts, f"{step.seconds:6.1f} s")))
             self._line(f"  {_named(step.name):<{WIDTH - 2 - len(told)}}{told}")
 
@@ -258,10 +259,11 @@ class CallbackModule(Default):  # type: ignore[misc]
 
 class _Step:
     """A step that so many hosts have done, of which some have changed anything; seconds is how long
-    it took on the slowest, and writes is whether it is there to change anything."""
+    it took on the slowest, word is what it says of a change, and writes is whether it is there to
+    make any."""
 
-    def __init__(self, name: str, *, writes: bool) -> None:
-        self.name, self.writes = name, writes
+    def __init__(self, name: str, word: str, *, writes: bool) -> None:
+        self.name, self.word, self.writes = name, word, writes
         self.hosts, self.changed, self.seconds = 0, 0, 0.0
 
 

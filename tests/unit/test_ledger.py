@@ -93,7 +93,7 @@ def test_a_specification_has_one_hash_before_and_after_json() -> None:
 
 
 NOW = ledger.Moment(600.0, 5.0, decided=True, missing=(), error="")
-ROWS = "1,234 of 5,678 rows, by alice"
+ROWS = "1,234 of 5,678 rows"
 COMMAND = "ansible-playbook -i here"
 BACK = f"  To go back: {COMMAND} playbooks/rollback.yml -e run=phase9-1"
 AGAIN = [f"  To go on: {COMMAND} playbooks/phase9.yml", BACK]
@@ -110,7 +110,8 @@ def status(now: ledger.Moment | None = NOW, **changes: Any) -> list[str]:
 def test_a_run_at_work_shows_its_progress_and_what_it_was_told() -> None:
     shown = status(progress={"progress": "LINE OF PROGRESS"}, rows_per_second=2000, verdict="NO-GO")
     assert shown == [
-        f"phase9-1  at work, {ROWS}, seen about 5 s ago",
+        f"phase9-1  at work, {ROWS}",
+        "  by alice, seen about 5 s ago",
         "  LINE OF PROGRESS",
         "  kept below 2,000 rows/s",
         "  begun about 10 min ago",
@@ -140,10 +141,11 @@ def test_a_paused_run_says_who_paused_it_and_how_it_goes_on() -> None:
 
 def test_a_run_that_is_over_shows_its_verdict_and_nothing_that_was_said_on_the_way() -> None:
     over = {"progress": {"progress": "LINE"}, "control": "abort", "control_by": "bob"}
-    line, back = status(None, state="finished", verdict="NO-GO", **over)
-    assert line == f"phase9-1  finished NO-GO, {ROWS}, last seen 2026-01-31 04:05:06+00"
+    line, by, back = status(None, state="finished", verdict="NO-GO", **over)
+    assert line == f"phase9-1  finished NO-GO, {ROWS}"
+    assert by == "  by alice, last seen 2026-01-31 04:05:06+00"
     assert back == BACK
-    assert len(status(None, state="finished", verdict="GO", **over)) == 1
+    assert len(status(None, state="finished", verdict="GO", **over)) == 2
 
 
 @pytest.mark.parametrize(
@@ -152,7 +154,8 @@ def test_a_run_that_is_over_shows_its_verdict_and_nothing_that_was_said_on_the_w
         (
             {"idle": 90.0},
             [
-                f"phase9-1  NOT SEEN, {ROWS}, seen about 90 s ago",
+                f"phase9-1  NOT SEEN, {ROWS}",
+                "  by alice, seen about 90 s ago",
                 "  its ansible-playbook is gone; what was committed is kept",
                 NONE_MISSING,
             ],
@@ -160,7 +163,8 @@ def test_a_run_that_is_over_shows_its_verdict_and_nothing_that_was_said_on_the_w
         (
             {"idle": 300.0, "decided": False, "missing": ("a", "b\x1b")},
             [
-                f"phase9-1  waits for an answer, {ROWS}, seen about 5 min ago",
+                f"phase9-1  waits for an answer, {ROWS}",
+                "  by alice, seen about 5 min ago",
                 "  the second question is open, or its ansible-playbook is gone",
                 r"  missing now: index a, b\x1b",
             ],
@@ -176,7 +180,7 @@ def test_a_run_that_nobody_has_seen_is_not_said_to_run(
 
 def test_a_run_that_stopped_says_why() -> None:
     shown = status(replace(NOW, error="No room."), state="failed")
-    assert shown[1:] == ["  stopped: No room.", NONE_MISSING, *AGAIN]
+    assert shown[2:] == ["  stopped: No room.", NONE_MISSING, *AGAIN]
 
 
 def unfinished(**changes: Any) -> ledger.Unfinished:

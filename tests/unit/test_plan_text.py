@@ -17,6 +17,7 @@ from ansible.module_utils.pgrunbook.backfill.estimate import Filling
 from ansible.module_utils.pgrunbook.backfill.sample import SampledRow, sample_text
 from ansible.module_utils.pgrunbook.backfill.strategy import Strategy
 from ansible.module_utils.pgrunbook.catalog.dependents import Dependent
+from ansible.module_utils.pgrunbook.core import frame
 from ansible.module_utils.pgrunbook.core.server import Identity
 from ansible.module_utils.pgrunbook.ddl.step import Step
 from ansible.module_utils.pgrunbook.plan import brief
@@ -398,3 +399,32 @@ def test_the_question_of_a_run_that_goes_on_names_it() -> None:
     assert told["Run"] == ["phase9-20260131T040506Z-1f2e, which goes on where it stopped"]
     assert told["Changes"][0].startswith("fill 1,234 of 5,678 rows")
     assert told["Changes"][-1] == "build index orders_region"
+
+
+def test_the_question_says_whom_a_rename_breaks() -> None:
+    left = Dependent("regions", "function", "function f()", follows=False)
+    schema = {"columns": {"regions": "text"}, "indexes": {}}
+    plan = replace(PLAN, spec=parsed(), schema=schema, dependents=[left])
+    shown = " ".join(brief.plan_brief(replace(RESULT, plan=plan)).split())
+    told = "what still names regions fails: the application has to be on models that name region"
+    assert told in shown
+    assert "not carried along, to be changed by hand: function f()" in shown
+    done = replace(plan, schema={"columns": {"region": "text"}, "indexes": {}}, dependents=[])
+    assert "Names" not in brief.plan_brief(replace(RESULT, plan=done))
+
+
+def test_the_question_of_a_rollback_has_names_and_time() -> None:
+    plan = replace(ROLLBACK.plan, schema={"columns": {"region": "text"}, "indexes": {}})
+    shown = " ".join(brief.rollback_brief(replace(ROLLBACK, plan=plan)).split())
+    assert "rename column region back to regions" in shown and "give back 12 rows" in shown
+    assert "about 90 s, as long as the filling" in shown
+    assert "what names region fails: the application has to be on models that name regions" in shown
+    unknown = brief.rollback_brief(replace(ROLLBACK, plan=plan, seconds=None))
+    assert brief.BACK in unknown
+
+
+def test_a_frame_leaves_a_command_whole_and_goes_on_behind_a_label() -> None:
+    command = "ansible-playbook -i inventories/production playbooks/rollback.yml -e run=" + "x" * 40
+    rows = frame.framed("Title", f"Missing   {'word ' * 30}\n  {command}").splitlines()
+    assert rows[2].startswith("│           word") and all(len(r) == frame.WIDTH for r in rows[:3])
+    assert any(f"  {command} " in row for row in rows)

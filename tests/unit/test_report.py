@@ -314,7 +314,7 @@ def test_the_terminal_has_each_gate_that_was_missed_and_what_to_type() -> None:
     told = built(schema={"checks": [gate("schema", 2, passed=False)]})
     assert verdict_text(told).splitlines() == [
         "PASS  8 of 9 gates; the report has each",
-        f"FAIL  {told['reasons'][0]}",
+        "FAIL  Title of schema: wanted Target of schema, found Measure of schema.",
         "",
         "NO-GO  Phase nine",
         "Mend what was missed, then run the phase again (recommended): "

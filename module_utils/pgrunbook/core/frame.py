@@ -3,14 +3,18 @@
 
 from __future__ import annotations
 
+import re
 import textwrap
 
 WIDTH = 98
+COMMAND = "ansible-playbook "
+_HANGING = re.compile(r"(?:[A-Z][A-Za-z-]+ {2,}| *)")  # a label, or an indentation
 
 
 def framed(title: str, text: str) -> str:
     """The text in a frame that has the title in its upper edge. Lines that are too long are
-    wrapped, with the indentation that they have."""
+    wrapped, and go on below the text behind their label, or with the indentation that they have. A
+    command stays whole, and may stick out."""
     inner = WIDTH - 4
     title = f" {title} " if title else ""
     top = f"┌─{title[: inner - 2]}"
@@ -21,7 +25,10 @@ def framed(title: str, text: str) -> str:
 def _wrapped(text: str, width: int) -> list[str]:
     lines = []
     for line in text.strip("\n").split("\n"):
-        indent = " " * (len(line) - len(line.lstrip()))
+        if COMMAND in line:
+            lines.append(line)
+            continue
+        indent = " " * len(_HANGING.match(line)[0])  # type: ignore[index]
         lines += textwrap.wrap(line, width, subsequent_indent=indent, break_on_hyphens=False) or [
             ""
         ]

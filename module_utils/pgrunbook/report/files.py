@@ -11,8 +11,9 @@ from pathlib import Path
 
 from ..core.errors import RunbookError
 from ..core.printable import in_json, line
+from ..gates import Gate
 from ..gates.gate import PASS
-from .in_short import counted
+from .in_short import Targets, counted, missed, proposed_index
 from .junit import junit
 from .pages import html, markdown
 from .value import Option, Report, as_json
@@ -70,11 +71,7 @@ def verdict_text(report: Report) -> str:
     passed = sum(gate.status == PASS for gate in report.checks)
     lines = [
         f"PASS  {passed} of {counted(len(report.checks), 'gate')}; the report has each",
-        *(
-            f"{gate.status.upper():4}  {gate.title}: wanted {gate.target}, measured {gate.measured}"
-            for gate in report.checks
-            if gate.status != PASS
-        ),
+        *(_missed(gate, report.targets) for gate in report.checks if gate.status != PASS),
         "",
         f"{report.verdict}  {report.title}",
         *_reason(report),
@@ -88,6 +85,13 @@ def verdict_text(report: Report) -> str:
     return "\n".join(map(line, lines))
 
 
+def _missed(gate: Gate, targets: Targets) -> str:
+    """A gate that was missed, with the index that would serve its query."""
+    index = proposed_index(gate)
+    served = f" An index would serve it; in phase_indexes: {index}" if index else ""
+    return f"{gate.status.upper():4}  {missed(gate, targets)}.{served}"
+
+
 def _reason(report: Report) -> Sequence[str]:
     """Why the verdict is what it is, unless that is a gate, which stands above it."""
     if report.error:
@@ -98,10 +102,9 @@ def _reason(report: Report) -> Sequence[str]:
 def _shown(option: Option) -> list[str]:
     """What can be done, and below it what to type."""
     best = " (recommended)" if option.recommended else ""
-    return [
-        f"{option.what}{best}: {option.takes}",
-        *([f"  {option.command}"] * bool(option.command)),
-    ]
+    if not option.command:
+        return [f"{option.what}{best}"]
+    return [f"{option.what}{best}: {option.takes}", f"  {option.command}"]
 
 
 def _point(link: Path, target: Path) -> None:

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from ..core.values import read
 from ..ddl.index_advice import entry
 from ..gates import Gate, QueryPair, times
-from ..gates.gate import FAIL
+from ..gates.gate import FAIL, WARN
 
 Targets = Mapping[str, float]
 """The phase's targets by their names, as the report has them."""
@@ -33,11 +33,12 @@ def current(gate: Gate) -> str:
 
 def missed(gate: Gate, targets: Targets) -> str:
     """A gate that was missed, in a sentence without its full stop."""
-    if _pair(gate):
-        return (
-            f"{gate.title}: wanted {target(gate, targets)}, found {current(gate).split(': ')[-1]}"
-        )
-    return f"{gate.title}: wanted {gate.target}, found {current(gate)}"
+    pair = _pair(gate)
+    if not pair:
+        return f"{gate.title}: wanted {gate.target}, found {current(gate)}"
+    unenforced = " (not enforced)" if gate.status == WARN else ""
+    wanted = f"wanted {target(gate, targets)}{unenforced}"
+    return f"{gate.title}: {wanted}, found {current(gate).removeprefix(f'{pair.name}: ')}"
 
 
 def proposed_index(gate: Gate) -> str:

@@ -54,7 +54,8 @@ def info(
 def of_run(run: RunStatus, now: Moment | None, command: str = PLAYBOOK) -> list[str]:
     """A run in a line; below it what else is known of it, and where it is not over, or not GO, what
     to type. now is how it stands, None where it is over. command is as info() takes it."""
-    told = [f"of rollout {', '.join(run.rollouts)}"] if run.rollouts else []
+    told = [_by(run, now)]
+    told += [f"of rollout {', '.join(run.rollouts)}"] if run.rollouts else []
     if run.forgotten:
         what = "forgotten" if run.forgotten.whole else "being forgotten"
         told.append(f"journal {what}: by {run.forgotten.by}, {run.forgotten.at}")
@@ -67,13 +68,18 @@ def of_run(run: RunStatus, now: Moment | None, command: str = PLAYBOOK) -> list[
 
 def _headline(run: RunStatus, now: Moment | None) -> str:
     verdict = f" {run.verdict}" if run.verdict and run.state != "running" else ""
-    claimed = " (claimed)" if run.claimed else ""
     refused = f" ({run.rows_refused:,} refused)" if run.rows_refused else ""
-    seen = f"seen {about(now.idle)} ago" if now else f"last seen {_FRACTION.sub('', run.seen_at)}"
     return (
         f"{run.id}  {_word(run, now)}{verdict}, {run.rows_changed:,} of {run.rows_eligible:,} "
-        f"rows{refused}, by {run.operator}{claimed}, {seen}"
+        f"rows{refused}"
     )
+
+
+def _by(run: RunStatus, now: Moment | None) -> str:
+    """Who began a run, and when it was seen last."""
+    claimed = " (claimed)" if run.claimed else ""
+    seen = f"seen {about(now.idle)} ago" if now else f"last seen {_FRACTION.sub('', run.seen_at)}"
+    return f"by {run.operator}{claimed}, {seen}"
 
 
 def _word(run: RunStatus, now: Moment | None) -> str:
