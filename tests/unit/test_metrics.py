@@ -82,7 +82,11 @@ def test_everything_that_was_measured() -> None:
         "batch_longest_seconds": 0.18,
         "commit_seconds": 0.004,
         "batch_target_seconds": 0.006,
+        "paused": 0,
+        "indexes_missing": 0,
     }
+    told = of_orders(exposed(run(control="pause", missing=("ix_a", "ix_b"))))
+    assert (told["paused"], told["indexes_missing"]) == (1, 2)
 
 
 def test_the_text_has_help_and_type_for_each_metric() -> None:
@@ -93,6 +97,7 @@ def test_the_text_has_help_and_type_for_each_metric() -> None:
 
 def test_what_is_not_known_is_left_out() -> None:
     known = {"rows_eligible", "rows_filled", "rows_refused", "last_seen_timestamp_seconds"}
+    known |= {"paused", "indexes_missing"}
     assert set(of_orders(exposed(run(progress={})))) == known
     nothing = {"hot_percent": None, "replay_lag": None, "batch_ms": {}}
     assert set(of_orders(exposed(run(progress=nothing)))) == known

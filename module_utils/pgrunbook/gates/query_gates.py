@@ -203,7 +203,7 @@ def gate(spec: Spec, query: Query, pair: QueryPair, differ_because: str = "") ->
     return judge(
         spec,
         registry.QUERY.of_query(query.name, enforced=query.enforce or not sound),
-        target=wanted(target, enforced=query.enforce),
+        target=wanted(target, enforced=query.enforce or not sound),
         measured=f"{_figures(pair)}, {results}; {decided}{advice}",
         passed=passed and sound,
         evidence=plain(pair),

@@ -10,7 +10,7 @@ from typing import Any
 
 from ..core.connection import Connection, one
 from ..core.spec import STEERING, THRESHOLDS
-from .runs import STALE_AFTER_SECONDS, RunStatus
+from .runs import MISSING, STALE_AFTER_SECONDS, RunStatus
 
 
 @dataclass(frozen=True)
@@ -36,17 +36,13 @@ class Moment:
         return self.idle < STALE_AFTER_SECONDS
 
 
-_MOMENT = """
+_MOMENT = f"""
 SELECT extract(epoch FROM clock_timestamp() - r.started_at)::float8 AS age,
   extract(epoch FROM clock_timestamp() - r.seen_at)::float8 AS idle,
   EXISTS (SELECT FROM pgrunbook.approval a
     WHERE a.run_id = r.id AND a.plan_hash = r.plan_hash AND a.scope <> 'plan') AS decided,
-  ARRAY(SELECT DISTINCT c.new FROM pgrunbook.change c
-    WHERE c.run_id = r.id AND c.kind = 'index_defer' AND c.undone_at IS NULL
-      AND NOT EXISTS (SELECT FROM pg_index i JOIN pg_class n ON n.oid = i.indexrelid
-        WHERE i.indrelid = to_regclass(r.table_name) AND n.relname = c.new AND i.indisvalid)
-    ORDER BY 1) AS missing,
-  coalesce((SELECT e.body #>> '{detail,detail}' FROM pgrunbook.event e
+  {MISSING} AS missing,
+  coalesce((SELECT e.body #>> '{{detail,detail}}' FROM pgrunbook.event e
     WHERE e.body ->> 'run' = r.id AND e.body ->> 'kind' = 'failed'
     ORDER BY e.id DESC LIMIT 1), '') AS error,
   ARRAY(SELECT DISTINCT b FROM unnest(o.pids) p, unnest(pg_blocking_pids(p)) b ORDER BY b)

@@ -94,7 +94,8 @@ class RunStatus:
     """A run with its progress. progress is the detail of its latest slice's event, as JSON, empty
     before the first one; claimed is whether nobody but the approver says who approved it, None
     where an older version did not record it; rollouts are those that its plans were
-    approved in; forgotten is what was dropped of its journal."""
+    approved in; missing has the indexes that it dropped and that are not there now; forgotten is
+    what was dropped of its journal."""
 
     id: str
     phase: str
@@ -115,7 +116,16 @@ class RunStatus:
     rows_refused: int
     claimed: bool | None
     rollouts: tuple[str, ...] = ()
+    missing: tuple[str, ...] = ()
     forgotten: Forgotten | None = None
+
+
+MISSING = """ARRAY(SELECT DISTINCT c.new FROM pgrunbook.change c
+    WHERE c.run_id = r.id AND c.kind = 'index_defer' AND c.undone_at IS NULL
+      AND NOT EXISTS (SELECT FROM pg_index i JOIN pg_class n ON n.oid = i.indexrelid
+        WHERE i.indrelid = to_regclass(r.table_name) AND n.relname = c.new AND i.indisvalid)
+    ORDER BY 1)"""
+"""The indexes that run r dropped and that are not there now."""
 
 
 def has_run(conn: Connection, run_id: str) -> bool:
@@ -322,12 +332,15 @@ def list_runs(conn: Connection) -> list[RunStatus]:
         "   ORDER BY a.id DESC LIMIT 1) AS claimed,"
         " ARRAY(SELECT to_jsonb(a) #>> '{rollout,id}' FROM pgrunbook.approval a"
         "   WHERE a.run_id = r.id AND a.scope = 'plan' AND to_jsonb(a) -> 'rollout' <> 'null'"
-        "   ORDER BY a.id) AS rollouts"
+        f"   ORDER BY a.id) AS rollouts, {MISSING} AS missing"
         " FROM pgrunbook.run r ORDER BY r.started_at DESC"
     )
     forgotten = list_forgotten(conn)
     return [
-        RunStatus(**{**row, "rollouts": tuple(row["rollouts"])}, forgotten=forgotten.get(row["id"]))
+        RunStatus(
+            **{**row, "rollouts": tuple(row["rollouts"]), "missing": tuple(row["missing"])},
+            forgotten=forgotten.get(row["id"]),
+        )
         for row in rows
     ]
 

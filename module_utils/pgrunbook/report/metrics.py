@@ -49,6 +49,14 @@ GAUGES: dict[str, tuple[str, Callable[[RunStatus], float | None]]] = {
         "Seconds of the latest slice in which the backfill was throttled or paused.",
         lambda run: run.progress.get("held_seconds"),
     ),
+    "paused": (
+        "1 where somebody told the run to pause.",
+        lambda run: float(run.control == "pause"),
+    ),
+    "indexes_missing": (
+        "Indexes that the run dropped and that are not there now.",
+        lambda run: len(run.missing),
+    ),
     "batch_longest_seconds": (
         "Duration of the longest batch of the latest slice.",
         lambda run: _seconds((run.progress.get("batch_ms") or {}).get("longest")),
