@@ -101,15 +101,17 @@ def the_other_ways(folder: Path, run: str) -> None:
     script.play("ansible-playbook playbooks/validate.yml")
     script.note("Somebody says no.")
     script.play(RUN, "no")
-    script.note("Approved; from another terminal it is paused, looked at, resumed and aborted.")
+    script.note(
+        "Approved; from another terminal it is paused, looked at, slowed down, resumed, aborted."
+    )
     with started(RUN) as terminal:
         at = answered(terminal, ("yes", "yes"))
         terminal.wait_for(AT_WORK, at)
         script.play(f"{CONTROL}pause")
         terminal.wait_for("paused", at)
         script.play("ansible-playbook playbooks/status.yml")
+        script.play(f"{CONTROL}throttle -e rows_per_second=2000")
         script.play(f"{CONTROL}resume")
-        terminal.wait_for(AT_WORK, len(terminal.output))
         script.play(f"{CONTROL}abort")
         script.note("The terminal of the run, from its beginning:")
         script.end(RUN, terminal)

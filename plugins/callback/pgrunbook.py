@@ -40,6 +40,8 @@ QUIET = frozenset(
     f"{STEPS}{name}"
     for name in ("turn", "rollout", "rollout_end", "overview", "question", "watch", "run")
 )
+RARE = frozenset({f"{STEPS}index_trial"})
+"""Steps that are told where they have changed something only."""
 WRITING = frozenset(f"{STEPS}{name}" for name in ("column", "index", "index_trial", "backfill"))
 SHOWN = frozenset({"ansible.builtin.debug", "debug"})
 WIDTH = 98
@@ -202,7 +204,8 @@ class CallbackModule(Default):  # type: ignore[misc]
 
     def _done(self, result: CallbackTaskResult) -> None:
         """A step that a host has done. Where all go together it is told once they all have."""
-        if not self._together:
+        changed = bool(result.result.get("changed"))
+        if not self._together or (result.task.action in RARE and not changed):
             return
         if self._step is None:
             writes = result.task.action in WRITING and not result.task.check_mode
@@ -210,7 +213,7 @@ class CallbackModule(Default):  # type: ignore[misc]
             self._step = _Step(result.task.get_name(), word, writes=writes)
         self._step.hosts += 1
         self._step.seconds = max(self._step.seconds, self._seconds(result))
-        self._step.changed += bool(result.result.get("changed"))
+        self._step.changed += changed
         if self._hosts == 1:
             self._end_step()
 
@@ -234,11 +237,13 @@ class CallbackModule(Default):  # type: ignore[misc]
         self._said = f"{self._said} {_words(text)}"
 
     def _reason(self, why: str, colour: str | None) -> None:
-        """Why something failed, unless that has just been said."""
+        """Why something failed, as far as that has not just been said."""
         if _words(why) in self._said:
             return
         self._line("")
         for paragraph in why.strip("\n").split("\n"):
+            if paragraph and _words(paragraph) in self._said:
+                continue
             for line in _wrapped(paragraph, ""):
                 self._line(line, colour)
         self._said = f"{self._said} {_words(why)}"

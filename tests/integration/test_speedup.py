@@ -142,7 +142,7 @@ def test_what_is_too_close_to_call_is_measured_again_and_missed(
     assert found["status"] == "fail" and pair["runs"] == 60
     assert "too close to call after 60 runs, because of time" in found["measured"]
     low, high = pair["time_interval"]
-    assert low < 5 < high and f"[{low}–{high}]" in found["measured"]
+    assert low < 5 < high
 
 
 @pytest.mark.representative

@@ -380,7 +380,7 @@ def test_the_question_names_the_indexes_that_the_plan_does_something_to() -> Non
     needed = ("index_rename", "index_defer", "index_build")
     told = brief_of(*needed, index_changes=changes, counts=Counts(5678, 0, {}, {}))
     assert sorted(told["Changes"]) == [
-        "build 2 indexes: b, c",
+        "build what was dropped again, and index b",
         "drop index broken, which is INVALID",
         "drop, until the rows are filled, index c",
         "rename index was to a",

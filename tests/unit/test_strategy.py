@@ -101,6 +101,6 @@ def test_rows_per_page_of_an_empty_table() -> None:
 
 
 def test_the_indexes_that_are_built_again_are_named() -> None:
-    assert strategy._naming([]) == ""
-    assert strategy._naming(["ix_a"]) == "; ix_a is built again after it"
-    assert strategy._naming(["ix_a", "ix_b"]) == "; ix_a, ix_b are built again after it"
+    assert strategy.naming([]) == ""
+    assert strategy.naming(["ix_a"]) == "; ix_a is built again after it"
+    assert strategy.naming(["ix_a", "ix_b"]) == "; ix_a, ix_b are built again after it"

@@ -63,7 +63,7 @@ def choose(conn: Connection, spec: Spec, info: TableInfo, counts: Counts) -> tup
                 "set phase_strategy to auto."
             )
         return Strategy("ranges"), why
-    passes, deferring = _passes(conn, info), _naming(blocking)
+    passes, deferring = _passes(conn, info), naming(blocking)
     if asked:
         strategy = Strategy("interleaved", max(passes, 2), tuple(blocking))
         return strategy, f"the phase asks for it{deferring}"
@@ -230,7 +230,8 @@ def _free_share(conn: Connection, info: TableInfo) -> float:
     return 1.0 - _rows_per_page(info) * (width + TUPLE_OVERHEAD_BYTES) / BLOCK_BYTES
 
 
-def _naming(deferred: list[str]) -> str:
+def naming(deferred: Sequence[str]) -> str:
+    """What stands behind the reason for a strategy that drops indexes."""
     if not deferred:
         return ""
     return f"; {', '.join(deferred)} {'is' if len(deferred) == 1 else 'are'} built again after it"

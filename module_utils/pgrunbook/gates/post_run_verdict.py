@@ -50,8 +50,8 @@ class Result:
 @dataclass(frozen=True)
 class Verdict:
     """OK, or BREACHED with the next step for each gate that is: the gates, the ids of those that
-    are breached, the verdict, and text, a line for each gate after one for a run that was taken
-    back."""
+    are breached, the verdict, and text, a line for each gate that is not. After a run that was
+    taken back the text says so, and has every gate."""
 
     checks: tuple[Gate, ...]
     breached: tuple[str, ...]
@@ -97,7 +97,11 @@ def conclude(
     proofs = [result.proof or Proof() for result in results if result.checks is not None]
     gates = [*measured, *_speedups(spec, measured, previous, fall_max), _only_read(spec, proofs)]
     reverted = _reverted(results)
-    lines = [f"{gate.status.upper():4}  {gate.title}: {gate.measured}" for gate in gates]
+    lines = [
+        f"{gate.status.upper():4}  {gate.title}: {gate.measured}"
+        for gate in gates
+        if gate.status != FAIL or reverted
+    ]
     return Verdict(
         checks=tuple(gates),
         breached=tuple(gate.id for gate in gates if gate.status == FAIL),
@@ -222,7 +226,8 @@ def _verdict(spec: Spec, gates: Sequence[Gate], command: str, reverted: Sequence
     )
     if reverted:
         again = f"Next step: none, if that was meant; else run the phase again: {command}"
-        return "\n".join([head, *reverted, *(f"{told(gate)}." for gate in breached), again])
+        missed = f"Missed: {'; '.join(gate.title for gate in breached)}."
+        return "\n".join([head, *reverted, missed, again])
     fill = _fill(gates, command)
     steps = [
         f"{told(gate)}. Next step: "

@@ -9,6 +9,7 @@ from collections.abc import Iterable, Iterator
 
 from ..backfill.count_estimate import between, rounded
 from ..backfill.progress import about
+from ..backfill.strategy import naming
 from ..core import printable
 from ..ddl.step import Step
 from .plan import Approvable, IndexChange, Plan, PlanResult, RollbackPlan, RollbackResult
@@ -117,7 +118,7 @@ def _changes(result: PlanResult) -> Iterator[str]:
         elif step.id == "index_defer":
             yield from _dropped(result)
         elif step.id == "index_build":
-            yield f"build {_named(i.name for i in _done(result, 'build'))}"
+            yield from _built(result)
         else:
             yield _lower(step.title)
 
@@ -131,6 +132,17 @@ def _dropped(result: PlanResult) -> Iterator[str]:
         yield f"drop {_named(change.old for change in broken)}, which is INVALID"
     if deferred := _done(result, "defer"):
         yield f"drop, until the rows are filled, {_named(change.name for change in deferred)}"
+
+
+def _built(result: PlanResult) -> Iterator[str]:
+    """Which indexes are built: those that were dropped before, and others."""
+    built = list(dict.fromkeys(change.name for change in _done(result, "build")))
+    again = {change.name for change in _done(result, "defer")} & set(built)
+    others = [name for name in built if name not in again]
+    if again:
+        yield f"build what was dropped again{f', and {_named(others)}' if others else ''}"
+    elif others:
+        yield f"build {_named(others)}"
 
 
 def _filling(result: PlanResult) -> Iterator[str]:
@@ -159,7 +171,8 @@ def _how(result: PlanResult) -> list[Line]:
         return []
     strategy = result.plan.strategy
     passes = f" in {strategy.passes} passes" if strategy.passes > 1 else ""
-    return [("How", f"{strategy.name}{passes}: {result.why_strategy}")]
+    why = result.why_strategy.removesuffix(naming(strategy.deferred))
+    return [("How", f"{strategy.name}{passes}: {why}")]
 
 
 def _duration(result: PlanResult) -> str:

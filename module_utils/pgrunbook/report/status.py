@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import re
+import textwrap
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -19,6 +20,7 @@ _FRACTION = re.compile(r"\.\d+")  # of a second
 
 
 PLAYBOOK = "ansible-playbook"
+WIDTH = 98
 
 
 def info(
@@ -63,7 +65,22 @@ def of_run(run: RunStatus, now: Moment | None, command: str = PLAYBOOK) -> list[
         told += [*_standing(run, now), *_next(run, now, command)]
     elif run.verdict == "NO-GO" and run.state == "finished":
         told.append(_back(run, command))
-    return [_headline(run, now), *(f"  {printable.line(line)}" for line in told)]
+    return [_headline(run, now), *(part for line in told for part in _wrapped(line))]
+
+
+def _wrapped(line: str) -> list[str]:
+    """A line of what is known, indented; a command stays whole."""
+    shown = printable.line(line)
+    if PLAYBOOK in shown:
+        return [f"  {shown}"]
+    return textwrap.wrap(
+        shown,
+        WIDTH,
+        initial_indent="  ",
+        subsequent_indent="    ",
+        break_long_words=False,
+        break_on_hyphens=False,
+    )
 
 
 def _headline(run: RunStatus, now: Moment | None) -> str:
