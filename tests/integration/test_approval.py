@@ -107,7 +107,7 @@ def test_refused_after_the_canary_keeps_the_canary_and_says_how_to_go_on(
     command = command_line(tmp_path, database.login, "phase3", phase=phase)
     with Terminal(command, ROOT) as person:
         at = person.approve()
-        person.wait_for(rf"Canary:(?s:.*){QUESTION}", at)
+        person.wait_for(rf"All other rows(?s:.*){QUESTION}", at)
         person.answer("no")
         assert person.status() != 0
     run = database.sql("SELECT id, state FROM pgrunbook.run")[0]
@@ -138,7 +138,7 @@ def test_typed_twice_lets_the_run_through_with_the_variables_as_they_were_then(
         person.answer(token.translate(str.maketrans("0123456789", "1234567890")))
         at = person.wait_for("2 more tries")
         at = person.approve(at)
-        at = person.wait_for(r"Canary: 100 of [0-9,]+ rows filled", at)
+        at = person.wait_for(r"and 100 of [0-9,]+ rows", at)
         assert f"Type {token} to approve" not in person.output[at:]
         at = person.approve(at)
         assert "PASS  Canary rows equal to their source" in person.output
