@@ -26,7 +26,7 @@ FOLDER = Path("docs/example")
 RUN = "ansible-playbook playbooks/phase3.yml"
 CONTROL = "ansible-playbook playbooks/control.yml -e do="
 AT_WORK = r"rows  +\d+\.\d%.*HOT [1-9]"
-ESCAPES = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
+ESCAPES = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]|[\x00-\x08\x0b\x0c\x0e-\x1f]")
 
 
 class Typescript:

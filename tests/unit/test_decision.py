@@ -74,7 +74,9 @@ def test_a_run_that_broke_off_says_what_is_missing_now_and_how_to_go_on() -> Non
     assert state(told)["Rows"] == "10 of 96 filled"
     first = told["options"][0]
     assert first["command"] == f"{PLAYBOOK}phase9.yml" and first["recommended"]
-    assert first["takes"] == "about 8.6 s for 86 rows, at the rate so far"
+    assert first["takes"] == (
+        "about 8.6 s for 86 rows, at the rate so far, and the build of 2 indexes"
+    )
     facts_["record"]["missing"] = []
     assert "none that the run dropped" in state(build(facts_)["decision"])["Indexes"]
 

@@ -11,7 +11,7 @@ from ..core.spec import Spec
 from ..gates.registry import declared
 from ..plan.text import span
 from .facts import Facts
-from .in_short import failed, proposed_index
+from .in_short import counted, failed, proposed_index
 from .repeat import playbook
 from .value import Option, Report
 
@@ -81,7 +81,7 @@ def _after_a_run(told: Report, spec: Spec | None, facts: Facts) -> Iterator[Opti
         yield Option(
             "Go on where it stopped",
             go_on,
-            _time_left(told),
+            _time_left(told, len(facts.record.missing or ())),
             "Rows that are filled are not filled again; what is missing is built.",
             recommended=True,
         )
@@ -119,11 +119,13 @@ def _advice(told: Report, facts: Facts) -> str:
     return f"{said[:1].upper()}{said[1:].rstrip('.')}."
 
 
-def _time_left(told: Report) -> str:
+def _time_left(told: Report, missing: int) -> str:
     done = told.backfill
     left = done.rows_eligible - done.rows_changed
+    indexes = f", and the build of {counted(missing, 'index', 'indexes')}" if missing else ""
     if done.rows_per_second and left > 0:
-        return f"{about(left / done.rows_per_second)} for {left:,} rows, at the rate so far"
+        time = about(left / done.rows_per_second)
+        return f"{time} for {left:,} rows, at the rate so far{indexes}"
     return "not known"
 
 
