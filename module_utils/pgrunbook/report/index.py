@@ -19,14 +19,16 @@ KINDS = {"plan": "dry run", "run": "run", "rollback": "rollback", "rollout": "ro
 
 @dataclass(frozen=True)
 class Entry:
-    """A report in the list: its folder, what it is of, and its figures. seconds is how long the
-    rows took."""
+    """A report in the list: its folder, the host, the database and the table that it is of, and its
+    figures. seconds is how long the rows took. Of a rollout, host counts the hosts."""
 
     folder: str
     kind: str
     verdict: str
     title: str
-    of: str
+    host: str
+    database: str
+    table: str
     started_at: str
     rows: int
     seconds: float
@@ -54,12 +56,12 @@ def entries(folder: Path) -> Iterator[Entry]:
 
 
 def _entry(folder: str, told: Mapping[str, Any]) -> Entry:
+    where = told.get("environment", {})
     if told["kind"] == "rollout":
-        of = f"{len(told['hosts'])} hosts"
+        where = {"address": f"{len(told['hosts'])} hosts"}
         rows = sum(host["rows"] for host in told["hosts"])
         seconds = max((host["seconds"] for host in told["hosts"]), default=0.0)
     else:
-        of = f"database {told['server']['database']}" if told["server"] else ""
         figures = told["backfill"]
         rows = figures["rows_eligible" if told["kind"] == "plan" else "rows_changed"]
         seconds = figures["seconds"]
@@ -68,7 +70,9 @@ def _entry(folder: str, told: Mapping[str, Any]) -> Entry:
         kind=KINDS[told["kind"]],
         verdict=told["verdict"],
         title=told["title"].removeprefix("Before the run: "),
-        of=of,
+        host=where.get("address", ""),
+        database=where.get("database", "") or told.get("server", {}).get("database", ""),
+        table=where.get("table", ""),
         started_at=told["started_at"],
         rows=rows,
         seconds=seconds,

@@ -169,6 +169,7 @@ class Environment:
     address: str = ""
     port: str = ""
     database: str = ""
+    table: str = ""
     user: str = ""
     version: str = ""
     standbys: int | None = field(default=None, metadata=IF_ANY)

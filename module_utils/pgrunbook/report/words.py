@@ -36,6 +36,7 @@ def environment_line(report: Report) -> str:
         f"PostgreSQL {of.version}" if of.version else "",
         f"at {where}" if where else "",
         f"database {of.database or '?'}",
+        f"table {of.table}" if of.table else "",
         f"user {of.user}" if of.user else "",
         standbys if of.standbys != 1 else "1 standby connected",
         f"inventory {of.inventory.removeprefix('-i ')}" if of.inventory else "",
