@@ -51,7 +51,7 @@ def test_a_run_that_went_well_says_what_to_do_with_it() -> None:
         f"{PLAYBOOK}forget.yml -e run=phase9-1",
     ]
     assert [option["recommended"] for option in told["options"]] == [True, False, False]
-    assert told["options"][1]["takes"] == "about 2.5 s, as long as the filling took"
+    assert told["options"][1]["takes"] == "about 2.5 s of work, as long as the filling"
     assert "models" in told["options"][1]["effect"], "the application goes back as well"
     assert state(told)["Rows"] == "96 of 96 filled"
     assert state(told)["Column"] == "region; no more regions"

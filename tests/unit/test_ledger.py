@@ -96,7 +96,8 @@ NOW = ledger.Moment(600.0, 5.0, decided=True, missing=(), error="")
 ROWS = "1,234 of 5,678 rows"
 COMMAND = "ansible-playbook -i here"
 BACK = f"  To go back: {COMMAND} playbooks/rollback.yml -e run=phase9-1"
-AGAIN = [f"  To go on: {COMMAND} playbooks/phase9.yml", BACK]
+LATER = BACK.replace("To go back:", "To go back, once aborted:")
+AGAIN = [f"  To go on with this run: {COMMAND} playbooks/phase9.yml", BACK]
 CONTROL = f"{COMMAND} playbooks/control.yml -e do="
 NO_LOCK = "  waits for no lock, and holds up nobody"
 NONE_MISSING = "  no index that it dropped is missing"
@@ -118,8 +119,9 @@ def test_a_run_at_work_shows_its_progress_and_what_it_was_told() -> None:
         NO_LOCK,
         NONE_MISSING,
         f"  To pause it: {CONTROL}pause",
-        f"  To abort it: {CONTROL}abort",
+        f"  To abort it (what was committed stays): {CONTROL}abort",
         f"  To slow it down: {CONTROL}throttle -e rows_per_second=2000",
+        LATER,
     ]
 
 
@@ -136,7 +138,12 @@ def test_a_run_at_work_says_who_waits_for_whom_and_its_limits() -> None:
 def test_a_paused_run_says_who_paused_it_and_how_it_goes_on() -> None:
     shown = status(control="pause", control_by="bob")
     assert shown[0].startswith("phase9-1  paused, ") and "  told to pause by bob" in shown
-    assert shown[-2:] == [f"  To resume it: {CONTROL}resume", f"  To abort it: {CONTROL}abort"]
+    assert shown[-3:] == [
+        f"  To resume it: {CONTROL}resume",
+        f"  To abort it (what was committed stays): {CONTROL}abort",
+        LATER,
+    ]
+    assert "  LINE" not in status(control="pause", progress={"progress": "LINE"}), "it stands still"
 
 
 def test_a_run_that_is_over_shows_its_verdict_and_nothing_that_was_said_on_the_way() -> None:
@@ -154,9 +161,9 @@ def test_a_run_that_is_over_shows_its_verdict_and_nothing_that_was_said_on_the_w
         (
             {"idle": 90.0},
             [
-                f"phase9-1  NOT SEEN, {ROWS}",
+                f"phase9-1  GONE, {ROWS}",
                 "  by alice, seen about 90 s ago",
-                "  its ansible-playbook is gone; what was committed is kept",
+                "  nothing is at work: its ansible-playbook has died; what was committed is kept",
                 NONE_MISSING,
             ],
         ),
@@ -179,7 +186,8 @@ def test_a_run_that_nobody_has_seen_is_not_said_to_run(
 
 
 def test_a_run_that_stopped_says_why() -> None:
-    shown = status(replace(NOW, error="No room."), state="failed")
+    shown = status(replace(NOW, error="No room.", renamed=("a to b",)), state="failed")
+    assert shown.pop(3) == "  renamed: column a to b"
     assert shown[2:] == ["  stopped: No room.", NONE_MISSING, *AGAIN]
 
 

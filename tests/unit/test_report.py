@@ -313,14 +313,18 @@ def test_a_bar_in_a_value_is_still_there() -> None:
 def test_the_terminal_has_each_gate_that_was_missed_and_what_to_type() -> None:
     told = built(schema={"checks": [gate("schema", 2, passed=False)]})
     assert verdict_text(told).splitlines() == [
-        "PASS  8 of 9 gates; the report has each",
+        "Gates: 8 of 9 passed; the report has each",
         "FAIL  Title of schema: wanted Target of schema, found Measure of schema.",
         "",
         "NO-GO  Phase nine",
+        "  Changes     made",
+        "  Rows        96 of 96 filled",
+        "  Indexes     Measure of indexes",
+        "  Way back    the rollback: the journal has every row that was changed",
         "Mend what was missed, then run the phase again (recommended): "
         "seconds to minutes, and what the mending takes",
         "  ansible-playbook playbooks/phase9.yml",
-        "Go back: about 2.5 s, as long as the filling took",
+        "Go back: about 2.5 s of work, as long as the filling",
         "  ansible-playbook playbooks/rollback.yml -e run=phase9-1",
     ]
 

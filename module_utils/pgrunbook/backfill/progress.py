@@ -20,7 +20,7 @@ def line(result: SliceResult, *, reverting: bool) -> str:
     seconds = result.slice_seconds
     rate = result.rows_changed / seconds if seconds else 0.0
     if reverting:
-        left, text = done, f"{done:,} rows still to give back"
+        left, text = done, f"{done:,} rows still to give back" if done else "all given back"
     else:
         left = max(eligible - done, 0)
         share = min(done / eligible, 1.0) if eligible else 1.0

@@ -20,10 +20,10 @@ def listing(differences: Iterable[Difference]) -> str:
 
 
 def label_of(difference: Difference) -> str:
-    """The severity, in capitals where the gate fails for it; "to mend" where the phase itself mends
+    """The severity, in capitals where the gate fails for it; "planned" where the phase itself mends
     what it is about."""
     if difference.by_phase:
-        return "to mend"
+        return "planned"
     return difference.severity.upper() if difference.breaks else difference.severity
 
 

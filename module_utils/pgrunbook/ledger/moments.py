@@ -18,8 +18,8 @@ class Moment:
     """age is for how many seconds the run has been begun, idle since when it has not been seen at
     work. decided is whether all rows after the canary's were approved; missing has the indexes that
     it dropped and that are not there now; error is why it last stopped. blocked_by has the pids of
-    the sessions for whose locks its own wait, and blocks those that wait for its own; limits are
-    the thresholds of its phase in words."""
+    the sessions for whose locks its own wait, and blocks those that wait for its own; renamed
+    has the columns that it has renamed, and limits the thresholds of its phase, both in words."""
 
     age: float
     idle: float
@@ -28,6 +28,7 @@ class Moment:
     error: str
     blocked_by: tuple[int, ...] = ()
     blocks: tuple[int, ...] = ()
+    renamed: tuple[str, ...] = ()
     limits: tuple[str, ...] = ()
 
     @property
@@ -49,6 +50,8 @@ SELECT extract(epoch FROM clock_timestamp() - r.started_at)::float8 AS age,
     AS blocked_by,
   ARRAY(SELECT DISTINCT l.pid FROM pg_locks l
     WHERE NOT l.granted AND pg_blocking_pids(l.pid) && o.pids ORDER BY 1) AS blocks,
+  ARRAY(SELECT c.old || ' to ' || c.new FROM pgrunbook.change c
+    WHERE c.run_id = r.id AND c.kind = 'rename' AND c.undone_at IS NULL ORDER BY c.id) AS renamed,
   (SELECT a.plan -> 'spec' FROM pgrunbook.approval a WHERE a.run_id = r.id AND a.scope = 'plan'
     ORDER BY a.id DESC LIMIT 1) AS spec
 FROM pgrunbook.run r, LATERAL (

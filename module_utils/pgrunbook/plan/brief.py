@@ -79,6 +79,8 @@ def _taken_back(result: RollbackResult, step: Step) -> Iterator[str]:
         yield f"give back {result.rows:,} rows"
     elif step.id == "rename" and renamed:
         yield from (f"rename column {old} back to {new}" for old, new in renamed)
+    elif step.id == "index":
+        yield "restore the indexes as they were"
     else:
         yield _lower(step.title)
 

@@ -15,6 +15,8 @@ from .in_short import counted, failed, proposed_index
 from .repeat import playbook
 from .value import Option, Report
 
+ABORTED = "Aborted by"
+"""How the role says that somebody ended a run on purpose, who then knows best what to do."""
 _UNDER_A_MINUTE = "seconds to a few minutes: it only reads"
 _UNKNOWN = "known once the canary's rows are filled"
 
@@ -79,11 +81,11 @@ def _after_a_run(told: Report, spec: Spec | None, facts: Facts) -> Iterator[Opti
         )
     elif told.error:
         yield Option(
-            "Go on where it stopped",
+            "Go on with this run where it stopped",
             go_on,
             _time_left(told, len(facts.record.missing or ())),
             "Rows that are filled are not filled again; what is missing is built.",
-            recommended=True,
+            recommended=ABORTED not in told.error,
         )
     else:
         yield Option(
@@ -113,7 +115,8 @@ def _advice(told: Report, facts: Facts) -> str:
     """What to do about the first gate that failed."""
     first = failed(told.checks)[0]
     if index := proposed_index(first):
-        return f"An index would serve the query. Put it into phase_indexes: {index}"
+        file = f"playbooks/vars/{PurePosixPath(facts.phase.playbook).name}"
+        return f"An index would serve the query. Put it into phase_indexes of {file}: {index}"
     step = declared(first.id).next_step
     said = step.format(command=playbook(facts), fill="run the phase again, which fills them")
     return f"{said[:1].upper()}{said[1:].rstrip('.')}."
@@ -138,7 +141,7 @@ def _back(told: Report, spec: Spec | None) -> Option:
     return Option(
         "Go back",
         told.undo.command,
-        f"{about(seconds)}, as long as the filling took" if seconds else "seconds",
+        f"{about(seconds)} of work, as long as the filling" if seconds else "seconds",
         "It gives back the rows that the run filled, and takes back names and indexes. The models "
         "and the application have to go back as well."
         if any(change.step == "rename" for change in told.changes)

@@ -13,7 +13,7 @@ from ..core.errors import RunbookError
 from ..core.printable import in_json, line
 from ..gates import Gate
 from ..gates.gate import PASS
-from .in_short import Targets, counted, missed, proposed_index
+from .in_short import Targets, missed, proposed_index
 from .junit import junit
 from .pages import html, markdown
 from .value import Option, Report, as_json
@@ -67,14 +67,15 @@ def store(folder: Path, name: str, files: Mapping[str, tuple[str, str]]) -> dict
 
 def verdict_text(report: Report) -> str:
     """The verdict as the terminal shows it: how many gates passed, each that was missed, and, once
-    anything was approved, what can be done now."""
-    passed = sum(gate.status == PASS for gate in report.checks)
+    anything was approved, how the database is and what can be done now."""
+    undone = report.kind == "rollback" and report.verdict == "GO"
     lines = [
-        f"PASS  {passed} of {counted(len(report.checks), 'gate')}; the report has each",
+        *_passed(report),
         *(_missed(gate, report.targets) for gate in report.checks if gate.status != PASS),
         "",
-        f"{report.verdict}  {report.title}",
+        f"{'ROLLED BACK' if undone else report.verdict}  {report.title}",
         *_reason(report),
+        *(f"  {fact.what:12}{fact.how}" for fact in report.decision.state if report.approvals),
         *(
             text
             for option in report.decision.options
@@ -83,6 +84,14 @@ def verdict_text(report: Report) -> str:
         ),
     ]
     return "\n".join(map(line, lines))
+
+
+def _passed(report: Report) -> list[str]:
+    """How many gates passed; nothing of a run that broke off, where that says little."""
+    if report.error:
+        return []
+    passed = sum(gate.status == PASS for gate in report.checks)
+    return [f"Gates: {passed} of {len(report.checks)} passed; the report has each"]
 
 
 def _missed(gate: Gate, targets: Targets) -> str:

@@ -44,8 +44,11 @@ def _columns(told: Report, spec: Spec) -> Iterator[Fact]:
             continue
         if new in columns:
             yield Fact("Column", f"{new}" + ("" if old in columns else f"; no more {old}"))
+            yield Fact("Application", f"has to be on models that name {new}")
         elif old in columns:
-            yield Fact("Column", f"{old}, not yet {new}")
+            undone = told.kind == "rollback"
+            yield Fact("Column", f"{old}, no more {new}" if undone else f"{old}, not yet {new}")
+            yield Fact("Application", f"has to be on models that name {old}, for now")
 
 
 def _rows(told: Report) -> Iterator[Fact]:

@@ -105,7 +105,7 @@ def _word(run: RunStatus, now: Moment | None) -> str:
         return run.state
     if now.is_seen:
         return "paused" if run.control == "pause" else "at work"
-    return "NOT SEEN" if now.decided else "waits for an answer"
+    return "GONE" if now.decided else "waits for an answer"
 
 
 def _standing(run: RunStatus, now: Moment) -> list[str]:
@@ -113,17 +113,19 @@ def _standing(run: RunStatus, now: Moment) -> list[str]:
     if run.state == "failed":
         told = [f"stopped: {now.error}"] if now.error else []
     elif now.is_seen:
-        told = [run.progress["progress"]] if run.progress else []
+        paused = run.control == "pause"
+        told = [run.progress["progress"]] if run.progress and not paused else []
         told += [f"told to {run.control} by {run.control_by}"] if run.control else []
         told += [f"kept below {run.rows_per_second:,} rows/s"] if run.rows_per_second else []
         told += [f"begun {about(now.age)} ago", *_locks(now)]
         told += [f"limits: {', '.join(now.limits)}"] if now.limits else []
     elif now.decided:
-        told = ["its ansible-playbook is gone; what was committed is kept"]
+        told = ["nothing is at work: its ansible-playbook has died; what was committed is kept"]
     else:
         told = ["the second question is open, or its ansible-playbook is gone"]
     missing = f"missing now: index {', '.join(now.missing)}" if now.missing else ""
-    return [*told, missing or "no index that it dropped is missing"]
+    names = [f"renamed: column {each}" for each in now.renamed]
+    return [*told, *names, missing or "no index that it dropped is missing"]
 
 
 def _locks(now: Moment) -> list[str]:
@@ -141,10 +143,16 @@ def _next(run: RunStatus, now: Moment, command: str) -> list[str]:
     if run.state == "running" and now.is_seen:
         orders = ("resume", "abort") if run.control == "pause" else ("pause", "abort")
         control = f"{command} playbooks/control.yml"
-        told = [f"To {order} it: {control} -e do={order}" for order in orders]
+        told = [
+            f"To {order} it{_MEANS.get(order, '')}: {control} -e do={order}" for order in orders
+        ]
         slower = f"To slow it down: {control} -e do=throttle -e rows_per_second=2000"
-        return told if run.control == "pause" else [*told, slower]
-    return [f"To go on: {command} playbooks/{run.phase}.yml", _back(run, command)]
+        told = told if run.control == "pause" else [*told, slower]
+        return [*told, _back(run, command).replace("To go back:", "To go back, once aborted:")]
+    return [f"To go on with this run: {command} playbooks/{run.phase}.yml", _back(run, command)]
+
+
+_MEANS = {"abort": " (what was committed stays)"}
 
 
 def _back(run: RunStatus, command: str) -> str:

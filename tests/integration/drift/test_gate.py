@@ -81,6 +81,6 @@ def test_the_first_screen_tells_it(
     played = playbook(database.login, "phase3", "--check", "--tags", "preflight", phase=phase)
     assert played.status == 0, played.output
     shown = " ".join(played.output.split())
-    assert "to mend the models have column session_summaries.snapshot_ip_type (text)" in shown
+    assert "planned the models have column session_summaries.snapshot_ip_type (text)" in shown
     assert '"snapshot_ip_type" does not exist' in shown
-    assert "to mend the models have index ix_session_summaries_snapshot_ip_type" in shown
+    assert "planned the models have index ix_session_summaries_snapshot_ip_type" in shown
