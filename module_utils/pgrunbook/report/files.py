@@ -75,7 +75,7 @@ def verdict_text(report: Report) -> str:
         "",
         f"{'ROLLED BACK' if undone else report.verdict}  {report.title}",
         *_reason(report),
-        *(f"  {fact.what:12}{fact.how}" for fact in report.decision.state if report.approvals),
+        *(f"  {fact.what:12} {fact.how}" for fact in report.decision.state if report.approvals),
         *(
             text
             for option in report.decision.options

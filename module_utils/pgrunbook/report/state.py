@@ -22,7 +22,7 @@ def state(told: Report, spec: Spec | None, facts: Facts) -> Iterator[Fact]:
     yield from _rows(told)
     yield Fact("Indexes", _indexes(told, facts))
     if told.health.get("table_bytes"):
-        yield Fact("Table before", megabytes(told.health["table_bytes"]))
+        yield Fact("Table", f"{megabytes(told.health['table_bytes'])} before the run")
     yield Fact("Way back", _way_back(told, spec))
 
 
