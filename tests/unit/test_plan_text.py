@@ -421,6 +421,7 @@ def test_the_question_of_a_rollback_has_names_and_time() -> None:
     assert "what names region fails: the application has to be on models that name regions" in shown
     unknown = brief.rollback_brief(replace(ROLLBACK, plan=plan, seconds=None))
     assert brief.BACK in unknown
+    assert "Names" not in brief.rollback_brief(replace(ROLLBACK, plan=plan, needed=False))
 
 
 def test_a_frame_leaves_a_command_whole_and_goes_on_behind_a_label() -> None:

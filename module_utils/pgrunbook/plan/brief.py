@@ -63,7 +63,7 @@ def rollback_brief(result: RollbackResult) -> str:
                 "Takes",
                 f"{about(result.seconds)}, as long as the filling" if result.seconds else BACK,
             ),
-            *_labelled("Names", _names_back(result.plan)),
+            *_labelled("Names", _names_back(result.plan) if result.needed else ()),
             *_labelled("Note", (*result.plan.journal_altered, *result.plan.notes)),
         ],
         result.run.plan_hash,
