@@ -53,7 +53,7 @@ def test_coverage_that_only_warns_is_go_and_holds_on_a_later_day(
     enforced = playbook(database.login, "validate", phase={**warned, "phase_gates": {}})
     assert enforced.status == 2, enforced.output
     assert "BREACHED  phase3 on public.session_summaries, 1 of" in enforced.output
-    assert "FAIL  Coverage of each column" in enforced.output
+    assert "Coverage of each column: wanted ≥ 100 %" in enforced.output
 
 
 def test_orphans_that_are_enforced_are_told_before_the_first_approval(
