@@ -67,17 +67,25 @@ def test_missed_gates_that_are_not_enforced_are_in_the_reason() -> None:
 def test_a_run_that_broke_off_says_what_is_missing_now_and_how_to_go_on() -> None:
     facts_ = whole(error="The backfill: no lock", validation={}, backfill=None)
     facts_["record"]["missing"] = ["ix_a", "ix_b"]
+    renamed = {"at": "2026-01-31T04:01:02.500Z", "kind": "rename"}
+    detail = {"old": "regions", "new": "region"}
+    facts_["record"]["history"]["events"] = [{**renamed, "detail": detail}]
     told = build(facts_)["decision"]
     assert told["reason"] == "The backfill: no lock"
     assert state(told)["Changes"] == "half-done"
     assert state(told)["Indexes"] == "MISSING: ix_a, ix_b"
     assert state(told)["Rows"] == "10 of 96 filled"
+    assert state(told)["Column"] == "region; no more regions", "the ledger has the rename"
+    assert "name region" in state(told)["Application"]
     first = told["options"][0]
     assert first["command"] == f"{PLAYBOOK}phase9.yml" and first["recommended"]
     assert first["takes"] == (
         "about 8.6 s for 86 rows, at the rate so far, and the build of 2 indexes"
     )
     facts_["record"]["missing"] = []
+    undone = {**renamed, "kind": "rename_undone", "detail": detail}
+    facts_["record"]["history"]["events"].append(undone)
+    assert state(build(facts_)["decision"])["Column"] == "regions, not yet region"
     assert "none that the run dropped" in state(build(facts_)["decision"])["Indexes"]
 
 

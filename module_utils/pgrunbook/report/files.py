@@ -6,6 +6,7 @@ from __future__ import annotations
 import json
 import os
 import stat
+import textwrap
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -13,14 +14,16 @@ from ..core.errors import RunbookError
 from ..core.printable import in_json, line
 from ..gates import Gate
 from ..gates.gate import PASS
-from .in_short import Targets, missed, proposed_index
+from . import in_short
+from .in_short import Targets, proposed_index
 from .junit import junit
 from .pages import html, markdown
-from .value import Option, Report, as_json
+from .value import Fact, Option, Report, as_json
 
 SUFFIXES = {"plan": "-plan", "run": "", "rollback": "-rollback"}
 """What follows a run's id in the name of its report's folder, by the report's kind."""
 
+WIDTH = 98  # of the terminal
 FILE_MODE, FOLDER_MODE = 0o640, 0o750
 _OTHERS = 0o027  # what a folder that was there may lose: writing by the group, all by others
 
@@ -69,13 +72,13 @@ def verdict_text(report: Report) -> str:
     """The verdict as the terminal shows it: how many gates passed, each that was missed, and, once
     anything was approved, how the database is and what can be done now."""
     undone = report.kind == "rollback" and report.verdict == "GO"
+    missed = [_missed(gate, report.targets) for gate in report.checks if gate.status != PASS]
+    gates = [*_passed(report), *missed]
     lines = [
-        *_passed(report),
-        *(_missed(gate, report.targets) for gate in report.checks if gate.status != PASS),
-        "",
+        *([*gates, ""] if gates else []),
         f"{'ROLLED BACK' if undone else report.verdict}  {report.title}",
         *_reason(report),
-        *(f"  {fact.what:12} {fact.how}" for fact in report.decision.state if report.approvals),
+        *(row for fact in report.decision.state if report.approvals for row in _fact(fact)),
         *(
             text
             for option in report.decision.options
@@ -84,6 +87,18 @@ def verdict_text(report: Report) -> str:
         ),
     ]
     return "\n".join(map(line, lines))
+
+
+def _fact(fact: Fact) -> list[str]:
+    """A fact behind its label."""
+    return textwrap.wrap(
+        fact.how,
+        WIDTH,
+        initial_indent=f"  {fact.what:12} ",
+        subsequent_indent=" " * 15,
+        break_long_words=False,
+        break_on_hyphens=False,
+    )
 
 
 def _passed(report: Report) -> list[str]:
@@ -98,7 +113,7 @@ def _missed(gate: Gate, targets: Targets) -> str:
     """A gate that was missed, with the index that would serve its query."""
     index = proposed_index(gate)
     served = f" An index would serve it; in phase_indexes: {index}" if index else ""
-    return f"{gate.status.upper():4}  {missed(gate, targets)}.{served}"
+    return f"{gate.status.upper():4}  {in_short.missed(gate, targets)}.{served}"
 
 
 def _reason(report: Report) -> Sequence[str]:

@@ -18,7 +18,7 @@ def state(told: Report, spec: Spec | None, facts: Facts) -> Iterator[Fact]:
     """What a person wants to know of the database first."""
     yield Fact("Changes", _changes(told))
     if spec:
-        yield from _columns(told, spec)
+        yield from _columns(told, spec, facts)
     yield from _rows(told)
     yield Fact("Indexes", _indexes(told, facts))
     if told.health.get("table_bytes"):
@@ -34,10 +34,9 @@ def _changes(told: Report) -> str:
     return "half-done" if told.error else "made"
 
 
-def _columns(told: Report, spec: Spec) -> Iterator[Fact]:
+def _columns(told: Report, spec: Spec, facts: Facts) -> Iterator[Fact]:
     """Those that the phase renames."""
-    seen = told.schema.after or told.schema.before
-    columns = seen.get("columns", {})
+    columns = _names(told, facts)
     for column in spec.columns:
         old, new = column.renamed_from, column.name
         if not old or not columns:
@@ -49,6 +48,21 @@ def _columns(told: Report, spec: Spec) -> Iterator[Fact]:
             undone = told.kind == "rollback"
             yield Fact("Column", f"{old}, no more {new}" if undone else f"{old}, not yet {new}")
             yield Fact("Application", f"has to be on models that name {old}, for now")
+
+
+def _names(told: Report, facts: Facts) -> set[str]:
+    """The names of the columns: as seen last, or, where a run broke off before anybody looked, as
+    they were with each change of a name that the ledger has since."""
+    if told.schema.after:
+        return set(told.schema.after.get("columns", {}))
+    names = set(facts.history.before.get("columns") or told.schema.before.get("columns", {}))
+    for event in facts.history.events:
+        old, new = event.detail.get("old"), event.detail.get("new")
+        if event.kind in ("rename", "convert") and old in names:
+            names = names - {old} | {new}
+        elif event.kind in ("rename_undone", "convert_undone") and new in names:
+            names = names - {new} | {old}
+    return names
 
 
 def _rows(told: Report) -> Iterator[Fact]:
