@@ -98,10 +98,13 @@ def test_a_query_that_became_slower_is_told_in_words_and_with_the_index_that_hel
     told = build(whole(queries={"pairs": [SLOW], "checks": [missed]}))
     assert told["decision"]["reason"] == (
         "Query speed-up: of a region: wanted ≥ 5 × faster, or as much less work from a warm cache, "
-        "found 6.7 × slower."
+        "found 6.7 × slower, 20 × fewer buffers."
     )
     (row,) = (row for row in told["readiness"] if row["criterion"] == "Query performance")
-    assert row["current"] == "of a region: 6.7 × slower" and row["status"] == "FAIL"
+    assert (
+        row["current"] == "of a region: 6.7 × slower, 20 × fewer buffers"
+        and row["status"] == "FAIL"
+    )
     assert "{name: ix_r, columns: [region]}" in told["decision"]["options"][0]["effect"]
     risk = next(r for r in told["risks"] if r["risk"].startswith("Query speed-up"))
     assert "{name: ix_r" in risk["mitigation"] and "0.15" not in risk["risk"]

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 
 from ..core.values import read
 from ..ddl.index_advice import entry
-from ..gates import Gate, QueryPair, times
+from ..gates import Gate, QueryPair, in_words
 from ..gates.gate import FAIL, WARN
 
 Targets = Mapping[str, float]
@@ -28,7 +28,7 @@ def current(gate: Gate) -> str:
     if not pair:
         return f"{gate.measured:,}" if isinstance(gate.measured, int) else str(gate.measured)
     results = "" if pair.equal else ", DIFFERENT RESULTS"
-    return f"{pair.name}: {times(pair.time_ratio, 'faster', 'slower')}{results}"
+    return f"{pair.name}: {in_words(pair)}{results}"
 
 
 def missed(gate: Gate, targets: Targets) -> str:
