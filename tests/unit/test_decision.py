@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from tests.reporting import build
+from tests.reporting import build, html, verdict_text
 from tests.unit.test_report import facts, gate
 from tests.unit.test_report_rendering import DIFFERENCE, PAIR, whole
 
@@ -134,7 +134,8 @@ def test_before_a_run_the_time_has_its_range() -> None:
 
 
 def test_what_this_phase_leaves_is_a_risk_after_it() -> None:
-    other = {**RENAMED, "by_phase": False, "severity": "warning", "object": "orders.zone"}
+    left = {"by_phase": False, "severity": "warning", "breaks": False}
+    other = {**RENAMED, **left, "object": "orders.zone"}
     told = decided("plan", drift={"differences": [RENAMED, other]}, **REFUSED)
     assert levels(told)[1] == ("after the run", "medium")
 
@@ -143,7 +144,7 @@ def test_what_this_phase_leaves_is_a_risk_after_it() -> None:
 def test_before_a_run_that_would_fail_the_risk_of_it_is_high(broken: Told) -> None:
     left = {**RENAMED, "by_phase": False}
     told = decided("plan", drift={"differences": [left]}, **REFUSED, **broken)
-    assert levels(told)[0] == ("of a run now", "high")
+    assert levels(told) == [("of a run now", "high")]
     assert commands(told) == [f"{PLAYBOOK}phase9.yml --check"]
     assert told["recommendation"].startswith("Do not proceed")
     assert False in [each.get("met") for each in told["prerequisites"]]
@@ -184,6 +185,9 @@ def test_what_was_planned_stands_beside_what_happened() -> None:
 
 
 def test_a_rollback_says_that_the_models_have_to_follow() -> None:
-    told = decided("rollback", column={"schema": {"columns": {}, "indexes": {}}})
+    undone = build(whole(column={"schema": {"columns": {}, "indexes": {}}}), "rollback")
+    told = undone["decision"]
+    assert "ROLLED BACK  Phase nine" in verdict_text(undone), "no permission to begin anything"
+    assert "<strong>ROLLED BACK</strong>" in html(undone, {})
     assert "old names" in told["options"][0]["effect"] and told["options"][0]["recommended"]
     assert decided("rollback")["options"][0]["command"] == f"{PLAYBOOK}rollback.yml -e run=phase9-1"

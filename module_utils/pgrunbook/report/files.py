@@ -19,6 +19,7 @@ from .in_short import Targets, proposed_index
 from .junit import junit
 from .pages import html, markdown
 from .value import Fact, Option, Report, as_json
+from .words import verdict_word
 
 SUFFIXES = {"plan": "-plan", "run": "", "rollback": "-rollback"}
 """What follows a run's id in the name of its report's folder, by the report's kind."""
@@ -71,12 +72,11 @@ def store(folder: Path, name: str, files: Mapping[str, tuple[str, str]]) -> dict
 def verdict_text(report: Report) -> str:
     """The verdict as the terminal shows it: how many gates passed, each that was missed, and, once
     anything was approved, how the database is and what can be done now."""
-    undone = report.kind == "rollback" and report.verdict == "GO"
     missed = [_missed(gate, report.targets) for gate in report.checks if gate.status != PASS]
     gates = [*_passed(report), *missed]
     lines = [
         *([*gates, ""] if gates else []),
-        f"{'ROLLED BACK' if undone else report.verdict}  {report.title}",
+        f"{verdict_word(report)}  {report.title}",
         *_reason(report),
         *(row for fact in report.decision.state if report.approvals for row in _fact(fact)),
         *(

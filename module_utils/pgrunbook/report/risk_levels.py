@@ -14,10 +14,11 @@ _BY_SEVERITY = {"critical": "high", "warning": "medium"}
 
 
 def risk_levels(told: Report, spec: Spec | None) -> Iterator[RiskLevel]:
-    """The level now. Of a run also before it; before a run also after it."""
+    """The level now. Of a run also before it; before a run that can be made also after it."""
     if told.kind == "plan":
         yield _before_a_run(told)
-        yield _after_a_run(told, spec)
+        if told.verdict == "GO":
+            yield _after_a_run(told, spec)
         return
     if told.kind == "run":
         yield _of_differences("before the run", told.drift)

@@ -19,6 +19,7 @@ from .words import (
     moment,
     refused_heading,
     skipped,
+    verdict_word,
 )
 
 MET = {True: "MET", False: "UNMET", None: "OPEN"}
@@ -81,6 +82,7 @@ class View:
     report: Report
     facts_line: str
     environment_line: str
+    word: str
     missed: str
     inconsistencies: Table
     drift: tuple[ShownDifference, ...]
@@ -109,6 +111,7 @@ def view(report: Report) -> View:
         report=report,
         facts_line=facts_line(report),
         environment_line=environment_line(report),
+        word=verdict_word(report),
         missed="; ".join(gate.title for gate in report.checks if gate.status == "warn"),
         inconsistencies=_inconsistencies(report),
         drift=tuple(_before(report, difference) for difference in report.drift),

@@ -27,6 +27,12 @@ def facts_line(report: Report) -> str:
     return f"Run {report.run_id}, {began} to {ended} UTC."
 
 
+def verdict_word(report: Report) -> str:
+    """The verdict as a person reads it: GO of a rollback is no permission to begin anything."""
+    undone = report.kind == "rollback" and report.verdict == "GO"
+    return "ROLLED BACK" if undone else report.verdict
+
+
 def environment_line(report: Report) -> str:
     """Where the run was."""
     of = report.environment
