@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import os
 import re
+import subprocess
 import time
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,7 @@ import pytest
 from demo import server as demo_server
 from tests.integration.conftest import ROOT, Database, Played, command_line, plan_hash
 from tests.integration.fleet import fleet_of
-from tests.integration.terminal import Terminal
+from tests.integration.terminal import QUESTION, Terminal
 
 OWN = {"ANSIBLE_STDOUT_CALLBACK": "pgrunbook"}
 STEP = re.compile(
@@ -149,3 +150,62 @@ def test_after_ctrl_c_the_last_lines_say_where_to_look(
         assert person.status() != 0
     last = " ".join(person.output.split()[-40:])
     assert "What was committed is kept." in last and last.endswith("playbooks/status.yml"), last
+
+
+def test_at_each_moment_the_screen_says_how_the_database_is_and_what_to_type(
+    database: Database, small: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """At the first question, declined at the second, looked at, and rolled back."""
+    monkeypatch.setenv("ANSIBLE_STDOUT_CALLBACK", "pgrunbook")
+    given = {**small, "phase_canary_rows": 100}
+    command = command_line(tmp_path, database.login, "phase3", phase=given)
+    with Terminal(command, ROOT) as person:
+        at = person.wait_for(QUESTION)
+        first = words_of(person.output)
+        assert "Nothing was changed so far, and no leaves it so." in first
+        assert "what still names snapshot_ip_types fails" in first
+        person.approve()
+        at = person.wait_for(QUESTION, at)
+        assert "100 of 2,957 rows" in words_of(person.output)
+        person.answer("no")
+        assert person.status() == 2 and "fatal" not in person.output
+    last = words_of(person.output[at:])
+    run = database.sql("SELECT id FROM pgrunbook.run")[0]["id"]
+    back = f"ansible-playbook -i {tmp_path}/inventory.yml playbooks/rollback.yml -e run={run}"
+    for told in (
+        "Changes half-done",
+        "Column snapshot_ip_type; no more snapshot_ip_types",
+        "Application has to be on models that name snapshot_ip_type",
+        "Rows 100 of 2,957 filled",
+        "Indexes none that the run dropped is missing",
+        "Go on with this run where it stopped",
+    ):
+        assert told in last, told
+    shown = os.path.relpath(tmp_path, ROOT)
+    assert back.replace(str(tmp_path), shown) in person.output, "whole, in one line"
+    status = words_of(played_on(tmp_path, database.login, "status"))
+    assert "failed NO-GO, 100 of 2,957 rows" in status
+    assert "renamed: column snapshot_ip_types to snapshot_ip_type" in status
+    undo = command_line(tmp_path, database.login, "rollback", "-e", f"run={run}")
+    with Terminal(undo, ROOT) as person:
+        person.wait_for(QUESTION)
+        assert "rename column snapshot_ip_type back to snapshot_ip_types" in person.output
+        person.approve()
+        assert person.status() == 0
+    undone = words_of(person.output)
+    assert "ROLLED BACK Rollback of" in undone
+    assert "Application has to be on models that name snapshot_ip_types, for now" in undone
+
+
+def words_of(output: str) -> str:
+    """What is on the screen, without frames, colours and line breaks."""
+    plain = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]|[│┌┐└┘─]", " ", output)
+    return " ".join(plain.split())
+
+
+def played_on(folder: Path, login: dict[str, Any], name: str) -> str:
+    """What a playbook prints behind a pipe."""
+    done = subprocess.run(
+        command_line(folder, login, name), cwd=ROOT, capture_output=True, text=True, check=False
+    )
+    return done.stdout
