@@ -170,6 +170,7 @@ def test_at_each_moment_the_screen_says_how_the_database_is_and_what_to_type(
         person.answer("no")
         assert person.status() == 2 and "fatal" not in person.output
     last = words_of(person.output[at:])
+    assert last.count("playbooks/rollback.yml -e run=") == 1, "told once"
     run = database.sql("SELECT id FROM pgrunbook.run")[0]["id"]
     back = f"ansible-playbook -i {tmp_path}/inventory.yml playbooks/rollback.yml -e run={run}"
     for told in (
