@@ -101,16 +101,16 @@ def the_other_ways(folder: Path, run: str) -> None:
     script.play("ansible-playbook playbooks/validate.yml")
     script.note("Somebody says no.")
     script.play(RUN, "no")
-    script.note(
-        "Approved; from another terminal it is paused, looked at, slowed down, resumed, aborted."
-    )
+    script.note("Approved; from another terminal it is slowed down, paused, resumed and aborted.")
     with started(RUN) as terminal:
-        at = answered(terminal, ("yes", "yes"))
-        terminal.wait_for(AT_WORK, at)
+        at = terminal.approve()
+        asked = terminal.wait_for(QUESTION, at)
+        script.play(f"{CONTROL}throttle -e rows_per_second=5000")
+        terminal.approve(at)
+        terminal.wait_for(AT_WORK, asked)
         script.play(f"{CONTROL}pause")
-        terminal.wait_for("paused", at)
+        terminal.wait_for("paused by", asked)
         script.play("ansible-playbook playbooks/status.yml")
-        script.play(f"{CONTROL}throttle -e rows_per_second=2000")
         script.play(f"{CONTROL}resume")
         script.play(f"{CONTROL}abort")
         script.note("The terminal of the run, from its beginning:")
