@@ -174,7 +174,8 @@ def test_at_each_moment_the_screen_says_how_the_database_is_and_what_to_type(
     run = database.sql("SELECT id FROM pgrunbook.run")[0]["id"]
     back = f"ansible-playbook -i {tmp_path}/inventory.yml playbooks/rollback.yml -e run={run}"
     for told in (
-        "Changes half-done",
+        "(stopped halfway)",
+        "Changes half-done; nothing is at work any more",
         "Column snapshot_ip_type; no more snapshot_ip_types",
         "Application has to be on models that name snapshot_ip_type",
         "Rows 100 of 2,957 filled",
@@ -186,7 +187,7 @@ def test_at_each_moment_the_screen_says_how_the_database_is_and_what_to_type(
     assert back.replace(str(tmp_path), shown) in person.output, "whole, in one line"
     status = words_of(played_on(tmp_path, database.login, "status"))
     assert "failed NO-GO, 100 of 2,957 rows" in status
-    assert "renamed: column snapshot_ip_types to snapshot_ip_type" in status
+    assert "renamed: column snapshot_ip_types to snapshot_ip_type, so the application" in status
     undo = command_line(tmp_path, database.login, "rollback", "-e", f"run={run}")
     with Terminal(undo, ROOT) as person:
         person.wait_for(QUESTION)
@@ -195,7 +196,7 @@ def test_at_each_moment_the_screen_says_how_the_database_is_and_what_to_type(
         assert person.status() == 0
     undone = words_of(person.output)
     assert "ROLLED BACK Rollback of" in undone
-    assert "Application has to be on models that name snapshot_ip_types, for now" in undone
+    assert "Application has to be on models that name snapshot_ip_types" in undone
 
 
 def words_of(output: str) -> str:

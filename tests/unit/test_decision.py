@@ -72,7 +72,7 @@ def test_a_run_that_broke_off_says_what_is_missing_now_and_how_to_go_on() -> Non
     facts_["record"]["history"]["events"] = [{**renamed, "detail": detail}]
     told = build(facts_)["decision"]
     assert told["reason"] == "The backfill: no lock"
-    assert state(told)["Changes"] == "half-done"
+    assert state(told)["Changes"] == "half-done; nothing is at work any more"
     assert state(told)["Indexes"] == "MISSING: ix_a, ix_b"
     assert state(told)["Rows"] == "10 of 96 filled"
     assert state(told)["Column"] == "region; no more regions", "the ledger has the rename"

@@ -161,7 +161,7 @@ def test_a_run_that_is_over_shows_its_verdict_and_nothing_that_was_said_on_the_w
         (
             {"idle": 90.0},
             [
-                f"phase9-1  GONE, {ROWS}",
+                f"phase9-1  DEAD, {ROWS}",
                 "  by alice, seen about 90 s ago",
                 "  nothing is at work: its ansible-playbook has died; what was committed is kept",
                 NONE_MISSING,
@@ -187,7 +187,8 @@ def test_a_run_that_nobody_has_seen_is_not_said_to_run(
 
 def test_a_run_that_stopped_says_why() -> None:
     shown = status(replace(NOW, error="No room.", renamed=("a to b",)), state="failed")
-    assert shown.pop(3) == "  renamed: column a to b"
+    told = "renamed: column a to b, so the application has to be on models that name the new one"
+    assert shown.pop(3) == f"  {told}"
     assert shown[2:] == ["  stopped: No room.", NONE_MISSING, *AGAIN]
 
 

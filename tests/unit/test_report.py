@@ -316,7 +316,7 @@ def test_the_terminal_has_each_gate_that_was_missed_and_what_to_type() -> None:
         "Gates: 8 of 9 passed; the report has each",
         "FAIL  Title of schema: wanted Target of schema, found Measure of schema.",
         "",
-        "NO-GO  Phase nine",
+        "NO-GO  Phase nine (done, and a check failed)",
         "  Changes      made",
         "  Rows         96 of 96 filled",
         "  Indexes      Measure of indexes",
@@ -331,7 +331,9 @@ def test_the_terminal_has_each_gate_that_was_missed_and_what_to_type() -> None:
 
 def test_the_terminal_says_why_a_run_broke_off_and_of_a_go_what_it_means() -> None:
     broken = verdict_text(built(error="The backfill: no lock")).splitlines()
-    assert broken[broken.index("NO-GO  Phase nine") + 1] == "The backfill: no lock"
+    assert (
+        broken[broken.index("NO-GO  Phase nine (stopped halfway)") + 1] == "The backfill: no lock"
+    )
     assert "Every enforced gate passed." in verdict_text(built()).splitlines()
     refused = verdict_text(build(facts(record={}), "plan"))
     assert "ansible-playbook" not in refused, "the end of a dry run says what to type"

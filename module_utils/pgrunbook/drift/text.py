@@ -33,9 +33,9 @@ def _listed(difference: Difference) -> list[str]:
     lines = _labelled(label, f"{difference.text}{known}")
     if difference.severity == NOTE:
         return lines
-    lines += _labelled("", difference.impact)
     if difference.by_phase:
-        return lines
+        return lines + _labelled("", f"until then: {difference.impact}")
+    lines += _labelled("", difference.impact)
     lines += [line for way in difference.resolutions if way.recommended for line in _best(way)]
     if not difference.acknowledged:
         entry = f"phase_acknowledged_drift: [{printable.yaml(difference.object)}]"

@@ -76,7 +76,7 @@ def verdict_text(report: Report) -> str:
     gates = [*_passed(report), *missed]
     lines = [
         *([*gates, ""] if gates else []),
-        f"{verdict_word(report)}  {report.title}",
+        f"{verdict_word(report)}  {report.title}{_how_far(report)}",
         *_reason(report),
         *(row for fact in report.decision.state if report.approvals for row in _fact(fact)),
         *(
@@ -87,6 +87,13 @@ def verdict_text(report: Report) -> str:
         ),
     ]
     return "\n".join(map(line, lines))
+
+
+def _how_far(report: Report) -> str:
+    """What NO-GO means of a run that has changed something."""
+    if report.verdict == "GO" or not report.approvals:
+        return ""
+    return " (stopped halfway)" if report.error else " (done, and a check failed)"
 
 
 def _fact(fact: Fact) -> list[str]:
@@ -112,7 +119,7 @@ def _passed(report: Report) -> list[str]:
 def _missed(gate: Gate, targets: Targets) -> str:
     """A gate that was missed, with the index that would serve its query."""
     index = proposed_index(gate)
-    served = f" An index would serve it; in phase_indexes: {index}" if index else ""
+    served = f" An index would serve it; add to phase_indexes: {index}" if index else ""
     return f"{gate.status.upper():4}  {in_short.missed(gate, targets)}.{served}"
 
 

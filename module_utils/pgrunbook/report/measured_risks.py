@@ -32,7 +32,7 @@ def missed(told: Report) -> Iterator[Risk]:
 def _mitigation(gate: Gate, *, failed: bool) -> str:
     """What helps, or what it leads to."""
     if index := in_short.proposed_index(gate):
-        return f"An index would serve the query; in phase_indexes: {index}"
+        return f"An index would serve the query; add to phase_indexes: {index}"
     return "The verdict is NO-GO." if failed else "None: accepted with the phase's settings."
 
 

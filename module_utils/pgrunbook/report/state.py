@@ -31,7 +31,7 @@ def _changes(told: Report) -> str:
         return UNCHANGED
     if told.kind == "rollback":
         return "taken back" if told.verdict == "GO" else "taken back in part"
-    return "half-done" if told.error else "made"
+    return "half-done; nothing is at work any more" if told.error else "made"
 
 
 def _columns(told: Report, spec: Spec, facts: Facts) -> Iterator[Fact]:
@@ -47,7 +47,7 @@ def _columns(told: Report, spec: Spec, facts: Facts) -> Iterator[Fact]:
         elif old in columns:
             undone = told.kind == "rollback"
             yield Fact("Column", f"{old}, no more {new}" if undone else f"{old}, not yet {new}")
-            yield Fact("Application", f"has to be on models that name {old}, for now")
+            yield Fact("Application", f"has to be on models that name {old}")
 
 
 def _names(told: Report, facts: Facts) -> set[str]:

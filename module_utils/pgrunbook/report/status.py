@@ -105,7 +105,7 @@ def _word(run: RunStatus, now: Moment | None) -> str:
         return run.state
     if now.is_seen:
         return "paused" if run.control == "pause" else "at work"
-    return "GONE" if now.decided else "waits for an answer"
+    return "DEAD" if now.decided else "waits for an answer"
 
 
 def _standing(run: RunStatus, now: Moment) -> list[str]:
@@ -124,7 +124,10 @@ def _standing(run: RunStatus, now: Moment) -> list[str]:
     else:
         told = ["the second question is open, or its ansible-playbook is gone"]
     missing = f"missing now: index {', '.join(now.missing)}" if now.missing else ""
-    names = [f"renamed: column {each}" for each in now.renamed]
+    names = [
+        f"renamed: column {each}, so the application has to be on models that name the new one"
+        for each in now.renamed
+    ]
     return [*told, *names, missing or "no index that it dropped is missing"]
 
 
