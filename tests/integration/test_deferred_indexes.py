@@ -71,7 +71,7 @@ def test_a_run_broken_off_without_its_indexes_goes_on(
     steps.do("run", state="failed", detail="No room is left.")
     told = steps.do("run_info")["text"]
     assert "stopped: No room is left." in told and f"missing now: index {steps.deferred[0]}" in told
-    assert f"To go back: playbooks/rollback.yml -e run={run}" in told
+    assert f"To go back: ansible-playbook playbooks/rollback.yml -e run={run}" in told
     again = Steps(module, database.login, steps.spec)
     again.plan()
     assert again.deferred == []
