@@ -60,7 +60,8 @@ moments:
       the canary's were approved, RV(ignore:missing) has the indexes that it dropped and that are
       not there, and RV(ignore:error) is why it last stopped. RV(ignore:blocked_by) has the process
       ids of the sessions for whose locks it waits, RV(ignore:blocks) those that wait for its own,
-      and RV(ignore:limits) the thresholds of its phase.
+      RV(ignore:renamed) the columns that it has renamed, and RV(ignore:limits) the thresholds of
+      its phase.
   returned: success
   type: dict
 altered:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""A text in a frame, for what a person is asked."""
+"""Text as a terminal has room for it: in a frame, for what a person is asked, or behind a label."""
 
 from __future__ import annotations
 
@@ -9,6 +9,18 @@ import textwrap
 WIDTH = 98
 COMMAND = "ansible-playbook "
 _HANGING = re.compile(r"(?:[A-Z][A-Za-z-]+ {2,}| *)")  # a label, or an indentation
+
+
+def hanging(label: str, text: str, indent: int | None = None) -> list[str]:
+    """A text behind a label, wrapped at words, that goes on below itself, or so far indented."""
+    return textwrap.wrap(
+        text,
+        WIDTH,
+        initial_indent=label,
+        subsequent_indent=" " * (len(label) if indent is None else indent),
+        break_long_words=False,
+        break_on_hyphens=False,
+    )
 
 
 def framed(title: str, text: str) -> str:

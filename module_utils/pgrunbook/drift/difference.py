@@ -71,9 +71,7 @@ def difference(
         text=told,
         impact=impact,
         resolutions=tuple(resolution(on, way) for way in ways),
-        component=sides.component,
-        expected=sides.expected,
-        found=sides.found,
+        **vars(sides),
     )
 
 

@@ -37,13 +37,12 @@ class Moment:
         return self.idle < STALE_AFTER_SECONDS
 
 
-_MOMENT = f"""
+_MOMENT = """
 SELECT extract(epoch FROM clock_timestamp() - r.started_at)::float8 AS age,
   extract(epoch FROM clock_timestamp() - r.seen_at)::float8 AS idle,
   EXISTS (SELECT FROM pgrunbook.approval a
     WHERE a.run_id = r.id AND a.plan_hash = r.plan_hash AND a.scope <> 'plan') AS decided,
-  {MISSING} AS missing,
-  coalesce((SELECT e.body #>> '{{detail,detail}}' FROM pgrunbook.event e
+  coalesce((SELECT e.body #>> '{detail,detail}' FROM pgrunbook.event e
     WHERE e.body ->> 'run' = r.id AND e.body ->> 'kind' = 'failed'
     ORDER BY e.id DESC LIMIT 1), '') AS error,
   ARRAY(SELECT DISTINCT b FROM unnest(o.pids) p, unnest(pg_blocking_pids(p)) b ORDER BY b)
@@ -70,7 +69,7 @@ def moments_of(conn: Connection, runs: Iterable[RunStatus]) -> dict[str, Moment]
             row = one(conn, _MOMENT, (run.id,))
             limits = tuple(_limits(row.pop("spec") or {}))
             lists = {name: tuple(of) for name, of in row.items() if isinstance(of, list)}
-            found[run.id] = Moment(**{**row, **lists, "limits": limits})
+            found[run.id] = Moment(**{**row, **lists}, missing=run.missing, limits=limits)
     return found
 
 
@@ -85,5 +84,6 @@ def _limits(spec: Mapping[str, Any]) -> Iterator[str]:
 
 def missing_of(conn: Connection, run_id: str) -> list[str]:
     """The indexes that a run dropped and that are not there now."""
-    missing: list[str] = one(conn, _MOMENT, (run_id,))["missing"]
+    query = f"SELECT {MISSING} AS missing FROM pgrunbook.run r WHERE r.id = %s"
+    missing: list[str] = one(conn, query, (run_id,))["missing"]
     return missing

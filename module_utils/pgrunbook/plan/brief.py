@@ -104,17 +104,15 @@ def _where(plan: Approvable) -> list[Line]:
 
 def _changes(result: PlanResult) -> Iterator[str]:
     """What each step changes that is needed, in the order of the steps."""
-    plan, spec = result.plan, result.plan.spec
-    columns = plan.schema["columns"]
+    plan = result.plan
     for step in plan.steps:
         if step.id == "backfill":
             yield from _filling(result)
         elif not step.needed:
             continue
         elif step.id == "rename":
-            for column in spec.columns:
-                if column.renamed_from in columns and column.name not in columns:
-                    yield f"rename column {column.renamed_from} to {column.name}"
+            for old, new in _renamed(plan, forth=True):
+                yield f"rename column {old} to {new}"
         elif step.id == "index_rename":
             yield from (f"rename index {i.old} to {i.name}" for i in _done(result, "rename"))
         elif step.id == "index_defer":

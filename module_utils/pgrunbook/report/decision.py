@@ -19,7 +19,7 @@ from .words import PASSED
 def decision(told: Report, spec: Spec | None, facts: Facts) -> Decision:
     """What is decided, of a report that has everything else."""
     return Decision(
-        reason=reason(told),
+        reason=_reason(told),
         recommendation=_recommendation(told),
         risk_levels=tuple(risk_levels(told, spec)),
         state=tuple(state(told, spec, facts)),
@@ -28,7 +28,7 @@ def decision(told: Report, spec: Spec | None, facts: Facts) -> Decision:
     )
 
 
-def reason(told: Report) -> str:
+def _reason(told: Report) -> str:
     """Why the verdict is what it is."""
     if told.verdict == "GO":
         warned = sum(gate.status == WARN for gate in told.checks)

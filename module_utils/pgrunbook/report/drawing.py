@@ -117,11 +117,9 @@ def second_axis(axes: Axes, label: str) -> Axes:
 
 
 def joint_legend(axes: Axes, right: Axes) -> None:
-    (handles, labels), more = (
-        axes.get_legend_handles_labels(),
-        right.get_legend_handles_labels(),
-    )
-    legend(axes, [*handles, *more[0]], [*labels, *more[1]])
+    handles, labels = axes.get_legend_handles_labels()
+    more_handles, more_labels = right.get_legend_handles_labels()
+    legend(axes, [*handles, *more_handles], [*labels, *more_labels])
 
 
 def legend(axes: Axes, *entries: Any, side: str = "left") -> None:

@@ -6,16 +6,15 @@ from __future__ import annotations
 import json
 import os
 import stat
-import textwrap
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from ..core.errors import RunbookError
+from ..core.frame import hanging
 from ..core.printable import in_json, line
 from ..gates import Gate
 from ..gates.gate import PASS
-from . import in_short
-from .in_short import Targets, proposed_index
+from .in_short import Targets, missed, proposed_index
 from .junit import junit
 from .pages import html, markdown
 from .value import Fact, Option, Report, as_json
@@ -24,7 +23,6 @@ from .words import verdict_word
 SUFFIXES = {"plan": "-plan", "run": "", "rollback": "-rollback"}
 """What follows a run's id in the name of its report's folder, by the report's kind."""
 
-WIDTH = 98  # of the terminal
 FILE_MODE, FOLDER_MODE = 0o640, 0o750
 _OTHERS = 0o027  # what a folder that was there may lose: writing by the group, all by others
 
@@ -72,8 +70,10 @@ def store(folder: Path, name: str, files: Mapping[str, tuple[str, str]]) -> dict
 def verdict_text(report: Report) -> str:
     """The verdict as the terminal shows it: how many gates passed, each that was missed, and, once
     anything was approved, how the database is and what can be done now."""
-    missed = [_missed(gate, report.targets) for gate in report.checks if gate.status != PASS]
-    gates = [*_passed(report), *missed]
+    gates = [
+        *_passed(report),
+        *(_missed(gate, report.targets) for gate in report.checks if gate.status != PASS),
+    ]
     lines = [
         *([*gates, ""] if gates else []),
         f"{verdict_word(report)}  {report.title}{_how_far(report)}",
@@ -98,14 +98,7 @@ def _how_far(report: Report) -> str:
 
 def _fact(fact: Fact) -> list[str]:
     """A fact behind its label."""
-    return textwrap.wrap(
-        fact.how,
-        WIDTH,
-        initial_indent=f"  {fact.what:12} ",
-        subsequent_indent=" " * 15,
-        break_long_words=False,
-        break_on_hyphens=False,
-    )
+    return hanging(f"  {fact.what:12} ", fact.how)
 
 
 def _passed(report: Report) -> list[str]:
@@ -120,7 +113,7 @@ def _missed(gate: Gate, targets: Targets) -> str:
     """A gate that was missed, with the index that would serve its query."""
     index = proposed_index(gate)
     served = f" An index would serve it; add to phase_indexes: {index}" if index else ""
-    return f"{gate.status.upper():4}  {in_short.missed(gate, targets)}.{served}"
+    return f"{gate.status.upper():4}  {missed(gate, targets)}.{served}"
 
 
 def _reason(report: Report) -> Sequence[str]:

@@ -27,8 +27,7 @@ def current(gate: Gate) -> str:
     pair = _pair(gate)
     if not pair:
         return f"{gate.measured:,}" if isinstance(gate.measured, int) else str(gate.measured)
-    results = "" if pair.equal else ", DIFFERENT RESULTS"
-    return f"{pair.name}: {in_words(pair)}{results}"
+    return f"{pair.name}: {_compared(pair)}"
 
 
 def missed(gate: Gate, targets: Targets) -> str:
@@ -38,7 +37,7 @@ def missed(gate: Gate, targets: Targets) -> str:
         return f"{gate.title}: wanted {gate.target}, found {current(gate)}"
     unenforced = " (not enforced)" if gate.status == WARN else ""
     wanted = f"wanted {target(gate, targets)}{unenforced}"
-    return f"{gate.title}: {wanted}, found {current(gate).removeprefix(f'{pair.name}: ')}"
+    return f"{gate.title}: {wanted}, found {_compared(pair)}"
 
 
 def proposed_index(gate: Gate) -> str:
@@ -56,6 +55,10 @@ def counted(number: int, noun: str, several: str = "") -> str:
 def failed(gates: tuple[Gate, ...]) -> list[Gate]:
     """Those for which the verdict is NO-GO."""
     return [gate for gate in gates if gate.status == FAIL]
+
+
+def _compared(pair: QueryPair) -> str:
+    return f"{in_words(pair)}{'' if pair.equal else ', DIFFERENT RESULTS'}"
 
 
 def _pair(gate: Gate) -> QueryPair | None:

@@ -4,12 +4,12 @@
 from __future__ import annotations
 
 import re
-import textwrap
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ..backfill.progress import about
 from ..core import printable
+from ..core.frame import hanging
 from ..core.values import plain
 from ..core.version import VERSION
 from ..gates import alterations
@@ -20,7 +20,6 @@ _FRACTION = re.compile(r"\.\d+")  # of a second
 
 
 PLAYBOOK = "ansible-playbook"
-WIDTH = 98
 
 
 def info(
@@ -73,14 +72,7 @@ def _wrapped(line: str) -> list[str]:
     shown = printable.line(line)
     if PLAYBOOK in shown:
         return [f"  {shown}"]
-    return textwrap.wrap(
-        shown,
-        WIDTH,
-        initial_indent="  ",
-        subsequent_indent="    ",
-        break_long_words=False,
-        break_on_hyphens=False,
-    )
+    return hanging("  ", shown, 4)
 
 
 def _headline(run: RunStatus, now: Moment | None) -> str:
@@ -143,23 +135,23 @@ def _locks(now: Moment) -> list[str]:
 
 def _next(run: RunStatus, now: Moment, command: str) -> list[str]:
     """What to type about a run that is not over."""
-    if run.state == "running" and now.is_seen:
-        orders = ("resume", "abort") if run.control == "pause" else ("pause", "abort")
-        control = f"{command} playbooks/control.yml"
-        told = [
-            f"To {order} it{_MEANS.get(order, '')}: {control} -e do={order}" for order in orders
-        ]
-        slower = f"To slow it down: {control} -e do=throttle -e rows_per_second=2000"
-        told = told if run.control == "pause" else [*told, slower]
-        return [*told, _back(run, command).replace("To go back:", "To go back, once aborted:")]
-    return [f"To go on with this run: {command} playbooks/{run.phase}.yml", _back(run, command)]
-
-
-_MEANS = {"abort": " (what was committed stays)"}
+    if run.state != "running" or not now.is_seen:
+        return [f"To go on with this run: {command} playbooks/{run.phase}.yml", _back(run, command)]
+    control = f"{command} playbooks/control.yml -e do="
+    abort = f"To abort it (what was committed stays): {control}abort"
+    later = f"To go back, once aborted: {_rollback(run, command)}"
+    if run.control == "pause":
+        return [f"To resume it: {control}resume", abort, later]
+    slower = f"To slow it down: {control}throttle -e rows_per_second=2000"
+    return [f"To pause it: {control}pause", abort, slower, later]
 
 
 def _back(run: RunStatus, command: str) -> str:
-    return f"To go back: {command} playbooks/rollback.yml -e run={run.id}"
+    return f"To go back: {_rollback(run, command)}"
+
+
+def _rollback(run: RunStatus, command: str) -> str:
+    return f"{command} playbooks/rollback.yml -e run={run.id}"
 
 
 def told(run_id: str, given: Told) -> dict[str, Any]:
