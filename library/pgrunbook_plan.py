@@ -110,6 +110,10 @@ journal_unknown:
   returned: if O(rollback_of) is given
   type: list
   elements: str
+playbook:
+  description: What ran the run, as C(ansible-playbook) takes it. Not hashed.
+  returned: if O(rollback_of) is given
+  type: str
 plan_hash:
   description: SHA-256 of the plan, in hexadecimal.
   returned: success

@@ -31,7 +31,8 @@ from ansible.utils.display import Display
 
 Main = Callable[[], None]
 
-LIBRARY = Path(__file__).resolve().parents[2] / "library"
+_ABOVE = Path(__file__).resolve().parents[2]
+LIBRARY = _ABOVE / "library" if (_ABOVE / "library").is_dir() else _ABOVE / "modules"
 PROFILE = "legacy"  # how Ansible writes the arguments of a module in Python, and its result
 _ENCODER = get_module_encoder(PROFILE, Direction.CONTROLLER_TO_MODULE)
 TRACED_FROM = 3  # -vvv

@@ -48,6 +48,7 @@ RUN_AT_WORK = RunStatus(
     rows_changed=1234,
     rows_refused=0,
     claimed=None,
+    playbook="playbooks/phase9.yml",
 )
 
 

@@ -338,6 +338,7 @@ ROLLBACK = RollbackResult(
     rows=12,
     seconds=90.0,
     journal_unknown=[],
+    playbook="playbooks/phase9.yml",
 )
 
 

@@ -66,7 +66,12 @@ def facts(**changes: Any) -> dict[str, Any]:
     """The facts of a whole run that went well."""
     schema = {"columns": {"regions": "text"}, "indexes": {"ix": "CREATE INDEX ix"}}
     return {
-        "phase": {"name": "phase9", "title": "Phase nine", "playbook": "playbooks/phase9.yml"},
+        "phase": {
+            "name": "phase9",
+            "title": "Phase nine",
+            "playbook": "playbooks/phase9.yml",
+            "file": "vars/phase9.yml",
+        },
         "started_at": "2026-01-31T04:00:00Z",
         "finished_at": "2026-01-31T04:05:00Z",
         "error": "",

@@ -62,6 +62,7 @@ class RunRow:
     control_by: str
     rows_per_second: int
     idle: float
+    playbook: str
     filled: dict[str, Any] | None = None
 
 
@@ -95,7 +96,7 @@ class RunStatus:
     before the first one; claimed is whether nobody but the approver says who approved it, None
     where an older version did not record it; rollouts are those that its plans were
     approved in; missing has the indexes that it dropped and that are not there now; forgotten is
-    what was dropped of its journal."""
+    what was dropped of its journal; playbook is what ran it, as ansible-playbook takes it."""
 
     id: str
     phase: str
@@ -118,6 +119,7 @@ class RunStatus:
     rollouts: tuple[str, ...] = ()
     missing: tuple[str, ...] = ()
     forgotten: Forgotten | None = None
+    playbook: str = ""
 
 
 MISSING = """ARRAY(SELECT DISTINCT c.new FROM pgrunbook.change c
@@ -126,6 +128,9 @@ MISSING = """ARRAY(SELECT DISTINCT c.new FROM pgrunbook.change c
         WHERE i.indrelid = to_regclass(r.table_name) AND n.relname = c.new AND i.indisvalid)
     ORDER BY 1)"""
 """The indexes that run r dropped and that are not there now."""
+
+_PLAYBOOK = "coalesce(r.baseline ->> 'playbook', 'playbooks/' || r.phase || '.yml')"
+"""What ran run r. An earlier version did not record it; the playbook is called like the phase."""
 
 
 def has_run(conn: Connection, run_id: str) -> bool:
@@ -256,7 +261,8 @@ def get_run(conn: Connection, run_id: str) -> RunRow:
     """A run's row. Raises RunbookError, naming the latest runs, where there is none."""
     if exists(conn):
         row = conn.execute(
-            "SELECT r.*, extract(epoch FROM clock_timestamp() - seen_at)::float8 AS idle"
+            "SELECT r.*, extract(epoch FROM clock_timestamp() - seen_at)::float8 AS idle,"
+            f" {_PLAYBOOK} AS playbook"
             " FROM pgrunbook.run r WHERE id = %s",
             (run_id,),
         ).fetchone()
@@ -332,7 +338,7 @@ def list_runs(conn: Connection) -> list[RunStatus]:
         "   ORDER BY a.id DESC LIMIT 1) AS claimed,"
         " ARRAY(SELECT to_jsonb(a) #>> '{rollout,id}' FROM pgrunbook.approval a"
         "   WHERE a.run_id = r.id AND a.scope = 'plan' AND to_jsonb(a) -> 'rollout' <> 'null'"
-        f"   ORDER BY a.id) AS rollouts, {MISSING} AS missing"
+        f"   ORDER BY a.id) AS rollouts, {MISSING} AS missing, {_PLAYBOOK} AS playbook"
         " FROM pgrunbook.run r ORDER BY r.started_at DESC"
     )
     forgotten = list_forgotten(conn)

@@ -149,7 +149,8 @@ class PlanResult:
 class RollbackResult:
     """A rollback's plan, and what is shown with it. needed is whether the run left anything to
     undo; rows is how many rows the journal lists, and seconds how long filling that many took, None
-    where that was not measured; journal_unknown says what cannot be known of the journal."""
+    where that was not measured; journal_unknown says what cannot be known of the journal; playbook
+    is what ran the run."""
 
     plan: RollbackPlan
     run: ledger.Run
@@ -157,6 +158,7 @@ class RollbackResult:
     rows: int
     seconds: float | None
     journal_unknown: list[str]
+    playbook: str
 
     def as_json(self) -> dict[str, Any]:
         """What the module returns, except for the text."""
@@ -171,4 +173,5 @@ class RollbackResult:
             "counts": {"rows_total": 0, "rows_eligible": self.rows, "rows_skipped": {}},
             "queries": [query for step in self.plan.steps for query in step.statements],
             "journal_unknown": self.journal_unknown,
+            "playbook": self.playbook,
         }

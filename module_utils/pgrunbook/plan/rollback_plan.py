@@ -79,7 +79,8 @@ def build_rollback(
     seconds = _seconds(conn, spec, run_id, rows.rows_changed)
     unknown = alterations.of_journals(found.unknown)
     undoing = ledger.Run(run_id, plan.hash, uuid.uuid4().hex, plain(plan.server))
-    return RollbackResult(plan, undoing, needed, rows.rows_changed, seconds, unknown)
+    book = ledger.get_run(conn, run_id).playbook
+    return RollbackResult(plan, undoing, needed, rows.rows_changed, seconds, unknown, book)
 
 
 def _seconds(conn: Connection, spec: Spec, run_id: str, rows: int) -> float | None:

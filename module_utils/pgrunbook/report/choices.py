@@ -3,8 +3,8 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Iterator
-from pathlib import PurePosixPath
 
 from ..backfill.progress import about
 from ..core.spec import Spec
@@ -107,15 +107,15 @@ def _after_a_run(told: Report, spec: Spec | None, facts: Facts) -> Iterator[Opti
 
 def _phase_file(facts: Facts) -> str:
     """What validate.yml needs to be told for a phase that is not its own."""
-    name = PurePosixPath(facts.phase.playbook).name
-    return "" if name == "phase3.yml" else f"-e phase_file=vars/{name}"
+    file = facts.phase.file
+    return "" if file in ("", "vars/phase3.yml") else f"-e phase_file={shlex.quote(file)}"
 
 
 def _advice(told: Report, facts: Facts) -> str:
     """What to do about the first gate that failed."""
     first = failed(told.checks)[0]
     if index := proposed_index(first):
-        file = f"playbooks/vars/{PurePosixPath(facts.phase.playbook).name}"
+        file = facts.phase.file or "the phase"
         return f"An index would serve the query. Put it into phase_indexes of {file}: {index}"
     step = declared(first.id).next_step
     said = step.format(command=playbook(facts), fill="run the phase again, which fills them")

@@ -28,12 +28,13 @@ SHOWN = (
 
 @dataclass(frozen=True)
 class Phase:
-    """What is not in the plan: the name, what the report calls it, and the playbook that runs the
-    phase."""
+    """What is not in the plan: the name, what the report calls it, the playbook that runs the phase
+    as ansible-playbook takes it, and its file as phase_file names it; empty in a rollback."""
 
     name: str = ""
     title: str = ""
     playbook: str = "playbooks/<phase>.yml"
+    file: str = ""
 
 
 @dataclass(frozen=True)

@@ -136,7 +136,7 @@ def _locks(now: Moment) -> list[str]:
 def _next(run: RunStatus, now: Moment, command: str) -> list[str]:
     """What to type about a run that is not over."""
     if run.state != "running" or not now.is_seen:
-        return [f"To go on with this run: {command} playbooks/{run.phase}.yml", _back(run, command)]
+        return [f"To go on with this run: {command} {run.playbook}", _back(run, command)]
     control = f"{command} playbooks/control.yml -e do="
     abort = f"To abort it (what was committed stays): {control}abort"
     later = f"To go back, once aborted: {_rollback(run, command)}"
