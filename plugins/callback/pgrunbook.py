@@ -36,6 +36,7 @@ from ansible.playbook.task import Task
 from ansible.plugins.callback.default import CallbackModule as Default
 
 STEPS = "pgrunbook_"
+COLLECTION = "pgrunbook.pgrunbook"
 QUIET = frozenset(
     f"{STEPS}{name}"
     for name in ("turn", "rollout", "rollout_end", "overview", "question", "watch", "run")
@@ -119,7 +120,7 @@ class CallbackModule(Default):  # type: ignore[misc]
             super().v2_runner_on_ok(result)
             return
         self._handle_warnings(result.result)
-        action = result.task.action
+        action = _action(result.task)
         self._writes = self._writes or action == f"{STEPS}approval"
         if action in SHOWN:
             self._end_step()
@@ -136,13 +137,14 @@ class CallbackModule(Default):  # type: ignore[misc]
         if ignore_errors:
             return
         self._end_step()
-        if result.task.action.startswith(STEPS) and result.task.action not in QUIET:
+        action = _action(result.task)
+        if action.startswith(STEPS) and action not in QUIET:
             host = f"{result.host.name}  " if self._hosts > 1 and not result.task.run_once else ""
             told = f"  {host}{_named(result.task.get_name())}"
             self._line(f"{told:<{WIDTH - 22}}  FAILED after {self._seconds(result):.1f} s", RED)
         if not _is_rescued(result.task):
             # Who says no at the prompt has not failed.
-            colour = None if result.task.action == f"{STEPS}question" else RED
+            colour = None if action == f"{STEPS}question" else RED
             self._reason(str(result.result.get("msg", "no reason given")), colour)
 
     def v2_runner_on_unreachable(self, result: CallbackTaskResult) -> None:
@@ -205,10 +207,10 @@ class CallbackModule(Default):  # type: ignore[misc]
     def _done(self, result: CallbackTaskResult) -> None:
         """A step that a host has done. Where all go together it is told once they all have."""
         changed = bool(result.result.get("changed"))
-        if not self._together or (result.task.action in RARE and not changed):
+        if not self._together or (_action(result.task) in RARE and not changed):
             return
         if self._step is None:
-            writes = result.task.action in WRITING and not result.task.check_mode
+            writes = _action(result.task) in WRITING and not result.task.check_mode
             word = "would change" if result.task.check_mode else "changed"
             self._step = _Step(result.task.get_name(), word, writes=writes)
         self._step.hosts += 1
@@ -270,6 +272,12 @@ class _Step:
     def __init__(self, name: str, word: str, *, writes: bool) -> None:
         self.name, self.word, self.writes = name, word, writes
         self.hosts, self.changed, self.seconds = 0, 0, 0.0
+
+
+def _action(task: Task) -> str:
+    """The module of a task. In a collection that of ours has the collection's name before its own."""
+    collection, _, name = str(task.action).rpartition(".")
+    return name if name.startswith(STEPS) and collection == COLLECTION else str(task.action)
 
 
 def _named(name: str) -> str:

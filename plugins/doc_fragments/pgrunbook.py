@@ -85,7 +85,7 @@ options:
       a plan with this hash that lists what the module is about to do.
     - The module is refused on another server than the one that the run was planned on, or a standby
       of it that was promoted since and has the approval. It takes the phase from the approved plan,
-      whatever O(spec) says.
+      whatever O(ignore:spec) says.
     - Take it from the RV(ignore:run) that M(pgrunbook_plan) returned.
     type: dict
     suboptions:

@@ -70,7 +70,7 @@ options:
             type: str
           converted_from:
             description:
-            - Another type that the column may still have, as psql's V(\d) shows it. The column is
+            - Another type that the column may still have, as psql's C(\d) shows it. The column is
               then put aside, a new one takes its place, and the backfill moves its values.
             type: str
           using:

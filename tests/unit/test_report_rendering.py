@@ -566,7 +566,7 @@ def test_the_summary_is_made_of_the_runs_figures() -> None:
         "96 of 96 rows",
         "in 2.5 s of work (38 rows/s), in 4 batches of which the longest took 400 ms",
         "region from 0.5 to 96 %",
-        "“of a region” is 2 × faster than the query that it replaces, and reads 20 × fewer buffers",
+        '"of a region" is 2 × faster than the query that it replaces, and reads 20 × fewer buffers',
         "GO: Every enforced gate passed.",
     ):
         assert part in text, part

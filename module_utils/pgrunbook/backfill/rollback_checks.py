@@ -353,7 +353,8 @@ def _rows_held(
     conn: Connection, spec: Spec, info: TableInfo, run_id: str, now: Table | None
 ) -> str:
     """How many rows of the run a table that was a partition holds, in words; nothing for none."""
-    assert now is not None
+    if now is None:
+        raise AssertionError("this is asked of tables that are there")
     keys = SQL(" AND ").join(
         SQL("t.{} = (j.e ->> {})::{}").format(name(k), Literal(n), text(info.columns[k].type))
         for n, k in enumerate(spec.key)

@@ -137,7 +137,8 @@ def rows_as(conn: Connection, kind: type[Row], query: Any, parameters: Any = Non
 def one(conn: Connection, query: Any, parameters: Any = None) -> dict[str, Any]:
     """The single row that a query gives, by column name."""
     row = conn.execute(query, parameters).fetchone()
-    assert row is not None, "the query gives one row"
+    if row is None:
+        raise AssertionError("the query gives one row")
     return row
 
 

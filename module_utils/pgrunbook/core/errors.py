@@ -72,7 +72,7 @@ _PLACE = re.compile(
     r'|while \w+ tuple \(\d+,\d+\) in relation "[^"\n]+")$',
     re.MULTILINE,
 )
-_QUOTED = re.compile("([\"'«„“‘]).*([\"'»“”’])", re.DOTALL)
+_QUOTED = re.compile("([\"'«„\u201c\u2018]).*([\"'»\u201c\u201d\u2019])", re.DOTALL)
 
 
 def _of_a_value(error: psycopg.Error) -> bool:

@@ -92,7 +92,8 @@ def _kept(conn: Connection, ours: int, other: Connection, theirs: int) -> bool:
 def _pid(conn: Connection) -> int:
     with answering(conn):
         row = conn.execute("SELECT pg_catalog.pg_backend_pid() AS pid").fetchone()
-    assert row is not None, "the query gives one row"
+    if row is None:
+        raise AssertionError("the query gives one row")
     return int(row["pid"])
 
 

@@ -51,7 +51,7 @@ class Column:
     )
     renamed_from: str | None = option("The wrong name that the column may still bear.", None)
     converted_from: str | None = option(
-        "Another type that the column may still have, as psql's V(\\d) shows it. The column "
+        "Another type that the column may still have, as psql's C(\\d) shows it. The column "
         "is then put aside, a new one takes its place, and the backfill moves its values.",
         None,
     )

@@ -229,7 +229,8 @@ def _only_reading(conn: Connection, spec: Spec) -> Iterator[None]:
 
 def _size(conn: Connection, spec: Spec, index: str) -> int:
     found = catalog.find_relation(conn, Table(spec.table.schema, index))
-    assert found is not None, "it was built just now"
+    if found is None:
+        raise AssertionError("it was built just now")
     size: int = one(conn, "SELECT pg_relation_size(%s::oid) AS bytes", (found.oid,))["bytes"]
     return size
 

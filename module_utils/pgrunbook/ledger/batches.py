@@ -45,7 +45,8 @@ def begin_batch(
     ).fetchone()
     if row is None or row["execution"] != run.execution:
         require_owner(conn, run)
-    assert row is not None, "require_owner() raises where the run is not there"
+    if row is None:
+        raise AssertionError("require_owner() raises where the run is not there")
     return Begun(control_of(row), row["hot"])
 
 

@@ -94,7 +94,7 @@ def progress(conn: Connection, run_id: str) -> Progress:
     ).fetchone()
     if row is None:
         get_run(conn, run_id)
-    assert row is not None, "get_run() raises where the run is not there"
+        raise AssertionError("get_run() raises where the run is not there")
     return read(Progress, row)
 
 
@@ -189,7 +189,8 @@ def write_checkpoint(
     ).fetchone()
     if row is None:
         require_owner(conn, run)
-    assert row is not None, "require_owner() raises where the run is not ours"
+    if row is None:
+        raise AssertionError("require_owner() raises where the run is not ours")
     return Watched(control_of(row), row["active_sessions"])
 
 

@@ -116,7 +116,7 @@ def _effect(told: Report) -> Iterator[str]:
             yield f"Compared with the source: {gate.measured}."
     for pair in told.queries:
         yield (
-            f"“{pair.name}” is {times(pair.time_ratio, 'faster', 'slower')} than the query that it "
+            f'"{pair.name}" is {times(pair.time_ratio, "faster", "slower")} than the query that it '
             f"replaces, and reads {times(pair.buffer_ratio, 'fewer', 'more')} buffers."
         )
 
