@@ -10,7 +10,7 @@ export LC_ALL ?= C.UTF-8
 PYTEST := -m pytest -q -n auto
 INTEGRATION := --dist worksteal tests/integration
 
-.PHONY: help demo demo-no-go demo-fleet watch demo-clean setup check test generate lint unit browser integration molecule coverage mutants crashpoints bench bench-sizes lock
+.PHONY: help demo demo-no-go demo-fleet watch demo-clean setup check test generate lint unit browser integration molecule coverage mutants crashpoints bench bench-sizes lock collection
 
 help: ## List the targets
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 14
@@ -83,9 +83,14 @@ bench: .venv/.dev ## Compare the backfill with other ways, SESSIONS=1682827 rows
 bench-sizes: .venv/.dev ## Measure dry run, backfill, validation and rollback by size, SIZES=100000,…,16000000 rows
 	python -m benchmarks.run sizes
 
+collection: .venv/.use ## Build the collection pgrunbook.pgrunbook, build/*.tar.gz
+	@scripts/collection
+
 lock: .venv/.dev ## Renew the locked requirements from pyproject.toml
 	uv pip compile --quiet --universal --generate-hashes --upgrade \
-	    --custom-compile-command "make lock" pyproject.toml -o requirements.txt
+	    --custom-compile-command "make lock" --extra use pyproject.toml -o requirements.txt
+	uv pip compile --quiet --universal --generate-hashes --upgrade \
+	    --custom-compile-command "make lock" -c requirements.txt pyproject.toml -o requirements-core.txt
 	uv pip compile --quiet --universal --generate-hashes --upgrade --extra dev \
 	    --custom-compile-command "make lock" -c requirements.txt pyproject.toml -o requirements-dev.txt
 

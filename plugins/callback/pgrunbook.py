@@ -275,7 +275,7 @@ class _Step:
 
 
 def _action(task: Task) -> str:
-    """The module of a task. In a collection that of ours has the collection's name before its own."""
+    """The module of a task: of the collection's, the name that it has in this tree."""
     collection, _, name = str(task.action).rpartition(".")
     return name if name.startswith(STEPS) and collection == COLLECTION else str(task.action)
 

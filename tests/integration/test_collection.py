@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The collection, from a repository that holds an inventory and a phase file, and nothing of ours."""
+"""The collection, from a repository that holds an inventory and a phase file and nothing else."""
 
 from __future__ import annotations
 
@@ -22,8 +22,10 @@ GROUP_DEFAULTS = """
 - hosts: databases
   gather_facts: false
   vars:
-    spec: {phase: mine, table: session_summaries, key: [session_id], source_table: ip_inventory,
-      source_key: {source_ip: ip_address}, columns: [{name: snapshot_asn, type: integer, source: current_asn}]}
+    spec:
+      {phase: mine, table: session_summaries, key: [session_id], source_table: ip_inventory,
+       source_key: {source_ip: ip_address},
+       columns: [{name: snapshot_asn, type: integer, source: current_asn}]}
   module_defaults:
     group/pgrunbook.pgrunbook.phase: {login: "{{ runbook_login }}", spec: "{{ spec }}"}
   tasks:
