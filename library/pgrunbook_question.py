@@ -47,7 +47,8 @@ options:
   approval:
     description:
       - The hash that is approved without a question, all 64 digits, as they are and not as an
-        expression. Left out, a person is asked.
+        expression. Left out, a person is asked; but nobody where the variable
+        C(runbook_unattended) is true, or one is set that AWX, AAP or Semaphore sets for its jobs.
     type: str
 """
 

@@ -6,12 +6,14 @@ The module of its name has the documentation."""
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import ansible.module_utils
 from ansible.errors import AnsiblePromptInterrupt, AnsiblePromptNoninteractive
 from ansible.module_utils.common.text.converters import to_text
+from ansible.module_utils.parsing.convert_bool import boolean
 from ansible.utils.display import Display
 
 PROGRAM = str(Path(__file__).resolve().parents[2] / "module_utils")
@@ -26,6 +28,7 @@ SECOND = ("waves", "backfill")  # scopes of the questions that are not the first
 TRIES = 3
 DECLINED = ("", "n", "no", "stop", "q", "quit", "abort")
 UNCHANGED = "Nothing was changed. "
+JOBS = ("awx_job_id", "tower_job_id", "semaphore_vars")  # what AWX, AAP and Semaphore set
 ARGUMENTS: dict[str, Any] = {
     "hash": {"type": "str", "required": True},
     "scope": {
@@ -52,7 +55,7 @@ class ActionModule(RunbookAction):
         _, arguments = self.validate_argument_spec(ARGUMENTS)
         wanted, approval = arguments["hash"], arguments["approval"]
         if approval is None:
-            refusal = self._ask(arguments)
+            refusal = self._nobody(task_vars, arguments["scope"]) or self._ask(arguments)
         else:
             others = arguments["alternatives"]
             refusal = _refusal(approval, wanted, others, task_vars.get("approval"))
@@ -64,6 +67,19 @@ class ActionModule(RunbookAction):
             "method": "prompt" if approval is None else "unattended",
         }
         return {"changed": False, "answer": {**answer, "seal": sealed(answer)}}
+
+    def _nobody(self, task_vars: Mapping[str, Any], scope: str) -> str:
+        """Why nobody can answer; empty where somebody may. A scheduler's job may have a terminal
+        all the same, and would wait at it for ever."""
+        told = self._templar.template(task_vars.get("runbook_unattended", False))
+        named = next((name for name in JOBS if name in task_vars), "")
+        if not named and not boolean(told, strict=False):
+            return ""
+        return (
+            f"Not approved: {named or 'runbook_unattended'} is set, so nobody is asked. "
+            f"{UNCHANGED if scope == 'plan' else ''}Next step: pass -e approval=<hash> with the "
+            "whole hash of the plan, which a dry run shows."
+        )
 
     def _ask(self, arguments: dict[str, Any]) -> str:
         """Why the plan was not approved; empty where it was."""

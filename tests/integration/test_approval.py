@@ -6,6 +6,7 @@ from __future__ import annotations
 import json
 import os
 import pwd
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -99,6 +100,29 @@ def test_answered_with_enter_stops_the_run(
         assert person.status() != 0
         assert "Not approved: the answer was " in " ".join(person.output.split())
     assert database.fingerprint() == before
+
+
+@pytest.mark.parametrize("job", [{"awx_job_id": 7}, {"runbook_unattended": "yes"}])
+def test_nobody_is_asked_in_a_job_that_nobody_watches(
+    database: Database, phase: dict[str, Any], tmp_path: Path, job: dict[str, Any]
+) -> None:
+    """Such a job has a terminal in AWX, at which it would wait for ever."""
+    command = command_line(tmp_path, database.login, "phase3", "-e", json.dumps(job), phase=phase)
+    with Terminal(command, ROOT) as person:
+        assert person.status() != 0
+        said = " ".join(person.output.split())
+    assert f"Not approved: {next(iter(job))} is set, so nobody is asked." in said
+    assert "-e approval=<hash>" in said
+
+
+def test_a_dry_run_hands_the_hash_on_to_the_next_job(
+    database: Database, phase: dict[str, Any], playbook: Callable[..., Played]
+) -> None:
+    shown = {"ANSIBLE_SHOW_CUSTOM_STATS": "1", "ANSIBLE_STDOUT_CALLBACK": "default"}
+    played = playbook(database.login, "phase3", "--check", phase=phase, environment=shown)
+    assert json.loads(re.findall(r'RUN: (\{[^}]*"approval"[^}]*\})', played.output)[0]) == {
+        "approval": plan_hash(played.output)
+    }
 
 
 def test_refused_after_the_canary_keeps_the_canary_and_says_how_to_go_on(
