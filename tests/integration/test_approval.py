@@ -120,7 +120,7 @@ def test_a_dry_run_hands_the_hash_on_to_the_next_job(
     shown = {"ANSIBLE_SHOW_CUSTOM_STATS": "1", "ANSIBLE_STDOUT_CALLBACK": "default"}
     played = playbook(database.login, "phase3", "--check", phase=phase, environment=shown)
     handed_on = played.output.partition("CUSTOM STATS")[2]
-    assert f"RUN: approval: {plan_hash(played.output)}" in handed_on
+    assert f"approval: {plan_hash(played.output)}" in handed_on
 
 
 def test_refused_after_the_canary_keeps_the_canary_and_says_how_to_go_on(
