@@ -55,7 +55,7 @@ def ran(command: list[Any], folder: Path, environment: dict[str, str], status: i
     done = subprocess.run(
         [str(part) for part in command],
         cwd=folder,
-        env={**os.environ, "PATH": path, "PWD": str(folder), **environment},
+        env={**os.environ, "PATH": path, **environment},
         stdin=subprocess.DEVNULL,
         capture_output=True,
         text=True,
@@ -136,7 +136,7 @@ def test_the_phase_may_be_anywhere_and_is_named_where_it_is_not(away: Away) -> N
     )
     assert hash_in(away.play("four.yml", "--check"))
     printed = away.play("pgrunbook.pgrunbook.validate", status=2)
-    assert "There is no phase file phase.yml" in printed and "-e phase_file=" in printed
+    assert "There is no phase file phase.yml. Next step" in printed and "-e phase_file=" in printed
 
 
 def test_the_same_commit_gives_the_same_tarball(tmp_path: Path) -> None:
