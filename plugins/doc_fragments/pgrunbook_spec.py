@@ -21,7 +21,7 @@ options:
         required: true
       title:
         description:
-        - What people call the phase.
+        - What people call the phase, if not by its name.
         type: str
         default: ''
       schema:

@@ -119,7 +119,7 @@ class Spec:
         "Short name of the phase: letters, digits, dots, hyphens and underscores. Run ids and "
         "report folders begin with it.",
     )
-    title: str = option("What people call the phase.", "")
+    title: str = option("What people call the phase, if not by its name.", "")
     table: Table = option("The table to be changed: an ordinary table, or a partitioned one.")
     key: tuple[str, ...] = option(
         "Columns of a unique index, NOT NULL, that tells the table's rows apart. It may be "
