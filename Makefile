@@ -10,7 +10,7 @@ export LC_ALL ?= C.UTF-8
 PYTEST := -m pytest -q -n auto
 INTEGRATION := --dist worksteal tests/integration
 
-.PHONY: help demo demo-no-go demo-fleet watch demo-clean setup check test generate lint unit browser integration molecule coverage mutants crashpoints bench bench-sizes lock collection
+.PHONY: help demo demo-no-go demo-fleet new-phase watch demo-clean setup check test generate lint unit browser integration molecule coverage mutants crashpoints bench bench-sizes lock collection
 
 help: ## List the targets
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 14
@@ -23,6 +23,14 @@ demo-no-go: .venv/.use ## The same with the reference finding's indexes only: NO
 
 demo-fleet: .venv/.use ## Both on eight databases: planned everywhere, approved once, canary host first
 	@scripts/demo --fleet
+
+new-phase: export TABLE := $(value TABLE)
+new-phase: export SOURCE := $(value SOURCE)
+new-phase: export MODELS := $(value MODELS)
+new-phase: export NAME := $(value NAME)
+new-phase: export I := $(value I)
+new-phase: .venv/.use ## Write a phase file for another table, and show its dry run: TABLE=orders SOURCE=customers
+	@scripts/new-phase
 
 watch: .venv/.use ## How the newest run of each host stands, live: make watch I=inventories/production
 	@ansible-playbook $(if $(I),-i $(I)) playbooks/watch.yml
