@@ -5,6 +5,7 @@ refused by name where it does not."""
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -126,20 +127,15 @@ def test_of_odd_names_in_two_schemas(database: Database, module: Module) -> None
     assert "fill 600 of 600 rows" in planned["brief"]
 
 
-def played_book(playbook: Callable[..., Played], database: Database, path: Path) -> Played:
-    """Run the playbook that was written, as a dry run."""
-    return playbook(database.login, f"../{path.relative_to('/').with_suffix('')}", "--check")
-
-
 def test_a_whole_way_from_two_names_to_a_dry_run(
     database: Database, playbook: Callable[..., Played], tmp_path: Path
 ) -> None:
     for statement in ODD:
         database.sql(statement)
     before = database.fingerprint()
-    given = {"table": ODD_TABLES["table"], "source": ODD_TABLES["source"], "folder": "mine"}
     folder = f"{tmp_path}/mine {{{{ folder"
-    typed = json.dumps({k: {"__ansible_unsafe": v} for k, v in {**given, "folder": folder}.items()})
+    given = {**ODD_TABLES, "folder": folder}
+    typed = json.dumps({key: {"__ansible_unsafe": value} for key, value in given.items()})
 
     made = playbook(database.login, "new_phase", "-e", typed)
     assert made.status == 0 and made.recap("changed") == 1, made.output
@@ -248,7 +244,7 @@ def test_wrong_input_is_refused_by_name(shop: Database, module: Module, case: st
         shop.superuser(prepare)
     result = proposed(module, shop, **{"table": "orders", "source": "customers", **given})
     assert result.get("failed"), result
-    assert __import__("re").search(words, result["msg"]), result["msg"]
+    assert re.search(words, result["msg"]), result["msg"]
     assert "Next step: " in result["msg"] and "Traceback" not in result["msg"]
 
 
@@ -313,3 +309,12 @@ def test_values_that_are_there_are_not_filled(shop: Database, module: Module) ->
     result = proposed(module, shop, "orders", "customers")
     assert "phase_columns" not in phase_of(result)
     assert any("no column of shop.orders is mostly NULL" in said for said in left(result))
+
+
+def test_a_view_has_no_unique_index_and_is_guessed(shop: Database, module: Module) -> None:
+    shop.sql("CREATE VIEW shop.known AS SELECT id AS customer_id, region FROM shop.customers")
+    result = proposed(module, shop, "orders", "known")
+    assert phase_of(result)["phase_source_key"] == {"customer_id": "customer_id"}
+    (note,) = result["proposal"]["source_key"]["notes"]
+    assert note["kind"] == "guessed" and "the source is a view" in note["said"]
+    assert not dry_run(module, shop, phase_of(result)).get("failed")

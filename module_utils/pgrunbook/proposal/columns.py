@@ -11,11 +11,9 @@ from ..core.spec_checks import TO_DO
 from ..drift.types import fits
 from .casts import expression
 from .likeness import LIKELY, fills
-from .seen import Seen, SeenColumn
+from .seen import MOSTLY, Seen, SeenColumn
 from .value import Note, ProposedColumn
 
-MOSTLY = 0.5
-"""From which share of NULL on a column counts as one that is to be filled."""
 _CLEARLY = 0.05
 """By how much a source column has to look better than the next one."""
 _SURE = 0.8
@@ -90,7 +88,9 @@ def _proposed(seen: Seen, pair: _Pair) -> ProposedColumn:
     renamed = "" if pair.name == pair.ours.name else pair.ours.name
     if renamed and seen.expected:
         (found,) = [r for r in seen.expected.renamed if r.old == renamed]
-        said = f"the models have no {renamed}, and the two names are {found.likeness:.0%} alike"
+        said = (
+            f"the models have no {renamed}, and the two names are {_per_cent(found.likeness)} alike"
+        )
         notes = [Note("guessed", said), *notes]
     source, more = _source(seen, pair, type_)
     return ProposedColumn(pair.name, type_, source, renamed, (*notes, *more))
@@ -123,21 +123,25 @@ def _source(seen: Seen, pair: _Pair, type_: str) -> tuple[str, list[Note]]:
     same = type_ == pair.ours.type
     base = pair.ours.base if same else type_.partition("(")[0]
     made = expression(pair.theirs, type_, base, pair.ours.oid if same else 0, seen.casts)
-    why = f"{_nulls(pair.ours)}, and its name is like {pair.theirs.name}"
+    why = f"{_nulls(pair.ours)}, named like {pair.theirs.name}"
     if not made.sql:
         return "", [
             Note("todo", f"{why}; but {made.loses}. Write the expression that makes it one")
         ]
-    notes = [Note("guessed", f"{why} ({pair.likeness:.0%})")]
+    notes = [Note("guessed", f"{why} ({_per_cent(pair.likeness)})")]
     return made.sql, notes + ([Note("guessed", made.loses)] if made.loses else [])
 
 
 def _nulls(of: SeenColumn) -> str:
     if of.nulls is None:
-        return "how many rows have a value is not known"
+        return "without statistics"
     if of.nulls >= 1:
-        return "it is NULL in every row"
-    return f"it is NULL in {min(of.nulls, 0.999):.1%} of the rows"
+        return "NULL in every row"
+    return f"NULL in {_per_cent(min(of.nulls, 0.999), 1)} of the rows"
+
+
+def _per_cent(share: float, digits: int = 0) -> str:
+    return f"{share * 100:.{digits}f} %"
 
 
 def with_place(column: ProposedColumn) -> ProposedColumn:

@@ -10,7 +10,7 @@ from ..drift.expected import ExpectedIndex
 from .seen import Seen, SeenIndex
 from .value import Note, ProposedColumn, ProposedIndex
 
-KEPT = "there already; named so that a run can drop it meanwhile, and build it again"
+KEPT = "there already; a run may drop it, and build it again"
 
 
 def indexes(seen: Seen, columns: Sequence[ProposedColumn]) -> tuple[ProposedIndex, ...]:

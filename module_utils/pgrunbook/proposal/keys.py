@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 from .casts import are_comparable
 from .likeness import GENERIC, LIKELY, refers, words
-from .seen import Seen, SeenIndex, SeenTable
+from .seen import MOSTLY, Seen, SeenIndex, SeenTable
 from .value import Note, ProposedKey, ProposedSourceKey
 
 _FAR_APART = 1.5
@@ -81,8 +81,8 @@ def _candidates(seen: Seen) -> Iterator[tuple[float, dict[str, str], str]]:
             by = f"{index.name} is unique on the source's side"
             for likeness, pairs in _matches(seen, index.columns):
                 yield likeness, pairs, by
-    if not unique:  # a view, most often
-        by = "the source has no unique index: a dry run looks for keys that occur twice"
+    if seen.source.view:
+        by = "the source is a view: a dry run looks for keys that occur twice"
         for column in seen.source.columns:
             for likeness, pairs in _matches(seen, (column,)):
                 if likeness >= _SURE:
@@ -114,6 +114,7 @@ def _alike(seen: Seen, column: str) -> list[tuple[float, str]]:
         (likeness, ours.name)
         for ours in seen.table.columns.values()
         if are_comparable(ours, theirs)
+        and (ours.nulls or 0) < MOSTLY
         and (likeness := refers(ours.name, column, seen.source.name)) >= LIKELY
         and not (ours.name == own and GENERIC.issuperset(words(own)))
         and not (0 < seen.source.rows * _FAR_APART < (ours.distinct or 0))

@@ -4,7 +4,7 @@ nothing here takes a name apart."""
 
 from __future__ import annotations
 
-from ..catalog.relations import near_names
+from .. import catalog
 from ..core.connection import Connection
 from ..core.errors import RunbookError
 from ..core.spec import Table
@@ -48,7 +48,7 @@ def meant(conn: Connection, given: str, option: str) -> Table:
 
 def _none(conn: Connection, given: str, option: str) -> str:
     there = list(conn.execute(_ALL))
-    near = near_names(given, [row["full" if "." in given else "name"] for row in there])
+    near = catalog.near_names(given, [row["full" if "." in given else "name"] for row in there])
     return (
         f"There is no table {given!r} in database {conn.info.dbname!r}.{near} Next step: correct "
         f"{option}; a name is given as PostgreSQL stores it, capitals and all, with its schema "

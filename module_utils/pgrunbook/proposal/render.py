@@ -19,6 +19,9 @@ from .value import Note, Proposal, ProposedColumn, ProposedIndex
 if TYPE_CHECKING:
     import yaml
 
+Entry = dict[str, str | tuple[str, ...]]
+"""An item of a list of the phase: its keys and what they have."""
+
 WIDTH = 100
 _TEMPLATE = re.compile(r"\{\{|\{%|\{#")
 
@@ -29,13 +32,9 @@ def phase_file(of: Proposal, phase: str, models: str, *, templated: bool) -> str
     lines = [
         "---",
         *_comment(
-            f"{of.table} is filled from {of.source}. new_phase.yml wrote this from what the "
-            "database says of itself.",
-            "",
-        ),
-        *_comment(
-            "What it marks as guessed is for you to check, what it marks TO DO for you to fill "
-            "in: until then a dry run refuses. All there is: docs/variables.md.",
+            f"{of.table} is filled from {of.source}. Written by new_phase.yml, from what the "
+            "database says of itself: check what is marked as guessed, and fill in what is marked "
+            "TO DO, without which a dry run refuses. docs/variables.md has all there is.",
             "",
         ),
         _entry("phase_name", phase),
@@ -122,7 +121,7 @@ def _columns(columns: Sequence[ProposedColumn]) -> Iterator[str]:
     yield "phase_columns:"
     for column in map(with_place, columns):
         yield from _notes(column.notes, "  ")
-        given = {"name": column.name, "type": column.type, "source": column.source}
+        given: Entry = {"name": column.name, "type": column.type, "source": column.source}
         yield from _listed(given | _some(renamed_from=column.renamed_from))
 
 
@@ -141,7 +140,7 @@ def _indexes(indexes: Sequence[ProposedIndex]) -> Iterator[str]:
     for before, index in zip([None, *indexes], indexes, strict=False):
         if before is None or before.notes != index.notes:  # else the comment above is on both
             yield from _notes(index.notes, "  ")
-        given = {"name": index.name, "columns": index.columns}
+        given: Entry = {"name": index.name, "columns": index.columns}
         method = "" if index.method == "btree" else index.method
         yield from _listed(
             given
@@ -164,11 +163,11 @@ def _rest(of: Proposal) -> Iterator[str]:
     )
 
 
-def _some(**given: Any) -> dict[str, Any]:
+def _some(**given: str | tuple[str, ...]) -> Entry:
     return {key: value for key, value in given.items() if value}
 
 
-def _listed(entry: dict[str, Any]) -> list[str]:
+def _listed(entry: Entry) -> list[str]:
     """An item of a list: in one line where it fits, else a line a key."""
     line = f"  - {scalar(entry)}"
     if len(line) <= WIDTH:

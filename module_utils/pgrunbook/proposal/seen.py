@@ -9,6 +9,10 @@ from dataclasses import dataclass, field
 from ..core.spec import Table
 from ..drift.expected import Expected
 
+MOSTLY = 0.5
+"""From which share of NULL on a column counts as one that is to be filled, and that says nothing of
+which row of the source belongs to it."""
+
 
 @dataclass(frozen=True)
 class SeenColumn:
@@ -72,7 +76,7 @@ class SeenTable:
 class Seen:
     """All that a proposal is made of. casts has the pairs of types, by oid, that PostgreSQL casts
     without being asked to. expected is None without models, triggers has those that an UPDATE of
-    any column would fire, unread the table that the models have not."""
+    any column would fire."""
 
     table: SeenTable
     source: SeenTable

@@ -16,7 +16,10 @@ _MARGIN = 14
 def text(of: Proposal) -> str:
     """What was found, then how much of it is guessed or left to do."""
     of = printable.every(of, printable.line)
-    lines = [f"{of.table}{_rows(of.rows)}, filled from {of.source}{_rows(of.source_rows)}"]
+    lines = [
+        *_told("table", f"{of.table}, {_rows(of.rows)}", ()),
+        *_told("source", f"{of.source}, {_rows(of.source_rows)}", ()),
+    ]
     lines += _told("key", ", ".join(of.key.columns), of.key.notes)
     pairs = ", ".join(f"{ours} = {theirs}" for ours, theirs in of.source_key.pairs.items())
     lines += _told("source key", pairs, of.source_key.notes)
@@ -47,7 +50,7 @@ def _sum(of: Proposal) -> str:
 
 
 def _rows(number: int) -> str:
-    return " (never analyzed)" if number < 0 else f" (about {number:,} rows)"
+    return "never analyzed" if number < 0 else f"about {number:,} rows"
 
 
 def _column(of: ProposedColumn) -> str:
@@ -68,7 +71,7 @@ def _told(label: str, said: str, notes: Iterable[Note]) -> list[str]:
     if not said:
         return _wrapped(label, whole)
     if len(line) + len(whole) + 2 <= WIDTH:
-        return [f"{line}  {whole}"]
+        return [f"{line}  {whole}".rstrip()]
     return [line, *(part for each in parts for part in _wrapped("", each))]
 
 
