@@ -24,12 +24,13 @@ demo-no-go: .venv/.use ## The same with the reference finding's indexes only: NO
 demo-fleet: .venv/.use ## Both on eight databases: planned everywhere, approved once, canary host first
 	@scripts/demo --fleet
 
-new-phase: export TABLE := $(value TABLE)
-new-phase: export SOURCE := $(value SOURCE)
-new-phase: export MODELS := $(value MODELS)
-new-phase: export NAME := $(value NAME)
-new-phase: export I := $(value I)
-new-phase: .venv/.use ## Write a phase file for another table, and show its dry run: TABLE=orders SOURCE=customers
+new-phase: override export TABLE := $(value TABLE)
+new-phase: override export SOURCE := $(value SOURCE)
+new-phase: override export MODELS := $(value MODELS)
+new-phase: override export NAME := $(value NAME)
+new-phase: override export FOLDER := $(value FOLDER)
+new-phase: override export I := $(value I)
+new-phase: .venv/.use ## Write a phase file for another table, then its dry run: TABLE=… SOURCE=…
 	@scripts/new-phase
 
 watch: .venv/.use ## How the newest run of each host stands, live: make watch I=inventories/production

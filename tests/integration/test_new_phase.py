@@ -15,7 +15,15 @@ import yaml
 
 from ansible.module_utils.pgrunbook.core.values import read
 from ansible.module_utils.pgrunbook.proposal import Proposal, render
-from tests.integration.conftest import ROOT, Database, Played, options
+from tests.integration.conftest import (
+    ROOT,
+    Database,
+    Played,
+    command_line,
+    options,
+    played,
+    program,
+)
 from tests.integration.steps import Module, Result
 
 MODELS = f"{ROOT}/models/session_snapshots.py:Base"
@@ -150,9 +158,45 @@ def test_a_whole_way_from_two_names_to_a_dry_run(
 
     content = book.read_bytes()
     again = playbook(database.login, "new_phase", "-e", typed)
-    assert again.status == 2 and "is there already. Nothing was written." in again.output
+    assert again.status == 2 and "are there already. Nothing was written." in again.output
     assert "Next step: give the phase another name" in again.output
     assert book.read_bytes() == content
+
+
+def test_of_several_hosts_it_looks_at_the_first_and_says_so(
+    database: Database, tmp_path: Path
+) -> None:
+    hosts = tmp_path / "hosts.yml"
+    variables = {
+        "ansible_connection": "local",
+        "ansible_python_interpreter": "{{ ansible_playbook_python }}",
+        "runbook_login": database.login,
+    }
+    group = {
+        "hosts": {"first": None, "second": {"runbook_login": {"host": "/nowhere"}}},
+        "vars": variables,
+    }
+    hosts.write_text(yaml.safe_dump({"databases": group}), encoding="utf-8")
+    given = {"table": "session_summaries", "source": "ip_inventory", "folder": str(tmp_path)}
+    command = [program(), "-i", str(hosts), "playbooks/new_phase.yml", "-e", json.dumps(given)]
+    made = played(command)
+    assert made.status == 0 and "Of 2 hosts, first was looked at" in made.output, made.output
+
+
+def test_make_shows_the_dry_run_and_says_what_to_do(database: Database, tmp_path: Path) -> None:
+    """A table whose name a shell, make and Ansible would each take for something else."""
+    database.sql(
+        'CREATE TABLE "$x {{ 1 }}" (id int PRIMARY KEY, customer_id int, region text);'
+        "CREATE TABLE customers (id int PRIMARY KEY, region text);"
+        'ANALYZE "$x {{ 1 }}", customers'
+    )
+    command_line(tmp_path, database.login, "new_phase")  # writes the inventory
+    given = ["TABLE=$x {{ 1 }}", "SOURCE=customers", f"I={tmp_path}/inventory.yml"]
+    made = played(["make", "new-phase", "--old-file=.venv/.use", f"FOLDER={tmp_path}", *given])
+    assert made.status == 0 and (tmp_path / "vars/x_1.yml").is_file(), made.output
+    assert "$x {{ 1 }}" in (tmp_path / "vars/x_1.yml").read_text(encoding="utf-8")
+    assert "Dry run: nothing was written." in made.output
+    assert made.output.rstrip().endswith("/vars/x_1.yml")
 
 
 def test_in_check_mode_no_file_is_written(
@@ -237,6 +281,50 @@ WRONG: dict[str, tuple[str, dict[str, str], str]] = {
 }
 
 
+ODD_MODELS = """
+from sqlalchemy import *
+from sqlalchemy.orm import DeclarativeBase
+class Base(DeclarativeBase): pass
+Table(
+    "Order\\nLine",
+    Base.metadata,
+    Column("Order No", BigInteger, primary_key=True),
+    Column("Line No", Integer, primary_key=True),
+    Column("Region Code", String(10)),
+    Column("Tariff No", BigInteger),
+    Column("sold Price: Classes", Text, index=True),
+    Column('sold Unit"s Weight', Text),
+    Column("remark", Text),
+    schema="Sales {{ 7 * 7 }}",
+)
+"""
+
+
+def test_models_of_odd_names_say_what_is_renamed_and_what_is_not_theirs(
+    database: Database, module: Module, tmp_path: Path
+) -> None:
+    for statement in ODD:
+        database.sql(statement)
+    path = tmp_path / "odd.py"
+    path.write_text(ODD_MODELS, encoding="utf-8")
+    result = proposed(module, database, **ODD_TABLES, models=f"{path}:Base")
+    phase = phase_of(result, f"{path}:Base")
+    assert phase["phase_columns"] == [
+        {
+            "name": "sold Price: Classes",
+            "type": "text",
+            "source": '"Price: Class"',
+            "renamed_from": "sold Price: Class",
+        },
+        {"name": 'sold Unit"s Weight', "type": "text", "source": '"Unit""s Weight"::text'},
+    ]
+    (index,) = phase["phase_indexes"]
+    assert index["columns"] == ["sold Price: Classes"] and "renamed_from" not in index
+    planned = dry_run(module, database, phase)
+    assert not planned.get("failed"), planned.get("msg")
+    assert "rename column sold Price: Class to sold Price: Classes" in planned["brief"]
+
+
 @pytest.mark.parametrize("case", WRONG)
 def test_wrong_input_is_refused_by_name(shop: Database, module: Module, case: str) -> None:
     prepare, given, words = WRONG[case]
@@ -318,3 +406,44 @@ def test_a_view_has_no_unique_index_and_is_guessed(shop: Database, module: Modul
     (note,) = result["proposal"]["source_key"]["notes"]
     assert note["kind"] == "guessed" and "the source is a view" in note["said"]
     assert not dry_run(module, shop, phase_of(result)).get("failed")
+
+
+def test_a_materialized_view_with_a_unique_index_is_no_riddle(
+    shop: Database, module: Module
+) -> None:
+    shop.sql(
+        "CREATE MATERIALIZED VIEW shop.known AS SELECT id customer_id, region FROM shop.customers;"
+        "CREATE UNIQUE INDEX ON shop.known (customer_id);"
+        "CREATE UNIQUE INDEX ON shop.known (customer_id, region)"
+    )
+    phase = phase_of(proposed(module, shop, "orders", "known"))
+    assert phase["phase_source_key"] == {"customer_id": "customer_id"}
+
+
+def test_a_partitioned_table_has_statistics_of_its_own(shop: Database, module: Module) -> None:
+    shop.sql(
+        "CREATE TABLE shop.parts (id int, customer_id int NOT NULL, customer_region text,"
+        " code text, PRIMARY KEY (id, code)) PARTITION BY LIST (code);"
+        "CREATE TABLE shop.a PARTITION OF shop.parts FOR VALUES IN ('a');"
+        "INSERT INTO shop.parts SELECT i, 1 + i % 50, NULL, 'a' FROM generate_series(1, 500) i;"
+        "ANALYZE shop.parts"
+    )
+    result = proposed(module, shop, "parts", "customers")
+    assert [c["name"] for c in phase_of(result)["phase_columns"]] == ["customer_region"]
+    assert result["proposal"]["columns"][0]["notes"][0]["said"].startswith("NULL in every row")
+    assert result["proposal"]["rows"] == 500
+    assert not dry_run(module, shop, phase_of(result)).get("failed")
+
+
+def test_types_that_people_made_are_spelled_with_their_schema(
+    shop: Database, module: Module, tmp_path: Path
+) -> None:
+    shop.sql(
+        "CREATE TYPE shop.\"Tier's\" AS ENUM ('a', 'b');"
+        'ALTER TABLE shop.customers ADD kind shop."Tier\'s";'
+        'ALTER TABLE shop.orders ADD customer_kind shop."Tier\'s"; ANALYZE shop.orders'
+    )
+    phase = phase_of(proposed(module, shop, "orders", "customers"))
+    (kind,) = [c for c in phase["phase_columns"] if c["name"] == "customer_kind"]
+    assert kind == {"name": "customer_kind", "type": 'shop."Tier\'s"', "source": "kind"}
+    assert not dry_run(module, shop, phase).get("failed")

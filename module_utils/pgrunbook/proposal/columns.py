@@ -79,7 +79,7 @@ def _nearest(seen: Seen, ours: SeenColumn, name: str) -> _Pair:
     first = max(likely, key=lambda each: (each[0] > likely[0][0] - _CLEARLY, each[1], each[0]))
     near = [each for each in likely if each[0] > first[0] - _CLEARLY and each[1] == first[1]]
     theirs = seen.source.columns[first[2]]
-    others = tuple(n for _, _, n in near) if len(near) > 1 else ()
+    others = tuple(sorted(n for _, _, n in near)) if len(near) > 1 else ()
     return _Pair(ours, name, first[0], theirs, others)
 
 

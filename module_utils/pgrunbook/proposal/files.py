@@ -6,10 +6,10 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from ..core.errors import RunbookError, require_none
+from ..core.errors import RunbookError
 from .paths import Paths
 
-_TAKEN = "Nothing was written. Next step: give the phase another name (NAME=…, or -e phase=…)"
+_RENAME = "give the phase another name (NAME=…, or -e phase=…)"
 
 
 def require_new(phase: str, to: Paths) -> None:
@@ -17,13 +17,12 @@ def require_new(phase: str, to: Paths) -> None:
     if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", phase):
         raise RunbookError(
             f"The phase cannot be called {phase!r}: its files and reports are called so, and take "
-            f"letters, digits, dots, hyphens and underscores. {_TAKEN}."
+            "letters, digits, dots, hyphens and underscores. Nothing was written. Next step: "
+            f"{_RENAME}."
         )
-    require_none(
-        f"{path} is there already. {_TAKEN}; or move that file away."
-        for path in (to.phase, to.playbook)
-        if path.exists() or path.is_symlink()
-    )
+    there = [p for p in (to.phase, to.playbook) if p.exists() or p.is_symlink()]
+    if there:
+        raise _there(there)
 
 
 def write(to: Paths, phase_file: str, playbook: str) -> None:
@@ -38,8 +37,18 @@ def write(to: Paths, phase_file: str, playbook: str) -> None:
     except OSError as error:
         for path in written:
             path.unlink(missing_ok=True)
-        why = "is there already" if isinstance(error, FileExistsError) else str(error.strerror)
+        if isinstance(error, FileExistsError):
+            raise _there([Path(error.filename)]) from None
         raise RunbookError(
-            f"{error.filename or to.phase} cannot be written: {why}. {_TAKEN}, or another folder "
-            "(-e folder=…)."
+            f"{error.filename or to.phase} cannot be written: {error.strerror}. Nothing was "
+            "written. Next step: name another folder (FOLDER=…, or -e folder=…), or see to this "
+            "one."
         ) from None
+
+
+def _there(paths: list[Path]) -> RunbookError:
+    said = " and ".join(map(str, paths))
+    return RunbookError(
+        f"{said} {'is' if len(paths) == 1 else 'are'} there already. Nothing was written. Next "
+        f"step: {_RENAME}, or move away what is there."
+    )

@@ -46,15 +46,22 @@ def source_key(seen: Seen) -> ProposedSourceKey:
     if keys:
         said = f"{len(keys)} foreign keys refer to {seen.source.table}; keep the one that is meant"
         return ProposedSourceKey({}, (Note("todo", said),), tuple(f.pairs for f in keys.values()))
-    found = sorted(_candidates(seen), key=lambda c: -c[0])
+    found = sorted(_candidates(seen), key=lambda c: (-c[0], len(c[1])))
     if not found:
         return ProposedSourceKey({}, (Note("todo", _nothing_refers(seen)),))
-    best = [pairs for likeness, pairs, _ in found if likeness == found[0][0]]
+    best = [
+        pairs
+        for likeness, pairs, _ in found
+        if (likeness, len(pairs)) == (found[0][0], len(found[0][1]))
+    ]
     if len(best) > 1:
         said = "there is no foreign key, and several could be meant; keep one"
         return ProposedSourceKey({}, (Note("todo", said),), tuple(best))
     _, pairs, by = found[0]
     said = f"there is no foreign key; the names and types match, and {by}"
+    others = sorted({", ".join(each) for _, each, _ in found[1:]} - {", ".join(pairs)})
+    if others:
+        said += f"; {' or '.join(others)} could be meant too"
     return ProposedSourceKey(pairs, (Note("guessed", said),))
 
 
@@ -81,7 +88,7 @@ def _candidates(seen: Seen) -> Iterator[tuple[float, dict[str, str], str]]:
             by = f"{index.name} is unique on the source's side"
             for likeness, pairs in _matches(seen, index.columns):
                 yield likeness, pairs, by
-    if seen.source.view:
+    if seen.source.view and not unique:
         by = "the source is a view: a dry run looks for keys that occur twice"
         for column in seen.source.columns:
             for likeness, pairs in _matches(seen, (column,)):

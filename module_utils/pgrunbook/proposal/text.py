@@ -45,8 +45,8 @@ def notes_of(of: Proposal) -> Iterator[Note]:
 def _sum(of: Proposal) -> str:
     kinds = [note.kind for note in notes_of(of)]
     guessed, left = kinds.count("guessed"), kinds.count("todo")
-    said = f"{guessed} guessed, to be checked; {left or 'nothing'} left to fill in."
-    return f"{said} The dry run refuses until that is done." if left else said
+    rest = f"{left} TO DO, until when a dry run refuses" if left else "nothing left to fill in"
+    return f"{guessed} guessed, to be checked; {rest}."
 
 
 def _rows(number: int) -> str:
