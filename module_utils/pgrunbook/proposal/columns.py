@@ -88,9 +88,7 @@ def _proposed(seen: Seen, pair: _Pair) -> ProposedColumn:
     renamed = "" if pair.name == pair.ours.name else pair.ours.name
     if renamed and seen.expected:
         (found,) = [r for r in seen.expected.renamed if r.old == renamed]
-        said = (
-            f"the models have no {renamed}, and the two names are {_per_cent(found.likeness)} alike"
-        )
+        said = f"the models lack {renamed}; the names are {_per_cent(found.likeness)} alike"
         notes = [Note("guessed", said), *notes]
     source, more = _source(seen, pair, type_)
     return ProposedColumn(pair.name, type_, source, renamed, (*notes, *more))
