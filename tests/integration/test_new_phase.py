@@ -186,8 +186,8 @@ def test_of_several_hosts_it_looks_at_the_first_and_says_so(
 def test_make_shows_the_dry_run_and_says_what_to_do(database: Database, tmp_path: Path) -> None:
     """A table whose name a shell, make and Ansible would each take for something else."""
     database.sql(
-        'CREATE TABLE "$x {{ 1 }}" (id int PRIMARY KEY, customer_id int, region text);'
-        "CREATE TABLE customers (id int PRIMARY KEY, region text);"
+        'CREATE TABLE "$x {{ 1 }}" (id int PRIMARY KEY, customer_id int, since date);'
+        "CREATE TABLE customers (id int PRIMARY KEY, since timestamptz);"
         'ANALYZE "$x {{ 1 }}", customers'
     )
     command_line(tmp_path, database.login, "new_phase")  # writes the inventory
@@ -195,7 +195,8 @@ def test_make_shows_the_dry_run_and_says_what_to_do(database: Database, tmp_path
     made = played(["make", "new-phase", "--old-file=.venv/.use", f"FOLDER={tmp_path}", *given])
     assert made.status == 0 and (tmp_path / "vars/x_1.yml").is_file(), made.output
     assert "$x {{ 1 }}" in (tmp_path / "vars/x_1.yml").read_text(encoding="utf-8")
-    assert "Dry run: nothing was written." in made.output
+    assert "TO DO is still what phase_columns has as source of 'since'" in made.output
+    assert "\\n" not in made.output, "a line break where a sentence ends"
     assert made.output.rstrip().endswith("/vars/x_1.yml")
 
 
