@@ -50,11 +50,13 @@ test: lint unit browser integration molecule ## Everything that has to pass
 
 generate: .venv/.dev ## Write what follows from the declarations of options: documentation and tables
 	scripts/generate
+	scripts/draw-way
 
 lint: .venv/.dev ## ruff, mypy, import-linter and ansible-lint
 	ruff check .
 	ruff format --check .
 	scripts/generate --check
+	scripts/draw-way --check
 	mypy
 	PYTHONPATH=module_utils lint-imports --no-logo --no-cache
 	ansible-lint --offline

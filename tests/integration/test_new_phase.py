@@ -448,3 +448,43 @@ def test_types_that_people_made_are_spelled_with_their_schema(
     (kind,) = [c for c in phase["phase_columns"] if c["name"] == "customer_kind"]
     assert kind == {"name": "customer_kind", "type": 'shop."Tier\'s"', "source": "kind"}
     assert not dry_run(module, shop, phase).get("failed")
+
+
+SHOP_MODELS = """
+from sqlalchemy import *
+from sqlalchemy.orm import DeclarativeBase
+class Base(DeclarativeBase): pass
+Table("customers", Base.metadata, Column("id", Integer, primary_key=True))
+Table(
+    "orders",
+    Base.metadata,
+    Column("id", BigInteger, primary_key=True),
+    Column("customer_id", ForeignKey("customers.id"), nullable=False),
+    Column("customer_region", Text),
+    Column("customer_tier", Integer),
+    Column("customer_signed_up", Date),
+    Index("ix_orders_customer_region", "customer_region"),
+)
+"""
+
+
+def test_the_page_shows_what_is_written_and_printed(
+    database: Database, module: Module, tmp_path: Path
+) -> None:
+    page = (ROOT / "docs/your-own-table.md").read_text(encoding="utf-8")
+    blocks = re.findall(r"```(\w+)\n(.*?)```", page, re.DOTALL)
+    tables = next(body for kind, body in blocks if kind == "sql")
+    file = next(body for kind, body in blocks if kind == "yaml")
+    shown = next(body for kind, body in blocks if "Propose a phase" in body)
+    database.sql(
+        f"{tables} INSERT INTO customers SELECT i, 'r', 1 FROM generate_series(1, 5000) i;"
+        "INSERT INTO orders SELECT i, 1 + i % 5000, now() FROM generate_series(1, 200000) i;"
+        "ANALYZE customers, orders"
+    )
+    path = tmp_path / "shop_models.py"
+    path.write_text(SHOP_MODELS, encoding="utf-8")
+    result = proposed(module, database, "orders", "customers", models=f"{path}:Base")
+    assert result["text"] in shown
+    models = "{{ playbook_dir }}/../shop_models.py:Base"
+    found = read(Proposal, result["proposal"])
+    assert file in render.phase_file(found, "orders", models, templated=True)
