@@ -348,6 +348,17 @@ def test_elsewhere_they_name_each_other_by_their_whole_path(tmp_path: Path) -> N
     assert paths.paths(tmp_path, "p4", "shop.models:Base").models == "shop.models:Base"
 
 
+def test_with_a_collection_they_name_each_other_from_here(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(paths, "RUNBOOK", "pgrunbook.pgrunbook.runbook")
+    monkeypatch.chdir(tmp_path)
+    found = paths.paths(tmp_path, "p4", f"{tmp_path}/app/models.py:Base")
+    assert found.imports == "pgrunbook.pgrunbook.runbook"
+    assert (found.phase_file, found.models) == ("vars/p4.yml", "app/models.py:Base")
+    assert paths.paths(tmp_path, "p4", "/else/models.py:Base").models == "/else/models.py:Base"
+
+
 def test_no_file_is_overwritten_and_none_is_left_alone(tmp_path: Path) -> None:
     to = paths.paths(tmp_path, "p4", "")
     to.playbook.write_text("mine", encoding="utf-8")

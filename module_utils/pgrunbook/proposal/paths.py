@@ -10,8 +10,8 @@ from pathlib import Path
 
 PROJECT = Path(__file__).resolve().parents[3]
 PLAYBOOKS = PROJECT / "playbooks"
-RUNBOOK = "runbook.yml"
-"""The playbook that the new one imports, in PLAYBOOKS. A collection has another name for it."""
+RUNBOOK = "playbooks/runbook.yml"
+"""The playbook that a phase's own one imports. In a collection it has the collection's name."""
 
 
 @dataclass(frozen=True)
@@ -28,31 +28,41 @@ class Paths:
 
 
 def paths(folder: Path, phase: str, models: str) -> Paths:
-    """Those of a phase. Below the project's own folder of playbooks they name each other from
-    there, so that the checkout may be moved; elsewhere by their whole path."""
-    at_home = folder.resolve() == PLAYBOOKS
+    """Those of a phase. In the project's own folder of playbooks they name each other from there,
+    so that the checkout may be moved; elsewhere by their whole path; with a collection from where
+    ansible-playbook runs, as it looks for them there."""
     file = folder / "vars" / f"{phase}.yml"
-    said, templated = _models(models, at_home=at_home)
+    where, _, base = models.rpartition(":")
+    in_file = where.endswith(".py")  # else a package, which is named as it is
+    if not RUNBOOK.endswith(".yml"):
+        imports, said = RUNBOOK, _from_here(file)
+        models = f"{_from_here(Path(where))}:{base}" if in_file else models
+        return Paths(file, folder / f"{phase}.yml", imports, said, models, False)
+    at_home = folder.resolve() == PLAYBOOKS
+    templated = at_home and in_file and _is_of_project(where)
+    if templated:
+        beside = os.path.relpath(Path(where).resolve(), PLAYBOOKS)
+        models = f"{{{{ playbook_dir }}}}/{beside}:{base}"
     return Paths(
         file,
         folder / f"{phase}.yml",
-        RUNBOOK if at_home else os.path.relpath(PLAYBOOKS / RUNBOOK, folder),
+        os.path.relpath(PROJECT / RUNBOOK, folder),
         f"vars/{phase}.yml" if at_home else str(file.resolve()),
-        said,
+        models,
         templated,
     )
 
 
-def _models(models: str, *, at_home: bool) -> tuple[str, bool]:
-    """How the phase file says where the models are. A package is named as it is."""
-    where, _, base = models.rpartition(":")
-    if not where.endswith(".py"):
-        return models, False
-    whole = Path(where).resolve()
-    beside = re.fullmatch(r"[\w./-]+", where) and whole.is_relative_to(PROJECT)
-    if at_home and beside:
-        return f"{{{{ playbook_dir }}}}/{os.path.relpath(whole, PLAYBOOKS)}:{base}", True
-    return f"{whole}:{base}", False
+def _from_here(path: Path) -> str:
+    """A path as it is named from the folder in which ansible-playbook runs, if it is below that."""
+    whole = path.resolve()
+    return str(whole.relative_to(Path.cwd()) if whole.is_relative_to(Path.cwd()) else whole)
+
+
+def _is_of_project(models: str) -> bool:
+    """Whether a file is in this checkout, under a name that is no template."""
+    whole = Path(models).resolve()
+    return bool(re.fullmatch(r"[\w./-]+", models)) and whole.is_relative_to(PROJECT)
 
 
 def name_of(table: str) -> str:
