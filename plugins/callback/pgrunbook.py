@@ -55,7 +55,7 @@ GREEN = constants.COLOR_OK
 COLOURS = (
     (re.compile(r"\s*(FAIL|NO-GO|BREACHED|REFUSED|ALTERED|THE RUN CAN ONLY END NO-GO)\b"), RED),
     (re.compile(r"\s*(failed|stopped|no answer|not seen)  "), RED),
-    (re.compile(r"\s*WARN\b"), YELLOW),
+    (re.compile(r"\s*(WARN|([a-z]+( [a-z]+)? +)?TO DO)\b"), YELLOW),
     (re.compile(r"\s*(GO|ROLLED BACK)\b"), GREEN),
 )
 """By how a line begins, the colour of it."""
