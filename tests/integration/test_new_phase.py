@@ -436,6 +436,31 @@ def test_a_partitioned_table_has_statistics_of_its_own(shop: Database, module: M
     assert not dry_run(module, shop, phase_of(result)).get("failed")
 
 
+def test_a_column_that_is_only_named_wrongly_is_renamed(
+    database: Database, module: Module, tmp_path: Path
+) -> None:
+    """It has all its values, and may not be NULL."""
+    database.sql(
+        "CREATE TABLE customers (id int PRIMARY KEY, region text NOT NULL);"
+        "CREATE TABLE orders (id bigint PRIMARY KEY, customer_id int NOT NULL REFERENCES customers,"
+        " customer_regions text NOT NULL, doubled bigint GENERATED ALWAYS AS (id * 2) STORED);"
+        "INSERT INTO customers VALUES (1, 'north');"
+        "INSERT INTO orders VALUES (1, 1, 'north'), (2, 1, 'north'); ANALYZE customers, orders"
+    )
+    path = tmp_path / "shop_models.py"
+    path.write_text(SHOP_MODELS, encoding="utf-8")
+    phase = phase_of(proposed(module, database, "orders", "customers", models=f"{path}:Base"))
+    (column,) = phase["phase_columns"]
+    assert (column["name"], column["renamed_from"], column["source"]) == (
+        "customer_region",
+        "customer_regions",
+        "region",
+    )
+    planned = dry_run(module, database, phase)
+    assert not planned.get("failed"), planned.get("msg")
+    assert "rename column customer_regions to customer_region" in planned["brief"]
+
+
 def test_types_that_people_made_are_spelled_with_their_schema(
     shop: Database, module: Module, tmp_path: Path
 ) -> None:

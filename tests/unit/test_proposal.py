@@ -121,11 +121,11 @@ PRIMARY = SeenIndex("pk", ("id",), unique=True, primary=True, not_null=True)
 def seen(**changes: Any) -> Seen:
     """Orders, of which region is empty, and their customers."""
     ours = [
-        column("id", "integer", 23, fillable=False, nulls=0.0, distinct=500.0),
+        column("id", "integer", 23, not_null=True, nulls=0.0, distinct=500.0),
         column("customer_id", "integer", 23, nulls=0.0, distinct=50.0),
         column("regions", nulls=1.0, distinct=0.0),
     ]
-    theirs = [column("id", "integer", 23, fillable=False), column("region")]
+    theirs = [column("id", "integer", 23, not_null=True), column("region")]
     orders = SeenTable(Table("public", "orders"), 500, {c.name: c for c in ours}, (PRIMARY,))
     customers = SeenTable(Table("public", "customers"), 50, {c.name: c for c in theirs}, (PRIMARY,))
     return replace(Seen(orders, customers), **changes)
@@ -194,6 +194,14 @@ def test_two_source_columns_that_fit_alike_are_left_to_a_person() -> None:
     (regions,) = make.guess(seen(source=customers)).columns
     assert regions.source == "" and [n.kind for n in regions.notes] == ["todo"]
     assert "home_region" in regions.notes[0].said and "work_region" in regions.notes[0].said
+
+
+def test_of_two_columns_that_look_like_one_the_other_is_named() -> None:
+    two = with_columns(seen().table, column("home_region", nulls=1.0, distinct=0.0))
+    found = make.guess(seen(table=two))
+    assert [c.name for c in found.columns] == ["regions"]
+    (note,) = [n for n in found.notes if "home_region" in n.said]
+    assert note.kind == "unknown" and "looks like region too" in note.said
 
 
 def test_a_renamed_column_has_its_models_name_and_its_likeness() -> None:

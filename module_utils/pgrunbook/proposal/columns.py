@@ -34,24 +34,35 @@ class _Pair:
 
 def columns(seen: Seen, taken: Collection[str]) -> tuple[ProposedColumn, ...]:
     """The columns in the table's order; taken are those of the keys, which are not filled."""
-    return tuple(_proposed(seen, pair) for pair in _pairs(seen, taken))
+    return tuple(_proposed(seen, pair) for pair in _pairs(seen, taken)[0])
 
 
-def _pairs(seen: Seen, taken: Collection[str]) -> list[_Pair]:
-    """The nearest pairs first, and each column of the source once."""
+def passed_over(seen: Seen, taken: Collection[str]) -> Iterator[Note]:
+    """The columns that look like one of the source that another column looks like as much, or
+    more."""
+    for pair in _pairs(seen, taken)[1]:
+        if pair.theirs:
+            said = f"whether {pair.name}, which looks like {pair.theirs.name} too, is to be filled"
+            yield Note("unknown", said)
+
+
+def _pairs(seen: Seen, taken: Collection[str]) -> tuple[list[_Pair], list[_Pair]]:
+    """Those to be filled, each from a column of its own, the nearest pairs first; and all
+    others."""
     right = {r.old: r.new for r in seen.expected.renamed} if seen.expected else {}
     wanted = [_nearest(seen, c, right.get(c.name, c.name)) for c in _candidates(seen, taken)]
     used: dict[str, str] = {}
     for pair in sorted(wanted, key=lambda p: -p.likeness):
         if pair.theirs and not pair.others:
             used.setdefault(pair.theirs.name, pair.name)
-    return [
+    kept = [
         pair
         for pair in wanted
         if pair.ours.name in right
         or pair.others
         or (pair.theirs and used[pair.theirs.name] == pair.name)
     ]
+    return kept, [pair for pair in wanted if pair not in kept]
 
 
 def _candidates(seen: Seen, taken: Collection[str]) -> Iterator[SeenColumn]:
@@ -59,7 +70,7 @@ def _candidates(seen: Seen, taken: Collection[str]) -> Iterator[SeenColumn]:
     modelled = {*seen.expected.columns, *renamed} if seen.expected else seen.table.columns.keys()
     for column in seen.table.columns.values():
         free = column.name not in {*taken, *seen.partition_keys} and column.fillable
-        empty = column.nulls is None or column.nulls >= MOSTLY
+        empty = not column.not_null and (column.nulls is None or column.nulls >= MOSTLY)
         if free and column.name in modelled and (column.name in renamed or empty):
             yield column
 

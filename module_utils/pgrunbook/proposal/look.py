@@ -19,7 +19,7 @@ from .seen import ForeignKey, Seen, SeenColumn, SeenIndex, SeenTable
 _COLUMNS = """
 SELECT a.attname AS name, format_type(a.atttypid, a.atttypmod) AS type,
     format_type(a.atttypid, NULL) AS base, a.atttypid::int8 AS oid,
-    quote_ident(a.attname) AS quoted, NOT a.attnotnull AND a.attgenerated = '' AS fillable,
+    quote_ident(a.attname) AS quoted, a.attnotnull AS not_null, a.attgenerated = '' AS fillable,
     s.null_frac::float8 AS nulls,
     CASE WHEN s.n_distinct >= 0 THEN s.n_distinct::float8
          ELSE -s.n_distinct::float8 * %(rows)s END AS distinct

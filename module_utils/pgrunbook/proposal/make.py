@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 
 from ..core.connection import Connection
 from ..core.errors import RunbookError
-from .columns import columns
+from .columns import columns, passed_over
 from .indexes import indexes, left_out
 from .keys import key, source_key
 from .look import look
@@ -47,7 +47,7 @@ def guess(seen: Seen) -> Proposal:
         source_key=refers,
         columns=filled,
         indexes=indexes(seen, filled),
-        notes=tuple(_notes(seen, filled)),
+        notes=(*_notes(seen, filled), *passed_over(seen, known)),
     )
 
 

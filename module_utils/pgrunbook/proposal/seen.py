@@ -17,14 +17,16 @@ which row of the source belongs to it."""
 @dataclass(frozen=True)
 class SeenColumn:
     """A column. type is format_type()'s spelling, base the same without length or precision, quoted
-    its name as SQL takes it. nulls is the share of its rows without a value, from 0 to 1, and
-    distinct the number of its values; both are None where there are no statistics."""
+    its name as SQL takes it. One that is generated is not fillable. nulls is the share of its rows
+    without a value, from 0 to 1, and distinct the number of its values; both are None where there
+    are no statistics."""
 
     name: str
     type: str
     base: str
     oid: int
     quoted: str
+    not_null: bool = False
     fillable: bool = True
     nulls: float | None = None
     distinct: float | None = None
