@@ -10,7 +10,7 @@ export LC_ALL ?= C.UTF-8
 PYTEST := -m pytest -q -n auto
 INTEGRATION := --dist worksteal tests/integration
 
-.PHONY: help demo demo-no-go demo-fleet watch demo-clean setup check test generate lint unit browser integration molecule coverage mutants crashpoints bench bench-sizes lock collection
+.PHONY: help demo demo-no-go demo-fleet new-phase watch demo-clean setup check test generate lint unit browser integration molecule coverage mutants crashpoints bench bench-sizes lock collection
 
 help: ## List the targets
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 14
@@ -23,6 +23,15 @@ demo-no-go: .venv/.use ## The same with the reference finding's indexes only: NO
 
 demo-fleet: .venv/.use ## Both on eight databases: planned everywhere, approved once, canary host first
 	@scripts/demo --fleet
+
+new-phase: override export TABLE := $(value TABLE)
+new-phase: override export SOURCE := $(value SOURCE)
+new-phase: override export MODELS := $(value MODELS)
+new-phase: override export NAME := $(value NAME)
+new-phase: override export FOLDER := $(value FOLDER)
+new-phase: override export I := $(value I)
+new-phase: .venv/.use ## Write a phase file for another table, then its dry run: TABLE=… SOURCE=…
+	@scripts/new-phase
 
 watch: .venv/.use ## How the newest run of each host stands, live: make watch I=inventories/production
 	@ansible-playbook $(if $(I),-i $(I)) playbooks/watch.yml
@@ -41,11 +50,13 @@ test: lint unit browser integration molecule ## Everything that has to pass
 
 generate: .venv/.dev ## Write what follows from the declarations of options: documentation and tables
 	scripts/generate
+	scripts/draw-way
 
 lint: .venv/.dev ## ruff, mypy, import-linter and ansible-lint
 	ruff check .
 	ruff format --check .
 	scripts/generate --check
+	scripts/draw-way --check
 	mypy
 	PYTHONPATH=module_utils lint-imports --no-logo --no-cache
 	ansible-lint --offline

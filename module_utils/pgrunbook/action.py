@@ -118,6 +118,18 @@ class RunbookAction(ActionBase):
         told = {"rc": 0, "stdout": printed.getvalue(), "stderr": ""}
         return _as_dict(self._parse_returned_data(told, PROFILE))
 
+    def _with_models(self, arguments: dict[str, Any]) -> dict[str, Any]:
+        """The arguments of a module that reads models: where these are a file on the controller,
+        and the module runs elsewhere, with the path that the file was sent to."""
+        path, _, base = str(arguments.get("models", "")).rpartition(":")
+        if self._connection.transport == "local" or not Path(path).is_file():
+            return arguments
+        folder = self._make_tmp_path()
+        sent = self._connection._shell.join_path(folder, Path(path).name)
+        self._transfer_file(path, sent)
+        self._fixup_perms2([folder, sent])
+        return {**arguments, "models": f"{sent}:{base}"}
+
     def _is_here(self, task_vars: dict[str, Any]) -> bool:
         """Whether Ansible would run the module on this machine, as this user, with this Python and
         this environment."""

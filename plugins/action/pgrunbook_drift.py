@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-from os.path import isfile
 from pathlib import Path
 from typing import Any
 
@@ -30,15 +29,4 @@ class ActionModule(RunbookAction):
     mistake = "where the models are sent. Nothing was changed in the database."
 
     def _result(self, task_vars: dict[str, Any]) -> dict[str, Any]:
-        arguments = dict(self._task.args)
-        where, _, attribute = str(arguments.get("models", "")).rpartition(":")
-        if isfile(where) and self._connection.transport != "local":
-            arguments["models"] = f"{self._send(where)}:{attribute}"
-        return self._call(arguments, task_vars)
-
-    def _send(self, path: str) -> str:
-        folder = self._make_tmp_path()
-        sent: str = self._connection._shell.join_path(folder, Path(path).name)
-        self._transfer_file(path, sent)
-        self._fixup_perms2([folder, sent])
-        return sent
+        return self._call(self._with_models(dict(self._task.args)), task_vars)

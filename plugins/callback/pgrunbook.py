@@ -55,7 +55,7 @@ GREEN = constants.COLOR_OK
 COLOURS = (
     (re.compile(r"\s*(FAIL|NO-GO|BREACHED|REFUSED|ALTERED|THE RUN CAN ONLY END NO-GO)\b"), RED),
     (re.compile(r"\s*(failed|stopped|no answer|not seen)  "), RED),
-    (re.compile(r"\s*WARN\b"), YELLOW),
+    (re.compile(r"\s*(WARN|([a-z]+( [a-z]+)? +)?TO DO)\b"), YELLOW),
     (re.compile(r"\s*(GO|ROLLED BACK)\b"), GREEN),
 )
 """By how a line begins, the colour of it."""
@@ -223,7 +223,7 @@ class CallbackModule(Default):  # type: ignore[misc]
         """Print the line of the step that was done, if there is one."""
         step, self._step = self._step, None
         if step:
-            hosts = f"{step.hosts} hosts" if self._hosts > 1 else ""
+            hosts = f"{step.hosts} host{'s'[: step.hosts > 1]}" if self._hosts > 1 else ""
             changed = step.word if step.changed else "nothing to do" if step.writes else ""
             told = "  ".join(filter(None, (changed, hosts, f"{step.seconds:6.1f} s")))
             self._line(f"  {_named(step.name):<{WIDTH - 2 - len(told)}}{told}")

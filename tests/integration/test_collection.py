@@ -139,6 +139,17 @@ def test_the_phase_may_be_anywhere_and_is_named_where_it_is_not(away: Away) -> N
     assert "There is no phase file phase.yml. Next step" in printed and "-e phase_file=" in printed
 
 
+def test_a_phase_file_is_proposed_into_the_folder_where_one_is(away: Away) -> None:
+    given = "table=session_summaries source=ip_inventory models=models.py:Base"
+    printed = away.play("pgrunbook.pgrunbook.new_phase", "-e", given)
+    assert "ansible-playbook -i inventory.yml session_summaries.yml --check" in printed
+    written = (away.folder / "vars/session_summaries.yml").read_text(encoding="utf-8")
+    assert "\nphase_models: models.py:Base\n" in written
+    playbook = (away.folder / "session_summaries.yml").read_text(encoding="utf-8")
+    assert "import_playbook: pgrunbook.pgrunbook.runbook\n" in playbook
+    assert hash_in(away.play("session_summaries.yml", "--check"))
+
+
 def test_the_same_commit_gives_the_same_tarball(tmp_path: Path) -> None:
     folders = [tmp_path / "one", tmp_path / "two"]
     for folder in folders:

@@ -7,7 +7,7 @@ Other rooms say catalog.inspect() for what describes a table, and use the other 
 
 from .columns import column_numbers, names_there, present_names, require_columns
 from .indexes import MENTIONS, IndexInfo
-from .relations import READABLE, find_relation
+from .relations import READABLE, find_relation, near_names
 from .server import Server, inspect_server
 from .tables import (
     BLOCK_BYTES,
@@ -45,6 +45,7 @@ __all__ = [
     "inspect",
     "inspect_server",
     "names_there",
+    "near_names",
     "page_ranges",
     "partition_keys",
     "present_names",

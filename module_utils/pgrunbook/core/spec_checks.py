@@ -12,11 +12,14 @@ from .spec import Column, Spec
 from .window import window_end
 
 MAX_NAME_BYTES = 63
+TO_DO = "TO DO"
+"""What stands in a phase file where somebody has to write something."""
 
 
 def require_sound(spec: Spec) -> None:
     """Raise RunbookError with the first value that makes no sense, naming the variable."""
     require_bounds(spec, variable)
+    _require_done(spec)
     _require_phase_name(spec.phase)
     for column in spec.columns:
         _require_column(column)
@@ -39,6 +42,16 @@ def _require_phase_name(phase: str) -> None:
         raise RunbookError(
             f"phase_name is {phase!r}; it names a folder, so it takes letters, digits, dots, "
             "hyphens and underscores. Next step: correct phase_name in the variables file."
+        )
+
+
+def _require_done(spec: Spec) -> None:
+    left = [c.name for c in spec.columns if c.source.startswith(TO_DO)]
+    if left:
+        raise RunbookError(
+            f"{TO_DO} is still what phase_columns has as source of {', '.join(map(repr, left))}. "
+            "Next step: write the expression on the source that fills it, such as the name of a "
+            "column; or take the column out."
         )
 
 

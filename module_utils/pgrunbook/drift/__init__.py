@@ -9,7 +9,10 @@ __all__ = [
     "CRITICAL",
     "Difference",
     "compare",
+    "expected",
     "label_of",
     "models",
     "read_differences",
+    "renames",
+    "types",
 ]

@@ -29,7 +29,7 @@ def index_differences(
 ) -> Iterator[Difference]:
     """What differs in the indexes of a table. told has the indexes that another difference is
     already about, by name."""
-    indexes = _indexes(spec, both, told)
+    indexes = paired(spec, both, told)
     phase = {i.name: i for i in spec.indexes} if both.table == spec.table else {}
     yield from _invalid(both, indexes, phase)
     yield from _invalid_in_partitions(conn, both)
@@ -40,7 +40,7 @@ def index_differences(
 
 
 @dataclass(frozen=True)
-class _Indexes:
+class Paired:
     """The models' indexes by their names, and what is to be told of each name: it is INVALID in the
     database; it is on both sides, as {name in the database: name in the models}; it has another
     definition on each side; or only one side has it."""
@@ -53,7 +53,9 @@ class _Indexes:
     surplus: list[str]
 
 
-def _indexes(spec: Spec, both: Compared, told: Collection[str]) -> _Indexes:
+def paired(spec: Spec, both: Compared, told: Collection[str]) -> Paired:
+    """The indexes of both sides by what is to be told of them. told has those that another
+    difference is already about."""
     found = both.info.indexes
     models = {str(index.name): index for index in both.model.indexes}
     invalid = [n for n, index in found.items() if not index.valid]
@@ -66,7 +68,7 @@ def _indexes(spec: Spec, both: Compared, told: Collection[str]) -> _Indexes:
     aside = _set_aside(spec, both)
     same = _same(both, models, missing, [n for n in surplus if n not in aside])
     changed = [n for n in changed if n not in same]
-    return _Indexes(
+    return Paired(
         models,
         invalid,
         same,
@@ -100,7 +102,7 @@ def _same(
     return same
 
 
-def _invalid(both: Compared, indexes: _Indexes, phase: Mapping[str, Index]) -> Iterator[Difference]:
+def _invalid(both: Compared, indexes: Paired, phase: Mapping[str, Index]) -> Iterator[Difference]:
     for index in indexes.invalid:
         yield index_kinds.invalid_index(
             both.subject,
@@ -122,14 +124,14 @@ def _invalid_in_partitions(conn: Connection, both: Compared) -> Iterator[Differe
                 yield index_kinds.invalid_index(on, index, modelled=False, by_phase=False)
 
 
-def _renamed(both: Compared, indexes: _Indexes, phase: Mapping[str, Index]) -> Iterator[Difference]:
+def _renamed(both: Compared, indexes: Paired, phase: Mapping[str, Index]) -> Iterator[Difference]:
     for old, new in indexes.same.items():
         if old != new:
             declared = new in phase and phase[new].renamed_from == old
             yield index_kinds.renamed_index(both.subject, new, old, by_phase=declared)
 
 
-def _changed(both: Compared, indexes: _Indexes) -> Iterator[Difference]:
+def _changed(both: Compared, indexes: Paired) -> Iterator[Difference]:
     for index in indexes.changed:
         yield _changed_index(both.subject, indexes.models[index], both.info.indexes[index])
 
@@ -146,7 +148,7 @@ def _changed_index(on: Subject, model: ModelIndex, found: IndexInfo) -> Differen
     )
 
 
-def _missing(both: Compared, indexes: _Indexes, phase: Mapping[str, Index]) -> Iterator[Difference]:
+def _missing(both: Compared, indexes: Paired, phase: Mapping[str, Index]) -> Iterator[Difference]:
     for index in indexes.missing:
         model = indexes.models[index]
         yield index_kinds.missing_index(
@@ -159,7 +161,7 @@ def _missing(both: Compared, indexes: _Indexes, phase: Mapping[str, Index]) -> I
         )
 
 
-def _surplus(both: Compared, indexes: _Indexes, phase: Mapping[str, Index]) -> Iterator[Difference]:
+def _surplus(both: Compared, indexes: Paired, phase: Mapping[str, Index]) -> Iterator[Difference]:
     for index in indexes.surplus:
         yield index_kinds.surplus_index(
             both.subject,

@@ -27,8 +27,8 @@ def column_names(model: ModelIndex) -> tuple[str, ...]:
 
 def is_plain(model: ModelIndex) -> bool:
     """Whether the models' index is a whole B-tree on columns, in their usual order."""
-    special = _has_condition(model) or _include(model)
-    return not special and _method(model) == "btree" and _is_on_columns(model)
+    special = _has_condition(model) or include(model)
+    return not special and method(model) == "btree" and _is_on_columns(model)
 
 
 def creation(on: Table, model: ModelIndex) -> str:
@@ -56,14 +56,19 @@ def definition(model: ModelIndex) -> str:
     return re.split(r" (?=USING |\()", _ddl(model), maxsplit=1)[-1]
 
 
+def is_buildable(model: ModelIndex) -> bool:
+    """Whether a phase can describe the models' index: on columns, not unique, of all rows."""
+    return not model.unique and _is_on_columns(model) and not _has_condition(model)
+
+
 def is_built_by(ours: Index, model: ModelIndex) -> bool:
     """Whether what the phase builds under a name is what the models have under it."""
     return (
         not model.unique
-        and ours.method == _method(model)
+        and ours.method == method(model)
         and ours.columns == column_names(model)
         and _is_on_columns(model)
-        and ours.include == _include(model)
+        and ours.include == include(model)
         and bool(ours.where) == _has_condition(model)
     )
 
@@ -84,17 +89,18 @@ def may_be_same(found: IndexInfo, model: ModelIndex, aliases: Mapping[str, str])
     if found.plain or is_plain(model):
         return found.plain == is_plain(model)
     return (
-        found.method == _method(model)
-        and tuple(aliases.get(c, c) for c in found.include) == _include(model)
+        found.method == method(model)
+        and tuple(aliases.get(c, c) for c in found.include) == include(model)
         and bool(found.predicate) == _has_condition(model)
     )
 
 
-def _method(model: ModelIndex) -> str:
+def method(model: ModelIndex) -> str:
+    """The kind of the models' index, such as btree."""
     return str(model.dialect_options["postgresql"].get("using") or "btree").lower()
 
 
-def _include(model: ModelIndex) -> tuple[str, ...]:
+def include(model: ModelIndex) -> tuple[str, ...]:
     """The columns that the models' index only holds."""
     given = model.dialect_options["postgresql"].get("include") or ()
     return tuple(getattr(c, "name", c) for c in given)
