@@ -72,10 +72,12 @@ class ActionModule(RunbookAction):
 
     def _why_not(self, arguments: dict[str, Any], task_vars: dict[str, Any]) -> str:
         plan = plain_vars(task_vars["runbook_plan"])
+        spec = plan["plan"]["spec"]
         return turn.why_not(
             tally.failed(FOLDER),
             failures_max=arguments["failures_max"],
-            window="" if arguments["first"] else plan["plan"]["spec"]["window_end"],
+            opens="" if "undoes" in plan["plan"] else spec["window_start"],
+            window="" if arguments["first"] else spec["window_end"],
             seconds=_seconds(plan, _of_a_row(task_vars["runbook_rollout"]["hosts"][0])),
             margin=arguments["window_margin"],
             not_approved="" if arguments["approved"] else NOT_APPROVED,

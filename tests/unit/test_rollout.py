@@ -252,6 +252,18 @@ def test_a_host_begins_unless_others_failed_or_its_window_is_too_short(
     assert found.startswith(why) and bool(found) is bool(why)
 
 
+def test_no_host_begins_before_its_window_opens() -> None:
+    def why(minutes: int, *failed: Ended) -> str:
+        opens = (NOW + timedelta(minutes=minutes)).isoformat()
+        given: dict[str, Any] = {"failures_max": 0, "seconds": None, "margin": 0.2, "now": NOW}
+        return turn.why_not(failed, window="", opens=opens, **given)
+
+    assert why(1).startswith(f"The maintenance window opens at {(NOW + timedelta(minutes=1))}"[:30])
+    assert "Nothing was changed. Next step:" in why(1)
+    assert why(0) == why(-1) == ""
+    assert why(1, Ended("h0", ended.FAILED)).startswith("Before it h0 failed")
+
+
 def test_hosts_with_odd_names_keep_how_they_ended(tmp_path: Path) -> None:
     told = [Ended("a/b", ended.GO, rows=5), Ended("ü\n", ended.NO_GO, "late"), Ended("a", "GO")]
     for each in told:

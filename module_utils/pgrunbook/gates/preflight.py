@@ -22,7 +22,7 @@ from ..core.server import require_only_primary
 from ..core.sibling import require_connections
 from ..core.spec import Spec
 from ..core.sql import name, render, table
-from ..core.window import require_open_window
+from ..core.window import require_window_not_over
 from . import registry
 from .gate import Gate, judge
 from .orphans import RowCounts, count_rows, orphans_gate
@@ -57,7 +57,7 @@ def require_startable(conn: Connection, spec: Spec) -> None:
     a standby, a missing table, column, privilege or connection, a superuser whom the phase refuses.
     It reads the catalog only."""
     obstacles = Obstacles(conn)
-    obstacles.checked(require_open_window, spec)
+    obstacles.checked(require_window_not_over, spec)
     obstacles.checked(_require_primary, conn, catalog.inspect_server(conn))
     target = obstacles.checked(catalog.inspect, conn, spec.table)
     source = obstacles.checked(catalog.inspect, conn, spec.source, catalog.READABLE)
