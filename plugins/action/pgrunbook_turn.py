@@ -67,6 +67,7 @@ class ActionModule(RunbookAction):
             return {"changed": False, "begins": not why, "why": why, "text": text}
         ended = _ended(host, arguments, task_vars)
         tally.note(FOLDER, ended)
+        self.teller.happened(*_told(ended, task_vars))
         others = _others_take(ended, task_vars)
         return {"changed": False, "others_take": others, "text": table([ended])}
 
@@ -82,6 +83,17 @@ class ActionModule(RunbookAction):
             margin=arguments["window_margin"],
             not_approved="" if arguments["approved"] else NOT_APPROVED,
         )
+
+
+def _told(ended: Ended, task_vars: dict[str, Any]) -> tuple[str, dict[str, Any]]:
+    """What others are told of the end of a host: the kind of the event, and its details."""
+    report = (plain_vars(task_vars.get("runbook_report")) or {}).get("report", {})
+    if ended.state in (FAILED, STOPPED):
+        return ("stopped" if ended.state == STOPPED else "failed"), {"why": ended.why}
+    if ended.state == UNDONE:
+        return "rolled_back", {"rows": ended.rows}
+    reasons, verdict = report.get("reasons", []), report.get("verdict", "")
+    return "finished", {"verdict": verdict, "reasons": reasons, "rows": ended.rows}
 
 
 def _of_a_row(host: str) -> float | None:

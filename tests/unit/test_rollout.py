@@ -33,6 +33,7 @@ from ansible.module_utils.pgrunbook.rollout.ended import Ended
 from ansible.module_utils.pgrunbook.rollout.hosts import Planned, planned, proof
 from ansible.module_utils.pgrunbook.rollout.rollout import put_together, why_refused
 from tests import reporting
+from tests.plugins import action_plugin
 
 WAVES: list[int | str] = [1, "25%", "100%"]
 PLAN: dict[str, Any] = {
@@ -459,3 +460,17 @@ def test_a_host_whose_gates_are_breached_says_which() -> None:
     hosts = [held, missed, overview.no_answer("c", "It is down.")]
     assert ended.counted(hosts) == "1 OK, 1 BREACHED, 1 no answer"
     assert ended.table(hosts).split("\n")[-1].strip() == "It is down."
+
+
+@pytest.mark.parametrize(
+    ("host", "kind", "detail"),
+    [
+        (Ended("a", ended.GO, rows=5), "finished", {"verdict": "GO", "reasons": ["r"], "rows": 5}),
+        (Ended("a", ended.STOPPED, "Aborted by bob."), "stopped", {"why": "Aborted by bob."}),
+        (Ended("a", ended.FAILED, "no lock"), "failed", {"why": "no lock"}),
+        (Ended("a", ended.UNDONE, rows=3), "rolled_back", {"rows": 3}),
+    ],
+)
+def test_others_are_told_how_a_host_ended(host: Ended, kind: str, detail: dict[str, Any]) -> None:
+    report = {"runbook_report": {"report": {"verdict": "GO", "reasons": ["r"]}}}
+    assert action_plugin("turn")._told(host, report) == (kind, detail)
