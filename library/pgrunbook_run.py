@@ -87,6 +87,16 @@ queries:
   type: list
   elements: str
 # end: queries
+# begin: events
+events:
+  description:
+  - The events that the call has appended to the ledger, each with RV(ignore:at),
+    RV(ignore:run), RV(ignore:kind), RV(ignore:detail) and RV(ignore:version); none
+    in check mode. They are there where the module failed, too.
+  returned: always
+  type: list
+  elements: dict
+# end: events
 # begin: proof
 proof:
   description:

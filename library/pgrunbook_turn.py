@@ -10,7 +10,7 @@ module: pgrunbook_turn
 short_description: Say whether a host may begin, or keep how it ended
 description:
   - A host begins where no more than O(failures_max) hosts before it have failed, somebody approved
-    it, and its maintenance window has time for it.
+    it, and its maintenance window is open and has time for it.
   - What is kept is for this execution of the playbook only, in a file of the controller.
   - All of it is done by an action plugin, on the controller. It touches neither the target nor a
     database.

@@ -29,6 +29,9 @@ from ansible.module_utils.common.json import Direction, get_module_encoder
 from ansible.plugins.action import ActionBase
 from ansible.utils.display import Display
 
+from .core.errors import RunbookError
+from .notify import About, Teller, hooks
+
 Main = Callable[[], None]
 
 _ABOVE = Path(__file__).resolve().parents[2]
@@ -84,13 +87,26 @@ class RunbookAction(ActionBase):
 
     main: Main | None = None
     mistake = "where the module is called."
+    teller = Teller("", (), About("", "", "", dry=True))
+    """Of events of the task: the log, and who is to be told. Nobody, until the task runs."""
 
     def run(
         self, tmp: str | None = None, task_vars: dict[str, Any] | None = None
     ) -> dict[str, Any]:
         super().run(tmp, task_vars)
+        self.teller, warnings = self._telling(task_vars or {})
         try:
-            return self._result(task_vars or {})
+            result = self._foreseen(task_vars or {})
+        finally:
+            warnings += self.teller.end()
+        return (
+            {**result, "warnings": [*result.get("warnings", []), *warnings]} if warnings else result
+        )
+
+    def _foreseen(self, task_vars: dict[str, Any]) -> dict[str, Any]:
+        """What the task returns, also where it fails."""
+        try:
+            return self._result(task_vars)
         except AnsibleConnectionFailure as error:
             return _unreachable(error)
         except AnsibleError:
@@ -98,12 +114,40 @@ class RunbookAction(ActionBase):
         except Exception as error:
             return _unforeseen(error, self.mistake)
 
+    def _telling(self, task_vars: dict[str, Any]) -> tuple[Teller, list[str]]:
+        """Who is told of the events of a task, and a warning where nobody can be. They are read
+        here and are no options, which Ansible would show."""
+        path = str(self._variable("runbook_log", task_vars) or "")
+        told: tuple[hooks.Hook, ...] = ()
+        warnings = []
+        try:
+            told = hooks.hooks(self._variable("runbook_notify", task_vars) or [])
+        except (RunbookError, AnsibleError) as error:
+            why = str(error) if isinstance(error, RunbookError) else "it cannot be read."
+            warnings = [f"Nobody is told of events (runbook_notify): {why}"]
+        run = (task_vars.get("ansible_facts") or {}).get("runbook_run") or {}
+        phase = (task_vars.get("runbook_phase") or {}).get("name", "")
+        host = task_vars.get("inventory_hostname", "")
+        about = About(str(host), str(phase), str(run.get("id", "")), bool(self._task.check_mode))
+        return Teller(path, told, about), warnings
+
+    def _variable(self, name: str, task_vars: dict[str, Any]) -> Any:
+        """A variable as it is now, in Python's types; None where it is not set."""
+        there = task_vars.get(name)
+        return None if there is None else plain_vars(self._templar.template(there))
+
     def _result(self, task_vars: dict[str, Any]) -> dict[str, Any]:
         """What the task returns."""
         return self._call(dict(self._task.args), task_vars)
 
     def _call(self, arguments: dict[str, Any], task_vars: dict[str, Any]) -> dict[str, Any]:
-        """What the module returns that the task names, called with these arguments."""
+        """What the module returns that the task names, called with these arguments. Its events are
+        told."""
+        result = self._called(arguments, task_vars)
+        self.teller.ledger(result.get("events") or [])
+        return result
+
+    def _called(self, arguments: dict[str, Any], task_vars: dict[str, Any]) -> dict[str, Any]:
         main = type(self).main
         if main is None or not self._is_here(task_vars):
             remote: dict[str, Any] = self._execute_module(

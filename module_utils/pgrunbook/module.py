@@ -8,7 +8,7 @@ import copy
 import json
 import sys
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any, TypeVar, cast
 
 from ansible.module_utils.basic import AnsibleModule, missing_required_lib
@@ -55,7 +55,8 @@ Result = TypeVar("Result")
 @dataclass(frozen=True)
 class _Call:
     """A call of a module: its options, the run that it belongs to, and what execute() was told.
-    bound is whether the run's approval and server count."""
+    bound is whether the run's approval and server count; events are those that it has appended to
+    the ledger so far."""
 
     parameters: dict[str, Any]
     run: ledger.Run | None
@@ -64,6 +65,7 @@ class _Call:
     bound: bool
     administers: bool
     first: Callable[[Connection, Spec], None] | None
+    events: list[Mapping[str, Any]] = field(default_factory=list)
 
     @property
     def patience(self) -> int:
@@ -127,7 +129,11 @@ def execute(
     dry = module.check_mode or not writes
     bound = run is not None and not module.check_mode
     call = _Call(parameters, run, name, dry, bound, administers, first)
-    with failures(module, writes=not dry, told=told):
+
+    def so_far() -> Mapping[str, Any]:
+        return {**told(), "events": call.events}
+
+    with failures(module, writes=not dry, told=so_far):
         reconnecting = Reconnecting(call.patience, writes=not dry)
         leave(module, reconnecting.run(lambda: _once(call, work, reconnecting)))
 
@@ -138,8 +144,19 @@ def _once(call: _Call, work: Work, reconnecting: Reconnecting) -> dict[str, Any]
         reconnecting.opened(opened.conn)
         # A module that takes no phase, or no run, does not ask for it.
         spec, run = cast(Spec, opened.spec), cast(ledger.Run, call.run)
-        result = _proved(opened.conn, work, Given(spec, run, call.parameters, call.dry))
-        return {**result, **_facts(call.run, opened.server)}
+        try:
+            result = _proved(opened.conn, work, Given(spec, run, call.parameters, call.dry))
+        finally:
+            call.events.extend(_appended(opened.conn))
+        return {**result, "events": call.events, **_facts(call.run, opened.server)}
+
+
+def _appended(conn: Connection) -> list[Mapping[str, Any]]:
+    """The events that the work has appended; none where the server does not answer any more, which
+    the work itself tells."""
+    with contextlib.suppress(psycopg.Error):
+        return ledger.appended(conn)
+    return []
 
 
 def _facts(run: ledger.Run | None, here: Identity | None) -> dict[str, Any]:

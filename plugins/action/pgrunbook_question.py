@@ -85,6 +85,8 @@ class ActionModule(RunbookAction):
         """Why the plan was not approved; empty where it was."""
         scope, others = arguments["scope"], arguments["alternatives"]
         token = _token(arguments["hash"], scope)
+        told = {"scope": scope, "title": arguments["title"], "plan_hash": arguments["hash"]}
+        self.teller.happened("waiting_for_approval", told)
         display.display(f"\n{framed(arguments['title'], arguments['summary'])}\n")
         answer = ""
         for left in reversed(range(TRIES)):

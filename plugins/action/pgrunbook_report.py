@@ -19,7 +19,7 @@ PROGRAM = str(Path(__file__).resolve().parents[2] / "module_utils")
 if PROGRAM not in ansible.module_utils.__path__:
     ansible.module_utils.__path__.append(PROGRAM)
 
-from ansible.module_utils.pgrunbook.action import RunbookAction, imported, plain_vars
+from ansible.module_utils.pgrunbook.action import RunbookAction, imported
 
 imported(
     "ansible.module_utils.pgrunbook.report.build",
@@ -77,8 +77,7 @@ class ActionModule(RunbookAction):
     def _value(self, variable: str, task_vars: dict[str, Any]) -> Any:
         """A variable as it is now; None where nobody has set it, and of a step that was passed
         over."""
-        there = task_vars.get(variable)
-        value = None if there is None else plain_vars(self._templar.template(there))
+        value = self._variable(variable, task_vars)
         return None if isinstance(value, dict) and value.get("skipped") else value
 
 

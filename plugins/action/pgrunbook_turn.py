@@ -67,19 +67,33 @@ class ActionModule(RunbookAction):
             return {"changed": False, "begins": not why, "why": why, "text": text}
         ended = _ended(host, arguments, task_vars)
         tally.note(FOLDER, ended)
+        self.teller.happened(*_told(ended, task_vars))
         others = _others_take(ended, task_vars)
         return {"changed": False, "others_take": others, "text": table([ended])}
 
     def _why_not(self, arguments: dict[str, Any], task_vars: dict[str, Any]) -> str:
         plan = plain_vars(task_vars["runbook_plan"])
+        spec = plan["plan"]["spec"]
         return turn.why_not(
             tally.failed(FOLDER),
             failures_max=arguments["failures_max"],
-            window="" if arguments["first"] else plan["plan"]["spec"]["window_end"],
+            opens="" if "undoes" in plan["plan"] else spec["window_start"],
+            window="" if arguments["first"] else spec["window_end"],
             seconds=_seconds(plan, _of_a_row(task_vars["runbook_rollout"]["hosts"][0])),
             margin=arguments["window_margin"],
             not_approved="" if arguments["approved"] else NOT_APPROVED,
         )
+
+
+def _told(ended: Ended, task_vars: dict[str, Any]) -> tuple[str, dict[str, Any]]:
+    """What others are told of the end of a host: the kind of the event, and its details."""
+    report = (plain_vars(task_vars.get("runbook_report")) or {}).get("report", {})
+    if ended.state in (FAILED, STOPPED):
+        return ("stopped" if ended.state == STOPPED else "failed"), {"why": ended.why}
+    if ended.state == UNDONE:
+        return "rolled_back", {"rows": ended.rows}
+    reasons, verdict = report.get("reasons", []), report.get("verdict", "")
+    return "finished", {"verdict": verdict, "reasons": reasons, "rows": ended.rows}
 
 
 def _of_a_row(host: str) -> float | None:

@@ -39,7 +39,7 @@ STEPS = "pgrunbook_"
 COLLECTION = "pgrunbook.pgrunbook"
 QUIET = frozenset(
     f"{STEPS}{name}"
-    for name in ("turn", "rollout", "rollout_end", "overview", "question", "watch", "run")
+    for name in ("event", "turn", "rollout", "rollout_end", "overview", "question", "watch", "run")
 )
 RARE = frozenset({f"{STEPS}index_trial"})
 """Steps that are told where they have changed something only."""

@@ -228,6 +228,12 @@ options:
           between two tries doubles, from 1 s to 60 s, with jitter.
         type: int
         default: 10
+      window_start:
+        description:
+        - Start of the maintenance window, ISO 8601 with offset. A dry run and a plan may be made
+          before it, and nothing is written. Empty means that it is open.
+        type: str
+        default: ''
       window_end:
         description:
         - End of the maintenance window, ISO 8601 with offset, such as V(2026-01-31T04:00:00+00:00).

@@ -158,6 +158,11 @@ CASES = {
     "window is over, preflight": values(
         "2001-01-01", window_end="2001-01-01T00:00:00Z", module="preflight"
     ),
+    "window ends before it opens": values(
+        "phase_window_start is '2099-01-02T00:00:00Z', which is not before",
+        window_start="2099-01-02T00:00:00Z",
+        window_end="2099-01-01T00:00:00Z",
+    ),
     "name of 64 bytes": index("64 bytes", name="x" * 62 + "é"),
     "empty name": index("phase_indexes", name=""),
     "key that is not unique": values("unique index", "source_ip", key=["source_ip"]),

@@ -242,14 +242,21 @@ def test_a_query_that_meets_its_target_gets_no_trial(
     assert all(change["kind"] != "index_trial" for change in database.sql(CHANGES))
 
 
-def test_nothing_is_built_once_the_window_has_ended(
-    database: Database, module: Module, phase: Phase
+@pytest.mark.parametrize(
+    ("times", "why"),
+    [
+        ({"window_end": "2026-01-31T04:00:00+00:00"}, "has ended"),
+        ({"window_start": "2999-01-31T04:00:00+00:00"}, "has not opened yet"),
+    ],
+)
+def test_nothing_is_built_outside_of_the_window(
+    database: Database, module: Module, phase: Phase, times: Phase, why: str
 ) -> None:
     steps = begun(module, database, phase, "try")
-    steps.approved_with(database, window_end="2026-01-31T04:00:00+00:00")
+    steps.approved_with(database, **times)
     result = tried(steps)
     assert result["queries"] == []
-    assert "not tried: the maintenance window has ended" in result["checks"][0]["measured"]
+    assert f"not tried: the maintenance window {why}" in result["checks"][0]["measured"]
 
 
 def test_an_index_that_meets_the_target_is_kept_and_rolled_back(

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from tests.reporting import build, html, verdict_text
+from tests.unit.conftest import parsed
 from tests.unit.test_report import facts, gate
 from tests.unit.test_report_rendering import DIFFERENCE, PAIR, whole
 
@@ -182,6 +183,13 @@ def test_what_was_planned_stands_beside_what_happened() -> None:
     assert rows["A batch"] == ("20 ms at most", "the longest 400 ms")
     assert rows["Rename the column"] == ("1 statement", "1 change recorded")
     assert build(whole(**REFUSED), "plan")["foreseen"] == []
+    assert not {"Start", "End"} & rows.keys()
+    times = {"window_start": "2026-01-31T04:00:00Z", "window_end": "2026-01-31T06:00:00Z"}
+    plan = {"spec": parsed(**times).as_dict()}
+    told = build(whole(plan_is=plan))
+    rows = {row["what"]: (row["planned"], row["happened"]) for row in told["foreseen"]}
+    assert rows["Start"] == (f"not before {times['window_start']}", told["started_at"])
+    assert rows["End"] == (f"before {times['window_end']}", told["finished_at"])
 
 
 def test_a_rollback_says_that_the_models_have_to_follow() -> None:

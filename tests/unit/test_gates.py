@@ -113,6 +113,7 @@ def test_defaults() -> None:
     warned = {gate.id for gate in registry.ALL.values() if gate.default == "warn"}
     assert warned == {
         "superuser",
+        "old_name",
         "orphans",
         "requirement",
         "agreement",

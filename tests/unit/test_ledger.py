@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 from ansible.module_utils.pgrunbook import ledger
 from ansible.module_utils.pgrunbook.catalog import trusted_ledger
 from ansible.module_utils.pgrunbook.core.errors import RunbookError
+from ansible.module_utils.pgrunbook.ledger import moments
 from ansible.module_utils.pgrunbook.ledger.migrations import MIGRATIONS
 from ansible.module_utils.pgrunbook.report import status as status_module
 from tests.unit.conftest import RUN_AT_WORK, parsed
@@ -133,6 +134,14 @@ def test_a_run_at_work_says_who_waits_for_whom_and_its_limits() -> None:
         and "  holds up pid 9, which waits for its locks" in shown
     )
     assert f"  limits: {', '.join(limits)}" in shown and NO_LOCK not in shown
+
+
+def test_the_limits_of_a_run_have_both_ends_of_its_window() -> None:
+    times = {"window_start": "2026-01-31T04:00:00Z", "window_end": "2026-01-31T06:00:00Z"}
+    assert list(moments._limits({**times, "max_lock_waiters": 0})) == [
+        "window_start 2026-01-31T04:00:00Z",
+        "window_end 2026-01-31T06:00:00Z",
+    ]
 
 
 def test_a_paused_run_says_who_paused_it_and_how_it_goes_on() -> None:

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
@@ -412,6 +413,21 @@ def test_the_question_says_whom_a_rename_breaks() -> None:
     assert "not carried along, to be changed by hand: function f()" in shown
     done = replace(plan, schema={"columns": {"region": "text"}, "indexes": {}}, dependents=[])
     assert "Names" not in brief.plan_brief(replace(RESULT, plan=done))
+
+
+def test_the_question_says_when_the_window_opens_and_ends() -> None:
+    def shown(**times: str) -> str:
+        schema = {"columns": {}, "indexes": {}}
+        plan = replace(PLAN, spec=replace(PLAN.spec, **times), schema=schema)
+        return " ".join(brief.plan_brief(replace(RESULT, plan=plan)).split())
+
+    soon = (datetime.now(UTC) + timedelta(hours=3, seconds=5)).isoformat()
+    ends = "no end is set (phase_window_end)"
+    assert f"opens at {soon}, in about 3 h; until then nothing is written; {ends}" in shown(
+        window_start=soon
+    )
+    past = "2026-01-31T04:00:00+00:00"
+    assert f"Window opened at {past}; ends at {soon}" in shown(window_start=past, window_end=soon)
 
 
 def test_the_question_of_a_rollback_has_names_and_time() -> None:

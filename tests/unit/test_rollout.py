@@ -33,6 +33,7 @@ from ansible.module_utils.pgrunbook.rollout.ended import Ended
 from ansible.module_utils.pgrunbook.rollout.hosts import Planned, planned, proof
 from ansible.module_utils.pgrunbook.rollout.rollout import put_together, why_refused
 from tests import reporting
+from tests.plugins import action_plugin
 
 WAVES: list[int | str] = [1, "25%", "100%"]
 PLAN: dict[str, Any] = {
@@ -252,6 +253,18 @@ def test_a_host_begins_unless_others_failed_or_its_window_is_too_short(
     assert found.startswith(why) and bool(found) is bool(why)
 
 
+def test_no_host_begins_before_its_window_opens() -> None:
+    def why(minutes: int, *failed: Ended) -> str:
+        opens = (NOW + timedelta(minutes=minutes)).isoformat()
+        given: dict[str, Any] = {"failures_max": 0, "seconds": None, "margin": 0.2, "now": NOW}
+        return turn.why_not(failed, window="", opens=opens, **given)
+
+    assert why(1).startswith(f"The maintenance window opens at {(NOW + timedelta(minutes=1))}"[:30])
+    assert "Nothing was changed. Next step:" in why(1)
+    assert why(0) == why(-1) == ""
+    assert why(1, Ended("h0", ended.FAILED)).startswith("Before it h0 failed")
+
+
 def test_hosts_with_odd_names_keep_how_they_ended(tmp_path: Path) -> None:
     told = [Ended("a/b", ended.GO, rows=5), Ended("ü\n", ended.NO_GO, "late"), Ended("a", "GO")]
     for each in told:
@@ -447,3 +460,17 @@ def test_a_host_whose_gates_are_breached_says_which() -> None:
     hosts = [held, missed, overview.no_answer("c", "It is down.")]
     assert ended.counted(hosts) == "1 OK, 1 BREACHED, 1 no answer"
     assert ended.table(hosts).split("\n")[-1].strip() == "It is down."
+
+
+@pytest.mark.parametrize(
+    ("host", "kind", "detail"),
+    [
+        (Ended("a", ended.GO, rows=5), "finished", {"verdict": "GO", "reasons": ["r"], "rows": 5}),
+        (Ended("a", ended.STOPPED, "Aborted by bob."), "stopped", {"why": "Aborted by bob."}),
+        (Ended("a", ended.FAILED, "no lock"), "failed", {"why": "no lock"}),
+        (Ended("a", ended.UNDONE, rows=3), "rolled_back", {"rows": 3}),
+    ],
+)
+def test_others_are_told_how_a_host_ended(host: Ended, kind: str, detail: dict[str, Any]) -> None:
+    report = {"runbook_report": {"report": {"verdict": "GO", "reasons": ["r"]}}}
+    assert action_plugin("turn")._told(host, report) == (kind, detail)

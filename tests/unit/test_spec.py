@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -26,7 +27,13 @@ from ansible.module_utils.pgrunbook.core.spec import (
     Spec,
     Table,
 )
-from ansible.module_utils.pgrunbook.core.window import require_open_window, window_closed
+from ansible.module_utils.pgrunbook.core.window import (
+    require_open_window,
+    require_window_not_over,
+    seconds_left,
+    seconds_until_open,
+    window_closed,
+)
 from ansible.module_utils.pgrunbook.ledger import todays_spec
 from tests.unit.conftest import options, parsed
 
@@ -73,7 +80,12 @@ def option_dicts(draw: st.DrawFn) -> dict[str, Any]:
         {"name": names, "snapshot": names, "baseline": names, "enforce": st.booleans()}
     )
     offsets = st.sampled_from(["+00:00", "-05:30", "Z"])
-    ends = st.builds(lambda at, offset: at.isoformat() + offset, st.datetimes(), offsets)
+
+    def times(earliest: datetime, latest: datetime) -> st.SearchStrategy[str]:
+        at = st.datetimes(earliest, latest)
+        return st.builds(lambda at, offset: at.isoformat() + offset, at, offsets)
+
+    parted = datetime(2100, 1, 2), datetime(2100, 1, 4)
     fields: dict[str, st.SearchStrategy[Any]] = {
         "phase": st.from_regex(r"[A-Za-z0-9][A-Za-z0-9._-]{0,20}", fullmatch=True),
         "title": st.text(max_size=20),
@@ -109,7 +121,8 @@ def option_dicts(draw: st.DrawFn) -> dict[str, Any]:
         "max_probe_ratio": st.floats(min_value=0, max_value=1e6),
         "probe_query": st.just("SELECT 1"),
         "max_replay_lag_seconds": st.floats(min_value=0, max_value=1e6),
-        "window_end": st.just("") | ends,
+        "window_start": st.just("") | times(datetime(1, 1, 1), parted[0]),
+        "window_end": st.just("") | times(parted[1], datetime(9999, 1, 1)),
         "gates": st.dictionaries(names, st.sampled_from(["enforce", "warn"])),
         "coverage_min": percentages,
         "accuracy_min": percentages,
@@ -200,6 +213,8 @@ REFUSED = [
     ("source_key", {}),
     ("window_end", "four o'clock"),
     ("window_end", "2026-01-31T04:00:00"),
+    ("window_start", "four o'clock"),
+    ("window_start", "2026-01-31T04:00:00"),
 ]
 
 
@@ -283,10 +298,15 @@ def test_a_time_without_zone_is_refused_with_one_that_would_do() -> None:
         parsed(window_end="2026-01-31T04:00:00")
 
 
+def at(seconds: float, zone_hours: int = 0) -> str:
+    """A time some seconds from now, as a clock in a zone shows it."""
+    time = datetime.now(UTC) + timedelta(seconds=seconds)
+    local = (time + timedelta(hours=zone_hours)).replace(tzinfo=None)
+    return f"{local.isoformat()}{zone_hours:+03d}:00"
+
+
 def window(seconds: float, zone_hours: int = 0) -> Spec:
-    end = datetime.now(UTC) + timedelta(seconds=seconds)
-    local = (end + timedelta(hours=zone_hours)).replace(tzinfo=None)
-    return parsed(window_end=f"{local.isoformat()}{zone_hours:+03d}:00")
+    return parsed(window_end=at(seconds, zone_hours))
 
 
 def test_window_without_end_never_closes() -> None:
@@ -305,6 +325,27 @@ def test_a_closed_window_stops_the_run_and_says_which_variable() -> None:
     require_open_window(window(60))
     with pytest.raises(RunbookError, match=r"Nothing was changed.*phase_window_end"):
         require_open_window(window(-5))
+
+
+@pytest.mark.parametrize("zone_hours", [-11, 0, 9])
+def test_a_window_that_is_to_come_lets_plans_be_made_and_nothing_begin(zone_hours: int) -> None:
+    ahead = replace(window(0), window_start=at(60, zone_hours), window_end=at(160))
+    require_window_not_over(ahead)
+    with pytest.raises(RunbookError, match=r"window opens at .*Nothing was changed.*Next step"):
+        require_open_window(ahead)
+    assert seconds_until_open(ahead) == pytest.approx(60, abs=5)
+    assert seconds_left(ahead) == pytest.approx(100, abs=0.01), "from its start"
+    begun = replace(ahead, window_start=at(-60, zone_hours))
+    require_open_window(begun)
+    assert seconds_until_open(begun) == 0
+    assert seconds_left(begun) == pytest.approx(160, abs=5), "from now"
+
+
+@pytest.mark.parametrize("seconds", [0, 1])
+def test_a_window_that_ends_before_it_opens_is_refused(seconds: int) -> None:
+    start = datetime(2026, 1, 31, 4, 0, seconds, tzinfo=UTC)
+    with pytest.raises(RunbookError, match=r"phase_window_start is .* not before .*Next step"):
+        parsed(window_start=start.isoformat(), window_end="2026-01-31T05:00:00+01:00")
 
 
 def test_options_has_every_option_that_is_not_optional() -> None:

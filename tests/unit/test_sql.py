@@ -138,3 +138,28 @@ def test_every_identifier_of_a_text_is_found(text: str) -> None:
 def test_a_quoted_identifier_is_found_wherever_it_stands(left: str, name: str, right: str) -> None:
     quoted = name.replace('"', '""')
     assert name in sql.words([f'{left}"{quoted}" {right}'])
+
+
+@pytest.mark.parametrize(
+    ("statement", "there"),
+    [
+        ("SELECT state FROM t", True),
+        ("SELECT STATE FROM t", True),
+        ('SELECT t."state" FROM t', True),
+        ("SELECT statement, state_, _state, state$1, states FROM t", False),
+        ('SELECT "STATE", "a state", "state""" FROM t', False),
+        ("SELECT 'state', E'a\\' state ', $$state$$, $a$ state $a$ FROM t", False),
+        ("SELECT 1 -- state\n/* state\n */ FROM t", False),
+        ("SELECT ''''::text, state FROM t", True),
+        ("SELECT a$b$, state, c$b$ FROM t", True),
+        ("SELECT état FROM t", False),
+    ],
+)
+def test_the_names_of_a_statement_are_whole_words_outside_of_texts_and_comments(
+    statement: str, there: bool
+) -> None:
+    assert ("state" in sql.names_in(statement)) is there
+
+
+def test_a_quoted_name_is_as_it_is_quoted() -> None:
+    assert sql.names_in('SELECT "A ""b"" é", É FROM "T"') == {"select", 'A "b" é', "É", "from", "T"}

@@ -9,6 +9,7 @@ from .columns import column_numbers, names_there, present_names, require_columns
 from .indexes import MENTIONS, IndexInfo
 from .relations import READABLE, find_relation, near_names
 from .server import Server, inspect_server
+from .statements import Counted, Statement
 from .tables import (
     BLOCK_BYTES,
     ENFORCED,
@@ -31,10 +32,12 @@ __all__ = [
     "MENTIONS",
     "READABLE",
     "ColumnInfo",
+    "Counted",
     "IndexInfo",
     "Leaf",
     "Partition",
     "Server",
+    "Statement",
     "TableInfo",
     "column_numbers",
     "conversion",
@@ -54,6 +57,7 @@ __all__ = [
     "require_type",
     "resolve_type",
     "row_security",
+    "statements",
     "surroundings",
     "trust",
     "trusted_ledger",

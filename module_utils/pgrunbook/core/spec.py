@@ -216,6 +216,11 @@ class Spec:
         10,
         least=1,
     )
+    window_start: str = option(
+        "Start of the maintenance window, ISO 8601 with offset. A dry run and a plan may be made "
+        "before it, and nothing is written. Empty means that it is open.",
+        "",
+    )
     window_end: str = option(
         "End of the maintenance window, ISO 8601 with offset, such as "
         "V(2026-01-31T04:00:00+00:00). Empty means no end.",

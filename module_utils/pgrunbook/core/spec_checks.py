@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from .errors import RunbookError
 from .options import require_bounds
 from .spec import Column, Spec
-from .window import window_end
+from .window import require_sound_window
 
 MAX_NAME_BYTES = 63
 TO_DO = "TO DO"
@@ -28,8 +28,7 @@ def require_sound(spec: Spec) -> None:
     _require_filled(spec)
     _require_names(spec)
     _require_probe(spec)
-    if spec.window_end:
-        window_end(spec.window_end)
+    require_sound_window(spec)
 
 
 def variable(option: str) -> str:

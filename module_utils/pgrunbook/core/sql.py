@@ -180,3 +180,26 @@ def _unescaped(quoted: str, escape: str | None) -> str:
     pattern = re.escape(escape or "\\") + _HEXADECIMAL
     units = re.sub(pattern, lambda found: chr(int(found[1] or found[2], 16) % 0x110000), quoted)
     return units.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+
+
+_NAME = re.compile(
+    r"""
+      "(?P<quoted>(?:[^"]|"")+)"
+    | --[^\n]* | /\*.*?\*/
+    | \$(?P<tag>(?:[^\W\d]\w*)?)\$.*?\$(?P=tag)\$
+    | [eE]'(?:[^'\\]|\\.|'')*' | '(?:[^']|'')*'
+    | (?P<word>[^\W\d][\w$]*)
+    """,
+    re.DOTALL | re.VERBOSE,
+)
+"""A name of a statement, quoted or not, among what may hold words and is none."""
+
+
+def names_in(statement: str) -> frozenset[str]:
+    """The names and key words of a statement, as the server reads them: what is not quoted is in
+    small letters. What is in texts and comments is none; words() has these too."""
+    return frozenset(
+        found["quoted"].replace('""', '"') if found["quoted"] else _folded(found["word"])
+        for found in _NAME.finditer(statement)
+        if found["quoted"] or found["word"]
+    )

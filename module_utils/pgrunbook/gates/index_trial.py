@@ -19,7 +19,7 @@ from ..core.locks import run_patiently, with_lock_retries
 from ..core.spec import Query, Spec, Table
 from ..core.sql import text
 from ..core.values import plain, read
-from ..core.window import window_closed
+from ..core.window import window_ahead, window_closed
 from ..ddl import index_plan, indexes
 from ..ddl.index_advice import IndexAdvice, advise, drop
 from ..ddl.schema_change import SchemaChange
@@ -149,6 +149,8 @@ def _barred(spec: Spec, info: TableInfo) -> str:
     """Why nothing is to be built now; empty where it may."""
     if info.partitioned:
         return "PostgreSQL drops none of a partitioned table without blocking others"
+    if window_ahead(spec):
+        return "the maintenance window has not opened yet"
     return "the maintenance window has ended" if window_closed(spec) else ""
 
 

@@ -20,6 +20,7 @@ from ..core.sql import literals
 from ..ledger import integrity
 from . import alterations, data_gates, registry
 from .gate import Gate, judge
+from .old_name import old_name
 from .orphans import count_rows, orphans_gate
 from .preflight import connectivity
 
@@ -55,6 +56,7 @@ def validate(
         checks=(
             connectivity(spec, "the server answers", server, counts),
             orphans_gate(spec, counts),
+            *old_name(conn, spec, catalog.inspect(conn, spec.table)),
             *(unfilled if gate.id == unfilled.id else gate for gate in measured.checks),
             *([_journals(conn, spec)] if ledger.exists(conn) else []),
         ),

@@ -22,9 +22,10 @@ from ..core.server import require_only_primary
 from ..core.sibling import require_connections
 from ..core.spec import Spec
 from ..core.sql import name, render, table
-from ..core.window import require_open_window
+from ..core.window import require_window_not_over
 from . import registry
 from .gate import Gate, judge
+from .old_name import old_name
 from .orphans import RowCounts, count_rows, orphans_gate
 
 
@@ -57,7 +58,7 @@ def require_startable(conn: Connection, spec: Spec) -> None:
     a standby, a missing table, column, privilege or connection, a superuser whom the phase refuses.
     It reads the catalog only."""
     obstacles = Obstacles(conn)
-    obstacles.checked(require_open_window, spec)
+    obstacles.checked(require_window_not_over, spec)
     obstacles.checked(_require_primary, conn, catalog.inspect_server(conn))
     target = obstacles.checked(catalog.inspect, conn, spec.table)
     source = obstacles.checked(catalog.inspect, conn, spec.source, catalog.READABLE)
@@ -74,8 +75,8 @@ def require_startable(conn: Connection, spec: Spec) -> None:
 
 
 def examine(conn: Connection, login: Mapping[str, Any], spec: Spec, *, check: bool) -> Preflight:
-    """Facts about the server and both tables, and the gates of the report's test 1; check is
-    whether this is for a dry run.
+    """Facts about the server and both tables, and the gates of the report's test 1 and on old
+    names; check is whether this is for a dry run.
 
     Raises RunbookError as require_startable() does, where the login lists two primaries, where the
     keys cannot be compared, and where the source calls a volatile function.
@@ -104,6 +105,7 @@ def examine(conn: Connection, login: Mapping[str, Any], spec: Spec, *, check: bo
             connectivity(spec, "a writable primary, PostgreSQL 14 or newer", server, counts),
             orphans_gate(spec, counts),
             superuser(spec, conn.info.user, is_superuser=_is_superuser(conn)),
+            *old_name(conn, spec, target),
         ),
     )
 

@@ -71,6 +71,14 @@ INDEXES = Declared(
     readiness="Schema compatibility",
     next_step="run the phase again, which builds what is missing: {command}",
 )
+OLD_NAME = Declared(
+    "old_name",
+    "Statements that name an old column",
+    test=2,
+    default=WARN,
+    next_step="find who sends them and see that they name the new column; then take them out of "
+    "the statistics with pg_stat_statements_reset(), so that only newer ones are counted.",
+)
 BASELINE = Declared("baseline", "Coverage before the run", test=3)
 REQUIREMENT = Declared(
     "requirement",

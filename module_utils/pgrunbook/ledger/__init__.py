@@ -50,7 +50,7 @@ from .changes import (
 )
 from .checkpoint import Checkpoint, Progress, progress, work_left
 from .controls import Control, Told, control
-from .events import broken_links, event
+from .events import appended, broken_links, event
 from .history import (
     MAX_POINTS,
     BatchPoint,
@@ -122,6 +122,7 @@ __all__ = [
     "SlicePoint",
     "Told",
     "Unfinished",
+    "appended",
     "approve",
     "approved_plan",
     "approved_spec",

@@ -74,12 +74,13 @@ def moments_of(conn: Connection, runs: Iterable[RunStatus]) -> dict[str, Moment]
 
 
 def _limits(spec: Mapping[str, Any]) -> Iterator[str]:
-    """The thresholds of a phase that are set, and the end of its window."""
+    """The thresholds of a phase that are set, and the times of its window."""
     for name in (*THRESHOLDS, *STEERING):
         if spec.get(name):
             yield f"{name} {spec[name]:g}"
-    if spec.get("window_end"):
-        yield f"window_end {spec['window_end']}"
+    for name in ("window_start", "window_end"):
+        if spec.get(name):
+            yield f"{name} {spec[name]}"
 
 
 def missing_of(conn: Connection, run_id: str) -> list[str]:

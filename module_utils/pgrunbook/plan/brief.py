@@ -11,6 +11,7 @@ from ..backfill.count_estimate import between, rounded
 from ..backfill.progress import about
 from ..backfill.strategy import naming
 from ..core import printable
+from ..core.window import seconds_until_open
 from ..ddl.step import Step
 from .plan import Approvable, IndexChange, Plan, PlanResult, RollbackPlan, RollbackResult
 from .text import span
@@ -228,8 +229,13 @@ def _locks(plan: Plan) -> str:
 
 
 def _window(plan: Plan) -> str:
-    end = plan.spec.window_end
-    return f"ends at {end}" if end else "no end is set (phase_window_end)"
+    start, end = plan.spec.window_start, plan.spec.window_end
+    ends = f"ends at {end}" if end else "no end is set (phase_window_end)"
+    if not start:
+        return ends
+    ahead = seconds_until_open(plan.spec)
+    opens = f"opens at {start}, in {about(ahead)}; until then nothing is written"
+    return f"{opens if ahead else f'opened at {start}'}; {ends}"
 
 
 def _back(result: PlanResult) -> str:

@@ -22,7 +22,7 @@ from ..core.connection import Connection, proof
 from ..core.locks import require_unlocked
 from ..core.spec import Spec
 from ..core.values import plain, read
-from ..core.window import require_open_window
+from ..core.window import require_window_not_over
 from ..ddl import columns, index_plan, indexes
 from ..ddl.index_advice import IndexAdvice
 from ..gates import index_trial
@@ -151,7 +151,7 @@ def new_run_id(phase: str) -> str:
 def _require_free(conn: Connection, spec: Spec) -> ledger.Unfinished | None:
     """The run of the phase that was broken off, if there is one. Raises RunbookError where nothing
     may begin now: the window is closed, or somebody is at work."""
-    require_open_window(spec)
+    require_window_not_over(spec)
     begun = ledger.unfinished(conn, spec.phase, str(spec.table))
     ledger.require_idle(begun)
     ledger.require_no_rollback(begun)

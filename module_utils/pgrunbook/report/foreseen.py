@@ -45,6 +45,8 @@ def foreseen(told: Report, spec: Spec | None) -> Iterator[Foreseen]:
                 counted(len(change.statements) + change.omitted, "statement"),
                 _recorded(change.recorded, change.taken_back),
             )
+    if spec and spec.window_start:
+        yield Foreseen("Start", f"not before {spec.window_start}", told.started_at)
     if spec and spec.window_end:
         yield Foreseen("End", f"before {spec.window_end}", told.finished_at)
 
