@@ -74,6 +74,10 @@ options:
       these hosts too.
     type: dict
     default: {}
+  verify_only:
+    description: Whether to verify the signatures and ask nothing, as a dry run does.
+    type: bool
+    default: false
   approval:
     description:
       - The hash that is approved without a question, all 64 digits, as they are and not as an
@@ -92,10 +96,15 @@ EXAMPLES = r"""
 """
 
 RETURN = r"""
+signed:
+  description: Who has signed, a line each.
+  returned: if O(verify_only)
+  type: list
+  elements: str
 answer:
   description:
     - What M(pgrunbook_approval) takes as O(ignore:answer). It holds for this execution of the
       playbook only.
-  returned: success
+  returned: unless O(verify_only)
   type: dict
 """

@@ -59,6 +59,7 @@ ARGUMENTS: dict[str, Any] = {
     "revoked_signers": {"type": "str", "default": ""},
     "operator": {"type": "str", "default": ""},
     "first_answer": {"type": "dict", "default": {}},
+    "verify_only": {"type": "bool", "default": False},
 }
 OTHERWISE = {"rollback": "roll back", "forget": "forget a run"}
 NOT_SIGNED = (
@@ -85,6 +86,8 @@ class ActionModule(RunbookAction):
             refusal = _refusal(approval, wanted, others, task_vars.get("approval"))
         if not refusal:
             signatures, refusal = _signatures(arguments)
+        if arguments["verify_only"] and not refusal:
+            return {"changed": False, "signed": [_signed(each) for each in signatures]}
         if approval is None and not refusal:
             refusal = self._nobody(task_vars, arguments["scope"])
             refusal = refusal or self._ask(arguments, signatures)

@@ -106,6 +106,8 @@ def test_a_plan_that_two_people_sign_is_run_and_a_forged_row_is_found(
 
     trusted = {"runbook_allowed_signers": trust_of(people).allowed}
     extra = json.dumps({**trusted, "approval_signatures": json.dumps(files)})
+    again = playbook(database.login, "phase3", "--check", "-e", extra, phase=phase)
+    assert again.status == 0 and f"Signed    {people[0].name}, key SHA256:" in again.output
     command = command_line(tmp_path, database.login, "phase3", "-e", extra, phase=phase)
     with Terminal(command, ROOT) as person:
         at = person.approve()
@@ -199,6 +201,26 @@ def test_the_event_has_the_signatures_of_the_row(
             "UPDATE pgrunbook.approval a SET signatures = k.signatures FROM kept k"
             " WHERE k.id = a.id; DROP TABLE kept"
         )
+
+
+def test_a_ledger_without_signatures_is_read_and_gets_them_with_the_next_approval(
+    database: Database, module: Module, phase: dict[str, Any]
+) -> None:
+    """A ledger of version 3, as the version before made it."""
+    steps = Steps.of(module, database, phase, phase_queries=[])
+    steps.begin()
+    database.sql(
+        "ALTER TABLE pgrunbook.approval DROP COLUMN signatures;"
+        "UPDATE pgrunbook.ledger SET version = 3"
+    )
+    steps.backfill(canary=True)
+    told = steps.do("run_info", reports=[])
+    assert told["altered"] == [] and told["signed"] == []
+    (approval,) = steps.do("run", state="running")["approvals"]
+    assert approval["signatures"] == []
+    steps.do("run", state="failed", detail="x")
+    steps.back()
+    assert database.sql("SELECT version FROM pgrunbook.ledger")[0]["version"] == 4
 
 
 def test_a_plan_that_wants_none_may_be_signed_all_the_same(
