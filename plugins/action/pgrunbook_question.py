@@ -118,7 +118,8 @@ class ActionModule(RunbookAction):
         """Why the plan was not approved; empty where it was."""
         scope, others = arguments["scope"], arguments["alternatives"]
         token = _token(arguments["hash"], scope)
-        lines = "\n".join([arguments["summary"].rstrip("\n"), *map(_signed, signatures)])
+        signed = ["", *map(_signed, signatures)] if signatures else []
+        lines = "\n".join([arguments["summary"].rstrip("\n"), *signed])
         display.display(f"\n{framed(arguments['title'], lines)}\n")
         answer = typed.ask(token, _line, display.display, lambda said: bool(_changed(said, others)))
         if answer == token:

@@ -33,6 +33,7 @@ from ansible.module_utils.pgrunbook.signing.verify import Trust
 from tests.integration.conftest import ROOT, Database, Played, command_line, copied
 from tests.integration.steps import Module, Result, Steps
 from tests.integration.terminal import QUESTION, Terminal
+from tests.plugins import action_plugin
 from tests.signers import Signer, allowed
 
 Playbook = Callable[..., Played]
@@ -136,7 +137,7 @@ def test_a_plan_that_two_people_sign_is_run_and_a_forged_row_is_found(
     forged = playbook(database.login, "status", "-e", json.dumps(trusted))
     assert forged.status != 0
     said = " ".join(forged.output.split())
-    assert "NOT SIGNED The signatures of the plan of run" in said and "2 wanted, 1 valid" in said
+    assert "NOT SIGNED The plan of run" in said and "2 signatures wanted, 1 valid" in said
 
 
 def test_no_plan_is_approved_with_fewer(
@@ -200,6 +201,29 @@ def test_the_event_has_the_signatures_of_the_row(
         database.sql(
             "UPDATE pgrunbook.approval a SET signatures = k.signatures FROM kept k"
             " WHERE k.id = a.id; DROP TABLE kept"
+        )
+
+
+def test_a_row_as_no_version_writes_it_is_not_signed(
+    database: Database, steps: Steps, people: tuple[Signer, Signer]
+) -> None:
+    steps.plan()
+    steps.approve("plan", signatures=signed_by(people, rollout_of({"test": steps.planned})))
+    for change in (
+        "signatures = '[{}, {}]'",
+        """rollout = '{"id": "x", "members": [1, 2]}'""",
+        """plan = jsonb_set(plan, '{spec,signatures_min}', '[1]')""",
+        """plan = plan - 'server'""",
+    ):
+        database.sql("CREATE TABLE kept AS TABLE pgrunbook.approval")
+        database.sql(f"UPDATE pgrunbook.approval SET {change}")
+        told = steps.do("run_info", reports=[])
+        found = action_plugin("run_info").verified(told, trust_of(people))
+        assert any(said.startswith("NOT SIGNED") for said in found["altered"]), change
+        assert "NOT SIGNED  The plan of run" in found["text"]
+        database.sql(
+            "UPDATE pgrunbook.approval a SET (signatures, rollout, plan) ="
+            " (k.signatures, k.rollout, k.plan) FROM kept k WHERE k.id = a.id; DROP TABLE kept"
         )
 
 
@@ -371,6 +395,18 @@ def _with(path: list[str], value: Any) -> Callable[[dict[str, Any]], None]:
         (_with(["hosts"], {}), "is no file of plans"),
         (_with(["hosts"], 7), "is no file of plans"),
         (_with(["format"], 2), "is of format 2"),
+    ],
+    ids=[
+        "hash",
+        "hash of a plan",
+        "table",
+        "signatures_min",
+        "steps",
+        "nothing shown",
+        "counts",
+        "no host",
+        "hosts",
+        "format",
     ],
 )
 def test_a_file_of_plans_that_somebody_changed_is_refused(

@@ -384,9 +384,9 @@ def test_what_was_forged_in_a_ledger_is_not_signed(desk: Desk) -> None:
     a, b = (dict(each) for each in both.signatures)
     other = replace(HOST, database="other")
     cases = {
-        "2 wanted, 1 recorded": replace(both, signatures=(a,)),
-        "2 wanted, none recorded": replace(both, signatures=()),
-        "2 wanted, 1 valid, by alice@example.org": replace(both, signatures=(a, a)),
+        "2 signatures wanted, 1 recorded": replace(both, signatures=(a,)),
+        "2 signatures wanted, none recorded": replace(both, signatures=()),
+        "2 signatures wanted, 1 valid, by alice@example.org": replace(both, signatures=(a, a)),
         "One of them is none": replace(both, signatures=(a, {"signer": "bob"})),
         "One of them is of another plan": replace(both, hash="e" * 64),
         "1 valid, by alice@example.org (": replace(

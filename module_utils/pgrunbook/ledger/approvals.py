@@ -23,7 +23,7 @@ from .forgotten import APPROVED as FORGET_APPROVED
 from .rollouts import Rollout, read_rollout, require_member
 from .runs import Run, get_run, require_owner, require_table_idle
 from .schema import exists
-from .signed import require_enough, require_signed
+from .signed import listed, require_enough, require_signed
 from .stored_spec import todays_spec
 
 FORGET = "forget"  # the scope of an approval that has an event of its own, and no row
@@ -45,13 +45,14 @@ class Approver:
 
 @dataclass(frozen=True)
 class Signed:
-    """A signature of an approval, without the text and the signature itself."""
+    """A signature of an approval, without the text and the signature itself; what somebody has
+    taken out of the ledger is empty."""
 
-    signer: str
-    key: str
-    signed_at: str
-    expires_at: str
-    sha256: str
+    signer: str = ""
+    key: str = ""
+    signed_at: str = ""
+    expires_at: str = ""
+    sha256: str = ""
 
 
 @dataclass(frozen=True)
@@ -299,7 +300,7 @@ def list_approvals(conn: Connection, run_id: str) -> list[Approval]:
         (run_id,),
     )
     return [
-        Approval(**{**row, "signatures": tuple(map(_told, row["signatures"] or ()))})
+        Approval(**{**row, "signatures": tuple(_told(s) for s in listed(row["signatures"]))})
         for row in found
     ]
 

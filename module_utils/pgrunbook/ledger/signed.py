@@ -14,12 +14,13 @@ from ..core.connection import Connection
 from ..core.errors import RunbookError
 from ..signing.counted import person, too_few
 from ..signing.reread import Kept
-from ..signing.statement import of_plan
+from ..signing.statement import SignedHost, of_plan
 from . import schema
 from .runs import Run
 
 SIGNED_SCOPES = ("plan", "backfill")
 """Those of a run; the signatures are with the first one. Going back waits for nobody's."""
+NO_HOST = SignedHost("", "", "", "", "", "", 0)
 
 _OF_RUN = """
 SELECT to_jsonb(a) -> 'signatures' AS signatures FROM pgrunbook.approval a
@@ -40,7 +41,12 @@ ORDER BY id
 def signatures_wanted(plan: Mapping[str, Any], scope: str) -> int:
     """How many signatures an approval of a plan wants in a scope. A plan of an earlier version
     wants none."""
-    return int(plan["spec"].get("signatures_min", 0)) if scope in SIGNED_SCOPES else 0
+    return _number(plan["spec"].get("signatures_min", 0)) if scope in SIGNED_SCOPES else 0
+
+
+def _number(stored: Any) -> int:
+    """How many are wanted. What is no number, which no version wrote, wants one."""
+    return stored if isinstance(stored, int) else 1
 
 
 def require_enough(
@@ -61,7 +67,7 @@ def require_signed(conn: Connection, run: Run, scope: str, plan: Mapping[str, An
     if not signatures_wanted(plan, scope):
         return
     row = conn.execute(_OF_RUN, (run.id, run.plan_hash, run.execution)).fetchone()
-    require_enough(plan, scope, _listed(row["signatures"]) if row else ())
+    require_enough(plan, scope, listed(row["signatures"]) if row else ())
 
 
 def signed_plans(conn: Connection) -> list[Kept]:
@@ -71,30 +77,32 @@ def signed_plans(conn: Connection) -> list[Kept]:
 
 def _kept(conn: Connection) -> Iterator[Kept]:
     for row in conn.execute(_ALL):
-        plan, plan_hash = row["plan"], row["plan_hash"]
-        rollout = row["rollout"] or {}
-        members = rollout.get("members") or []
-        several = len(members) > 1
-        server = plan["server"]
-        own = (rollout.get("host", ""), server["system_identifier"], server["database"], plan_hash)
-        operators = (row["approved_by"], row["controller_user"].rpartition(" (uid ")[0])
-        yield Kept(
-            run=row["run_id"],
-            hash=rollout["hash"] if several else plan_hash,
-            approved_at=row["approved_at"],
-            wanted=int(plan["spec"].get("signatures_min", 0)),
-            host=of_plan(own[0], plan, plan_hash),
-            members=tuple(
-                (m["host"], m["system_identifier"], m["database"], m["plan_hash"]) for m in members
-            )
-            if several
-            else (own,),
-            operators=() if plan["spec"].get("operator_may_sign") else operators,
-            signatures=tuple(_listed(row["signatures"])),
-        )
+        try:
+            yield _of_row(row)
+        except (KeyError, TypeError, AttributeError):  # as no version wrote it
+            yield Kept(row["run_id"], row["plan_hash"], row["approved_at"], 1, NO_HOST, (), ())
 
 
-def _listed(stored: Any) -> list[Mapping[str, Any]]:
+def _of_row(row: Mapping[str, Any]) -> Kept:
+    plan, plan_hash, rollout = row["plan"], row["plan_hash"], row["rollout"] or {}
+    spec, server, members = plan["spec"], plan["server"], rollout.get("members") or []
+    own = (rollout.get("host", ""), server["system_identifier"], server["database"], plan_hash)
+    named = ("host", "system_identifier", "database", "plan_hash")
+    several = tuple(tuple(str(member[key]) for key in named) for member in members)
+    operators = (row["approved_by"], row["controller_user"].rpartition(" (uid ")[0])
+    return Kept(
+        run=row["run_id"],
+        hash=rollout["hash"] if len(members) > 1 else plan_hash,
+        approved_at=row["approved_at"],
+        wanted=_number(spec.get("signatures_min", 0)),
+        host=of_plan(own[0], plan, plan_hash),
+        members=several if len(members) > 1 else (own,),
+        operators=() if spec.get("operator_may_sign") else operators,
+        signatures=tuple(listed(row["signatures"])),
+    )
+
+
+def listed(stored: Any) -> list[Mapping[str, Any]]:
     """The signatures of a row; what is no list of mappings, which no version wrote, is none."""
     found = stored if isinstance(stored, list) else []
     return [each for each in found if isinstance(each, dict)]

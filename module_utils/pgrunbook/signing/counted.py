@@ -48,7 +48,8 @@ def too_few(wanted: int, signers: Sequence[str]) -> str:
         f"The plan wants {wanted} {'signature' if wanted == 1 else 'signatures'} "
         f"(phase_signatures_min), and there {'is' if len(signers) == 1 else 'are'} "
         f"{len(signers) or 'none'}{by}. Nothing was changed. Next step: have the plan of a dry run "
-        "signed with scripts/approve, and pass -e approval_signatures='[\"<file>\", …]'."
+        "signed with scripts/approve, and pass -e "
+        'approval_signatures=\'["<file>","<file>"]\'.'
     )
 
 

@@ -60,9 +60,7 @@ def verify_again(kept: Sequence[Kept], trust: Trust) -> Verified:
         problem = str(error).partition(" Nothing was changed.")[0]
     for each in asked:
         if len(each.signatures) < each.wanted:
-            found.not_signed.append(
-                f"{_of(each)}: {each.wanted} wanted, {len(each.signatures) or 'none'} recorded."
-            )
+            found.not_signed.append(f"{_wanted(each)}, {len(each.signatures) or 'none'} recorded.")
         elif problem:
             found.not_signed.append(f"{_of(each)} cannot be verified: {problem}.")
         elif not trust.allowed:
@@ -89,7 +87,8 @@ def _judge(kept: Kept, trust: Trust, found: Verified) -> None:
     by = ", ".join(f"{signer} ({key})" for signer, key in signers.values())
     if wrong or len(signers) < kept.wanted:
         found.not_signed.append(
-            f"{_of(kept)}: {kept.wanted} wanted, {len(signers)} valid{f', by {by}' if by else ''}."
+            f"{_wanted(kept)}, {len(signers)} valid"
+            + (f", by {by}." if by else ".")
             + "".join(f" {sentence}" for sentence in wrong)
         )
     else:
@@ -138,3 +137,8 @@ def _require_approved(kept: Kept, said: Statement) -> None:
 
 def _of(kept: Kept) -> str:
     return f"The signatures of the plan of run {kept.run}"
+
+
+def _wanted(kept: Kept) -> str:
+    several = "" if kept.wanted == 1 else "s"
+    return f"The plan of run {kept.run}: {kept.wanted} signature{several} wanted"

@@ -49,8 +49,8 @@ def paths(given: Any) -> list[str]:
     if not isinstance(found, list) or not all(isinstance(p, str) and p.strip() for p in found):
         raise RunbookError(
             f"approval_signatures is {printable.line(given)!r}, and neither a path nor a list of "
-            'paths. Nothing was changed. Next step: pass -e approval_signatures=\'["<file>", '
-            '"<file>"]\'.'
+            "paths. Nothing was changed. Next step: pass -e "
+            'approval_signatures=\'["<file>","<file>"]\', with no space between them.'
         )
     return [str(path) for path in found]
 
