@@ -243,6 +243,16 @@ def test_without_ssh_keygen(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None
     assert "ssh-keygen, which makes and verifies signatures, is not installed" in desk.refused(file)
 
 
+def test_with_an_ssh_keygen_that_is_too_old(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    file, old = desk.alice.sign(), desk.folder / "ssh-keygen"
+    old.write_text("#!/bin/sh\necho 'unknown option -- O' >&2\nexit 1\n")
+    old.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{desk.folder}:{os.environ['PATH']}")
+    said = desk.refused(file)
+    old.unlink()
+    assert "because ssh-keygen says: unknown option -- O" in said
+
+
 def test_without_a_list_of_signers(desk: Desk) -> None:
     with pytest.raises(RunbookError, match="runbook_allowed_signers is not set"):
         verify.signatures([desk.alice.sign()], PLAN, Trust(), Rules(), NOW)

@@ -24,7 +24,7 @@ _TIMES = re.compile(r"key (has expired|is not yet valid)[^\n]*")
 
 MISSING = (
     "ssh-keygen, which makes and verifies signatures, is not installed here. Nothing was changed. "
-    "Next step: install OpenSSH's client (Debian and Ubuntu: openssh-client), 8.9 or newer."
+    "Next step: install OpenSSH's client (Debian and Ubuntu: openssh-client)."
 )
 
 
@@ -41,6 +41,11 @@ class Answer:
         """What it says of a key that was not valid at that time; empty where it does not."""
         found = _TIMES.search(self.error)
         return found[0] if found else ""
+
+    @property
+    def is_unknown(self) -> bool:
+        """Whether it says that the list has no such key."""
+        return "No principal matched" in self.error
 
     @property
     def key(self) -> str:

@@ -153,6 +153,13 @@ def _signer(file: ApprovalFile, trust: Trust, at: datetime) -> str:
     answer = ssh_keygen.find_principals(trust.allowed, file.signature, at)
     if answer.times:
         raise _out_of_time(file, answer)
+    if not answer.ok and not answer.is_unknown:
+        said = " ".join(answer.error.split())
+        raise wrong(
+            file.path,
+            f"cannot be verified, because ssh-keygen says: {said}",
+            "install OpenSSH's client 9.0 or newer, and see that the signature is whole.",
+        )
     if not answer.ok:
         raise wrong(
             file.path,
