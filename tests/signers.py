@@ -37,7 +37,7 @@ class Signer:
 
     @property
     def public(self) -> str:
-        return self.key.with_name(f"{self.key.name}.pub").read_text("ascii").strip()
+        return self.key.with_suffix(".pub").read_text("ascii").strip()
 
     def line(self, options: str = "", name: str = "") -> str:
         """Their line in a list of allowed signers."""

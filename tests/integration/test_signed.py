@@ -419,6 +419,21 @@ def test_a_file_of_plans_that_somebody_changed_is_refused(
     assert shown == "" and why in refusal and "Next step: take the plan.json" in refusal
 
 
+def test_the_script_shows_what_can_only_end_no_go_and_nothing_that_cannot_be_seen(
+    steps: Steps, people: tuple[Signer, Signer], tmp_path: Path
+) -> None:
+    steps.spec["title"] = "the\x1b[2Jtitle"
+    result = steps.plan(check=True)
+    planned = hosts.planned("a\nb", result, ["Orphans: wanted 0,\x1b measured 3"], "")
+    rollout = put_together([planned], [1], "", 5)
+    plans = Path(stored.keep_one(tmp_path, rollout))
+    shown, refusal = signing(asked(plans, people[0]), rollout.hash[:8])
+    assert refusal == "" and "\x1b" not in shown
+    assert "NO-GO  Orphans: wanted 0,\\x1b measured 3" in shown and "the\\x1b[2Jtitle" in shown
+    (file,) = plans.parent.glob("*.sig")
+    assert "Host       a\\nb (system identifier" in file.read_text("utf-8")
+
+
 def test_of_several_hosts_the_script_shows_the_page_of_the_question(
     database: Database, steps: Steps, people: tuple[Signer, Signer], tmp_path: Path
 ) -> None:

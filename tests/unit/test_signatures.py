@@ -4,7 +4,10 @@
 from __future__ import annotations
 
 import os
+import re
+import signal
 import subprocess
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from datetime import UTC, timedelta
@@ -19,6 +22,7 @@ from ansible.module_utils.pgrunbook.signing import approval_file, reread, verify
 from ansible.module_utils.pgrunbook.signing.counted import Rules, is_operator
 from ansible.module_utils.pgrunbook.signing.reread import Kept
 from ansible.module_utils.pgrunbook.signing.verify import Trust
+from tests.conftest import ROOT
 from tests.plugins import action_plugin
 from tests.signers import HASH, HOST, NOW, PLAN, Signer, allowed
 
@@ -233,7 +237,8 @@ def test_a_file_with_more_than_a_signature(desk: Desk) -> None:
 
 def test_a_file_that_is_missing(desk: Desk) -> None:
     assert "cannot be read: No such file" in desk.refused(str(desk.folder / "none"))
-    assert "cannot be read: Is a directory" in desk.refused(str(desk.folder))
+    assert "cannot be read: it is no file" in desk.refused(str(desk.folder))
+    assert "cannot be read: it is no file" in desk.refused("/dev/zero")
     assert "that is no path" in desk.refused("a\0b")
 
 
@@ -334,6 +339,35 @@ def test_paths_are_one_or_several(given: Any, found: list[str]) -> None:
 def test_what_is_no_path_is_refused(given: Any) -> None:
     with pytest.raises(RunbookError, match="neither a path nor a list"):
         verify.paths(given)
+
+
+def test_a_key_that_only_the_agent_holds_signs(
+    desk: Desk, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    agent = subprocess.run(["ssh-agent", "-s"], capture_output=True, text=True, check=True).stdout
+    told = dict(re.findall(r"(SSH_\w+)=([^;]+);", agent))
+    try:
+        for name, value in told.items():
+            monkeypatch.setenv(name, value)
+        key = Signer.made(tmp_path, "alice@example.org")
+        subprocess.run(["ssh-add", "-q", str(key.key)], check=True)
+        public = key.key.with_suffix(".pub")
+        key.key.unlink()
+        allowed(desk.folder, key.line())
+        assert desk.check(replace(key, key=public).sign()) == ["alice@example.org"]
+    finally:
+        os.kill(int(told["SSH_AGENT_PID"]), signal.SIGTERM)
+
+
+def test_the_script_needs_nothing_of_ansible_or_of_the_report() -> None:
+    lacking = "ansible alembic sqlalchemy matplotlib jinja2 prometheus_client yaml"
+    block = (
+        "import sys\n"
+        f"for name in {lacking!r}.split(): sys.modules[name] = None\n"
+        "sys.path.insert(0, 'module_utils')\n"
+        "import pgrunbook.rollout.approve"
+    )
+    subprocess.run([sys.executable, "-c", block], cwd=ROOT, check=True)
 
 
 def test_by_hand_with_ssh_keygen_alone(desk: Desk) -> None:

@@ -53,7 +53,7 @@ def approve(
     _require_run(asked.plans, rollout)
     key, out = _key(asked.key), _out(asked, rollout.hash)
     expires = now + timedelta(hours=asked.hours)
-    say(f"\n{framed(rollout.title, _box(asked, plans, expires))}\n")
+    say(f"\n{framed(printable.line(rollout.title), _box(asked, plans, expires))}\n")
     token = rollout.hash[: typed.TYPED]
     if typed.ask(token, read, say) != token:
         raise RunbookError(
@@ -66,10 +66,11 @@ def approve(
     content = f"{signed}{ssh_keygen.sign(key, signed)}"
     made = parsed(str(out), content)
     _write(out, content)
+    path = printable.line(out)
     say(
-        f"Signed with key {made.key}, until {expires.strftime(TIME)}: {out}\n"
+        f"Signed with key {made.key}, until {expires.strftime(TIME)}: {path}\n"
         "Whoever runs the playbook passes it, with those of the others:\n"
-        f"  -e approval_signatures='[\"{out}\"]'"
+        f"  -e approval_signatures='[\"{path}\"]'"
     )
 
 
@@ -145,8 +146,8 @@ def _out(asked: Asked, of: str) -> Path:
 
 def _write(out: Path, content: str) -> None:
     try:
-        with open(os.open(out, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o644), "w") as file:
-            file.write(content)
+        with open(os.open(out, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o644), "wb") as file:
+            file.write(content.encode())
     except OSError as error:
         raise RunbookError(
             f"{printable.line(out)} cannot be written: {error.strerror}. Next step: pass --out "

@@ -5,6 +5,7 @@ can approve them who has neither the database nor Ansible. It has no row of a ta
 from __future__ import annotations
 
 import json
+import stat
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,7 +19,7 @@ from ..plan.brief import plan_brief
 from ..plan.reading import in_short
 from . import page
 from .hosts import Planned, planned
-from .rollout import Rollout
+from .rollout import Rollout, foreseen
 
 NAME = "plan.json"
 FORMAT = 1
@@ -62,7 +63,10 @@ def load(path: Path) -> Plans:
     """The plans of a file. Raises RunbookError where it cannot be read, is none, or its hashes are
     not those of its plans."""
     try:
-        if path.stat().st_size > MOST_BYTES:
+        found = path.stat()
+        if not stat.S_ISREG(found.st_mode):
+            raise _wrong(path, "cannot be read: it is no file")
+        if found.st_size > MOST_BYTES:
             raise ValueError
         told = json.loads(path.read_text(encoding="utf-8"))
         if told["format"] != FORMAT:
@@ -77,10 +81,10 @@ def load(path: Path) -> Plans:
 
 def shown(rollout: Rollout) -> str:
     """What a person reads before they approve: of one host the plan in short, of several a page."""
+    gates = [f"THE RUN CAN ONLY END NO-GO  {printable.line(gate)}" for gate in foreseen(rollout)]
     if len(rollout.to_do) != 1:
-        return page.page(rollout)
+        return "\n".join([page.page(rollout), *gates])
     (host,) = rollout.to_do
-    gates = [f"THE RUN CAN ONLY END NO-GO  {printable.line(gate)}" for gate in host.foreseen]
     told = in_short({**host.shown, "plan": host.plan}, host.run_id, host.plan_hash)
     return "\n".join([plan_brief(told), *gates])
 

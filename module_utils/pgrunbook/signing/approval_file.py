@@ -10,6 +10,7 @@ from __future__ import annotations
 import base64
 import binascii
 import hashlib
+import stat
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -40,7 +41,10 @@ def load(path: str) -> ApprovalFile:
     """The file of a path. Raises RunbookError where it is missing, too large or no signed
     approval."""
     try:
-        with Path(path).expanduser().open("rb") as file:
+        found = Path(path).expanduser()
+        if not stat.S_ISREG(found.stat().st_mode):
+            raise wrong(path, "cannot be read: it is no file")
+        with found.open("rb") as file:
             content = file.read(MOST_BYTES + 1)
     except (OSError, ValueError) as error:
         why = getattr(error, "strerror", None) or "that is no path"
