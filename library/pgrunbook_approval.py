@@ -83,6 +83,42 @@ options:
             description: SHA-256 of the plan for it, in hexadecimal.
             type: str
             required: true
+  signatures:
+    description:
+      - Who has signed the plan. The controller takes them from O(answer), for which it has verified
+        them; the module only counts whether there are as many as the phase wants.
+    type: list
+    elements: dict
+    default: []
+    suboptions:
+      signer:
+        description: The principal, as the list of allowed signers has it.
+        type: str
+        required: true
+      key:
+        description: The fingerprint of the key, C(SHA256:) and base64.
+        type: str
+        required: true
+      signed_at:
+        description: When it was signed, as the signer says.
+        type: str
+        required: true
+      expires_at:
+        description: Until when it may be used.
+        type: str
+        required: true
+      text:
+        description: The text that was signed.
+        type: str
+        required: true
+      signature:
+        description: The signature of it, armored, as C(ssh-keygen -Y sign) writes it.
+        type: str
+        required: true
+      sha256:
+        description: "SHA-256 of the file, in hexadecimal: of the text and the signature."
+        type: str
+        required: true
   approved_by:
     description:
       - Who approved. Where that is not the account that the playbook runs under, the name is
@@ -171,6 +207,7 @@ from ansible.module_utils.pgrunbook.catalog import surroundings
 from ansible.module_utils.pgrunbook.core.options import argument_spec, taken
 from ansible.module_utils.pgrunbook.ledger.rollouts import Rollout
 from ansible.module_utils.pgrunbook.module import LOGIN, RUN, Given, execute
+from ansible.module_utils.pgrunbook.signing.signature import Signature
 
 
 def _named(uid: int) -> str:
@@ -197,6 +234,7 @@ def approve(conn: Any, given: Given) -> object:
             plan=given.options["plan"],
             scope=given.options["scope"],
             baseline=given.options["baseline"],
+            signatures=[taken(Signature, each) for each in given.options["signatures"]],
             rollout=taken(Rollout, given.options["rollout"]) if given.options["rollout"] else None,
             by=ledger.Approver(
                 name=by,
@@ -223,6 +261,12 @@ def main() -> None:
             "baseline": {"type": "dict", "default": {}},
             "answer": {"type": "dict"},
             "rollout": {"type": "dict", "options": argument_spec(Rollout)},
+            "signatures": {
+                "type": "list",
+                "elements": "dict",
+                "default": [],
+                "options": argument_spec(Signature),
+            },
             "approved_by": {"type": "str", "required": True},
             "approved_from": {"type": "str", "required": True},
             "method": {

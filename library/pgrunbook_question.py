@@ -44,6 +44,40 @@ options:
     type: list
     elements: dict
     default: []
+  signing:
+    description:
+      - What is signed of the plans, as M(pgrunbook_rollout) returned it. With V(plan) as O(scope),
+        the question is refused unless there are as many signatures as the plans want.
+    type: dict
+    default: {}
+  signatures:
+    description:
+      - The files of signed approvals, a path, or several as a list or as a list in JSON. Each is
+        verified before anything is asked.
+    type: raw
+  allowed_signers:
+    description: Path of the list of allowed signers, as C(man ssh-keygen) describes it.
+    type: str
+    default: ""
+  revoked_signers:
+    description: Path of a list of revoked keys, as C(ssh-keygen -Y verify -r) takes it.
+    type: str
+    default: ""
+  operator:
+    description:
+      - Who runs the playbook. Their signature does not count, nor does that of the account that
+        runs it, unless O(signing) says that it may.
+    type: str
+    default: ""
+  first_answer:
+    description: With V(waves) as O(scope), the answer to the first question, whose signatures cover
+      these hosts too.
+    type: dict
+    default: {}
+  verify_only:
+    description: Whether to verify the signatures and ask nothing, as a dry run does.
+    type: bool
+    default: false
   approval:
     description:
       - The hash that is approved without a question, all 64 digits, as they are and not as an
@@ -62,10 +96,15 @@ EXAMPLES = r"""
 """
 
 RETURN = r"""
+signed:
+  description: Who has signed, a line each.
+  returned: if O(verify_only)
+  type: list
+  elements: str
 answer:
   description:
     - What M(pgrunbook_approval) takes as O(ignore:answer). It holds for this execution of the
       playbook only.
-  returned: success
+  returned: unless O(verify_only)
   type: dict
 """

@@ -108,6 +108,18 @@ path:
   description: The page with the plans of all hosts. Empty with one host.
   returned: success
   type: str
+plan_file:
+  description:
+    - The file with the plans, for C(scripts/approve). Empty with one host, unless it is a dry run.
+  returned: success
+  type: str
+signing:
+  description:
+    - What is signed of them, for O(ignore:signing) of M(pgrunbook_question). RV(ignore:wanted) is
+      how many signatures they want, RV(ignore:operator_may_sign) whether the operator's counts, and
+      RV(ignore:hosts) what the text says of each host.
+  returned: success
+  type: dict
 refused:
   description: Why nothing begins, with each host that could not be planned. Empty where all were.
   returned: success

@@ -10,7 +10,7 @@ module: pgrunbook_run_info
 short_description: List the runs and verify what the ledger and the reports say
 description:
   - Lists every run with its state, progress and verdict, and verifies the hash chain of the
-    events, the approvals and the reports.
+    events, the approvals, their signatures and the reports.
 extends_documentation_fragment:
   - pgrunbook.login
   - pgrunbook.reads
@@ -31,6 +31,16 @@ options:
     type: list
     elements: dict
     default: []
+  allowed_signers:
+    description:
+      - Path of the list of allowed signers on the controller, which verifies the signatures of the
+        plans that were approved as of then.
+    type: str
+    default: ""
+  revoked_signers:
+    description: Path of a list of revoked keys on the controller.
+    type: str
+    default: ""
   command:
     description: How a command in RV(text) begins, with the inventory that it is for.
     type: str
@@ -71,6 +81,13 @@ altered:
   returned: success
   type: list
   elements: str
+signed:
+  description:
+    - The approvals whose phases want signatures, or that have some, for the controller, which
+      verifies them. What comes of that is in RV(altered), RV(notes) and RV(text).
+  returned: success
+  type: list
+  elements: dict
 notes:
   description: Which journals are gone, and what of one cannot be known, a sentence each.
   returned: success
@@ -137,6 +154,8 @@ def main() -> None:
             "metrics_host": METRICS_HOST,
             "reports": {"type": "list", "elements": "dict", "default": []},
             "command": {"type": "str", "default": status.PLAYBOOK},
+            "allowed_signers": {"type": "str", "default": ""},
+            "revoked_signers": {"type": "str", "default": ""},
         },
         supports_check_mode=True,
     )
@@ -146,6 +165,7 @@ def main() -> None:
         found = evidence.compare(conn, given.options["reports"])
         moments = ledger.moments_of(conn, runs)
         result = status.info(runs, moments, found, given.options["command"])
+        result["signed"] = ledger.signed_plans(conn)
         path = "" if module.check_mode else given.options["metrics_file"]
         return with_metrics(result, path, given.options["metrics_host"], runs)
 

@@ -14,6 +14,7 @@ import importlib
 import importlib.util
 import io
 import json
+import pwd
 import secrets
 import sys
 import traceback
@@ -59,13 +60,21 @@ def main_of(plugin: str) -> Main | None:
     return None
 
 
-def sealed(answer: Mapping[str, str]) -> str:
+def account(uid: int) -> str:
+    """The name of an account; its number where it has no name, as in some containers."""
+    try:
+        return pwd.getpwuid(uid).pw_name
+    except KeyError:
+        return str(uid)
+
+
+def sealed(answer: Mapping[str, Any]) -> str:
     """What tells an answer that this execution got from every variable that looks like one."""
-    told = "\0".join(f"{key}={answer[key]}" for key in ("hash", "scope", "method"))
+    told = json.dumps([answer[key] for key in ("hash", "scope", "method", "signatures")])
     return hmac.new(_SEAL, told.encode(), "sha256").hexdigest()
 
 
-def is_sealed(answer: Mapping[str, str]) -> bool:
+def is_sealed(answer: Mapping[str, Any]) -> bool:
     """Whether this execution got an answer."""
     try:
         return hmac.compare_digest(sealed(answer), answer["seal"])

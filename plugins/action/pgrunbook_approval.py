@@ -5,7 +5,6 @@ playbook."""
 from __future__ import annotations
 
 import os
-import pwd
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +14,7 @@ PROGRAM = str(Path(__file__).resolve().parents[2] / "module_utils")
 if PROGRAM not in ansible.module_utils.__path__:
     ansible.module_utils.__path__.append(PROGRAM)
 
-from ansible.module_utils.pgrunbook.action import RunbookAction, is_sealed, main_of
+from ansible.module_utils.pgrunbook.action import RunbookAction, account, is_sealed, main_of
 
 NOT_ASKED = (
     "The answer is none that this execution has got: nobody approved the plan. Nothing was "
@@ -41,6 +40,8 @@ class ActionModule(RunbookAction):
         given = {
             **arguments,
             "method": answer["method"],
+            # Those of a rollout's first question come with the answer to the second one too.
+            "signatures": answer["signatures"] if arguments["scope"] == "plan" else [],
             "controller_user": account(os.getuid()),
             "controller_uid": os.getuid(),
         }
@@ -58,11 +59,3 @@ def _wanted(arguments: dict[str, Any]) -> dict[str, str]:
         return {"hash": rollout["hash"], "scope": "rollback"}
     first = members[0]["host"] == rollout["host"]
     return {"hash": rollout["hash"], "scope": "plan" if first else "waves"}
-
-
-def account(uid: int) -> str:
-    """The name of an account; its number where it has no name, as in some containers."""
-    try:
-        return pwd.getpwuid(uid).pw_name
-    except KeyError:
-        return str(uid)

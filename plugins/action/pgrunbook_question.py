@@ -6,7 +6,9 @@ The module of its name has the documentation."""
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+import os
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -20,13 +22,24 @@ PROGRAM = str(Path(__file__).resolve().parents[2] / "module_utils")
 if PROGRAM not in ansible.module_utils.__path__:
     ansible.module_utils.__path__.append(PROGRAM)
 
-from ansible.module_utils.pgrunbook.action import RunbookAction, sealed
+from ansible.module_utils.pgrunbook.action import (
+    RunbookAction,
+    account,
+    is_sealed,
+    plain_vars,
+    sealed,
+)
+from ansible.module_utils.pgrunbook.core import printable, typed
+from ansible.module_utils.pgrunbook.core.errors import RunbookError
 from ansible.module_utils.pgrunbook.core.frame import framed
+from ansible.module_utils.pgrunbook.core.typed import TYPED
+from ansible.module_utils.pgrunbook.core.values import plain, read
+from ansible.module_utils.pgrunbook.signing import verify
+from ansible.module_utils.pgrunbook.signing.counted import Rules
+from ansible.module_utils.pgrunbook.signing.signature import Signature
+from ansible.module_utils.pgrunbook.signing.statement import SignedHost, Statement
 
-TYPED = 8  # digits of the hash that a person types
 SECOND = ("waves", "backfill")  # scopes of the questions that are not the first of a run
-TRIES = 3
-DECLINED = ("", "n", "no", "stop", "q", "quit", "abort")
 UNCHANGED = "Nothing was changed. "
 JOBS = ("awx_job_id", "tower_job_id", "semaphore_vars")  # what AWX, AAP and Semaphore set
 ARGUMENTS: dict[str, Any] = {
@@ -40,7 +53,19 @@ ARGUMENTS: dict[str, Any] = {
     "summary": {"type": "str", "default": ""},
     "alternatives": {"type": "list", "elements": "dict", "default": []},
     "approval": {"type": "str"},
+    "signing": {"type": "dict", "default": {}},
+    "signatures": {"type": "raw"},
+    "allowed_signers": {"type": "str", "default": ""},
+    "revoked_signers": {"type": "str", "default": ""},
+    "operator": {"type": "str", "default": ""},
+    "first_answer": {"type": "dict", "default": {}},
+    "verify_only": {"type": "bool", "default": False},
 }
+OTHERWISE = {"rollback": "roll back", "forget": "forget a run"}
+NOT_SIGNED = (
+    "The approval to {what} takes no signatures: only the plan of a run does, so that going back "
+    "waits for nobody. Nothing was changed. Next step: leave approval_signatures out."
+)
 
 display = Display()
 
@@ -54,17 +79,25 @@ class ActionModule(RunbookAction):
     def _result(self, task_vars: dict[str, Any]) -> dict[str, Any]:
         _, arguments = self.validate_argument_spec(ARGUMENTS)
         wanted, approval = arguments["hash"], arguments["approval"]
+        others, signatures = arguments["alternatives"], []
         if approval is None:
-            refusal = self._nobody(task_vars, arguments["scope"]) or self._ask(arguments)
+            refusal = ""
         else:
-            others = arguments["alternatives"]
             refusal = _refusal(approval, wanted, others, task_vars.get("approval"))
+        if not refusal:
+            signatures, refusal = _signatures(arguments)
+        if arguments["verify_only"] and not refusal:
+            return {"changed": False, "signed": [_signed(each) for each in signatures]}
+        if approval is None and not refusal:
+            refusal = self._nobody(task_vars, arguments["scope"])
+            refusal = refusal or self._ask(arguments, signatures)
         if refusal:
             return {"failed": True, "msg": refusal}
         answer = {
             "hash": wanted,
             "scope": arguments["scope"],
             "method": "prompt" if approval is None else "unattended",
+            "signatures": signatures,
         }
         return {"changed": False, "answer": {**answer, "seal": sealed(answer)}}
 
@@ -81,28 +114,65 @@ class ActionModule(RunbookAction):
             "whole hash of the plan, which a dry run shows."
         )
 
-    def _ask(self, arguments: dict[str, Any]) -> str:
+    def _ask(self, arguments: dict[str, Any], signatures: list[dict[str, str]]) -> str:
         """Why the plan was not approved; empty where it was."""
         scope, others = arguments["scope"], arguments["alternatives"]
         token = _token(arguments["hash"], scope)
         told = {"scope": scope, "title": arguments["title"], "plan_hash": arguments["hash"]}
         self.teller.happened("waiting_for_approval", told)
-        display.display(f"\n{framed(arguments['title'], arguments['summary'])}\n")
-        answer = ""
-        for left in reversed(range(TRIES)):
-            answer = _typed(f"Type {token} to approve, or no to stop:")
-            if answer == token:
-                return ""
-            if answer.lower() in DECLINED or not left or _changed(answer, others):
-                break
-            tries = f"{left} more {'try' if left == 1 else 'tries'}"
-            display.display(f"That is not {token}: {tries}.")
+        signed = ["", *map(_signed, signatures)] if signatures else []
+        lines = "\n".join([arguments["summary"].rstrip("\n"), *signed])
+        display.display(f"\n{framed(arguments['title'], lines)}\n")
+        answer = typed.ask(token, _line, display.display, lambda said: bool(_changed(said, others)))
+        if answer == token:
+            return ""
         return (
             f"Not approved: the answer was {json.dumps(answer, ensure_ascii=False)}. "
             f"{_changed(answer, others)}{UNCHANGED if scope == 'plan' else ''}"
             "Next step: run again and type what the prompt names; without a terminal, pass "
             "-e approval=<hash> with the whole hash of the plan that the run shows."
         )
+
+
+def _signatures(arguments: dict[str, Any]) -> tuple[list[dict[str, str]], str]:
+    """The signatures of what is approved, and why they do not do; empty where they do."""
+    try:
+        return plain(_verified(arguments)), ""
+    except RunbookError as error:
+        return [], printable.text(str(error))
+
+
+def _verified(arguments: dict[str, Any]) -> Sequence[Signature]:
+    """The signatures of what is approved. Those of a run's first question cover what follows.
+    Raises RunbookError where one does not count, or there are too few."""
+    scope, paths = arguments["scope"], verify.paths(plain_vars(arguments["signatures"]))
+    if scope == "waves":
+        first = plain_vars(arguments["first_answer"])
+        counts = is_sealed(first) and first["hash"] == arguments["hash"]
+        return [read(Signature, each) for each in first["signatures"]] if counts else []
+    if paths and scope in OTHERWISE:
+        raise RunbookError(NOT_SIGNED.format(what=OTHERWISE[scope]))
+    if scope != "plan":
+        return []
+    signing = plain_vars(arguments["signing"])
+    hosts = tuple(read(SignedHost, host) for host in signing.get("hosts", []))
+    return verify.signatures(
+        paths,
+        Statement(arguments["hash"], scope, hosts),
+        verify.Trust(arguments["allowed_signers"], arguments["revoked_signers"]),
+        Rules(
+            wanted=signing.get("wanted", 0),
+            operators=(arguments["operator"], account(os.getuid())),
+            operator_may_sign=signing.get("operator_may_sign", False),
+        ),
+        datetime.now(UTC),
+    )
+
+
+def _signed(signature: dict[str, str]) -> str:
+    """The line of the question on somebody who has signed."""
+    signer = printable.line(signature["signer"])
+    return f"Signed    {signer}, key {signature['key']}, until {signature['expires_at']}"
 
 
 def _token(of: str, scope: str) -> str:
@@ -112,15 +182,15 @@ def _token(of: str, scope: str) -> str:
     return of[at : at + TYPED]
 
 
-def _typed(prompt: str) -> str:
+def _line(prompt: str) -> str:
     """What a person types; empty where there is none, or they interrupt."""
     try:
-        typed = display.prompt_until(prompt)
+        given = display.prompt_until(prompt)
     except (AnsiblePromptInterrupt, AnsiblePromptNoninteractive):
         return ""
     finally:
         display.display("")
-    return to_text(typed or b"", errors="surrogate_or_strict").strip()
+    return to_text(given or b"", errors="surrogate_or_strict").strip()
 
 
 def _refusal(approval: str, wanted: str, others: list[dict[str, str]], variable: Any) -> str:

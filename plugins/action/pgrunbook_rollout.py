@@ -24,7 +24,9 @@ from ansible.module_utils.pgrunbook.rollout import hosts as of_hosts
 from ansible.module_utils.pgrunbook.rollout import page as pages
 from ansible.module_utils.pgrunbook.rollout import stored
 from ansible.module_utils.pgrunbook.rollout.hosts import Planned
+from ansible.module_utils.pgrunbook.rollout.plan_file import NAME
 from ansible.module_utils.pgrunbook.rollout.rollout import foreseen, put_together, why_refused
+from ansible.module_utils.pgrunbook.rollout.to_sign import to_sign
 
 ARGUMENTS: dict[str, Any] = {
     "hosts": {"type": "list", "elements": "str", "required": True},
@@ -60,6 +62,9 @@ class ActionModule(RunbookAction):
             folder = Path(arguments["folder"])
             since = stored.changed_since(folder, arguments["approval"] or "none", rollout)
             kept = stored.keep(folder, rollout, text, TEMPLATES) if len(found) > 1 else ""
+            signing = to_sign(rollout)
+            alone = bool(self._task.check_mode and len(found) == 1 and signing.hosts)
+            file = stored.keep_one(folder, rollout) if alone and found[0].needed else ""
         except RunbookError as error:
             return {"failed": True, "msg": printable.text(str(error))}
         told = {"plan_hash": arguments["approval"], "told": printable.line(since)}
@@ -77,6 +82,8 @@ class ActionModule(RunbookAction):
             "refused": printable.text(why_refused(rollout)),
             "alternatives": [told] if since else [],
             "path": kept,
+            "plan_file": file or (kept and str(Path(kept).with_name(NAME))),
+            "signing": plain(signing),
             "proof": of_hosts.proof(found),
             "text": text,
         }

@@ -367,6 +367,16 @@ options:
         - estimate
         - try
         - keep
+      signatures_min:
+        description:
+        - How many people have to sign the plan of a run with their SSH keys before it begins.
+        type: int
+        default: 0
+      operator_may_sign:
+        description:
+        - Whether the signature of who runs the playbook counts too.
+        type: bool
+        default: false
       queries:
         description:
         - Pairs of queries that must give equal results. It may be empty.

@@ -67,7 +67,7 @@ def test_an_account_without_a_name_is_its_number() -> None:
 
 
 def test_an_answer_that_this_execution_did_not_get_is_none(plugin: ModuleType) -> None:
-    got = {"hash": NOW, "scope": "plan", "method": "prompt"}
+    got = {"hash": NOW, "scope": "plan", "method": "prompt", "signatures": []}
     sealed = {**got, "seal": plugin.sealed(got)}
     is_sealed = action_plugin("approval").is_sealed
     assert is_sealed(sealed)

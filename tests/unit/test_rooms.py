@@ -78,7 +78,8 @@ def test_no_function_is_longer_than_a_page_and_no_file_is_a_novel() -> None:
     assert len(list(functions())) > 1000
     long = [(p.name, f.name) for p, f in functions() if (f.end_lineno or 0) - f.lineno >= 40]
     assert long == []
-    files = [p for folder in (PROGRAM, ROOT / "plugins") for p in folder.rglob("*.py")]
+    folders = (PROGRAM, ROOT / "plugins/action", ROOT / "plugins/callback")  # what is not generated
+    files = [p for folder in folders for p in folder.rglob("*.py")]
     assert [p.name for p in files if len(p.read_text("utf-8").splitlines()) > 400] == []
 
 

@@ -133,6 +133,8 @@ def option_dicts(draw: st.DrawFn) -> dict[str, Any]:
         "speedup_min": st.floats(min_value=0.1, max_value=1000),
         "repetitions": counts,
         "index_advice": st.sampled_from(["estimate", "try", "keep"]),
+        "signatures_min": st.integers(min_value=0, max_value=100),
+        "operator_may_sign": st.booleans(),
         "queries": st.lists(query, max_size=2),
     }
     assert set(fields) == set(SPEC_OPTIONS)

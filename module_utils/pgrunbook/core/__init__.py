@@ -22,6 +22,7 @@ __all__ = [
     "spec",
     "spec_checks",
     "sql",
+    "typed",
     "values",
     "version",
     "window",

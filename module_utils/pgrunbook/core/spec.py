@@ -348,6 +348,17 @@ class Spec:
         choices=("estimate", "try", "keep"),
         more="report.md#an-index-that-would-serve-a-query",
     )
+    signatures_min: int = option(
+        "How many people have to sign the plan of a run with their SSH keys before it begins.",
+        0,
+        least=0,
+        more="approval.md",
+    )
+    operator_may_sign: bool = option(
+        "Whether the signature of who runs the playbook counts too.",
+        False,
+        more="approval.md#who-counts",
+    )
     queries: tuple[Query, ...] = option(
         "Pairs of queries that must give equal results. It may be empty.",
         (),

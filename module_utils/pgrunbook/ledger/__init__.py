@@ -9,6 +9,7 @@ identity, integrity, journal, rollouts and taken_back by name.
 from .approvals import (
     Approval,
     Approver,
+    Signed,
     approve,
     approved_plan,
     approved_spec,
@@ -92,6 +93,7 @@ from .runs import (
     unfinished,
 )
 from .schema import exists, may_write
+from .signed import signatures_wanted, signed_plans
 from .stored_spec import todays_spec
 
 __all__ = [
@@ -119,6 +121,7 @@ __all__ = [
     "RefusedRow",
     "Run",
     "RunStatus",
+    "Signed",
     "SlicePoint",
     "Told",
     "Unfinished",
@@ -183,6 +186,8 @@ __all__ = [
     "runs_with_rows",
     "schema",
     "set_aside",
+    "signatures_wanted",
+    "signed_plans",
     "standing_changes",
     "standing_entries",
     "standing_writers",

@@ -14,25 +14,16 @@ from ..core import values
 from ..core.connection import Connection, one
 from ..core.errors import RunbookError
 from ..core.spec import Spec
+from ..signing.signature import Signature
 from . import schema
+from .claims import claim, take_over
 from .events import event
 from .forget import require_ended
 from .forgotten import APPROVED as FORGET_APPROVED
-from .forgotten import require_remembered
-from .refusals import try_again
 from .rollouts import Rollout, read_rollout, require_member
-from .runs import (
-    Run,
-    Unfinished,
-    get_run,
-    latest,
-    require_idle,
-    require_no_rollback,
-    require_owner,
-    require_table_idle,
-    unfinished,
-)
+from .runs import Run, get_run, require_owner, require_table_idle
 from .schema import exists
+from .signed import listed, require_enough, require_signed
 from .stored_spec import todays_spec
 
 FORGET = "forget"  # the scope of an approval that has an event of its own, and no row
@@ -53,6 +44,18 @@ class Approver:
 
 
 @dataclass(frozen=True)
+class Signed:
+    """A signature of an approval, without the text and the signature itself; what somebody has
+    taken out of the ledger is empty."""
+
+    signer: str = ""
+    key: str = ""
+    signed_at: str = ""
+    expires_at: str = ""
+    sha256: str = ""
+
+
+@dataclass(frozen=True)
 class Approval:
     """An approval, as the ledger has it. The last three are None where an older version recorded
     it."""
@@ -66,6 +69,7 @@ class Approval:
     claimed: bool | None = None
     database_user: str | None = None
     controller_user: str | None = None
+    signatures: tuple[Signed, ...] = ()
 
 
 def approve(
@@ -77,35 +81,42 @@ def approve(
     baseline: dict[str, Any],
     by: Approver,
     rollout: Rollout | None = None,
+    signatures: Sequence[Signature] = (),
 ) -> None:
     """Make the ledger where there is none, or bring an earlier one to this version; record the run
     or take it over, and the approval. All of it is one transaction.
 
     Raises RunbookError where the plan is not the one that the run's hash names, or none of the
-    rollout's, another run is at work, or the role may not change the ledger's tables.
+    rollout's, or wants more signatures, another run is at work, or the role may not change the
+    ledger's tables.
     """
-    if plan_hash(plan) != run.plan_hash:
-        _require_unmasked(plan)
-        raise RunbookError(
-            f"The plan does not have the hash {run.plan_hash[:8]} that was approved. "
-            "Next step: run the playbook again and read the new plan."
-        )
+    _require_named(run, plan)
     if rollout:
         require_member(rollout, plan["server"]["system_identifier"], run.plan_hash)
+    if scope == "plan":
+        require_enough(plan, scope, values.plain(signatures))
     with conn.transaction():
         conn.execute("SELECT pg_advisory_xact_lock(hashtextextended('pgrunbook.ledger', 0))")
         if scope != "backfill":
             _migrate(conn, run)
         if scope == "plan":
-            _claim(conn, run, plan["spec"], baseline, by.name)
+            claim(conn, run, plan["spec"], baseline, by.name)
         elif scope == "rollback":
-            _take_over(conn, run, by.name)
+            take_over(conn, run, by.name)
         elif scope == FORGET:
             require_ended(conn, run.id)
         else:
             require_owner(conn, run)
             require_table_idle(conn, get_run(conn, run.id).table_name, besides=run.id)
-        _record(conn, run, scope, plan, by, rollout)
+        _record(conn, run, scope, plan, by, _Besides(rollout, signatures))
+
+
+@dataclass(frozen=True)
+class _Besides:
+    """What an approval may have besides who approved what."""
+
+    rollout: Rollout | None
+    signatures: Sequence[Signature]
 
 
 def _record(
@@ -114,9 +125,10 @@ def _record(
     scope: str,
     plan: dict[str, Any],
     by: Approver,
-    rollout: Rollout | None,
+    besides: _Besides,
 ) -> None:
     """Record an approval, and the event of it."""
+    rollout, signatures = besides.rollout, values.plain(besides.signatures)
     detail = {
         "plan_hash": run.plan_hash,
         "by": by.name,
@@ -126,22 +138,32 @@ def _record(
         "controller_user": by.controller_user,
         "execution": run.execution,
         **({"rollout": rollout.id, "rollout_hash": rollout.hash} if rollout else {}),
+        **({"signatures": [_in_event(each) for each in signatures]} if signatures else {}),
     }
     if scope == FORGET:
         user = one(conn, "SELECT session_user AS database_user")
         event(conn, run.id, FORGET_APPROVED, plan=plan, **user, **detail)
         return
-    given = (*_named(run, scope, plan, by), Jsonb(values.plain(rollout)) if rollout else None)
+    given = (
+        *_named(run, scope, plan, by),
+        Jsonb(values.plain(rollout)) if rollout else None,
+        Jsonb(signatures) if signatures else None,
+    )
     row = one(
         conn,
         "INSERT INTO pgrunbook.approval"
         " (run_id, scope, plan_hash, plan, approved_by, approved_from, method, claimed,"
-        "  controller_user, execution, rollout, database_user)"
-        " VALUES (%s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, session_user)"
+        "  controller_user, execution, rollout, signatures, database_user)"
+        " VALUES (%s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, session_user)"
         " RETURNING database_user",
         given,
     )
     event(conn, run.id, "approved", scope=scope, **row, **detail)
+
+
+def _in_event(signature: Mapping[str, Any]) -> Mapping[str, Any]:
+    """What the event of an approval has of a signature."""
+    return {key: signature[key] for key in ("signer", "key", "sha256")}
 
 
 def _named(run: Run, scope: str, plan: Mapping[str, Any], by: Approver) -> tuple[object, ...]:
@@ -208,7 +230,8 @@ def approved_strategy(conn: Connection, run_id: str) -> dict[str, Any] | None:
 
 def approved_plan(conn: Connection, run: Run, scope: str) -> dict[str, Any]:
     """The plan that a person approved in this scope, for this execution. Raises RunbookError where
-    nobody did, or this execution does not own the run."""
+    nobody did, the plan wants more signatures than there are, or this execution does not own the
+    run."""
     require_owner(conn, run)
     row = conn.execute(
         "SELECT plan, to_jsonb(a) -> 'rollout' AS rollout FROM pgrunbook.approval a"
@@ -226,6 +249,7 @@ def approved_plan(conn: Connection, run: Run, scope: str) -> dict[str, Any]:
     if row["rollout"]:
         rollout = read_rollout(row["rollout"])
         require_member(rollout, plan["server"]["system_identifier"], run.plan_hash)
+    require_signed(conn, run, scope, plan)
     return plan
 
 
@@ -260,7 +284,7 @@ def approved_spec(conn: Connection, run_id: str) -> Spec:
     return todays_spec(row["spec"])
 
 
-def plan_hash(plan: dict[str, Any]) -> str:
+def plan_hash(plan: Mapping[str, Any]) -> str:
     """SHA-256, in hexadecimal, of a plan as canonical JSON: what an approval names."""
     return values.sha256(plan)
 
@@ -270,14 +294,32 @@ def list_approvals(conn: Connection, run_id: str) -> list[Approval]:
     found = conn.execute(
         "SELECT scope, plan_hash, approved_by, approved_from, method, approved_at::text,"
         " to_jsonb(a) -> 'claimed' AS claimed, to_jsonb(a) ->> 'database_user' AS database_user,"
-        " to_jsonb(a) ->> 'controller_user' AS controller_user"
+        " to_jsonb(a) ->> 'controller_user' AS controller_user,"
+        " to_jsonb(a) -> 'signatures' AS signatures"
         " FROM pgrunbook.approval a WHERE run_id = %s ORDER BY id",
         (run_id,),
     )
-    return [Approval(**row) for row in found]
+    return [
+        Approval(**{**row, "signatures": tuple(_told(s) for s in listed(row["signatures"]))})
+        for row in found
+    ]
 
 
-def _require_unmasked(plan: dict[str, Any]) -> None:
+def _told(stored: Mapping[str, Any]) -> Signed:
+    return values.read(Signed, stored)
+
+
+def _require_named(run: Run, plan: Mapping[str, Any]) -> None:
+    """Raise RunbookError unless the plan is the one that the run's hash names."""
+    if plan_hash(plan) != run.plan_hash:
+        _require_unmasked(plan)
+        raise RunbookError(
+            f"The plan does not have the hash {run.plan_hash[:8]} that was approved. "
+            "Next step: run the playbook again and read the new plan."
+        )
+
+
+def _require_unmasked(plan: Mapping[str, Any]) -> None:
     """Raise RunbookError where Ansible has put its mask for secrets into a plan."""
     if any(mask in json.dumps(plan) for mask in ("********", "VALUE_SPECIFIED_IN_NO_LOG")):
         raise RunbookError(
@@ -292,89 +334,3 @@ def _migrate(conn: Connection, run: Run) -> None:
     before = schema.migrate(conn)
     if schema.NONE < before < schema.VERSION:
         event(conn, run.id, MIGRATED, **{"from": before, "to": schema.VERSION})
-
-
-def _claim(
-    conn: Connection,
-    run: Run,
-    spec: dict[str, Any],
-    baseline: dict[str, Any],
-    operator: str,
-) -> None:
-    phase, table = spec["phase"], f"{spec['schema']}.{spec['table']}"
-    begun = unfinished(conn, phase, table)
-    require_idle(begun)
-    require_table_idle(conn, table)
-    _require_still_planned(conn, run, begun)
-    _require_none_since(conn, run, phase, table, baseline.get("newest_run"))
-    conn.execute(
-        "INSERT INTO pgrunbook.run"
-        " (id, phase, table_name, plan_hash, execution, operator, state, rows_eligible, baseline)"
-        " VALUES (%s, %s, %s, %s, %s, %s, 'running', %s, %s)"
-        " ON CONFLICT (id) DO UPDATE SET plan_hash = excluded.plan_hash,"
-        " execution = excluded.execution, operator = excluded.operator, state = 'running',"
-        " sweep = 0, end_page = NULL, control = '', control_by = '', rows_per_second = 0,"
-        " active_sessions = NULL, seen_at = clock_timestamp()",
-        (
-            run.id,
-            phase,
-            table,
-            run.plan_hash,
-            run.execution,
-            operator,
-            baseline.get("counts", {}).get("rows_eligible", 0),
-            Jsonb(baseline),
-        ),
-    )
-    try_again(conn, run.id)
-
-
-def _require_still_planned(conn: Connection, run: Run, begun: Unfinished | None) -> None:
-    """Raise RunbookError where the plan of this run is out of date: begun, the unfinished run of
-    the phase, is another one, this one has ended, or its rollback was begun."""
-    if begun and begun.id != run.id:
-        raise RunbookError(
-            f"Run {begun.id} of {begun.operator} on this table was begun after this plan was "
-            "made, and is not finished. Nothing was changed. Next step: run the playbook again; it "
-            "goes on with that run."
-        )
-    require_no_rollback(begun)
-    ended = conn.execute(
-        "SELECT state FROM pgrunbook.run WHERE id = %s AND state IN ('finished', 'reverted')",
-        (run.id,),
-    ).fetchone()
-    if ended:
-        raise RunbookError(
-            f"Run {run.id}, with which this plan was to go on, is {ended['state']} meanwhile. "
-            "Nothing was changed. Next step: run the playbook again and read the new plan."
-        )
-
-
-def _require_none_since(
-    conn: Connection, run: Run, phase: str, table: str, planned: str | None
-) -> None:
-    """Raise RunbookError where another run of the phase is newer than this one's plan, in which
-    planned was the newest, empty where there was none. An earlier version did not say."""
-    newest = latest(conn, phase, table)
-    if planned is not None and newest and newest.id not in (planned, run.id):
-        verdict = f", {newest.verdict}" if newest.verdict else ""
-        raise RunbookError(
-            f"Run {newest.id} on this table was begun after this plan was made, and is "
-            f"{newest.state}{verdict}. Nothing was changed. Next step: run the playbook again; it "
-            "plans what is left."
-        )
-
-
-def _take_over(conn: Connection, run: Run, operator: str) -> None:
-    row = get_run(conn, run.id)
-    require_idle(row)
-    require_table_idle(conn, row.table_name)
-    conn.execute(
-        "UPDATE pgrunbook.run SET execution = %s, operator = %s, state = 'running',"
-        " control = '', control_by = '', rows_per_second = 0, active_sessions = NULL,"
-        " seen_at = clock_timestamp()"
-        " WHERE id = %s",
-        (run.execution, operator, run.id),
-    )
-    # The row is ours now: whoever forgets a part of the journal has it until that is committed.
-    require_remembered(conn, run.id)

@@ -30,7 +30,11 @@ FROM (SELECT run_id, jsonb_build_object('scope', scope, 'plan_hash', plan_hash, 
                  'controller_user', to_jsonb(p) -> 'controller_user',
                  'execution', to_jsonb(p) -> 'execution',
                  'rollout', to_jsonb(p) #> '{rollout,id}',
-                 'rollout_hash', to_jsonb(p) #> '{rollout,hash}')) AS detail,
+                 'rollout_hash', to_jsonb(p) #> '{rollout,hash}',
+                 'signatures', (SELECT jsonb_agg(jsonb_build_object('signer', s -> 'signer',
+                         'key', s -> 'key', 'sha256', s -> 'sha256') ORDER BY number)
+                     FROM jsonb_path_query(to_jsonb(p), '$.signatures[*] ? (@ != null)')
+                         WITH ORDINALITY AS q (s, number)))) AS detail,
              row_number() OVER (PARTITION BY run_id ORDER BY id) AS n, scope
       FROM pgrunbook.approval p) a
 FULL JOIN (SELECT body ->> 'run' AS run, body -> 'detail' AS detail,

@@ -103,6 +103,9 @@ CREATE INDEX IF NOT EXISTS unfillable_run_id ON pgrunbook.unfillable (run_id);
     3: """
 ALTER TABLE pgrunbook.approval ADD COLUMN IF NOT EXISTS rollout jsonb;
 """,
+    4: """
+ALTER TABLE pgrunbook.approval ADD COLUMN IF NOT EXISTS signatures jsonb;
+""",
 }
 """What makes each version of the one before it. Version 1 did not record that it is one. token
 tells this ledger from every other, but not from its copies."""

@@ -6,6 +6,7 @@ __all__ = [
     "brief",
     "forget_plan",
     "plan",
+    "reading",
     "rollback_plan",
     "run_plan",
     "text",

@@ -13,7 +13,7 @@ from ..backfill.strategy import naming
 from ..core import printable
 from ..core.window import seconds_until_open
 from ..ddl.step import Step
-from .plan import Approvable, IndexChange, Plan, PlanResult, RollbackPlan, RollbackResult
+from .plan import Approvable, IndexChange, InShort, Plan, RollbackPlan, RollbackResult
 from .text import span
 
 WIDTH = 94  # within a frame
@@ -28,7 +28,7 @@ BACK = "about as long as the filling"
 NOTHING_TO_UNDO = "Nothing to undo: the run left no change that still stands"
 
 
-def plan_brief(result: PlanResult) -> str:
+def plan_brief(result: InShort) -> str:
     """A run's plan in short."""
     result = printable.every(result, printable.line)
     plan = result.plan
@@ -103,7 +103,7 @@ def _where(plan: Approvable) -> list[Line]:
     ]
 
 
-def _changes(result: PlanResult) -> Iterator[str]:
+def _changes(result: InShort) -> Iterator[str]:
     """What each step changes that is needed, in the order of the steps."""
     plan = result.plan
     for step in plan.steps:
@@ -124,18 +124,18 @@ def _changes(result: PlanResult) -> Iterator[str]:
             yield _lower(step.title)
 
 
-def _done(result: PlanResult, kind: str) -> list[IndexChange]:
+def _done(result: InShort, kind: str) -> list[IndexChange]:
     return [change for change in result.index_changes if change.kind == kind]
 
 
-def _dropped(result: PlanResult) -> Iterator[str]:
+def _dropped(result: InShort) -> Iterator[str]:
     if broken := _done(result, "drop_invalid"):
         yield f"drop {_named(change.old for change in broken)}, which is INVALID"
     if deferred := _done(result, "defer"):
         yield f"drop, until the rows are filled, {_named(change.name for change in deferred)}"
 
 
-def _built(result: PlanResult) -> Iterator[str]:
+def _built(result: InShort) -> Iterator[str]:
     """Which indexes are built: those that were dropped before, and others."""
     built = list(dict.fromkeys(change.name for change in _done(result, "build")))
     again = {change.name for change in _done(result, "defer")} & set(built)
@@ -146,7 +146,7 @@ def _built(result: PlanResult) -> Iterator[str]:
         yield f"build {_named(others)}"
 
 
-def _filling(result: PlanResult) -> Iterator[str]:
+def _filling(result: InShort) -> Iterator[str]:
     counts = result.counts
     if not counts.rows_eligible:
         return
@@ -161,12 +161,12 @@ def _filling(result: PlanResult) -> Iterator[str]:
     yield f"fill {rows}: {names}"
 
 
-def _resumed(result: PlanResult) -> list[Line]:
+def _resumed(result: InShort) -> list[Line]:
     found = ("Run", f"{result.run.id}, which goes on where it stopped")
     return [found] if result.resumes else []
 
 
-def _how(result: PlanResult) -> list[Line]:
+def _how(result: InShort) -> list[Line]:
     """Which way the backfill takes, and why."""
     if not result.counts.rows_eligible:
         return []
@@ -176,7 +176,7 @@ def _how(result: PlanResult) -> list[Line]:
     return [("How", f"{strategy.name}{passes}: {why}")]
 
 
-def _duration(result: PlanResult) -> str:
+def _duration(result: InShort) -> str:
     estimates = result.estimates
     others = estimates.index_build + estimates.index_trial
     if not result.counts.rows_eligible:
@@ -187,7 +187,7 @@ def _duration(result: PlanResult) -> str:
     return f"{span(result.filling, others)}, {result.filling.measured_on}"
 
 
-def _missing(result: PlanResult) -> list[Line]:
+def _missing(result: InShort) -> list[Line]:
     """Which indexes queries have to do without, and for how long."""
     deferred = _done(result, "defer")
     if not deferred:
@@ -238,7 +238,7 @@ def _window(plan: Plan) -> str:
     return f"{opens if ahead else f'opened at {start}'}; {ends}"
 
 
-def _back(result: PlanResult) -> str:
+def _back(result: InShort) -> str:
     if result.plan.spec.waive_rollback:
         return "there is none: the phase waives its rollback"
     return f"the rollback gives back rows, indexes and names, {BACK}"

@@ -97,32 +97,42 @@ class IndexChange:
 
 
 @dataclass(frozen=True)
-class PlanResult:
-    """A run's plan, and what is shown with it but not hashed, because traffic changes it.
+class InShort:
+    """A run's plan, and what its short text tells besides, which is not hashed, because traffic
+    changes it.
 
     resumes is whether this goes on with a run that was broken off. counts are of the table's rows
-    now; baseline has those that the run started from, with the schema and the statements then.
-    refused, refused_pages_read and unforeseen are as constraints.Foreseen has them. filling says
-    what the backfill's estimate is from. sample has some rows before and after.
+    now. filling says what the backfill's estimate is from.
     """
 
     plan: Plan
     run: ledger.Run
     resumes: bool
     counts: Counts
+    why_strategy: str
+    index_changes: list[IndexChange]
+    estimates: Estimates
+    filling: Filling
+
+
+@dataclass(frozen=True)
+class PlanResult(InShort):
+    """A run's plan, and all that is shown with it.
+
+    baseline has the counts that the run started from, with the schema and the statements then.
+    refused, refused_pages_read and unforeseen are as constraints.Foreseen has them. sample has some
+    rows before and after.
+    """
+
     baseline: Mapping[str, Any]
     conversions: list[Moving]
     refused: list[Refusal]
     refused_pages_read: int
     unforeseen: list[str]
     compared_by: Rules
-    why_strategy: str
     alternatives: list[Alternative]
     heap_only_percent: float | None
     horizon: str
-    index_changes: list[IndexChange]
-    estimates: Estimates
-    filling: Filling
     sample: list[SampledRow]
     checks: list[Gate]
 

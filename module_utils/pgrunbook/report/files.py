@@ -53,7 +53,7 @@ def store(folder: Path, name: str, files: Mapping[str, tuple[str, str]]) -> dict
     RunbookError where that cannot be written to."""
     target = folder / name
     try:
-        _private_folder(target)
+        private_folder(target)
         for file, content in files.values():
             replace_file(target / file, content)
         latest = folder / "latest"
@@ -154,7 +154,7 @@ def replace_file(path: Path, content: str) -> None:
     temporary.replace(path)
 
 
-def _private_folder(folder: Path) -> None:
+def private_folder(folder: Path) -> None:
     """Make the folder, and those above it that are missing; take from one that is there what others
     may do."""
     if folder.is_dir():

@@ -15,11 +15,13 @@ from ..core.version import VERSION
 from ..gates import alterations
 from ..ledger import Control, Moment, RunStatus, Told
 from ..ledger.evidence import Evidence
+from ..signing.reread import Verified
 
 _FRACTION = re.compile(r"\.\d+")  # of a second
 
 
 PLAYBOOK = "ansible-playbook"
+NOT_SIGNED = "NOT SIGNED"
 
 
 def info(
@@ -33,7 +35,6 @@ def info(
     person types, with the inventory."""
     altered, notes = alterations.altered(found), alterations.notes(found)
     lines = [line for run in runs for line in of_run(run, moments.get(run.id), command)]
-    holds = "Events, approvals, journals and reports are as they were written."
     return {
         "changed": False,
         "version": VERSION,
@@ -41,15 +42,31 @@ def info(
         "moments": plain(moments),
         "altered": altered,
         "notes": notes,
-        "text": "\n".join(
-            [
-                *(lines or ["No run yet."]),
-                *([f"ALTERED  {sentence}" for sentence in altered] or [holds]),
-                *(f"NOTE  {sentence}" for sentence in notes),
-                f"pgrunbook {VERSION}",
-            ]
-        ),
+        "text": "\n".join([*(lines or ["No run yet."]), *_ending(altered, notes)]),
     }
+
+
+def with_signatures(told: Mapping[str, Any], found: Verified) -> dict[str, Any]:
+    """What info() gave, once the signatures of approved plans were verified again."""
+    altered, notes = list(told["altered"]), list(told["notes"])
+    before = "\n".join(_ending(altered, notes))
+    altered += [printable.line(f"{NOT_SIGNED}  {sentence}") for sentence in found.not_signed]
+    notes += map(printable.line, found.notes)
+    ending = [f"SIGNED  {printable.line(each)}" for each in found.signed]
+    text = told["text"].removesuffix(printable.text(before))
+    return {
+        **told,
+        "altered": altered,
+        "notes": notes,
+        "text": text + "\n".join([*ending, *_ending(altered, notes)]),
+    }
+
+
+def _ending(altered: Sequence[str], notes: Sequence[str]) -> list[str]:
+    """What is said below the runs."""
+    holds = "Events, approvals, journals and reports are as they were written."
+    found = [each if each.startswith(NOT_SIGNED) else f"ALTERED  {each}" for each in altered]
+    return [*(found or [holds]), *(f"NOTE  {each}" for each in notes), f"pgrunbook {VERSION}"]
 
 
 def of_run(run: RunStatus, now: Moment | None, command: str = PLAYBOOK) -> list[str]:

@@ -95,6 +95,7 @@ class View:
     passed: str
     risks: Table
     approvals: Table
+    signatures: Table
     timeline: Table
     statements: str
     skipped: str
@@ -127,6 +128,7 @@ def view(report: Report) -> View:
         passed=_share(row.status == "PASS" for row in report.readiness),
         risks=_risks(report),
         approvals=_approvals(report),
+        signatures=_signatures(report),
         timeline=_timeline(report),
         statements="\n".join(f"{statement};" for statement in report.statements),
         skipped=skipped(done),
@@ -167,6 +169,16 @@ def _approvals(report: Report) -> Table:
         for each in report.approvals
     )
     return _table(("Approved", "By", "From", "How", "When"), rows)
+
+
+def _signatures(report: Report) -> Table:
+    """Who has signed the plan."""
+    rows = (
+        (signed.signer, signed.key, moment(signed.signed_at), moment(signed.expires_at))
+        for each in report.approvals
+        for signed in each.signatures
+    )
+    return _table(("Signed by", "Key", "When (UTC)", "Until (UTC)"), rows)
 
 
 def _timeline(report: Report) -> Table:

@@ -11,13 +11,26 @@ from typing import Any
 from ..core.errors import RunbookError
 from ..ledger.rollouts import Member
 
+SHOWN = (
+    "counts",
+    "estimates",
+    "filling",
+    "index_changes",
+    "needed",
+    "resumes",
+    "server_started",
+    "why_strategy",
+)
+"""What of a planning's result plan.json keeps besides the plan."""
+
 
 @dataclass(frozen=True)
 class Planned:
     """A host and the plan for it, as the module pgrunbook_plan returned it. seconds is about how
     long the plan takes, None where no run has been measured; started is since when its server runs;
     over is whether there is nothing to do and the latest run was GO; text is the plan as a person
-    reads it; refused says why there is no plan."""
+    reads it; refused says why there is no plan; shown is what the plan's short text tells besides
+    it."""
 
     host: str
     address: str = ""
@@ -39,6 +52,7 @@ class Planned:
     proof: Mapping[str, Any] = field(default_factory=dict)
     text: str = ""
     refused: str = ""
+    shown: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def member(self) -> Member:
@@ -83,6 +97,7 @@ def planned(
         foreseen=tuple(foreseen),
         proof=result["proof"],
         text=result["text"],
+        shown={key: result[key] for key in SHOWN if key in result},
     )
 
 

@@ -8,6 +8,7 @@ from typing import Any
 
 from ..backfill.progress import about
 from ..ledger import Moment
+from ..report.status import NOT_SIGNED
 from .ended import (
     AT_WORK,
     BREACHED,
@@ -25,7 +26,7 @@ from .ended import (
 
 def of_runs(host: str, told: Mapping[str, Any]) -> Ended:
     """How the newest run of a host stands. told is as pgrunbook_run_info returns it."""
-    altered = [f"ALTERED {sentence}" for sentence in told["altered"]]
+    altered = [s if s.startswith(NOT_SIGNED) else f"ALTERED {s}" for s in told["altered"]]
     if not told["runs"]:
         return Ended(host, NO_RUN, " ".join(altered))
     newest = told["runs"][0]

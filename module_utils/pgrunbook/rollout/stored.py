@@ -11,11 +11,13 @@ from typing import Any
 
 from ..core import printable
 from ..core.errors import RunbookError
+from ..report.files import SUFFIXES, private_folder, replace_file
 from ..report.pages import rendered_html
 from . import groups
+from .plan_file import NAME, content
 from .rollout import Rollout
 
-NAME, PAGE = "rollout.json", "plan.html"
+PAGE = "plan.html"
 MAX_TOLD = 5  # hosts of which it is told what has changed
 
 
@@ -24,21 +26,28 @@ def keep(folder: Path, rollout: Rollout, text: str, templates: Path) -> str:
     page. text is what page.page() says of the rollout. Raises RunbookError where they cannot be
     written."""
     into = folder / f"{rollout.id}-plan"
-    plans = {host.host: {"plan_hash": host.plan_hash, "plan": host.plan} for host in rollout.to_do}
-    document = json.dumps(
-        {"id": rollout.id, "hash": rollout.hash, "hosts": plans}, indent=1, ensure_ascii=False
-    )
+    _write(into, {NAME: content(rollout), PAGE: _page(rollout, text, templates)})
+    return str(into / PAGE)
+
+
+def keep_one(folder: Path, rollout: Rollout) -> str:
+    """Write the plan of a single host beside the report of the dry run; the path. Raises
+    RunbookError where it cannot be written."""
+    into = folder / f"{rollout.to_do[0].run_id}{SUFFIXES['plan']}"
+    _write(into, {NAME: content(rollout)})
+    return str(into / NAME)
+
+
+def _write(into: Path, files: Mapping[str, str]) -> None:
     try:
-        into.mkdir(mode=0o750, parents=True, exist_ok=True)
-        for name, content in ((NAME, f"{document}\n"), (PAGE, _page(rollout, text, templates))):
-            (into / name).write_text(content, encoding="utf-8")
-            (into / name).chmod(0o640)
+        private_folder(into)
+        for name, written in files.items():
+            replace_file(into / name, written)
     except OSError as error:
         raise RunbookError(
-            f"The plans cannot be written to {folder}: {error.strerror}. Next step: let whoever "
+            f"The plans cannot be written to {into}: {error.strerror}. Next step: let whoever "
             "runs ansible-playbook write there, or set runbook_reports to another folder."
         ) from None
-    return str(into / PAGE)
 
 
 def _page(rollout: Rollout, text: str, templates: Path) -> str:
