@@ -69,6 +69,12 @@ def test_ansible_test_has_nothing_to_say(staged: Path) -> None:
     told("ansible-test", "sanity", "--python", python, *tests, cwd=staged / COLLECTION)
 
 
+def test_the_collection_has_the_script_that_signs(staged: Path) -> None:
+    script = staged / COLLECTION / "scripts/approve"
+    assert os.access(script, os.X_OK)
+    assert "--expires HOURS" in told(sys.executable, script, "--help", cwd=staged)
+
+
 def test_the_collection_has_no_phase_of_its_own(staged: Path) -> None:
     names = [path.read_text(encoding="utf-8") for path in staged.rglob("*.yml")]
     assert not [text for text in names if "session_summaries" in text]
