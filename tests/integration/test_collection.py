@@ -15,6 +15,7 @@ import pytest
 import yaml
 
 from tests.integration.conftest import ROOT, Database
+from tests.signers import Signer, allowed
 
 PHASE = ROOT / "playbooks/vars/phase3.yml"
 MODELS = "{{ playbook_dir }}/../models/session_snapshots.py:Base"
@@ -49,14 +50,20 @@ def build(folder: Path) -> Path:
     return Path(ran([ROOT / "scripts/collection", folder], ROOT, {}).strip())
 
 
-def ran(command: list[Any], folder: Path, environment: dict[str, str], status: int = 0) -> str:
+def ran(
+    command: list[Any],
+    folder: Path,
+    environment: dict[str, str],
+    status: int = 0,
+    typed: str = "",
+) -> str:
     """What a command prints that is run in a folder, with programs of this Python first."""
     path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
     done = subprocess.run(
         [str(part) for part in command],
         cwd=folder,
         env={**os.environ, "PATH": path, **environment},
-        stdin=subprocess.DEVNULL,
+        input=typed,
         capture_output=True,
         text=True,
         check=False,
@@ -78,6 +85,7 @@ class Away:
             "ansible_connection": "local",
             "ansible_python_interpreter": "{{ ansible_playbook_python }}",
             "runbook_login": login,
+            "runbook_allowed_signers": "allowed_signers",
         }
         hosts = {"databases": {"hosts": {"db1": None}, "vars": variables}}
         (folder / "inventory.yml").write_text(yaml.safe_dump(hosts), encoding="utf-8")
@@ -102,24 +110,37 @@ def hash_in(printed: str) -> str:
     return re.findall(r"-e (approval=[0-9a-f]{64})", printed)[-1]
 
 
-def test_dry_run_run_and_rollback_from_a_repository_of_two_files(away: Away) -> None:
+def test_dry_run_signature_run_and_rollback_from_a_repository_of_two_files(
+    away: Away, tmp_path_factory: pytest.TempPathFactory
+) -> None:
     runbook, rollback = "pgrunbook.pgrunbook.runbook", "pgrunbook.pgrunbook.rollback"
-    printed = away.play(runbook, "-e", hash_in(away.play(runbook, "--check")))
+    carol = Signer.made(tmp_path_factory.mktemp("carol"), "carol@example.org")
+    allowed(away.folder, carol.line('namespaces="pgrunbook"'))
+    with (away.folder / "phase.yml").open("a", encoding="utf-8") as phase:
+        phase.write("phase_signatures_min: 1\n")
+
+    planned = away.play(runbook, "--check")
+    script, plans = re.findall(r"(\S+/scripts/approve) (\S+/plan.json)", planned)[0]
+    token = hash_in(planned).removeprefix("approval=")[:8]
+    signing = [script, plans, "--key", carol.key, "--out", "carol.sig"]
+    assert "rename column snapshot_ip_types" in ran(signing, away.folder, {}, typed=f"{token}\n")
+
+    assert "wants 1 signature" in away.play(runbook, "-e", hash_in(planned), status=2)
+    printed = away.play(runbook, "-e", hash_in(planned), "-e", 'approval_signatures=["carol.sig"]')
     assert "Rename and convert the columns" in printed, "a step is a line"
     assert "GO  ADR-007 phase 3" in printed
     command = re.search(r"ansible-playbook -i inventory.yml (\S+) -e (run=\S+)", printed)
     assert command and command[1] == rollback
 
-    assert f"{command[2][4:]}  finished GO" in away.play("pgrunbook.pgrunbook.status")
+    printed = away.play("pgrunbook.pgrunbook.status")
+    assert f"{command[2][4:]}  finished GO" in printed
+    assert re.search(r"SIGNED +The plan of run \S+, by carol@example.org", printed)
     undone = ("-e", command[2])
     printed = away.play(rollback, *undone, "-e", hash_in(away.play(rollback, *undone, "--check")))
     assert "no more snapshot_ip_type" in printed
     assert f"{runbook} -e phase_file=phase.yml" in printed, "what runs the phase again"
     assert sorted(p.name for p in away.folder.iterdir() if not p.name.startswith((".", "__"))) == [
-        "inventory.yml",
-        "models.py",
-        "phase.yml",
-        "reports",
+        *("allowed_signers", "carol.sig", "inventory.yml", "models.py", "phase.yml", "reports")
     ]
 
 

@@ -305,7 +305,7 @@ def test_a_phase_file_holds_what_differs_from_the_defaults() -> None:
 def test_the_report_takes_what_the_playbooks_and_roles_keep() -> None:
     taken = {field.name for field in dataclasses.fields(Facts)}
     assert set(PLUGIN.RESULTS) | {"finished_at"} == taken
-    kept = set(load_yaml(ROOT / "playbooks/group_vars/all.yml")) | {"runbook_login"}
+    kept = set(load_yaml(ROOT / "roles/runbook/defaults/main.yml")) | {"runbook_login"}
     for _, task in ALL_TASKS:
         kept |= {task["register"]} if "register" in task else set()
         kept |= set(task.get("ansible.builtin.set_fact") or {}) | set(task.get("vars") or {})
@@ -383,7 +383,7 @@ def table_of(page: str, heading: str) -> list[list[str]]:
 
 def test_the_page_on_variables_lists_those_of_the_operator() -> None:
     listed = {row[0] for row in table_of("variables.md", "## Others")}
-    assert set(load_yaml(ROOT / "playbooks/group_vars/all.yml")) <= listed
+    assert set(load_yaml(ROOT / "roles/runbook/defaults/main.yml")) <= listed
 
 
 def test_the_page_on_variables_names_the_ledgers_tables_and_no_column_that_is_not_there() -> None:
