@@ -110,7 +110,7 @@ def test_statements_that_name_the_column_are_listed_with_who_and_how_often(
 def test_what_the_runbook_sends_itself_is_not_listed(
     database: Database, module: Module, phase: Phase
 ) -> None:
-    steps = Steps.of(module, database, phase)
+    steps = Steps.of(module, database, {**phase, "phase_queries": []})
     steps.forward()
     found = gate_of(steps, "data_gates") or gate_of(steps, "preflight")
     assert found["status"] == "pass" and found["evidence"]["own"] > 0, found
