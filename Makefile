@@ -10,7 +10,7 @@ export LC_ALL ?= C.UTF-8
 PYTEST := -m pytest -q -n auto
 INTEGRATION := --dist worksteal tests/integration
 
-.PHONY: help demo demo-no-go demo-fleet new-phase watch demo-clean setup check test generate lint unit browser integration molecule coverage mutants crashpoints bench bench-sizes lock collection
+.PHONY: help demo demo-no-go demo-fleet new-phase watch demo-clean setup check test generate lint unit browser integration molecule coverage mutants crashpoints bench bench-sizes lock collection changelog
 
 help: ## List the targets
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 14
@@ -96,6 +96,10 @@ bench-sizes: .venv/.dev ## Measure dry run, backfill, validation and rollback by
 
 collection: .venv/.use ## Build the collection pgrunbook.pgrunbook, build/*.tar.gz
 	@scripts/collection
+
+changelog: .venv/.dev ## Put the fragments of changelogs/ into CHANGELOG.rst, under the version that is next
+	antsibull-changelog release --update-existing \
+	    --version $$(sed -n 's/^VERSION = "\(.*\)"/\1/p' module_utils/pgrunbook/core/version.py)
 
 lock: .venv/.dev ## Renew the locked requirements from pyproject.toml
 	uv pip compile --quiet --universal --generate-hashes --upgrade \

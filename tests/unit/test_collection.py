@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -73,6 +74,14 @@ def test_the_collection_has_the_script_that_signs(staged: Path) -> None:
     script = staged / COLLECTION / "scripts/approve"
     assert os.access(script, os.X_OK)
     assert "--expires HOURS" in told(sys.executable, script, "--help", cwd=staged)
+
+
+def test_the_changelog_is_what_antsibull_changelog_makes_of_its_entries(tmp_path: Path) -> None:
+    shutil.copytree(ROOT / "changelogs", tmp_path / "changelogs")
+    told("antsibull-changelog", "lint", cwd=tmp_path)
+    told("antsibull-changelog", "generate", cwd=tmp_path)
+    made = (tmp_path / "CHANGELOG.rst").read_text(encoding="utf-8")
+    assert made == (ROOT / "CHANGELOG.rst").read_text(encoding="utf-8")
 
 
 def test_the_collection_has_no_phase_of_its_own(staged: Path) -> None:
