@@ -156,6 +156,9 @@ def test_the_phase_may_be_anywhere_and_is_named_where_it_is_not(away: Away) -> N
         "- import_playbook: pgrunbook.pgrunbook.runbook\n  vars: {phase_file: phases/four.yml}\n"
     )
     assert hash_in(away.play("four.yml", "--check"))
+    (report,) = away.folder.glob("reports/*-plan/report.md")
+    again = "ansible-playbook -i inventory.yml four.yml --check"
+    assert again in report.read_text(encoding="utf-8")
     printed = away.play("pgrunbook.pgrunbook.validate", status=2)
     assert "There is no phase file phase.yml. Next step" in printed and "-e phase_file=" in printed
 
