@@ -10,7 +10,7 @@ from typing import Any
 
 from ..core.connection import Connection, one
 from ..core.spec import STEERING, THRESHOLDS
-from .runs import MISSING, STALE_AFTER_SECONDS, RunStatus
+from .runs import MISSING, OF_TABLE, STALE_AFTER_SECONDS, RunStatus
 
 
 @dataclass(frozen=True)
@@ -55,10 +55,10 @@ SELECT extract(epoch FROM clock_timestamp() - r.started_at)::float8 AS age,
     ORDER BY a.id DESC LIMIT 1) AS spec
 FROM pgrunbook.run r, LATERAL (
   SELECT ARRAY(SELECT DISTINCT l.pid FROM pg_locks l JOIN pg_stat_activity s USING (pid)
-    WHERE l.relation = to_regclass(r.table_name) AND s.application_name LIKE 'pgrunbook/%%'
+    WHERE l.relation IN OF_TABLE AND s.application_name LIKE 'pgrunbook/%%'
       AND l.pid <> pg_backend_pid()) AS pids) o
 WHERE r.id = %s
-"""
+""".replace("OF_TABLE", OF_TABLE)
 
 
 def moments_of(conn: Connection, runs: Iterable[RunStatus]) -> dict[str, Moment]:

@@ -122,10 +122,15 @@ class RunStatus:
     playbook: str = ""
 
 
-MISSING = """ARRAY(SELECT DISTINCT c.new FROM pgrunbook.change c
+OF_TABLE = """(SELECT t.oid FROM pg_class t JOIN pg_namespace s ON s.oid = t.relnamespace
+    WHERE s.nspname || '.' || t.relname = r.table_name AND t.relkind IN ('r', 'p'))"""
+"""The tables of run r, whose name is as it is stored, without quotes. Dots in names may make it that
+of two."""
+
+MISSING = f"""ARRAY(SELECT DISTINCT c.new FROM pgrunbook.change c
     WHERE c.run_id = r.id AND c.kind = 'index_defer' AND c.undone_at IS NULL
       AND NOT EXISTS (SELECT FROM pg_index i JOIN pg_class n ON n.oid = i.indexrelid
-        WHERE i.indrelid = to_regclass(r.table_name) AND n.relname = c.new AND i.indisvalid)
+        WHERE i.indrelid IN {OF_TABLE} AND n.relname = c.new AND i.indisvalid)
     ORDER BY 1)"""
 """The indexes that run r dropped and that are not there now."""
 
