@@ -116,7 +116,7 @@ def test_an_unforeseen_error_says_what_stands_and_what_to_do(
     steps.plan()
     run = {**steps.planned["run"], "plan_hash": ledger.plan_hash({})}
     quiet = steps.refused("approval", **{**steps.approval("plan"), "run": run, "plan": {}})
-    assert quiet.startswith("A mistake in pgrunbook: KeyError in ledger/approvals.py, line ")
+    assert quiet.startswith("A mistake in pgrunbook: KeyError in ledger/signed.py, line ")
     assert "What the ledger has is kept; playbooks/status.yml tells" in quiet
     asked = {**steps.approval("plan"), "run": run, "plan": {}, "_ansible_verbosity": 3}
     assert "KeyError('spec')" in str(steps.attempt("approval", **asked)["traceback"])

@@ -192,7 +192,16 @@ def test_make_shows_the_dry_run_and_says_what_to_do(database: Database, tmp_path
     )
     command_line(tmp_path, database.login, "new_phase")  # writes the inventory
     given = ["TABLE=$x {{ 1 }}", "SOURCE=customers", f"I={tmp_path}/inventory.yml"]
-    made = played(["make", "new-phase", "--old-file=.venv/.use", f"FOLDER={tmp_path}", *given])
+    made = played(
+        [
+            "make",
+            "--no-print-directory",
+            "new-phase",
+            "--old-file=.venv/.use",
+            f"FOLDER={tmp_path}",
+            *given,
+        ]
+    )
     assert made.status == 0 and (tmp_path / "vars/x_1.yml").is_file(), made.output
     assert "$x {{ 1 }}" in (tmp_path / "vars/x_1.yml").read_text(encoding="utf-8")
     assert "TO DO is still what phase_columns has as source of 'since'" in made.output

@@ -180,7 +180,7 @@ def test_at_each_moment_the_screen_says_how_the_database_is_and_what_to_type(
         "Column snapshot_ip_type; no more snapshot_ip_types",
         "Application has to be on models that name snapshot_ip_type",
         "Rows 100 of 2,957 filled",
-        "Indexes none that the run dropped is missing",
+        "Indexes all that the run dropped are there again",
         "Go on with this run where it stopped",
     ):
         assert told in last, told

@@ -128,7 +128,7 @@ def test_a_plan_that_two_people_sign_is_run_and_a_forged_row_is_found(
 
     status = playbook(database.login, "status", "-e", json.dumps(trusted))
     assert status.status == 0, status.output
-    assert "SIGNED  The plan of run" in status.output
+    assert f"SIGNED  The plan {report['approvals'][0]['plan_hash'][:8]} of run" in status.output
     database.sql(
         "UPDATE pgrunbook.approval SET signatures = jsonb_set(signatures, '{1}',"
         " signatures -> 1 || jsonb_build_object('signature', signatures #>> '{0,signature}'))"

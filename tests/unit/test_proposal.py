@@ -41,6 +41,7 @@ from ansible.module_utils.pgrunbook.proposal.seen import (
         ("order_name", "name"),
         ("region", "customer_region"),
         ("Price Class", "price_classes"),
+        ("tax_zonne", "tax_zone"),
     ],
 )
 def test_names_that_people_give_to_a_copy(ours: str, theirs: str) -> None:

@@ -38,12 +38,16 @@ def columns(seen: Seen, taken: Collection[str]) -> tuple[ProposedColumn, ...]:
 
 
 def passed_over(seen: Seen, taken: Collection[str]) -> Iterator[Note]:
-    """The columns that look like one of the source that another column looks like as much, or
-    more."""
+    """The columns that look like one of the source that another column looks like as much, or more;
+    and those that are mostly NULL and look like none."""
     for pair in _pairs(seen, taken)[1]:
         if pair.theirs:
-            said = f"whether {pair.name}, which looks like {pair.theirs.name} too, is to be filled"
-            yield Note("unknown", said)
+            why = f"which looks like {pair.theirs.name} too"
+        elif pair.ours.nulls is not None:
+            why = f"which is {_nulls(pair.ours)} and looks like no column of {seen.source.table}"
+        else:
+            continue
+        yield Note("unknown", f"whether {pair.name}, {why}, is to be filled")
 
 
 def _pairs(seen: Seen, taken: Collection[str]) -> tuple[list[_Pair], list[_Pair]]:

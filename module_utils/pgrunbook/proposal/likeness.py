@@ -38,7 +38,7 @@ def fills(ours: str, theirs: str) -> float:
         return 0.75 if GENERIC.issuperset(a) else 1.0
     if same == len(b):  # the table's has a prefix besides
         return 0.8 if GENERIC.issuperset(b) else 0.95
-    if GENERIC.issuperset(a[len(a) - same :]):
+    if same and GENERIC.issuperset(a[len(a) - same :]):
         return 0.0
     if same == len(a):
         return 0.85

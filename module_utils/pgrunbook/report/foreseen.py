@@ -35,7 +35,7 @@ def foreseen(told: Report, spec: Spec | None) -> Iterator[Foreseen]:
     if spec and done.batches:
         yield Foreseen(
             "A batch",
-            f"{spec.batch_target_ms:,.0f} ms at most",
+            f"{spec.batch_target_ms:,.0f} ms aimed at",
             f"the longest {done.longest_batch_ms:,.0f} ms",
         )
     for change in told.changes:

@@ -35,7 +35,9 @@ def prerequisites(told: Report) -> Iterator[Prerequisite]:
         True if "backfill" in scopes else None,
     )
     for row, text in _AFTERWARDS.items():
-        yield Prerequisite(text, _met(rows, row) if told.kind == "run" else None)
+        met = _met(rows, row) if told.kind == "run" else None
+        if met is not None or told.kind != "run" or told.verdict != "GO":  # a GO asked for no more
+            yield Prerequisite(text, met)
 
 
 def _beforehand(told: Report) -> Iterator[Prerequisite]:

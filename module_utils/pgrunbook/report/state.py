@@ -90,7 +90,7 @@ def _indexes(told: Report, facts: Facts) -> str:
     if not told.approvals:
         found = told.schema.before.get("indexes", {})
         return counted(len(found), "index", "indexes") if found else "not looked at"
-    return "none that the run dropped is missing" if missing is not None else "not looked at"
+    return "all that the run dropped are there again" if missing is not None else "not looked at"
 
 
 def _way_back(told: Report, spec: Spec | None) -> str:

@@ -92,7 +92,7 @@ def _judge(kept: Kept, trust: Trust, found: Verified) -> None:
             + "".join(f" {sentence}" for sentence in wrong)
         )
     else:
-        found.signed.append(f"The plan of run {kept.run}, by {by}.")
+        found.signed.append(f"The plan {kept.hash[:8]} of run {kept.run}, by {by}.")
 
 
 def _signer(kept: Kept, stored: Mapping[str, Any], trust: Trust) -> tuple[str, str, str]:

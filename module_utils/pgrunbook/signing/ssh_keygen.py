@@ -40,7 +40,7 @@ class Answer:
     def times(self) -> str:
         """What it says of a key that was not valid at that time; empty where it does not."""
         found = _TIMES.search(self.error)
-        return found[0] if found else ""
+        return found[0].strip() if found else ""
 
     @property
     def is_unknown(self) -> bool:
