@@ -124,7 +124,7 @@ class RunStatus:
 
 OF_TABLE = """(SELECT t.oid FROM pg_class t JOIN pg_namespace s ON s.oid = t.relnamespace
     WHERE s.nspname || '.' || t.relname = r.table_name AND t.relkind IN ('r', 'p'))"""
-"""The table of run r, whose name is as it is stored, without quotes; of two where names have dots."""
+"""The table of run r, whose name is as it is stored, without quotes, so dots may make it two."""
 
 MISSING = f"""ARRAY(SELECT DISTINCT c.new FROM pgrunbook.change c
     WHERE c.run_id = r.id AND c.kind = 'index_defer' AND c.undone_at IS NULL
